@@ -1,0 +1,132 @@
+"""Bad input, told apart from bad gradients: the rule, what was received, what was expected, what to try."""
+
+import math
+import numbers
+import os
+import re
+
+FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
+ON_FAILURE = ("warn", "raise", "stop", "ignore")
+PRECISIONS = ("auto", "float64", "model")
+
+
+def invalid(rule, name, value, expected, advice):
+    """Returns a `ValueError` in four parts."""
+    return ValueError(f"{rule} Received: {name}={value!r}. Expected {expected}. {advice}")
+
+
+def positive_int(name, value, advice):
+    """Returns the value if it is an int above 0; bools are not."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise invalid(f"`{name}` must be a positive int.", name, value, "an int of at least 1", advice)
+    return int(value)
+
+
+def natural_int(name, value, advice):
+    """Returns the value if it is an int of at least 0; bools are not."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise invalid(f"`{name}` must be an int that is not negative.", name, value, "an int of at least 0", advice)
+    return int(value)
+
+
+def one_of(name, value, choices, advice):
+    """Returns the value if it is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise invalid(f"`{name}` must be one of a few words.", name, value, f"one of {choices}", advice)
+    return value
+
+
+def flag(name, value):
+    """Returns the value if it is a bool."""
+    if not isinstance(value, bool):
+        raise invalid(f"`{name}` must be a bool.", name, value, "True or False", f"Try {name}={bool(value)}.")
+    return value
+
+
+def threshold(value):
+    """Returns None or the value if it is a finite float above 0."""
+    if value is None:
+        return None
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:
+        raise invalid(
+            "`threshold` is a relative difference.", "threshold", value, "None or a float above 0",
+            "Try None, the default of the precision in use, or 1e-6.",
+        )  # fmt: skip
+    return float(value)
+
+
+def frequency(value):
+    """Returns the value if it says when to check."""
+    if value == "epoch" or (callable(value) and not isinstance(value, type)):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise invalid("`freq` says when to check.", "freq", value, FREQUENCIES, "Try freq='epoch' or freq=100.")
+    return int(value)
+
+
+def optional_callable(name, value, advice):
+    """Returns None or the value if it can be called."""
+    if value is not None and not callable(value):
+        raise invalid(f"`{name}` must be callable.", name, value, "None or a function", advice)
+    return value
+
+
+def callables(name, value):
+    """Returns a tuple of functions."""
+    if not isinstance(value, (list, tuple)) or not all(callable(v) for v in value):
+        raise invalid(
+            f"`{name}` must be a sequence of functions that take a report.", name, value, "a list of callables",
+            f"Try {name}=[print].",
+        )  # fmt: skip
+    return tuple(value)
+
+
+def directory(name, value):
+    """Returns None or a path as a string."""
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise invalid(f"`{name}` must be a path.", name, value, "None, a str or a path", f"Try {name}='logs'.")
+    return None if value is None else os.fspath(value)
+
+
+def file_name(name, value):
+    """Returns a word that can stand in a file name, in a log key and in a tag."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        raise invalid(
+            f"`{name}` names a directory, log keys and tags.", name, value,
+            "letters, digits, '_', '.' and '-'", f"Try {name}='gradcheck'.",
+        )  # fmt: skip
+    return value
+
+
+def usable_model(model, loss_fn, y):
+    """Checks that a model has what a gradient check needs.
+
+    Raises:
+        ValueError: If it is not compiled, not built, has nothing to train, no
+            loss, or no targets for its loss.
+    """
+    if not getattr(model, "compiled", False) and loss_fn is None:
+        raise invalid(
+            "The model must be compiled: its loss is what is checked.", "model", getattr(model, "name", model),
+            "a compiled keras.Model", "Try `model.compile(optimizer, loss)` first, or pass `loss_fn`.",
+        )  # fmt: skip
+    if not model.built:
+        raise invalid(
+            "The model must be built: it has no weights yet.", "model", model.name, "a built keras.Model",
+            "Try calling it once on a batch.",
+        )  # fmt: skip
+    if not model.trainable_variables:
+        raise invalid(
+            "The model must have trainable weights: nothing else has a gradient to check.", "model", model.name,
+            "at least one trainable weight", "Try `layer.trainable = True` and compile again.",
+        )  # fmt: skip
+    needs_targets = model.compiled and getattr(model, "loss", None) is not None and loss_fn is None
+    if needs_targets and y is None:
+        from gradhooks.model import keras_internals
+
+        if not keras_internals.has_own_compute_loss(model) and not keras_internals.has_own_train_step(model):
+            raise invalid(
+                "The compiled loss compares with targets, so the check needs them.", "y", None,
+                "targets for every example in `x`", "Try passing the `y` that `fit()` gets.",
+            )  # fmt: skip

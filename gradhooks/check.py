@@ -1,0 +1,89 @@
+"""check_gradients(): a gradient check, once, anywhere."""
+
+from gradhooks import arguments, backends, examination
+from gradhooks.model import batch, oracle, terms
+
+
+def check_gradients(
+    model,
+    x,
+    y=None,
+    *,
+    sample_weight=None,
+    class_weight=None,
+    batch_size=32,
+    samples=32,
+    threshold=None,
+    loss_fn=None,
+    training=True,
+    precision="auto",
+    seed=0,
+    step=0,
+    name="gradcheck",
+):
+    """Checks the gradients of a model on one batch, once.
+
+    Samples a random subset of the trainable parameters, measures their
+    derivatives numerically with regularization on and off, and compares them
+    with backpropagation by `||a - n|| / (||a|| + ||n||)`. The model, its
+    optimizer, its metrics and all random generators are left as they are.
+
+    A pass proves that backpropagation of the sampled parameters, and along one
+    random direction over all parameters, agrees with the loss as it is computed.
+    It does not prove that this is the loss you meant.
+
+    Args:
+        model: A built and compiled `keras.Model`.
+        x: Inputs as `fit()` takes them: arrays, lists or dicts of arrays, a
+            `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator. The
+            first batch is used.
+        y: Targets, as `fit()` takes them.
+        sample_weight: Weights of the examples, as `fit()` takes them.
+        class_weight: Weights of the classes, as `fit()` takes them.
+        batch_size: Largest number of examples used. Defaults to 32.
+        samples: Number of parameters to sample. Defaults to 32.
+        threshold: Relative difference above which a comparison can fail.
+            Defaults to that of the precision in use: 1e-6 in float64.
+        loss_fn: Loss to check in place of the compiled one,
+            `loss_fn(model, x, y, sample_weight, training) -> scalar`.
+        training: Value of the `training` argument of the forward pass.
+        precision: `"auto"` promotes what can be promoted to float64,
+            `"float64"` raises where that is not everything, `"model"` checks
+            at the model's own precision.
+        seed: Seed of the sampling.
+        step: Count of training batches; the draw depends on it and on `seed`.
+        name: Name of the check in the report.
+
+    Returns:
+        A `gradhooks.CheckReport`.
+
+    Raises:
+        ValueError: For arguments, data or a model that cannot be checked.
+
+    Example:
+
+    ```python
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((8, 3)), np.ones((8, 1))
+    model.build(x.shape)
+    report = gradhooks.check_gradients(model, x, y)
+    assert report.verdict is gradhooks.Verdict.PASS
+    ```
+    """
+    settings = examination.Settings(
+        samples=arguments.positive_int("samples", samples, "Try samples=32."),
+        threshold=arguments.threshold(threshold),
+        seed=arguments.natural_int("seed", seed, "Try seed=0."),
+        step=arguments.natural_int("step", step, "Try step=0."),
+        name=name,
+    )
+    arguments.positive_int("batch_size", batch_size, "Try batch_size=32.")
+    arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")
+    arguments.flag("training", training)
+    arguments.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
+    backends.current()
+    fixed = batch.fixed_batch(x, y, sample_weight, class_weight, batch_size)
+    arguments.usable_model(model, loss_fn, fixed.y)
+    asked = oracle.ModelOracle(terms.Objective(model, training, loss_fn), fixed, precision)
+    return examination.run(asked, settings)

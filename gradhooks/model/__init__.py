@@ -1,0 +1,1 @@
+"""A compiled Keras model and a fixed batch as a loss along a line."""

@@ -1,0 +1,115 @@
+"""The fixed minibatch, from whatever `fit()` accepts."""
+
+import dataclasses
+import types
+from typing import Any
+
+import numpy as np
+
+from gradhooks.model import keras_internals
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The examples on which every gradient is checked; NumPy arrays in the structure the model expects."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    @property
+    def size(self):
+        """Number of examples."""
+        import keras
+
+        return int(np.shape(keras.tree.flatten(self.x)[0])[0])
+
+
+def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
+    """Takes the first batch, once, in the form in which `fit()` would feed it to the model.
+
+    Args:
+        x: Arrays, lists or dicts of arrays, a `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, or a generator of `(x, y[, sample_weight])`.
+        y: Targets, as `fit()` takes them.
+        sample_weight: Weights of the examples, as `fit()` takes them.
+        class_weight: Weights of the classes, as `fit()` takes them.
+        batch_size: Largest number of examples to keep.
+
+    Returns:
+        A `Batch` of at most `batch_size` examples.
+
+    Raises:
+        ValueError: If there is nothing in it, or something not finite.
+    """
+    import keras
+
+    with keras_internals.Untouched():
+        parts = _first(x, y, sample_weight, class_weight, batch_size)
+    parts = tuple(
+        keras.tree.map_structure(lambda a: None if a is None else _array(a)[:batch_size], part) for part in parts
+    )
+    batch = Batch(*parts)
+    _validate(batch)
+    return batch
+
+
+def _first(x, y, sample_weight, class_weight, batch_size):
+    import keras
+
+    if x is None:
+        raise ValueError(
+            "A gradient check needs a batch to evaluate the loss on. Received: x=None. "
+            "Expected arrays, a dataset or a generator, as for `fit()`. "
+            "Try passing the first rows of the training data."
+        )
+    if isinstance(x, types.GeneratorType):
+        # Keras' adapter would take several batches to find their shapes; one is all that may be taken.
+        return _unpacked(keras, next(x, None))
+    adapter = keras_internals.data_adapter(_without_sharing(x), y, sample_weight, batch_size, class_weight)
+    if isinstance(x, keras.utils.PyDataset):
+        # Asking for one item starts no worker processes.
+        return _unpacked(keras, adapter._standardize_batch(x[0]) if len(x) else None)
+    return _unpacked(keras, next(iter(adapter.get_numpy_iterator()), None))
+
+
+def _without_sharing(x):
+    """Iterating a `tf.data` pipeline advances its shuffling; iterating a copy leaves the original alone."""
+    if type(x).__module__.startswith("tensorflow"):
+        from gradhooks.backends import tensorflow
+
+        return tensorflow.dataset_copy(x)
+    return x
+
+
+def _unpacked(keras, data):
+    if data is None:
+        raise ValueError(
+            "The data for a gradient check must hold at least one batch. Received: an empty dataset or generator. "
+            "Expected `(x, y)` or `(x, y, sample_weight)`. Try a dataset that is not exhausted."
+        )
+    return keras.utils.unpack_x_y_sample_weight(data)
+
+
+def _array(value):
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    return np.asarray(value)
+
+
+def _validate(batch):
+    import keras
+
+    if not keras.tree.flatten(batch.x) or batch.size == 0:
+        raise ValueError(
+            "The batch for a gradient check must hold at least one example. Received: an empty batch. "
+            "Expected 1 to `batch_size` rows. Try passing the first rows of the training data."
+        )
+    for name in ("x", "y", "sample_weight"):
+        for array in keras.tree.flatten(getattr(batch, name)):
+            if array is not None and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise ValueError(
+                    "The batch for a gradient check must be finite: a loss that is NaN has no derivative. "
+                    f"Received: {name} with {int((~np.isfinite(array)).sum())} entries that are NaN or infinite. "
+                    f"Expected finite numbers. Try cleaning `{name}`, or passing other rows."
+                )

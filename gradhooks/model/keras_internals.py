@@ -1,0 +1,259 @@
+"""The one place that touches names Keras keeps to itself.
+
+A future Keras may rename any of them; then `require` says which one is missing
+and what needs it, and nothing else in gradhooks has to be searched.
+"""
+
+import random
+
+import numpy as np
+
+
+def require(owner, name, purpose):
+    """Returns `getattr(owner, name)`, or says clearly that this Keras no longer has it.
+
+    Raises:
+        RuntimeError: If the attribute is missing.
+    """
+    try:
+        return getattr(owner, name)
+    except AttributeError as cause:
+        import keras
+
+        raise RuntimeError(
+            f"gradhooks needs a name inside Keras to {purpose}, and this version does not have it. "
+            f"Received: keras=={keras.__version__}, missing {name!r} on {owner!r}. Expected Keras 3.12 or a "
+            "release tested with this version of gradhooks. Try upgrading gradhooks."
+        ) from cause
+
+
+def replace(owner, name, value):
+    """Sets an attribute without Keras' tracking, which would refuse or record it."""
+    object.__setattr__(owner, name, value)
+
+
+class Swap:
+    """Replaces attributes for a while; an ExitStack puts them back.
+
+    Args:
+        stack: The `contextlib.ExitStack` that ends the while.
+    """
+
+    def __init__(self, stack):
+        self._stack = stack
+
+    def __call__(self, owner, name, value):
+        """Sets the attribute until the stack closes."""
+        if name in vars(owner):
+            self._stack.callback(replace, owner, name, vars(owner)[name])
+        else:
+            self._stack.callback(object.__delattr__, owner, name)
+        replace(owner, name, value)
+
+
+def layers_of(model):
+    """Returns the model and every layer that Keras or a plain attribute of a layer leads to, each once."""
+    import keras
+
+    found, queue, seen = [], [model, *require(model, "_flatten_layers", "list the layers")()], set()
+    while queue:
+        layer = queue.pop(0)
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        found.append(layer)
+        # Some packages keep layers where Keras does not look, so their dtype policy would be missed.
+        for value in list(vars(layer).values()):
+            members = (
+                value if isinstance(value, (list, tuple)) else value.values() if isinstance(value, dict) else [value]
+            )
+            queue.extend(member for member in members if isinstance(member, keras.layers.Layer))
+    return found
+
+
+def dtype_of(tensor):
+    """Returns the dtype of a tensor as Keras spells it, for example `"float32"`."""
+    import keras
+
+    return keras.backend.standardize_dtype(tensor.dtype)
+
+
+def path_of(layer):
+    """Returns the path of a layer; its name before it is built."""
+    return getattr(layer, "path", None) or layer.name
+
+
+def compile_loss(model):
+    """Returns the container of the losses given to `compile()`; None without one."""
+    return getattr(model, "_compile_loss", None)
+
+
+def fresh_compile_loss(model, y):
+    """Returns a stand-in for the compiled loss, so that the user's container is never built or changed.
+
+    The container builds its inner losses, and metrics for them, at its first
+    call, which may not have come yet.
+    """
+    container = compile_loss(model)
+    if container is None:
+        return None
+    if container.built:
+        # Not copy.copy: Keras objects copy themselves through their configuration, which this one has not.
+        standin = object.__new__(type(container))
+        vars(standin).update(vars(container))
+        # Plain tuples, so that replacing the dtype of an entry's loss is all that is ever done to them.
+        standin._flat_losses = list(container._flat_losses)
+        return standin
+    arguments = [require(container, f"_user_{name}", "evaluate the compiled loss") for name in ("loss", "loss_weights")]
+    standin = type(container)(*arguments, output_names=container.output_names)
+    outputs = getattr(model, "_outputs_struct", None)
+    if outputs is not None and y is not None:
+        # Several outputs bring metric variables, which must not be made inside a trace. A container
+        # that cannot be built from specifications alone builds itself at its first call instead.
+        try:
+            standin.build(y, outputs)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            standin = type(container)(*arguments, output_names=container.output_names)
+    return standin
+
+
+def losses_in(container):
+    """Returns the loss objects of a container, the container itself first."""
+    import keras
+
+    if container is None:
+        return []
+    given = [loss for loss in keras.tree.flatten(container._user_loss) if isinstance(loss, keras.losses.Loss)]
+    inner = [entry.loss for entry in container._flat_losses or ()]
+    return list({id(loss): loss for loss in [container, *given, *inner]}.values())
+
+
+def has_own_compute_loss(model):
+    """Whether the model overrides `compute_loss`."""
+    import keras
+
+    return type(model).compute_loss is not keras.Model.compute_loss
+
+
+def has_own_train_step(model):
+    """Whether the model overrides `train_step`."""
+    import keras
+
+    return type(model).train_step is not keras.Model.train_step
+
+
+def batches_trained(model):
+    """Returns how many batches the optimizer has seen, to continue counting where a resumed run left off."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return 0
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(inner.iterations) * (getattr(inner, "gradient_accumulation_steps", None) or 1)
+
+
+def compute_loss(model, x, y, y_pred, sample_weight, training):
+    """Calls `compute_loss`, also where it is overridden without the `training` argument of Keras 3.3."""
+    inner = require(model, "_compute_loss", "evaluate the loss")
+    return inner(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+
+
+def forward(model, x, training):
+    """Calls the model the way `train_step` does."""
+    if require(model, "_call_has_training_arg", "call the model"):
+        return model(x, training=training)
+    return model(x)
+
+
+def regularized_variables(model):
+    """Returns the trainable variables that have a regularizer."""
+    return [v for v in model.trainable_variables if v.regularizer is not None]
+
+
+def weights_of(model):
+    """Returns all weights and states of the layers, without metrics."""
+    return list(model.variables)
+
+
+def state_of(model):
+    """Returns every variable that a loss evaluation may read or write and that is not a trainable weight."""
+    from keras.src.backend.common import global_state
+    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+    trainable = {id(v) for v in model.trainable_variables}
+    state = {id(v): v for v in [*model.variables, *model.metrics_variables] if id(v) not in trainable}
+    # Looking it up would create it, and so draw from Python's generator.
+    seeds = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    if seeds is not None:
+        state[id(seeds.state)] = seeds.state
+    return list(state.values())
+
+
+def random_module():
+    """Returns the backend's module of random operations, in which every layer draws."""
+    from keras.src import backend
+
+    return backend.random
+
+
+def core_module():
+    """Returns (the backend package, its core module), where `cast` and `convert_to_tensor` are looked up."""
+    from keras.src import backend
+
+    return backend, backend.core
+
+
+def seed_generators(layer):
+    """Returns the seed generators that a layer owns."""
+    return list(getattr(layer, "_seed_generators", ()))
+
+
+def data_adapter(x, y, sample_weight, batch_size, class_weight):
+    """Returns Keras' own adapter for whatever `fit()` accepts, without shuffling."""
+    from keras.src.trainers.data_adapters import get_data_adapter
+
+    return get_data_adapter(
+        x, y, sample_weight=sample_weight, batch_size=batch_size, shuffle=False, class_weight=class_weight
+    )
+
+
+class Untouched:
+    """Context that leaves no trace of a loss evaluation outside Keras variables.
+
+    Tracing a model draws names and perhaps seeds, and lists losses on layers.
+    All of it is put back: Python's and NumPy's generators, Keras' name counters
+    and global seed generator, the losses noted on the layers.
+    """
+
+    def __init__(self, model=None):
+        self._model = model
+
+    def __enter__(self):
+        from keras.src.backend.common import global_state
+
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()
+        self._globals = {
+            name: value.copy() if hasattr(value, "copy") else value
+            for name, value in vars(global_state.GLOBAL_STATE_TRACKER).items()
+        }
+        self._losses = [
+            (layer, list(layer._losses), set(layer._loss_ids))
+            for layer in (layers_of(self._model) if self._model else ())
+        ]
+        return self
+
+    def __exit__(self, *exception):
+        from keras.src.backend.common import global_state
+
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        state = vars(global_state.GLOBAL_STATE_TRACKER)
+        for name in ("object_name_uids", "global_seed_generator", "current_call_ctx", "uninitialized_variables"):
+            if name in self._globals:
+                state[name] = self._globals[name]
+            else:
+                state.pop(name, None)
+        for layer, losses, ids in self._losses:
+            layer._losses[:] = losses
+            layer._loss_ids.clear()
+            layer._loss_ids.update(ids)

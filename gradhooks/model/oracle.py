@@ -1,0 +1,290 @@
+"""A compiled model and a fixed batch as a loss along lines, and its gradient."""
+
+import contextlib
+import dataclasses
+import functools
+
+import numpy as np
+
+from gradhooks import backends
+from gradhooks.model import keras_internals, promotion, terms
+from gradhooks.numerics import layout as layouts
+from gradhooks.numerics.records import Precision
+
+# A layer that cannot be promoted is left native and the trace tried again; more than this many are a lost cause.
+_MOST_NATIVE_LAYERS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """The analytic gradient at one point.
+
+    Args:
+        terms: float64, shape (P,), per term: `"total"`, and `"data"` and
+            `"penalty"` where the model has a penalty.
+        connected: bool, shape (V,). Whether backpropagation reaches the
+            variable at all.
+    """
+
+    terms: dict
+    connected: np.ndarray
+
+
+class ModelOracle:
+    """Answers what the loss is along probes, and what its gradient is; traced once.
+
+    Args:
+        objective: What to evaluate, a `terms.Objective`.
+        batch: The fixed minibatch, a `batch.Batch`.
+        precision: `"auto"` promotes as much as possible to float64, `"float64"`
+            insists on all of it, `"model"` promotes nothing.
+
+    Raises:
+        ValueError: For a loss that is not a scalar.
+        StateWriteError: If an evaluation would write to state that cannot be kept out.
+    """
+
+    def __init__(self, objective, batch, precision="auto"):
+        model = objective.model
+        self._backend = backends.current()
+        self._objective = objective
+        self.variables = list(model.trainable_variables)
+        self._state = keras_internals.state_of(model)
+        self.layout = layouts.Layout(
+            layouts.unique_paths([v.path for v in self.variables]), tuple(tuple(v.shape) for v in self.variables)
+        )
+        self._nested_batch = (batch.x, batch.y, batch.sample_weight)
+        self._batch = self._present_tensors()
+        self._container = None if objective.loss_fn else keras_internals.fresh_compile_loss(model, batch.y)
+        self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
+        self.signature = signature(model)
+        self.evaluations = 0
+        self.gradient_evaluations = 0
+        self.traces = 0
+        with keras_internals.Untouched(model):
+            self.precision = self._compile(precision)
+
+    def _present_tensors(self):
+        """The arrays of the batch that are not None, as a flat list of tensors."""
+        import keras
+
+        return [self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None]
+
+    def _nested(self, tensors):
+        """The inverse of `_present_tensors`."""
+        import keras
+
+        remaining = iter(tensors)
+        return keras.tree.map_structure(lambda a: None if a is None else next(remaining), self._nested_batch)
+
+    def point(self):
+        """Returns the live parameters, flat: float64, shape (P,)."""
+        return self._backend.to_host(self._backend.flat_point(self.variables))
+
+    def losses(self, point, probes, pairs):
+        """Evaluates the loss terms at many places.
+
+        Args:
+            point: float64, shape (P,).
+            probes: Sequence of `Probe`.
+            pairs: Sequence of (number of the probe, offset).
+
+        Returns:
+            float64, shape (len(pairs), T), one column per `term_names`.
+        """
+        self.evaluations += len(pairs)
+        found = self._losses(point, self._backend.snapshot(self._state), self._batch, probes, pairs)
+        return found[:, : len(self.term_names)]
+
+    def gradients(self, point):
+        """Returns the analytic `Gradients` at a point (float64, shape (P,))."""
+        self.gradient_evaluations += 1
+        found = self._gradients(point, self._backend.snapshot(self._state), self._batch)
+        return Gradients(dict(zip(self.term_names, found, strict=True)), self._gradients.connected)
+
+    def _compile(self, precision):
+        """Climbs down the precision ladder until a trace succeeds and runs."""
+        if precision == "model":
+            self._trace(None)
+            return Precision("model", note="precision='model': nothing was promoted")
+        native, causes = [], []
+        while len(native) <= _MOST_NATIVE_LAYERS:
+            try:
+                return self._promoted(native, causes)
+            except StateWriteError:
+                raise
+            except Exception as error:
+                causes.append(error)
+                culprit = _culprit(error, self._objective.model, native)
+                if culprit is None or precision == "float64":
+                    break
+                native.append(culprit)
+        if precision == "float64":
+            raise causes[-1]
+        self._trace(None)
+        where = keras_internals.path_of(native[0]) if native else "the model"
+        first = f"{type(causes[0]).__name__}: {str(causes[0]).strip().splitlines()[0][:160]}"
+        return Precision(
+            "model",
+            native_layers=tuple(keras_internals.path_of(layer) for layer in native),
+            note=f"{where} cannot be evaluated in float64, so the model was checked at its own precision ({first})",
+        )
+
+    def _promoted(self, native, causes):
+        widened = []
+        with_their_layers = {id(inner) for layer in native for inner in keras_internals.layers_of(layer)}
+        promote = functools.partial(
+            promotion.promoted, self._objective.model, keras_internals.losses_in(self._container), self._state,
+            self._backend, native=with_their_layers, widened=widened,
+        )  # fmt: skip
+        self._trace(promote)
+        self.losses(self.point(), [_NOWHERE], [(0, 0.0)])  # missing kernels show only when the graph runs
+        self.gradients(self.point())
+        self.evaluations = self.gradient_evaluations = 0
+        narrow = tuple(dict.fromkeys(self._backend.narrow_casts(self._losses.graph)))
+        paths = tuple(keras_internals.path_of(layer) for layer in native)
+        if not native:
+            return Precision("float64", narrow_operations=narrow)
+        cause = str(causes[0]).strip().splitlines()[0][:160]
+        note = f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision ({cause})"
+        return Precision("partial", native_layers=paths, narrow_operations=narrow, note=note)
+
+    def _trace(self, promote):
+        """Compiles losses and gradients, promoted if a context for it is given."""
+        shapes, state = self.layout.shapes, self._backend.snapshot(self._state)
+        with promote() if promote else contextlib.nullcontext():
+            self._losses = self._backend.Losses(self._evaluator(promote, _first), shapes, state, self._batch)
+            self._gradients = self._backend.Gradients(self._differentiator(promote), shapes, state, self._batch)
+        self.traces += 2
+        for graph in (self._losses.graph, self._gradients.graph):
+            written = self._backend.writes(graph)
+            if written:
+                raise StateWriteError(written)
+
+    def _evaluator(self, promote, finish):
+        """Returns a function (values, state, batch) -> what `finish` makes of the loss terms."""
+        while_losing = contextlib.nullcontext if promote else self._wide_losses
+
+        def evaluate(values, state, batch):
+            mapping = [*zip(self.variables, values, strict=True), *zip(self._state, state, strict=True)]
+            mapping = [(variable, _like(variable, value)) for variable, value in mapping]
+            nested = self._nested([_widened(a) for a in batch] if promote else batch)
+            return terms.evaluate(self._objective, self._container, mapping, nested, finish, while_losing)
+
+        return evaluate
+
+    def _differentiator(self, promote):
+        def differentiate(values, state, batch):
+            with self._backend.recording(values) as gradient:
+
+                def finish(found, reset):
+                    _check_scalar(found[0])
+                    # The backward pass may run layers again; they must draw what the forward pass drew.
+                    per_term = []
+                    for term in found[: len(self.term_names)]:
+                        reset()
+                        per_term.append(gradient(term))
+                    return tuple(per_term)
+
+                return self._evaluator(promote, finish)(values, state, batch)
+
+        return differentiate
+
+    @contextlib.contextmanager
+    def _wide_losses(self):
+        """At native precision the outputs are what they are, but the loss is reduced in float64."""
+        import keras
+
+        with contextlib.ExitStack() as stack:
+            put = keras_internals.Swap(stack)
+            stack.callback(keras.config.set_floatx, keras.config.floatx())
+            keras.config.set_floatx(promotion.WIDE)
+            for loss in keras_internals.losses_in(self._container):
+                put(loss, "_dtype", promotion.WIDE)
+            put(self._objective.model, "_aggregate_additional_loss", _wide_sum)
+            yield
+
+
+class StateWriteError(RuntimeError):
+    """A loss evaluation would write to state outside Keras variables, so it is not run at all."""
+
+    def __init__(self, operations):
+        super().__init__(
+            "Evaluating the loss of this model writes to state outside Keras variables, which a check must not do. "
+            f"Received: operations {', '.join(operations[:3])}. Expected state in keras.Variable and noise from "
+            "keras.random.SeedGenerator. Try replacing tf.Variable and tf.random.Generator by those."
+        )
+
+
+def signature(model):
+    """Returns what must stay the same for a traced oracle to stay valid: weights, compiled loss, mode of each layer."""
+    layers = keras_internals.layers_of(model)
+    return (
+        tuple(id(v) for v in model.trainable_variables),
+        tuple(id(v) for v in keras_internals.weights_of(model)),
+        id(keras_internals.compile_loss(model)),
+        tuple((id(layer), layer.trainable, layer.dtype_policy.name) for layer in layers),
+    )
+
+
+def _wide_sum(loss):
+    import keras
+
+    return keras.ops.sum(keras.ops.cast(loss, promotion.WIDE))
+
+
+class _Nowhere:
+    """A probe that moves nothing."""
+
+    start, weights = 0, np.zeros(1)
+
+
+_NOWHERE = _Nowhere()
+
+
+def _first(found, reset):
+    _check_scalar(found[0])
+    return found
+
+
+def _check_scalar(total):
+    if len(total.shape) != 0:
+        raise ValueError(
+            "The loss must be a scalar to have a gradient. "
+            f"Received: a loss of shape {tuple(total.shape)}. Expected shape (). "
+            "Try a `reduction` in the loss, or keras.ops.mean in `loss_fn` or `compute_loss`."
+        )
+
+
+def _like(variable, value):
+    import keras
+
+    return keras.ops.cast(value, variable._dtype) if keras.backend.is_float_dtype(variable._dtype) else value
+
+
+def _widened(value):
+    import keras
+
+    return (
+        keras.ops.cast(value, promotion.WIDE)
+        if keras.backend.is_float_dtype(keras_internals.dtype_of(value))
+        else value
+    )
+
+
+def _culprit(error, model, known):
+    """Finds the layer in whose `call` an error arose: by the traceback, or by the names in the message."""
+    import keras
+
+    layers = keras_internals.layers_of(model)[1:]
+    candidates = {id(layer): layer for layer in layers if not any(layer is k for k in known)}
+    found, traceback = None, error.__traceback__
+    while traceback is not None:
+        owner = traceback.tb_frame.f_locals.get("self")
+        if isinstance(owner, keras.layers.Layer) and id(owner) in candidates:
+            found = owner
+        traceback = traceback.tb_next
+    if found is not None:
+        return found
+    named = [layer for layer in candidates.values() if f"/{layer.name}/" in str(error)]
+    return max(named, key=lambda layer: len(keras_internals.path_of(layer)), default=None)

@@ -1,0 +1,151 @@
+"""Float64 at trace time: while `promoted` is open, tracing the live model gives a float64 graph.
+
+Nothing is cloned and no weight is written. Dtype policies, variable dtypes, the
+loss' dtype and `floatx` say float64 for as long as the trace lasts, and are put
+back when it ends; the traced graph stays float64.
+"""
+
+import contextlib
+
+from gradhooks.model import keras_internals
+
+WIDE = "float64"
+_NARROW = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
+_DRAWS = ("normal", "uniform", "truncated_normal", "gamma", "beta", "binomial")
+
+
+@contextlib.contextmanager
+def promoted(model, losses, state, backend, native=frozenset(), widened=None):
+    """Opens a stretch of time in which tracing `model` yields float64.
+
+    Args:
+        model: The live Keras model.
+        losses: Loss objects whose computations are promoted, see
+            `keras_internals.losses_in`.
+        state: Variables beside the trainable ones that the loss reads.
+        backend: The backend module; it widens its own casts.
+        native: ids of layers to leave at their own precision, with casts
+            around them.
+        widened: A list that collects the name of every cast to a narrower
+            float that was widened.
+    """
+    import keras
+
+    layers = keras_internals.layers_of(model)
+    wide_layers = [layer for layer in layers if id(layer) not in native and _is_promotable(layer)]
+    native_variables = {id(v) for layer in layers if id(layer) in native for v in layer.variables}
+    draw_dtypes = _draw_dtypes(layers)
+    with contextlib.ExitStack() as stack:
+        put = keras_internals.Swap(stack)
+        stack.callback(keras.config.set_floatx, keras.config.floatx())
+        native_floatx = keras.config.floatx()
+        switch = stack.enter_context(_widened_casts(backend, widened))
+        _promote_draws(put, draw_dtypes, native_floatx, switch)
+        keras.config.set_floatx(WIDE)
+        for layer in wide_layers:
+            put(layer, "_dtype_policy", keras.DTypePolicy(WIDE))
+        for variable in [*model.trainable_variables, *state]:
+            if keras.backend.is_float_dtype(variable._dtype) and id(variable) not in native_variables:
+                put(variable, "_dtype", WIDE)
+        for loss in losses:
+            put(loss, "_dtype", WIDE)
+        for layer in layers:
+            if id(layer) in native:
+                put(layer, "call", _with_casts(layer, layer.call, native_floatx, switch))
+        yield
+
+
+def _is_promotable(layer):
+    """Preprocessing layers may compute integers or strings, quantized layers hold integers: both stay as they are."""
+    import keras
+
+    if getattr(layer, "quantization_mode", None) is not None:
+        return False
+    return keras.backend.is_float_dtype(layer.compute_dtype)
+
+
+def _draw_dtypes(layers):
+    """id of a seed generator -> dtype at which its layer draws in training."""
+    return {id(g): layer.compute_dtype for layer in layers for g in keras_internals.seed_generators(layer)}
+
+
+def _promote_draws(put, draw_dtypes, floatx, switch):
+    """Draws at the native dtype and widens: from one seed, a float64 draw gives other numbers."""
+    from keras import ops
+
+    module = keras_internals.random_module()
+
+    def native_dtype(seed):
+        return draw_dtypes.get(id(seed), floatx)
+
+    def same_draw(draw):
+        def drawn(*args, **kwargs):
+            # Without a dtype the draw would follow floatx, which says float64 for now.
+            with switch.off():
+                if (kwargs.get("dtype") or WIDE) != WIDE:
+                    return draw(*args, **kwargs)
+                return ops.cast(draw(*args, **{**kwargs, "dtype": native_dtype(kwargs.get("seed"))}), WIDE)
+
+        return drawn
+
+    draw_dropout = module.dropout
+
+    def same_dropout(inputs, rate, noise_shape=None, seed=None):
+        if keras_internals.dtype_of(inputs) != WIDE:
+            return draw_dropout(inputs, rate, noise_shape, seed)
+        with switch.off():
+            ones = ops.ones(ops.shape(inputs), dtype=native_dtype(seed))
+            kept = ops.not_equal(draw_dropout(ones, rate, noise_shape, seed), 0)
+        return ops.where(kept, inputs / (1 - rate), ops.zeros_like(inputs))
+
+    for name in _DRAWS:
+        put(module, name, same_draw(keras_internals.require(module, name, "draw the same noise as training")))
+    put(module, "dropout", same_dropout)
+
+
+@contextlib.contextmanager
+def _widened_casts(backend, widened):
+    """Turns casts from float64 to a narrower float into no-ops, and notes each; yields a switch."""
+    switch = _Switch()
+
+    def is_narrowing(source, target):
+        return switch.on and source == WIDE and target in _NARROW
+
+    with backend.casts_intercepted(is_narrowing, widened.append if widened is not None else lambda name: None):
+        yield switch
+
+
+class _Switch:
+    on = True
+
+    @contextlib.contextmanager
+    def off(self):
+        before, self.on = self.on, False
+        try:
+            yield
+        finally:
+            self.on = before
+
+
+def _with_casts(layer, call, floatx, switch):
+    """Wraps `call` of a layer that stays native: its inputs are cast down, its outputs up again."""
+    import keras
+
+    narrow = layer.compute_dtype
+
+    def cast(value, source, target):
+        if keras.ops.is_tensor(value) and keras_internals.dtype_of(value) == source:
+            return keras.ops.cast(value, target)
+        return value
+
+    def native_call(*args, **kwargs):
+        with switch.off():
+            keras.config.set_floatx(floatx)
+            try:
+                args, kwargs = keras.tree.map_structure(lambda v: cast(v, WIDE, narrow), (args, kwargs))
+                outputs = call(*args, **kwargs)
+            finally:
+                keras.config.set_floatx(WIDE)
+        return keras.tree.map_structure(lambda v: cast(v, narrow, WIDE), outputs)
+
+    return native_call

@@ -1,0 +1,1 @@
+"""Numerical differentiation and verdicts; NumPy only."""

@@ -1,0 +1,120 @@
+"""What the numbers mean: relative difference, comparison, the verdict on a whole check."""
+
+import math
+
+import numpy as np
+
+from gradhooks.numerics.records import Reason, Verdict
+
+# An error bar wider than this share of the derivative leaves nothing to agree with.
+RESOLUTION = 0.1
+
+
+def relative_difference(analytic, numeric):
+    """Returns `||a - n|| / (||a|| + ||n||)`, 0 where both vanish.
+
+    The classic measure of gradient checking (A. Ng, "Gradient checking",
+    deeplearning.ai course notes): 0 for equal vectors, 1 for opposite ones.
+
+    Args:
+        analytic: float64, shape (K,) or scalar.
+        numeric: float64, same shape.
+
+    Returns:
+        float in [0, 1]; NaN if an entry is NaN.
+
+    Example:
+
+    >>> relative_difference([3.0, 4.0], [3.0, 4.0]), relative_difference(0.0, 0.0), relative_difference(1.0, -1.0)
+    (0.0, 0.0, 1.0)
+    """
+    analytic = np.atleast_1d(np.asarray(analytic, dtype=np.float64))
+    numeric = np.atleast_1d(np.asarray(numeric, dtype=np.float64))
+    # Scaling first keeps squares of huge and tiny gradients inside float64.
+    largest = max(np.max(np.abs(analytic), initial=0.0), np.max(np.abs(numeric), initial=0.0))
+    if not math.isfinite(largest):
+        return math.nan
+    if largest == 0.0:
+        return 0.0
+    analytic, numeric = analytic / largest, numeric / largest
+    return float(np.linalg.norm(analytic - numeric) / (np.linalg.norm(analytic) + np.linalg.norm(numeric)))
+
+
+def is_settled(analytic, estimate, rounding, tolerance, magnitude=0.0):
+    """Whether one quotient is enough: it agrees, or both vanish, to within tolerance and rounding alone."""
+    size = max(abs(analytic) + abs(estimate.slope), magnitude)
+    if not math.isfinite(size):
+        return False
+    agrees = abs(analytic - estimate.slope) <= tolerance * size + rounding
+    is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
+    return agrees and (is_zero or rounding <= RESOLUTION * size)
+
+
+def allowed_gap(analytic, estimate, tolerance, magnitude=0.0):
+    """Returns the largest gap that passes: `tolerance * max(|a| + |n|, magnitude) + error`."""
+    return tolerance * max(abs(analytic) + abs(estimate.slope), magnitude) + estimate.error
+
+
+def judge(analytic, estimate, tolerance, magnitude=0.0):
+    """Judges an analytic derivative by its numeric estimate.
+
+    FAIL needs the gap to exceed error bar and tolerance together, at a point
+    without a kink. Larger error bars and tolerances only ever soften a verdict.
+
+    Args:
+        analytic: Derivative by backpropagation.
+        estimate: A `DerivativeEstimate`.
+        tolerance: Allowed relative difference.
+        magnitude: Natural size of the derivative where cancellation may hide
+            it (a direction over many parameters); 0 for a coordinate.
+
+    Returns:
+        (Verdict, Reason).
+    """
+    if not math.isfinite(estimate.slope):
+        return Verdict.INCONCLUSIVE, Reason.NON_FINITE_LOSS
+    if not math.isfinite(analytic):
+        return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
+    size = max(abs(analytic) + abs(estimate.slope), magnitude)
+    if max(abs(analytic), abs(estimate.slope), magnitude) <= estimate.error:
+        # Under a kink "both below the error" only says that the error bar is wide.
+        return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.VACUOUS
+    if abs(analytic - estimate.slope) <= allowed_gap(analytic, estimate, tolerance, magnitude):
+        if estimate.error <= RESOLUTION * size:
+            return Verdict.PASS, Reason.AGREES
+        return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.NOISE
+    if estimate.is_kink or _is_between_slopes(analytic, estimate):
+        return Verdict.INCONCLUSIVE, Reason.KINK
+    return Verdict.FAIL, Reason.BLOCKED if analytic == 0 else Reason.MISMATCH
+
+
+def _is_between_slopes(analytic, estimate):
+    """Whether the value is a subgradient for all that the one-sided slopes can tell.
+
+    They open by `h |J''|` for a smooth loss, which at the steps in use hides
+    nothing of interest, and by the whole jump where a kink lies inside the step.
+    """
+    low, high = sorted((estimate.left, estimate.right))
+    return low <= analytic <= high
+
+
+def overall(comparisons):
+    """Returns the (Verdict, Reason) of a whole check.
+
+    A single failure fails it. It passes if most of what showed any signal was
+    decided, and nothing failed. Vacuous comparisons count for neither side.
+    """
+    failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
+    if failed:
+        return Verdict.FAIL, failed[0].reason
+    passed = sum(c.verdict is Verdict.PASS for c in comparisons)
+    open_ones = [
+        c
+        for c in comparisons
+        if c.verdict is Verdict.INCONCLUSIVE and c.reason not in (Reason.VACUOUS, Reason.DECLARED)
+    ]
+    if passed and passed >= len(open_ones):
+        return Verdict.PASS, Reason.AGREES
+    if open_ones:
+        return Verdict.INCONCLUSIVE, open_ones[0].reason
+    return Verdict.INCONCLUSIVE, Reason.NOTHING_SAMPLED

@@ -1,0 +1,1 @@
+"""A finished report in, nothing back: a table, a message, TensorBoard."""

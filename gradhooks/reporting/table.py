@@ -1,0 +1,187 @@
+"""A report as plain text for people: what `print(report)` shows.
+
+Every name and sentence in a report may come from somebody's layer, so all of
+them pass through `printable` before they reach a terminal.
+"""
+
+import math
+import textwrap
+
+from gradhooks.numerics.records import Reason, Verdict
+
+WIDTH = 100
+ROWS = 12
+HEADER = ("", "parameter", "term", "analytic", "numeric", "+-", "rel.diff", "reason")
+MARKS = {Verdict.FAIL: "FAIL", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "ok"}
+_LABEL = HEADER.index("parameter")
+_NUMBERS = range(HEADER.index("analytic"), HEADER.index("reason"))
+
+
+def render(report):
+    """Returns a report as plain text, at most 100 columns wide.
+
+    First the verdict, then the worst comparisons (failures, then what could
+    not be decided, then the least good passes), the diagnoses, the remarks
+    and, last, how the numbers were obtained.
+
+    Args:
+        report: A `CheckReport`.
+
+    Returns:
+        str of several lines, without a final newline.
+
+    Example:
+
+    >>> from gradhooks.numerics.records import CheckReport
+    >>> report = CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}, threshold=1e-6)
+    >>> print("\\n".join(render(report).splitlines()[:2]))
+    PASS (agrees) at step 7, gradcheck
+    relative difference total 3.0e-10; threshold 1.0e-06
+    """
+    worst = worst_first(report.comparisons)
+    above = (headline(report), differences(report))
+    below = (left_out(len(worst) - ROWS, "comparisons"), *remarks(report), circumstances(report))
+    return "\n".join([*_wrapped(above), *_aligned([cells(c) for c in worst[:ROWS]]), *_wrapped(below)])
+
+
+def headline(report):
+    """Returns verdict, reason, step and name in one line."""
+    return f"{report.verdict} ({report.reason}) at step {report.step}, {printable(report.name)}"
+
+
+def differences(report):
+    """Returns the relative difference of every term beside the threshold."""
+    terms = ", ".join(f"{printable(term)} {rough(d)}" for term, d in report.relative_difference.items())
+    return f"relative difference {terms or 'not measured'}; threshold {rough(report.threshold)}"
+
+
+def worst_first(comparisons):
+    """Returns comparisons as a list: failed, undecided, decided, vacuous; of each the worst first."""
+    return sorted(comparisons, key=lambda c: (_rank(c), -_weight(c.relative_difference)))
+
+
+def cells(comparison):
+    """Returns what the table says about one comparison, a string per column of `HEADER`."""
+    return (
+        MARKS[comparison.verdict],
+        place(comparison.label),
+        printable(comparison.term),
+        f"{comparison.analytic:.5e}",
+        f"{comparison.numeric:.5e}",
+        rough(comparison.error),
+        rough(comparison.relative_difference),
+        str(comparison.reason),
+    )
+
+
+def left_out(count, what):
+    """Returns the line that says how many were not shown; empty if all were."""
+    return f"... and {count} more {what}" if count > 0 else ""
+
+
+def remarks(report):
+    """Returns what the report says in words, a line each, every line with what kind of remark it is."""
+    diagnoses = report.diagnoses
+    return [
+        *([f"error: {printable(report.error)}"] if report.error else ()),
+        *(f"diagnosis: {diagnosed(d)}" for d in diagnoses[:ROWS]),
+        *([left_out(len(diagnoses) - ROWS, "diagnoses")] if len(diagnoses) > ROWS else ()),
+        *(f"found by: {printable(line)}" for line in report.trail),
+        *(f"note: {printable(note)}" for note in (report.precision.note, *report.notes) if note),
+    ]
+
+
+def diagnosed(diagnosis):
+    """Returns a diagnosis in one line: where, and what is wrong there."""
+    return f"{place(diagnosis.path)}: {printable(diagnosis.sentence)}"
+
+
+def circumstances(report):
+    """Returns how the numbers were obtained, in one line; what is zero or empty goes unsaid."""
+    precision, coverage, vacuous = report.precision, report.coverage, len(report.vacuous)
+    parts = (
+        f"precision {printable(precision.rung)}",
+        _listed("native layers", precision.native_layers),
+        _listed("narrow operations", precision.narrow_operations),
+        precision.noise and f"noise {rough(precision.noise)}",
+        f"coverage {coverage.variables} of {coverage.variables_total} variables",
+        f"{coverage.parameters} of {coverage.parameters_total} parameters",
+        f"{report.samples} samples",
+        f"seed {report.seed}",
+        f"{report.evaluations} evaluations",
+        report.replaced and f"{report.replaced} probes replaced (kink)",
+        vacuous and f"{vacuous} vacuous",
+        report.jitter and f"jitter {rough(report.jitter)}",
+        f"{report.seconds:.2f} s",
+    )
+    return "; ".join(part for part in parts if part)
+
+
+def place(label):
+    """Returns the label of a comparison, or the path of a diagnosis, for people."""
+    return "all variables together" if label == "*" else printable(label)
+
+
+def printable(text):
+    """Returns text in one line, with escapes for line ends, control characters and reversals of direction.
+
+    Example:
+
+    >>> printable("two" + chr(10) + "lines")
+    'two\\\\nlines'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def rough(number):
+    """Returns a number whose size matters more than its digits, such as an error bar."""
+    return "unknown" if number is None else f"{number:.1e}"
+
+
+def shortened(text, width):
+    """Returns text cut in the middle to `width` characters; the ends say which layer and which entry it is.
+
+    Example:
+
+    >>> shortened("encoder/block_11/attention/kernel[3, 4]", 24)
+    'encoder/.../kernel[3, 4]'
+    """
+    head = (width - 3) * 2 // 5
+    tail = width - 3 - head
+    return text if len(text) <= width else f"{text[:head]}...{text[-tail:]}"
+
+
+def _rank(comparison):
+    if comparison.reason is Reason.VACUOUS:
+        return 3
+    return (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS).index(comparison.verdict)
+
+
+def _weight(difference):
+    return difference if math.isfinite(difference) else math.inf
+
+
+def _listed(what, names, most=3):
+    """`what: a, b, c ... and 4 more`; empty without names."""
+    shown = ", ".join(printable(name) for name in names[:most])
+    return f"{what}: {shown} {left_out(len(names) - most, '')}".strip() if names else ""
+
+
+def _wrapped(paragraphs):
+    for text in paragraphs:
+        yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _aligned(rows):
+    """The table as lines; where the width does not suffice, only the parameter's column gives way."""
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    widths[_LABEL] -= max(0, sum(widths) + len(widths) - 1 - WIDTH)
+    for row in (HEADER, *rows):
+        cut = (*row[:_LABEL], shortened(row[_LABEL], widths[_LABEL]), *row[_LABEL + 1 :])
+        padded = (
+            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cut, widths, strict=True))
+        )
+        yield " ".join(padded).rstrip()

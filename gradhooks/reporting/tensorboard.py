@@ -1,0 +1,169 @@
+"""A report as TensorBoard sees it: scalars to plot, a text to read, the whole of it as JSON.
+
+Event files are written directly. `tf.summary` would need TensorFlow, and any
+callback that leaves a `record_if` behind would silently drop points.
+"""
+
+import math
+import os
+import re
+import socket
+import time
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from gradhooks.reporting.message import advice, reproduction
+from gradhooks.reporting.table import (
+    HEADER,
+    ROWS,
+    cells,
+    circumstances,
+    differences,
+    headline,
+    left_out,
+    printable,
+    remarks,
+    worst_first,
+)
+
+PLUGIN_NAME = "gradhooks"
+# Zero has no logarithm; this is below anything that float64 can resolve.
+SMALLEST_DIFFERENCE = 1e-18
+
+
+class TensorBoardSink:
+    """Writes reports into an own TensorBoard run, `<log_dir>/<name>`.
+
+    The constructor only stores. The event file is opened by the first
+    `write()` and flushed by every one, so that a report survives whatever
+    ends the training. One sink writes one file, also when it is written to
+    after `close()`.
+
+    Args:
+        log_dir: Local directory that `tensorboard --logdir` is given.
+        name: Name of the run and prefix of all tags. No other writer may
+            use the run.
+
+    Raises:
+        ValueError: If `log_dir` is a URL.
+
+    Example:
+
+    >>> import tempfile
+    >>> from gradhooks.numerics.records import CheckReport, Reason, Verdict
+    >>> sink = TensorBoardSink(tempfile.mkdtemp())
+    >>> sink.write(CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}))
+    >>> sink.close()
+    """
+
+    def __init__(self, log_dir, name="gradcheck"):
+        # open() would take a URL for a relative path and hide the events in a local folder.
+        if "://" in os.fspath(log_dir):
+            raise ValueError(
+                "TensorBoardSink writes to a local directory. "
+                f"Received: log_dir={log_dir!r}. Expected a path without '://'. "
+                "Try a local directory, and copy or mount it to where TensorBoard runs."
+            )
+        self.log_dir = log_dir
+        self.name = name
+        self._path = None
+        self._writer = None
+
+    def write(self, report):
+        """Appends a report at `report.step` and flushes it to the file."""
+        if self._writer is None:
+            self._open()
+        content = summary(report, self.name)
+        event = event_pb2.Event(step=int(report.step), wall_time=time.time(), summary=content)
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()
+
+    def close(self):
+        """Closes the event file; harmless without one."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _open(self):
+        directory = os.path.join(self.log_dir, self.name)
+        os.makedirs(directory, exist_ok=True)
+        if self._path is None:
+            unique = f"{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+            self._path = os.path.join(directory, f"events.out.tfevents.{unique}.gradhooks")
+        file = open(self._path, "ab")  # noqa: SIM115 (open until close())
+        self._writer = RecordWriter(file)
+        if file.tell() == 0:
+            version = event_pb2.Event(file_version="brain.Event:2", wall_time=time.time())
+            self._writer.write(version.SerializeToString())
+
+
+def summary(report, name):
+    """Returns everything about one report as one `Summary` protobuf; `name` prefixes the tags."""
+    result = summary_pb2.Summary()
+    for tag, number in scalars(report).items():
+        result.MergeFrom(scalar_pb(f"{name}/{tag}", number))
+    result.MergeFrom(text_pb(f"{name}/report", markdown(report)))
+    result.MergeFrom(_json_pb(f"{name}/report_json", report))
+    return result
+
+
+def scalars(report):
+    """Returns the numbers to plot as a dict, tag without prefix -> number; unknown ones are left out."""
+    differences_by_term = report.relative_difference
+    numbers = {
+        **{f"relative_difference/{term}": difference for term, difference in differences_by_term.items()},
+        "log10_relative_difference": _log10(differences_by_term.get("total")),
+        "threshold": report.threshold,
+        "failures": len(report.failures),
+        "inconclusive": len(report.inconclusive),
+        "coverage": report.coverage.share,
+        "seconds": report.seconds,
+    }
+    # TensorBoard draws NaN as a point at zero, where it looks like a perfect gradient.
+    return {tag: n for tag, n in numbers.items() if n is not None and math.isfinite(n)}
+
+
+def markdown(report):
+    """Returns the report for TensorBoard's text dashboard."""
+    worst = worst_first(report.comparisons)
+    rows = (HEADER, ("---",) * len(HEADER), *(tuple(map(inert, cells(c))) for c in worst[:ROWS]))
+    bullets = [*remarks(report), *advice(report), f"reproduce: {reproduction(report)}"]
+    paragraphs = (
+        f"**{inert(headline(report))}**",
+        inert(differences(report)),
+        "\n".join(f"| {' | '.join(row)} |" for row in rows) if worst else "",
+        inert(left_out(len(worst) - ROWS, "comparisons")),
+        "\n".join(f"* {inert(bullet)}" for bullet in bullets),
+        inert(circumstances(report)),
+    )
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def inert(text):
+    """Returns text that neither Markdown nor HTML can take for markup: a layer may have any name.
+
+    Example:
+
+    >>> inert("<b>_x_")
+    '&#60;b&#62;&#95;x&#95;'
+    """
+    return re.sub(r"[^a-zA-Z0-9 /,]", lambda found: f"&#{ord(found[0])};", printable(text))
+
+
+def _log10(difference):
+    """The logarithm to plot: on its scale a spike survives TensorBoard's smoothing and outlier filter."""
+    return None if difference is None else math.log10(max(difference, SMALLEST_DIFFERENCE))
+
+
+def _json_pb(tag, report):
+    # Without a data class TensorBoard does not list a tensor of an unknown plugin.
+    metadata = summary_pb2.SummaryMetadata(
+        plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME),
+        data_class=summary_pb2.DATA_CLASS_TENSOR,
+    )
+    result = text_pb(tag, report.to_json())
+    result.value[0].metadata.CopyFrom(metadata)
+    return result
