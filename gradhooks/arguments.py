@@ -5,6 +5,8 @@ import numbers
 import os
 import re
 
+from gradhooks.numerics.records import Reason
+
 FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
 ON_FAILURE = ("warn", "raise", "stop", "ignore")
 PRECISIONS = ("auto", "float64", "model")
@@ -97,6 +99,20 @@ def file_name(name, value):
             "letters, digits, '_', '.' and '-'", f"Try {name}='gradcheck'.",
         )  # fmt: skip
     return value
+
+
+def finite_loss(report):
+    """Returns the report of a first check, unless its loss was not finite.
+
+    Raises:
+        ValueError: If the loss is NaN or infinite before training has begun.
+    """
+    if report.reason is Reason.NON_FINITE_LOSS:
+        raise invalid(
+            "The loss must be finite to have a gradient.", "loss", report.loss, "a finite scalar",
+            "Try looking for weights, inputs or targets that are NaN, infinite or huge.",
+        )  # fmt: skip
+    return report
 
 
 def usable_model(model, loss_fn, y):

@@ -217,7 +217,8 @@ class GradientCheck(keras.callbacks.Callback):
 
     def _report(self, step, is_first):
         try:
-            return examination.run(self._current_oracle(), self._settings(step))
+            report = examination.run(self._current_oracle(), self._settings(step))
+            return arguments.finite_loss(report) if is_first else report
         except ValueError as error:
             # Bad input stops training before it starts, and only then.
             if is_first:

@@ -58,7 +58,8 @@ def check_gradients(
         A `gradhooks.CheckReport`.
 
     Raises:
-        ValueError: For arguments, data or a model that cannot be checked.
+        ValueError: For arguments, data or a model that cannot be checked, and
+            for a loss that is not a finite scalar.
 
     Example:
 
@@ -86,4 +87,4 @@ def check_gradients(
     fixed = batch.fixed_batch(x, y, sample_weight, class_weight, batch_size)
     arguments.usable_model(model, loss_fn, fixed.y)
     asked = oracle.ModelOracle(terms.Objective(model, training, loss_fn), fixed, precision)
-    return examination.run(asked, settings)
+    return arguments.finite_loss(examination.run(asked, settings))

@@ -154,6 +154,22 @@ def narrow_casts(graph):
     )  # fmt: skip
 
 
+_cast = gen_math_ops.cast
+
+
+def cast(value, dtype):
+    """Casts floats, forth and in the gradient back, whoever intercepts casts; leaves other dtypes alone."""
+    target = tf.as_dtype(dtype)
+    if not (value.dtype.is_floating and target.is_floating) or value.dtype == target:
+        return value
+
+    @tf.custom_gradient
+    def exactly(x):
+        return _cast(x, target), lambda gradient: _cast(gradient, x.dtype)
+
+    return exactly(value)
+
+
 @contextlib.contextmanager
 def casts_intercepted(is_narrowing, note):
     """While open, casts for which `is_narrowing(source, target)` holds return their input; their names are noted."""

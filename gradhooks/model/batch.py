@@ -75,7 +75,7 @@ def _first(x, y, sample_weight, class_weight, batch_size):
 
 def _without_sharing(x):
     """Iterating a `tf.data` pipeline advances its shuffling; iterating a copy leaves the original alone."""
-    if type(x).__module__.startswith("tensorflow"):
+    if type(x).__module__.startswith("tensorflow") and hasattr(x, "element_spec"):
         from gradhooks.backends import tensorflow
 
         return tensorflow.dataset_copy(x)

@@ -128,6 +128,17 @@ def losses_in(container):
     return list({id(loss): loss for loss in [container, *given, *inner]}.values())
 
 
+def metrics_of(model, container):
+    """Returns every metric that computing the loss may update, also inside other metrics."""
+    found, queue = {}, [*model.metrics, *(container.metrics if container is not None else ())]
+    while queue:
+        metric = queue.pop()
+        if id(metric) not in found:
+            found[id(metric)] = metric
+            queue.extend(getattr(metric, "_metrics", ()))
+    return list(found.values())
+
+
 def has_own_compute_loss(model):
     """Whether the model overrides `compute_loss`."""
     import keras

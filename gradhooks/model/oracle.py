@@ -61,7 +61,7 @@ class ModelOracle:
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
-        with keras_internals.Untouched(model):
+        with keras_internals.Untouched(model), _whole_tracebacks():
             self.precision = self._compile(precision)
 
     def _present_tensors(self):
@@ -134,8 +134,10 @@ class ModelOracle:
         widened = []
         with_their_layers = {id(inner) for layer in native for inner in keras_internals.layers_of(layer)}
         promote = functools.partial(
-            promotion.promoted, self._objective.model, keras_internals.losses_in(self._container), self._state,
-            self._backend, native=with_their_layers, widened=widened,
+            promotion.promoted, self._objective.model,
+            keras_internals.losses_in(self._container)
+            + keras_internals.metrics_of(self._objective.model, self._container),
+            self._state, self._backend, native=with_their_layers, widened=widened,
         )  # fmt: skip
         self._trace(promote)
         self.losses(self.point(), [_NOWHERE], [(0, 0.0)])  # missing kernels show only when the graph runs
@@ -167,7 +169,7 @@ class ModelOracle:
 
         def evaluate(values, state, batch):
             mapping = [*zip(self.variables, values, strict=True), *zip(self._state, state, strict=True)]
-            mapping = [(variable, _like(variable, value)) for variable, value in mapping]
+            mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
             nested = self._nested([_widened(a) for a in batch] if promote else batch)
             return terms.evaluate(self._objective, self._container, mapping, nested, finish, while_losing)
 
@@ -227,6 +229,20 @@ def signature(model):
     )
 
 
+@contextlib.contextmanager
+def _whole_tracebacks():
+    """Keras cuts its own frames out of tracebacks, and with them the layer in which an error arose."""
+    import keras
+
+    was_filtering = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if was_filtering:
+            keras.config.enable_traceback_filtering()
+
+
 def _wide_sum(loss):
     import keras
 
@@ -254,12 +270,6 @@ def _check_scalar(total):
             f"Received: a loss of shape {tuple(total.shape)}. Expected shape (). "
             "Try a `reduction` in the loss, or keras.ops.mean in `loss_fn` or `compute_loss`."
         )
-
-
-def _like(variable, value):
-    import keras
-
-    return keras.ops.cast(value, variable._dtype) if keras.backend.is_float_dtype(variable._dtype) else value
 
 
 def _widened(value):

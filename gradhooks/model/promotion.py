@@ -20,8 +20,8 @@ def promoted(model, losses, state, backend, native=frozenset(), widened=None):
 
     Args:
         model: The live Keras model.
-        losses: Loss objects whose computations are promoted, see
-            `keras_internals.losses_in`.
+        losses: Losses and metrics whose computations are promoted, see
+            `keras_internals.losses_in` and `metrics_of`.
         state: Variables beside the trainable ones that the loss reads.
         backend: The backend module; it widens its own casts.
         native: ids of layers to leave at their own precision, with casts
@@ -51,7 +51,7 @@ def promoted(model, losses, state, backend, native=frozenset(), widened=None):
             put(loss, "_dtype", WIDE)
         for layer in layers:
             if id(layer) in native:
-                put(layer, "call", _with_casts(layer, layer.call, native_floatx, switch))
+                put(layer, "call", _with_casts(layer, layer.call, native_floatx, switch, backend))
         yield
 
 
@@ -127,7 +127,7 @@ class _Switch:
             self.on = before
 
 
-def _with_casts(layer, call, floatx, switch):
+def _with_casts(layer, call, floatx, switch, backend):
     """Wraps `call` of a layer that stays native: its inputs are cast down, its outputs up again."""
     import keras
 
@@ -135,7 +135,7 @@ def _with_casts(layer, call, floatx, switch):
 
     def cast(value, source, target):
         if keras.ops.is_tensor(value) and keras_internals.dtype_of(value) == source:
-            return keras.ops.cast(value, target)
+            return backend.cast(value, target)
         return value
 
     def native_call(*args, **kwargs):

@@ -103,7 +103,8 @@ def screening_probe(layout, variable_scales, gradient, rng):
         variable's contribution to the slope.
     """
     weights = rng.choice(np.array([-1.0, 1.0]), size=layout.size)
-    shares = variable_scales * np.nan_to_num(layout.norms(gradient), posinf=0.0)
+    norms = layout.norms(gradient)
+    shares = np.where(np.isfinite(norms) & np.isfinite(variable_scales), norms, 0.0) * np.nan_to_num(variable_scales)
     felt = shares[shares > 1e-9 * shares.max(initial=0.0)]
     target = np.quantile(felt, 0.25) if len(felt) else 0.0
     damping = np.minimum(1.0, target / np.maximum(shares, np.finfo(float).tiny)) if target else np.ones(len(layout))

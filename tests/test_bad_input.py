@@ -1,0 +1,150 @@
+"""Bad input is told before training starts: the rule, what was received, what was expected, what to try."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import gradhooks
+from tests import models
+
+X, Y = models.data((10,), (1,), 0)
+BAD_ARGUMENTS = [
+    ("freq", "sometimes"),
+    ("freq", 0),
+    ("freq", True),
+    ("freq", 2.5),
+    ("on_failure", "explode"),
+    ("on_failure", None),
+    ("samples", 0),
+    ("samples", True),
+    ("samples", 3.0),
+    ("threshold", -1e-6),
+    ("threshold", 0),
+    ("threshold", True),
+    ("threshold", float("nan")),
+    ("batch_size", 0),
+    ("batch_size", True),
+    ("seed", -1),
+    ("seed", True),
+    ("precision", "float16"),
+    ("at_start", 1),
+    ("training", "yes"),
+    ("loss_fn", "mse"),
+    ("sinks", print),
+    ("sinks", [3]),
+    ("log_dir", 3),
+    ("verbose", -1),
+    ("verbose", True),
+    ("name", "a/b"),
+    ("name", ""),
+]
+
+
+def assert_four_parts(message):
+    assert "Received: " in message
+    assert "Expected " in message
+    assert "Try " in message
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_ARGUMENTS)
+def test_bad_arguments(name, value):
+    with pytest.raises(ValueError, match=name) as error:
+        gradhooks.GradientCheck(X, Y, **{name: value})
+    assert_four_parts(str(error.value))
+    assert f"{name}={value!r}" in str(error.value)
+
+
+ONLY_OF_THE_CALLBACK = {"freq", "on_failure", "at_start", "sinks", "log_dir", "verbose", "name"}
+
+
+@pytest.mark.parametrize(("name", "value"), [b for b in BAD_ARGUMENTS if b[0] not in ONLY_OF_THE_CALLBACK])
+def test_bad_arguments_of_the_function(name, value):
+    model, x, y = models.mlp()
+    with pytest.raises(ValueError, match=name) as error:
+        gradhooks.check_gradients(model, x, y, **{name: value})
+    assert_four_parts(str(error.value))
+
+
+def uncompiled():
+    return keras.Sequential([layers.Input((10,)), layers.Dense(1)])
+
+
+def nothing_trainable():
+    model = uncompiled()
+    model.trainable = False
+    return models.compiled(model)
+
+
+def vector_loss():
+    return models.compiled(uncompiled(), keras.losses.MeanSquaredError(reduction="none"))
+
+
+def not_finite():
+    model = models.compiled(uncompiled())
+    model.layers[0].kernel.assign(np.full((10, 1), np.inf))
+    return model
+
+
+def with_nan(array):
+    array = array.copy()
+    array[3] = np.nan
+    return array
+
+
+BAD_USE = {
+    "no y": (lambda: models.compiled(uncompiled()), X, None, "targets"),
+    "empty batch": (lambda: models.compiled(uncompiled()), X[:0], Y[:0], "at least one"),
+    "NaN in x": (lambda: models.compiled(uncompiled()), with_nan(X), Y, "finite"),
+    "NaN in y": (lambda: models.compiled(uncompiled()), X, with_nan(Y), "finite"),
+    "no x": (lambda: models.compiled(uncompiled()), None, None, "needs a batch"),
+    "empty generator": (lambda: models.compiled(uncompiled()), (b for b in ()), None, "at least one batch"),
+    "nothing trainable": (nothing_trainable, X, Y, "trainable"),
+    "loss is a vector": (vector_loss, X, Y, "scalar"),
+    "loss is infinite": (not_finite, X, Y, "finite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_USE)
+def test_bad_use_stops_before_training(case):
+    build, x, y, words = BAD_USE[case]
+    x = iter(()) if case == "empty generator" else x
+    x = (b for b in ()) if case == "empty generator" else x
+    model = build()
+    before = [v.numpy() for v in model.variables]
+    with pytest.raises(ValueError, match=words) as error:
+        model.fit(X, Y, verbose=0, callbacks=[gradhooks.GradientCheck(x, y)])
+    assert_four_parts(str(error.value))
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    assert int(model.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize("case", BAD_USE)
+def test_bad_use_of_the_function(case):
+    build, x, y, words = BAD_USE[case]
+    x = (b for b in ()) if case == "empty generator" else x
+    with pytest.raises(ValueError, match=words) as error:
+        gradhooks.check_gradients(build(), x, y)
+    assert_four_parts(str(error.value))
+
+
+def test_a_model_that_is_not_compiled():
+    with pytest.raises(ValueError, match="compile") as error:
+        gradhooks.check_gradients(uncompiled(), X, Y)
+    assert_four_parts(str(error.value))
+
+
+def test_a_model_that_is_not_built():
+    model = models.compiled(keras.Sequential([layers.Dense(1)]))
+    with pytest.raises(ValueError, match="built") as error:
+        gradhooks.check_gradients(model, X, Y)
+    assert_four_parts(str(error.value))
+
+
+def test_a_backend_that_is_not_supported(monkeypatch):
+    model, x, y = models.mlp()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "numpy")
+    with pytest.raises(ValueError, match="backend") as error:
+        gradhooks.check_gradients(model, x, y)
+    assert_four_parts(str(error.value))

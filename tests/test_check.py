@@ -1,0 +1,217 @@
+"""check_gradients() on real Keras models: the healthy pass, the planted defects fail, nothing is traced twice."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import gradhooks
+from gradhooks import Reason, Verdict, examination
+from gradhooks.model import batch, oracle, terms
+from tests import models
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", models.HEALTHY)
+def test_healthy_models_pass(name, seed, recwarn):
+    model, x, y = models.HEALTHY[name](seed)
+    report = gradhooks.check_gradients(model, x, y, seed=seed)
+    print(f"{name}, seed {seed}: {report.relative_difference}, {report.evaluations / 33:.2f} evaluations per probe")
+    assert report.verdict is Verdict.PASS
+    assert report.precision.rung == "float64"
+    assert report.relative_difference["total"] < 1e-7
+    assert report.relative_difference["data"] < 1e-7
+    assert not report.failures
+    assert not [w for w in recwarn if "gradhooks" in str(w.filename)]
+
+
+def test_evaluations_per_healthy_probe():
+    spent = []
+    for build in models.HEALTHY.values():
+        report = gradhooks.check_gradients(*build(1), seed=1)
+        spent.append(report.evaluations / 33)
+    print(f"evaluations per healthy probe: mean {np.mean(spent):.2f}, largest {max(spent):.2f}")
+    assert 2.0 <= np.mean(spent) <= 3.0
+
+
+@tf.custom_gradient
+def too_large(x):
+    return tf.identity(x), lambda g: g * tf.cast(1.001, g.dtype)
+
+
+class TooLarge(layers.Layer):
+    def call(self, x):
+        return too_large(x)
+
+
+class WrongDense(layers.Dense):
+    """Its kernel's gradient, and that alone, is too large."""
+
+    def call(self, x):
+        return self.activation(tf.matmul(x, too_large(self.kernel)) + self.bias)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_factor_of_1_001_below_the_middle_is_named(seed):
+    model, x, y = models.mlp(seed, middle=[TooLarge()])
+    report = gradhooks.check_gradients(model, x, y, seed=seed)
+    assert report.verdict is Verdict.FAIL
+    assert report.reason is Reason.MISMATCH
+    culprit = report.diagnoses[0]
+    assert "below" in culprit.path
+    assert culprit.scale == pytest.approx(1.001, abs=1e-6)
+    assert "1.001" in culprit.sentence
+    assert all("below" in c.path or c.path == "*" for c in report.failures)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_factor_of_1_001_in_one_kernel_is_named(place):
+    keras.utils.set_random_seed(0)
+    kinds = [layers.Dense] * 3
+    kinds[place] = WrongDense
+    stack = [
+        kind(units, "tanh", name=f"dense{k}") for k, (kind, units) in enumerate(zip(kinds, (16, 16, 1), strict=True))
+    ]
+    model = models.compiled(keras.Sequential([layers.Input((10,)), *stack]))
+    report = gradhooks.check_gradients(model, *models.data((10,), (1,), 0))
+    assert report.verdict is Verdict.FAIL
+    assert {c.path for c in report.failures} <= {model.layers[place].kernel.path, "*"}
+    assert report.diagnoses[0].path == model.layers[place].kernel.path
+    assert report.diagnoses[0].scale == pytest.approx(1.001, abs=1e-6)
+
+
+class WrongPenalty(keras.regularizers.Regularizer):
+    def __call__(self, weights):
+        @tf.custom_gradient
+        def penalty(w):
+            return 1e-3 * tf.reduce_sum(w**2), lambda g: g * 1e-3 * w
+
+        return penalty(weights)
+
+
+def test_a_wrong_penalty_under_a_large_data_gradient():
+    keras.utils.set_random_seed(0)
+    stack = [
+        layers.Input((10,)),
+        layers.Dense(8, "tanh", kernel_regularizer=WrongPenalty(), name="wrong"),
+        layers.Dense(1),
+    ]
+    x, y = models.data((10,), (1,), 0)
+    model = models.compiled(keras.Sequential(stack))
+    report = gradhooks.check_gradients(model, x, 10 * y)
+    assert report.verdict is Verdict.FAIL
+    failed = [c for c in report.failures if c.term == "penalty"]
+    assert failed
+    assert all(c.path == model.layers[0].kernel.path for c in failed if c.index is not None)
+    size = {c.label: abs(c.analytic) for c in report.comparisons if c.term == "data"}
+    assert np.median([size[c.label] / abs(c.analytic) for c in failed if c.index is not None]) > 100
+    assert "regularizer" in report.diagnoses[0].sentence
+
+
+def test_a_bias_before_batch_normalization_is_not_accused():
+    model, x, y = models.cnn()
+    report = gradhooks.check_gradients(model, x, y)
+    bias = [c for c in report.comparisons if c.path == model.get_layer("conv").bias.path]
+    assert bias
+    assert all(c.reason is Reason.VACUOUS for c in bias)
+    assert report.verdict is Verdict.PASS
+
+
+def test_penalty_and_data_add_up():
+    model, x, y = models.noisy()
+    report = gradhooks.check_gradients(model, x, y)
+    assert report.loss["total"] == pytest.approx(report.loss["data"] + report.loss["penalty"], rel=1e-12)
+    expected = float(sum(keras.ops.sum(v.regularizer(v)) for v in model.trainable_variables if v.regularizer))
+    assert report.loss["penalty"] > expected > 0  # the activity's share comes on top
+
+
+def test_the_promoted_loss_sees_the_dropout_mask_of_training():
+    model, x, y = models.noisy()
+    seeds = [v for v in model.variables if "seed" in v.path]
+    before = [v.numpy() for v in seeds]
+    report = gradhooks.check_gradients(model, x[:32], y[:32])
+    trained = model.compute_loss(x=x[:32], y=y[:32], y_pred=model(x[:32], training=True), training=True)
+    assert [v.numpy().tolist() for v in seeds] != [v.tolist() for v in before]
+    assert report.loss["total"] == pytest.approx(float(trained), rel=1e-5)
+    other = model.compute_loss(x=x[:32], y=y[:32], y_pred=model(x[:32], training=True), training=True)
+    assert report.loss["total"] != pytest.approx(float(other), rel=1e-3)
+
+
+def test_a_second_check_traces_nothing():
+    model, x, y = models.noisy()
+    asked = oracle.ModelOracle(terms.Objective(model), batch.fixed_batch(x, y))
+    calls = []
+    original = model.compute_loss
+    object.__setattr__(model, "compute_loss", lambda *a, **k: calls.append(1) or original(*a, **k))
+    traces = asked.traces
+    reports = [examination.run(asked, examination.Settings(step=step)) for step in range(3)]
+    assert asked.traces == traces == 2
+    assert not calls
+    assert len({c.position for r in reports for c in r.comparisons}) > 40
+
+
+def test_the_draw_depends_on_seed_and_step_only():
+    model, x, y = models.mlp()
+    labels = {
+        (seed, step): [c.label for c in gradhooks.check_gradients(model, x, y, seed=seed, step=step).comparisons]
+        for seed, step in [(0, 0), (0, 1), (1, 0)]
+    }
+    assert labels[0, 0] == [c.label for c in gradhooks.check_gradients(model, x, y, seed=0, step=0).comparisons]
+    assert len({tuple(v) for v in labels.values()}) == 3
+
+
+def test_native_layers_are_found_and_named():
+    keras.utils.set_random_seed(0)
+    stack = [
+        layers.Input((6, 6, 6, 1)),
+        layers.Conv3D(3, 2),
+        layers.MaxPooling3D(name="pool"),
+        layers.Flatten(),
+        layers.Dense(1),
+    ]
+    model = models.compiled(keras.Sequential(stack))
+    report = gradhooks.check_gradients(model, *models.data((6, 6, 6, 1), (1,), 0))
+    assert report.verdict is Verdict.PASS
+    assert report.precision.rung == "partial"
+    assert report.precision.native_layers == ("pool",)
+    assert "pool" in report.precision.note
+
+
+def test_native_precision_passes_and_says_so():
+    model, x, y = models.cnn()
+    report = gradhooks.check_gradients(model, x, y, precision="model")
+    assert report.verdict is Verdict.PASS
+    assert report.precision.rung == "model"
+    assert report.threshold == examination.THRESHOLDS["model"]
+
+
+def test_a_loss_function_in_place_of_the_compiled_one():
+    model, x, y = models.mlp()
+
+    def loss_fn(model, x, y, sample_weight, training):
+        return keras.ops.mean(keras.ops.abs(model(x, training=training) - y) ** 3)
+
+    report = gradhooks.check_gradients(model, x, y, loss_fn=loss_fn)
+    assert report.verdict is Verdict.PASS
+    assert report.loss["total"] == pytest.approx(float(np.mean(np.abs(model(x[:32]) - y[:32]) ** 3)), rel=1e-5)
+
+
+class Counts(layers.Layer):
+    """Keeps state where no scope can reach it."""
+
+    def build(self, shape):
+        self.calls = tf.Variable(0.0)
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+        return x
+
+
+def test_state_outside_keras_variables_is_refused_not_written():
+    model, x, y = models.mlp(middle=[Counts(name="counts")])
+    calls = model.get_layer("counts").calls
+    before = float(calls)
+    with pytest.raises(oracle.StateWriteError, match="AssignAdd"):
+        gradhooks.check_gradients(model, x, y)
+    assert float(calls) == before

@@ -1,0 +1,56 @@
+"""What importing costs, and which names are public."""
+
+import subprocess
+import sys
+
+import pytest
+
+FRAMEWORKS = "[m for m in ('keras', 'tensorflow', 'jax', 'torch', 'tensorboard') if m in sys.modules]"
+
+
+def loaded_by(statement):
+    code = f"import sys; {statement}; print({FRAMEWORKS})"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_loads_no_framework():
+    assert loaded_by("import gradhooks") == "[]"
+
+
+def test_the_test_above_can_fail():
+    assert "keras" in loaded_by("import gradhooks; gradhooks.GradientCheck")
+
+
+@pytest.mark.parametrize("name", ["Verdict", "Reason", "CheckReport", "GradientMismatchError"])
+def test_records_load_no_framework(name):
+    assert loaded_by(f"import gradhooks; gradhooks.{name}") == "[]"
+
+
+def test_public_names():
+    import gradhooks
+
+    assert gradhooks.__all__ == sorted(
+        [
+            "CheckReport", "Comparison", "GradientCheck", "GradientCheckWarning", "GradientMismatchError",
+            "GradientMismatchWarning", "Reason", "Verdict", "__version__", "check_gradients",
+        ]
+    )  # fmt: skip
+    assert all(hasattr(gradhooks, name) for name in gradhooks.__all__)
+    assert set(dir(gradhooks)) == set(gradhooks.__all__)
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        gradhooks.nothing_of_the_kind  # noqa: B018
+
+
+def test_the_version_is_that_of_the_metadata():
+    import importlib.metadata
+    import pathlib
+    import tomllib
+
+    import gradhooks
+
+    declared = tomllib.loads((pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
+    assert gradhooks.__version__ == declared
+    try:
+        assert importlib.metadata.version("gradhooks") == declared
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("gradhooks is not installed here")
