@@ -4,7 +4,9 @@ import math
 import numbers
 import os
 import re
+from collections.abc import Mapping
 
+from gradhooks.numerics.expectation import KINDS
 from gradhooks.numerics.records import Reason
 
 FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
@@ -72,6 +74,18 @@ def optional_callable(name, value, advice):
     if value is not None and not callable(value):
         raise invalid(f"`{name}` must be callable.", name, value, "None or a function", advice)
     return value
+
+
+def expectations(value):
+    """Returns declared mismatches as a tuple of pairs (path pattern, kind)."""
+    expected = f"a dict of path patterns to one of {KINDS}"
+    advice = "Try expect={'*/quantize/*': 'mismatch'}; patterns are those of `fnmatch`, on variable paths."
+    if not isinstance(value, Mapping):
+        raise invalid("`expect` declares mismatches.", "expect", value, expected, advice)
+    for pattern, kind in value.items():
+        if not isinstance(pattern, str) or kind not in KINDS:
+            raise invalid("`expect` declares mismatches.", "expect", value, expected, advice)
+    return tuple(value.items())
 
 
 def callables(name, value):

@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import warnings
+from types import MappingProxyType
 
 import keras
 
@@ -48,6 +49,8 @@ class GradientCheck(keras.callbacks.Callback):
             `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.
         precision: `"auto"`, `"float64"` or `"model"`, see `check_gradients`.
+        expect: Mismatches that are meant, `{path pattern: "blocked" | "mismatch"}`,
+            see `check_gradients`.
         sinks: Functions that are called with every `CheckReport`.
         seed: Seed of the sampling; a check draws by `seed` and step alone.
         verbose: 1 prints every report.
@@ -86,6 +89,7 @@ class GradientCheck(keras.callbacks.Callback):
         loss_fn=None,
         training=True,
         precision="auto",
+        expect=MappingProxyType({}),
         sinks=(),
         seed=0,
         verbose=0,
@@ -103,6 +107,7 @@ class GradientCheck(keras.callbacks.Callback):
         self._loss_fn = arguments.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
         self._training = arguments.flag("training", training)
         self._precision = arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")
+        self._expect = arguments.expectations(expect)
         self._sinks = arguments.callables("sinks", sinks)
         self._seed = arguments.natural_int("seed", seed, "Try seed=0.")
         self._verbose = arguments.natural_int("verbose", verbose, "Try verbose=1.")
@@ -229,7 +234,7 @@ class GradientCheck(keras.callbacks.Callback):
 
     def _settings(self, step):
         return examination.Settings(
-            self._samples, self._threshold, self._seed, step, self._turn(step), self._name, self._seen
+            self._samples, self._threshold, self._seed, step, self._turn(step), self._name, self._seen, self._expect
         )
 
     def _current_oracle(self):

@@ -1,5 +1,7 @@
 """check_gradients(): a gradient check, once, anywhere."""
 
+from types import MappingProxyType
+
 from gradhooks import arguments, backends, examination
 from gradhooks.model import batch, oracle, terms
 
@@ -17,6 +19,7 @@ def check_gradients(
     loss_fn=None,
     training=True,
     precision="auto",
+    expect=MappingProxyType({}),
     seed=0,
     step=0,
     name="gradcheck",
@@ -50,6 +53,10 @@ def check_gradients(
         precision: `"auto"` promotes what can be promoted to float64,
             `"float64"` raises where that is not everything, `"model"` checks
             at the model's own precision.
+        expect: Mismatches that are meant: `{path pattern: "blocked"}` where
+            the gradient is zero on purpose, `"mismatch"` where it differs on
+            purpose (a straight-through estimator, gradient reversal). They are
+            reported as declared, and fail when they silently become a match.
         seed: Seed of the sampling.
         step: Count of training batches; the draw depends on it and on `seed`.
         name: Name of the check in the report.
@@ -78,6 +85,7 @@ def check_gradients(
         seed=arguments.natural_int("seed", seed, "Try seed=0."),
         step=arguments.natural_int("step", step, "Try step=0."),
         name=name,
+        expect=arguments.expectations(expect),
     )
     arguments.positive_int("batch_size", batch_size, "Try batch_size=32.")
     arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from gradhooks.numerics import bisection, derivative, diagnosis, measurement, sampling, verdict
-from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Reason, Verdict
+from gradhooks.numerics import bisection, blockage, derivative, diagnosis, expectation, measurement, sampling, verdict
+from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Probe, Reason, Verdict
 
 # Largest relative difference of a correct gradient, per rung of the precision ladder; README tells how they were found.
 THRESHOLDS = {"float64": 1e-6, "partial": 1e-3, "model": 1e-2}
@@ -15,6 +15,8 @@ THRESHOLDS = {"float64": 1e-6, "partial": 1e-3, "model": 1e-2}
 _REPLACEMENTS = 3
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network.
 _NUDGE = 1e-2
+# How often a search for the culprit goes on above what it has found.
+_SEARCHES = 4
 # Path of a comparison along a direction over several variables.
 EVERYTHING = "*"
 
@@ -32,6 +34,7 @@ class Settings:
         turn: Number of the check in its run; `step` if None.
         name: Name of the check.
         seen: Flat indices compared by earlier checks of the run.
+        expect: Declared mismatches, pairs (path pattern, kind).
     """
 
     samples: int = 32
@@ -41,6 +44,7 @@ class Settings:
     turn: int | None = None
     name: str = "gradcheck"
     seen: frozenset = frozenset()
+    expect: tuple = ()
 
 
 def run(oracle, settings):
@@ -68,6 +72,7 @@ class _Examination:
         self._is_promoted = oracle.precision.rung != "model"
         self._tolerance = settings.threshold if settings.threshold is not None else THRESHOLDS[oracle.precision.rung]
         self._spacing = measurement.PROMOTED if self._is_promoted else measurement.NATIVE
+        self._declared = frozenset(expectation.declared_variables(self._layout, settings.expect))
         self._trail, self._notes, self._replaced = [], [], 0
         point = oracle.point()
         self._scales = sampling.scales(self._layout, point)
@@ -78,7 +83,7 @@ class _Examination:
         gradients = self._oracle.gradients(point)
         self._connected = gradients.connected
         rng = sampling.generator(self._settings.seed, self._settings.step, 1)
-        probe, _ = sampling.screening_probe(self._layout, self._scales, gradients.terms["total"], rng)
+        probe = sampling.screening_probe(self._layout, self._scales, gradients.terms["total"], rng, self._declared)
         is_suspect = bool(self._oracle.precision.narrow_operations or self._oracle.precision.native_layers)
         place, windows = measurement.survey(self._oracle, point, gradients.terms, probe, self._spacing, is_suspect)
         return place, probe, windows
@@ -97,10 +102,13 @@ class _Examination:
         """Measures everything and reports."""
         coordinates = self._coordinates()
         directions = self._directions()
-        if any(m.has_failed for m in directions) and not any(m.has_failed for m in coordinates):
-            directions += self._search(directions)
+        coordinates += self._search(coordinates, directions)
+        coordinates += self._corroboration(coordinates)
         comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
-        diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients)
+        comparisons += self._blocked()
+        comparisons = expectation.apply(comparisons, self._settings.expect)
+        batch_size = getattr(self._oracle, "batch_size", None)
+        diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
         differences = {t: _headline(comparisons, t) for t in self._oracle.term_names}
         differences.setdefault("data", differences["total"])
         differences.setdefault("penalty", 0.0)
@@ -142,15 +150,21 @@ class _Examination:
         return [m if m.settled else next(decided) for m in measured]
 
     def _confirmed(self, measured):
-        """Re-measures what failed: on a finer ladder, then at a nudged point where no exact zero is left."""
-        suspects = [m for m in measured if m.has_failed]
+        """Re-measures what failed: on a finer ladder, then at a nudged point where no exact zero is left.
+
+        What is declared to mismatch accuses nobody, and so needs no second opinion.
+        """
+        suspects = [m for m in measured if m.has_failed and not self._is_declared(m)]
         finer = measurement.climb(self._oracle, self._place, suspects, self._tolerance, derivative.FINE_LADDER)
         finer = [fine if not fine.has_failed else m for m, fine in zip(suspects, finer, strict=True)]
         accused = [m for m in finer if m.has_failed and all(map(math.isfinite, m.analytic))]
         acquitted = self._acquitted(accused) if accused else set()
         finer = [_on_kink(m) if id(m) in acquitted else m for m in finer]
         replacement = iter(finer)
-        return [next(replacement) if m.has_failed else m for m in measured]
+        return [next(replacement) if m.has_failed and not self._is_declared(m) else m for m in measured]
+
+    def _is_declared(self, measured):
+        return measured.probe.is_coordinate and self._layout.variable_of(measured.probe.start) in self._declared
 
     def _acquitted(self, accused):
         """ids of measurements whose probes pass at the nudged point: the gap was one of an exact corner."""
@@ -199,14 +213,62 @@ class _Examination:
         part = slice(probe.start, probe.stop)
         return tuple(float(np.linalg.norm(probe.weights * g[part])) for g in self._place.gradients.values())
 
-    def _search(self, directions):
-        """Bisects the direction that disagrees until a parameter, or as little as can be told, is named."""
-        failed = next(m for m in directions if m.has_failed)
-        found, trail = bisection.search(self._layout, self._oracle, self._place, failed, self._tolerance)
-        self._trail += trail
-        return self._settled(
-            [dataclasses.replace(p, scale=self._scales[self._layout.variable_of(p.start)]) for p in found]
-        )
+    def _search(self, coordinates, directions):
+        """Looks for the last variable in forward order that is wrong: that is where the bug is.
+
+        What lies above the last variable known to be wrong is measured as one
+        direction; while that disagrees, bisection names a parameter in it.
+        """
+        found, failed = [], [m for m in coordinates if m.has_failed and not self._is_declared(m)]
+        suspect = next((m for m in directions if m.has_failed and m.probe.start == 0), None)
+        for _ in range(_SEARCHES):
+            if failed:
+                suspect = self._above(max(self._layout.variable_of(m.probe.start) for m in failed))
+            if suspect is None or not suspect.has_failed:
+                break
+            position, trail = bisection.search(self._layout, self._oracle, self._place, suspect, self._tolerance)
+            self._trail += trail
+            named = self._settled([self._probe(position)])
+            found += named
+            if not named[0].has_failed:
+                break
+            failed = [*failed, *named]
+        return found
+
+    def _corroboration(self, coordinates):
+        """Measures neighbours of a wrong parameter in the last wrong variable, so that a pattern can be named."""
+        failed = [m.probe.start for m in coordinates if m.has_failed and not self._is_declared(m)]
+        if not failed:
+            return []
+        settings = self._settings
+        rng = sampling.generator(settings.seed, settings.step, 6)
+        taken = {m.probe.start for m in coordinates}
+        return self._settled([self._probe(p) for p in sampling.neighbours(self._layout, max(failed), taken, rng)])
+
+    def _above(self, variable):
+        """Measures the screening probe cut down to the variables above; None at the top."""
+        start = int(self._layout.offsets[variable + 1])
+        weights = self._screening.weights[start:]
+        if not weights.any():
+            return None
+        probe = Probe(start, weights, self._screening.scale)
+        return self._settled([probe], [self._magnitude(probe)])[0]
+
+    def _blocked(self):
+        """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
+        settings = self._settings
+        silent = blockage.silent_variables(self._layout, self._place.gradients["total"])
+        rng = sampling.generator(settings.seed, settings.step, 5)
+        for found in blockage.investigate(self._layout, self._oracle, self._place, self._scales, silent, rng):
+            path = self._layout.paths[found.variable]
+            if found.is_blocked:
+                slope = found.change / abs(found.distance)
+                yield Comparison(
+                    path, None, "total", 0.0, slope, 0.0, abs(found.distance), 1.0, Verdict.FAIL, Reason.BLOCKED,
+                    allowed=0.0, position=found.probe.start,
+                )  # fmt: skip
+            elif found.change <= self._place.noise[0]:
+                self._notes.append(f"no loss reaches {path}: its gradient is zero, and moving it changes nothing")
 
     def _compared(self, measured):
         """One `Comparison` per term."""

@@ -9,6 +9,7 @@ import contextlib
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
 from tensorflow.python.ops import gen_math_ops
 
 # Operations that write to state outside the graph, or advance a generator there.
@@ -171,21 +172,29 @@ def cast(value, dtype):
 
 
 @contextlib.contextmanager
-def casts_intercepted(is_narrowing, note):
-    """While open, casts for which `is_narrowing(source, target)` holds return their input; their names are noted."""
+def casts_intercepted(is_narrowing):
+    """While open, casts for which `is_narrowing(source, target)` holds return their input."""
     original = gen_math_ops.cast
 
     def cast(x, DstT, Truncate=False, name=None):
         if is_narrowing(x.dtype.base_dtype.name, tf.as_dtype(DstT).base_dtype.name):
-            note(f"{tf.compat.v1.get_default_graph().get_name_scope() if not tf.executing_eagerly() else ''}/cast")
             return tf.identity(x)
         return original(x, DstT, Truncate, name)
 
+    def exact_gradient(operation, upstream):
+        # What was cast up must come down again, so this one cast is never intercepted.
+        source = operation.inputs[0].dtype.base_dtype
+        return _cast(upstream, source) if source.is_floating else None
+
+    registered = gradient_registry._registry["Cast"]
+    before = dict(registered)
     gen_math_ops.cast = cast
+    registered["type"] = exact_gradient
     try:
         yield
     finally:
         gen_math_ops.cast = original
+        registered.update(before)
 
 
 # Which input of a shuffling operation is its generator of seeds.

@@ -206,11 +206,11 @@ def random_module():
     return backend.random
 
 
-def core_module():
-    """Returns (the backend package, its core module), where `cast` and `convert_to_tensor` are looked up."""
+def numpy_module():
+    """Returns the backend's module of NumPy-like operations."""
     from keras.src import backend
 
-    return backend, backend.core
+    return backend.numpy
 
 
 def seed_generators(layer):

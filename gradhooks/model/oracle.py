@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import re
 
 import numpy as np
 
@@ -58,6 +59,7 @@ class ModelOracle:
         self._container = None if objective.loss_fn else keras_internals.fresh_compile_loss(model, batch.y)
         self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
         self.signature = signature(model)
+        self.batch_size = batch.size
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
@@ -108,48 +110,65 @@ class ModelOracle:
             self._trace(None)
             return Precision("model", note="precision='model': nothing was promoted")
         native, causes = [], []
-        while len(native) <= _MOST_NATIVE_LAYERS:
-            try:
-                return self._promoted(native, causes)
-            except StateWriteError:
-                raise
-            except Exception as error:
-                causes.append(error)
-                culprit = _culprit(error, self._objective.model, native)
-                if culprit is None or precision == "float64":
-                    break
-                native.append(culprit)
+        promoted = self._with_native_layers(native, causes, precision)
+        if promoted is None and precision != "float64":
+            # A widened cast may be what an operation cannot take; the noise will tell what is left of the digits.
+            promoted = self._attempt([], causes, is_widening=False)
+        if promoted is not None:
+            return promoted
         if precision == "float64":
-            raise causes[-1]
+            raise causes[0]
         self._trace(None)
         where = keras_internals.path_of(native[0]) if native else "the model"
-        first = f"{type(causes[0]).__name__}: {str(causes[0]).strip().splitlines()[0][:160]}"
         return Precision(
             "model",
             native_layers=tuple(keras_internals.path_of(layer) for layer in native),
-            note=f"{where} cannot be evaluated in float64, so the model was checked at its own precision ({first})",
+            note=f"{where} cannot be evaluated in float64, so the model was checked at its own precision "
+            f"({_first_line(causes[0])})",
         )
 
-    def _promoted(self, native, causes):
-        widened = []
+    def _with_native_layers(self, native, causes, precision):
+        """Promotes, leaving one more layer native after every failure; fills `native`; None if that does not help."""
+        while len(native) <= _MOST_NATIVE_LAYERS:
+            promoted = self._attempt(native, causes)
+            if promoted is not None or precision == "float64":
+                return promoted
+            culprit = _culprit(causes[-1], self._objective.model, native)
+            if culprit is None:
+                return None
+            native.append(culprit)
+        return None
+
+    def _attempt(self, native, causes, is_widening=True):
+        """Traces and runs once; returns the `Precision`, or None and a cause more."""
+        try:
+            return self._promoted(native, causes, is_widening)
+        except StateWriteError:
+            raise
+        except Exception as error:
+            causes.append(error)
+            return None
+
+    def _promoted(self, native, causes, is_widening):
         with_their_layers = {id(inner) for layer in native for inner in keras_internals.layers_of(layer)}
         promote = functools.partial(
             promotion.promoted, self._objective.model,
             keras_internals.losses_in(self._container)
             + keras_internals.metrics_of(self._objective.model, self._container),
-            self._state, self._backend, native=with_their_layers, widened=widened,
+            self._state, self._backend, native=with_their_layers, is_widening=is_widening,
         )  # fmt: skip
         self._trace(promote)
         self.losses(self.point(), [_NOWHERE], [(0, 0.0)])  # missing kernels show only when the graph runs
         self.gradients(self.point())
         self.evaluations = self.gradient_evaluations = 0
         narrow = tuple(dict.fromkeys(self._backend.narrow_casts(self._losses.graph)))
-        paths = tuple(keras_internals.path_of(layer) for layer in native)
         if not native:
             return Precision("float64", narrow_operations=narrow)
-        cause = str(causes[0]).strip().splitlines()[0][:160]
-        note = f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision ({cause})"
-        return Precision("partial", native_layers=paths, narrow_operations=narrow, note=note)
+        paths = tuple(keras_internals.path_of(layer) for layer in native)
+        note = f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision"
+        return Precision(
+            "partial", native_layers=paths, narrow_operations=narrow, note=f"{note} ({_first_line(causes[0])})"
+        )
 
     def _trace(self, promote):
         """Compiles losses and gradients, promoted if a context for it is given."""
@@ -203,8 +222,12 @@ class ModelOracle:
             keras.config.set_floatx(promotion.WIDE)
             for loss in keras_internals.losses_in(self._container):
                 put(loss, "_dtype", promotion.WIDE)
-            put(self._objective.model, "_aggregate_additional_loss", _wide_sum)
+            put(self._objective.model, "_aggregate_additional_loss", promotion.wide_sum)
             yield
+
+
+def _first_line(error):
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
 
 
 class StateWriteError(RuntimeError):
@@ -241,12 +264,6 @@ def _whole_tracebacks():
     finally:
         if was_filtering:
             keras.config.enable_traceback_filtering()
-
-
-def _wide_sum(loss):
-    import keras
-
-    return keras.ops.sum(keras.ops.cast(loss, promotion.WIDE))
 
 
 class _Nowhere:
@@ -296,5 +313,8 @@ def _culprit(error, model, known):
         traceback = traceback.tb_next
     if found is not None:
         return found
-    named = [layer for layer in candidates.values() if f"/{layer.name}/" in str(error)]
+    # In a graph, a scope that is entered again gets a number.
+    scopes = {re.sub(r"_\d+$", "", scope) for scope in re.split(r"[/\s'\"{}]+", str(error))}
+    scopes |= set(re.split(r"[/\s'\"{}]+", str(error)))
+    named = [layer for layer in candidates.values() if layer.name in scopes]
     return max(named, key=lambda layer: len(keras_internals.path_of(layer)), default=None)

@@ -15,7 +15,7 @@ _DRAWS = ("normal", "uniform", "truncated_normal", "gamma", "beta", "binomial")
 
 
 @contextlib.contextmanager
-def promoted(model, losses, state, backend, native=frozenset(), widened=None):
+def promoted(model, losses, state, backend, native=frozenset(), is_widening=True):
     """Opens a stretch of time in which tracing `model` yields float64.
 
     Args:
@@ -26,8 +26,8 @@ def promoted(model, losses, state, backend, native=frozenset(), widened=None):
         backend: The backend module; it widens its own casts.
         native: ids of layers to leave at their own precision, with casts
             around them.
-        widened: A list that collects the name of every cast to a narrower
-            float that was widened.
+        is_widening: Whether casts from float64 to a narrower float are left
+            out.
     """
     import keras
 
@@ -39,7 +39,7 @@ def promoted(model, losses, state, backend, native=frozenset(), widened=None):
         put = keras_internals.Swap(stack)
         stack.callback(keras.config.set_floatx, keras.config.floatx())
         native_floatx = keras.config.floatx()
-        switch = stack.enter_context(_widened_casts(backend, widened))
+        switch = stack.enter_context(_widened_casts(backend, is_widening))
         _promote_draws(put, draw_dtypes, native_floatx, switch)
         keras.config.set_floatx(WIDE)
         for layer in wide_layers:
@@ -49,10 +49,27 @@ def promoted(model, losses, state, backend, native=frozenset(), widened=None):
                 put(variable, "_dtype", WIDE)
         for loss in losses:
             put(loss, "_dtype", WIDE)
+        put(model, "_aggregate_additional_loss", wide_sum)
+        # Keras takes the sign from the bits of a float32, which a widened cast no longer gives.
+        put(keras_internals.numpy_module(), "signbit", _signbit)
         for layer in layers:
             if id(layer) in native:
                 put(layer, "call", _with_casts(layer, layer.call, native_floatx, switch, backend))
         yield
+
+
+def _signbit(x):
+    from keras import ops
+
+    x = ops.convert_to_tensor(x)
+    return ops.logical_or(ops.less(x, 0), ops.logical_and(ops.equal(x, 0), ops.less(1 / x, 0)))
+
+
+def wide_sum(loss):
+    """Adds up what a layer added to the loss, at whatever precision, in float64."""
+    import keras
+
+    return keras.ops.sum(keras.ops.cast(loss, WIDE))
 
 
 def _is_promotable(layer):
@@ -104,27 +121,25 @@ def _promote_draws(put, draw_dtypes, floatx, switch):
 
 
 @contextlib.contextmanager
-def _widened_casts(backend, widened):
-    """Turns casts from float64 to a narrower float into no-ops, and notes each; yields a switch."""
-    switch = _Switch()
-
-    def is_narrowing(source, target):
-        return switch.on and source == WIDE and target in _NARROW
-
-    with backend.casts_intercepted(is_narrowing, widened.append if widened is not None else lambda name: None):
+def _widened_casts(backend, is_widening):
+    """Leaves out casts from float64 to a narrower float while the switch that it yields is on."""
+    switch = _Switch(is_widening)
+    with backend.casts_intercepted(lambda source, target: switch.is_on and source == WIDE and target in _NARROW):
         yield switch
 
 
 class _Switch:
-    on = True
+    def __init__(self, is_on):
+        self.is_on = is_on
 
     @contextlib.contextmanager
     def off(self):
-        before, self.on = self.on, False
+        """Keeps the switch off for a while."""
+        before, self.is_on = self.is_on, False
         try:
             yield
         finally:
-            self.on = before
+            self.is_on = before
 
 
 def _with_casts(layer, call, floatx, switch, backend):

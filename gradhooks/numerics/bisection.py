@@ -1,17 +1,20 @@
 """Finding the culprit when a direction disagrees but no single sampled parameter does.
 
-The gap of a direction is the sum of the gaps of its parts. Halving the part
-with the larger gap finds the parameter in as many rounds as the number of
-parameters has binary digits, two evaluations each.
+The gap of a direction is the sum of the gaps of its parts. Halving it finds the
+parameter in as many rounds as the number of parameters has binary digits, two
+evaluations each. While there are several variables the later half is taken
+whenever it disagrees: an error in a backward pass spoils all that lies below
+it, so the last variable in forward order is where the bug is.
 """
 
 import numpy as np
 
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics import derivative
+from gradhooks.numerics.records import Probe, Verdict
 
 
 def search(layout, oracle, place, measured, tolerance):
-    """Halves a direction until a single parameter carries its gap.
+    """Halves a direction until a single parameter is left.
 
     Args:
         layout: The `Layout`.
@@ -21,22 +24,35 @@ def search(layout, oracle, place, measured, tolerance):
         tolerance: Allowed relative difference.
 
     Returns:
-        (probes, trail): the smallest probes that still disagree, as coordinates
-        where it got that far, and one line for each halving.
+        (position, trail): flat index of the parameter, and one line for each
+        halving.
     """
-    term = next(t for t, (v, _) in enumerate(measured.judgements) if v.name == "FAIL")
+    term = next(t for t, (v, _) in enumerate(measured.judgements) if v is Verdict.FAIL)
     gradient = list(place.gradients.values())[term]
     step = measured.estimates[term].step
+    rounding = derivative.rounding_error(place.noise[term], step)
     probe, gap = measured.probe, measured.analytic[term] - measured.estimates[term].slope
     trail = [f"{_where(layout, probe)}: gap {gap:+.3e}"]
     while len(probe.weights) > 1:
         first, second = _halves(layout, probe)
-        plus, minus = oracle.losses(place.point, [first], [(0, step), (0, -step)])[:, term]
-        first_gap = first.slope_of(gradient) - (plus - minus) / (2 * step)
-        second_gap = gap - first_gap
-        probe, gap = (first, first_gap) if abs(first_gap) >= abs(second_gap) else (second, second_gap)
+        plus, minus = oracle.losses(place.point, [second], [(0, step), (0, -step)])[:, term]
+        second_gap = second.slope_of(gradient) - (plus - minus) / (2 * step)
+        first_gap = gap - second_gap
+        if _is_later(layout, second_gap, first_gap, first, second, gradient, tolerance, rounding):
+            probe, gap = second, second_gap
+        else:
+            probe, gap = first, first_gap
         trail.append(f"{_where(layout, probe)}: gap {gap:+.3e}")
-    return [Probe(probe.start, np.ones(1))], trail
+    return probe.start, trail
+
+
+def _is_later(layout, second_gap, first_gap, first, second, gradient, tolerance, rounding):
+    """Whether to go on with the later half."""
+    if layout.variable_of(first.start) == layout.variable_of(second.stop - 1):
+        return abs(second_gap) > abs(first_gap)
+    size = np.linalg.norm(second.weights * gradient[second.start : second.stop])
+    # Ten times what a healthy half may show, and not a crumb of what the other half shows.
+    return abs(second_gap) > max(10 * (tolerance * size + rounding), 1e-6 * abs(first_gap))
 
 
 def _halves(layout, probe):

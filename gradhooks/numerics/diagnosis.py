@@ -1,4 +1,4 @@
-"""What is wrong, in words: from scale, cosine, zeros and the terms that fail."""
+"""What is wrong, in words: from scale, cosine, zeros, the pattern of failures and the terms that fail."""
 
 import math
 
@@ -6,46 +6,29 @@ import numpy as np
 
 from gradhooks.numerics.records import Diagnosis, Reason, Verdict
 
-# Factors that bugs come with, and what they usually mean.
-_FACTORS = {
-    2.0: "a factor 2 is there twice or should not be there (the derivative of a square?)",
-    0.5: "a factor 2 is missing (the derivative of a square?)",
-    -1.0: "the sign is reversed",
-}
+# Relative accuracy to which a factor is recognized.
+_CLOSE = 1e-3
+# Failures and passes needed before a pattern is called a unit or a row.
+_PATTERN = 2
 
 
-def diagnose(layout, comparisons, gradients):
+def diagnose(layout, comparisons, gradients, batch_size=None):
     """Returns one `Diagnosis` per failed variable, the most likely culprit first.
+
+    The culprit is the last failed variable in forward order: an error in a
+    backward pass spoils all that lies below it, and nothing above.
 
     Args:
         layout: The `Layout`, in forward order.
         comparisons: All comparisons of the check.
         gradients: Per term name, the analytic gradient, float64, shape (P,).
+        batch_size: Number of examples, to recognize a mean in place of a sum.
     """
-    failed = list(dict.fromkeys(c.path for c in comparisons if c.verdict is Verdict.FAIL and c.path in layout.paths))
-    culprit = _culprit(layout, comparisons, failed)
-    found = [_of_variable(path, comparisons, path == culprit, layout, gradients) for path in failed]
-    return tuple(sorted(found, key=lambda d: not d.is_culprit))
-
-
-def _culprit(layout, comparisons, failed):
-    """The last failed variable in forward order: an error in a backward pass spoils all that lies below it."""
     order = {path: k for k, path in enumerate(layout.paths)}
-    return max(failed, key=order.__getitem__, default=None)
-
-
-def _of_variable(path, comparisons, is_culprit, layout, gradients):
-    own = [c for c in comparisons if c.path == path and c.reason is not Reason.VACUOUS]
-    failed = [c for c in own if c.verdict is Verdict.FAIL]
-    terms = tuple(dict.fromkeys(c.term for c in failed))
-    term = "data" if "data" in terms else terms[0]
-    analytic = np.array([c.analytic for c in failed if c.term == term])
-    numeric = np.array([c.numeric for c in failed if c.term == term])
-    scale, cosine = scale_and_cosine(analytic, numeric)
-    passed = sum(c.verdict is Verdict.PASS for c in own if c.term == term)
-    sentence = _sentence(failed, analytic, numeric, scale, cosine, passed)
-    only = _which_terms(terms, own)
-    return Diagnosis(path, sentence + only, terms, scale, cosine, is_culprit)
+    failed = list(dict.fromkeys(c.path for c in comparisons if c.verdict is Verdict.FAIL and c.path in order))
+    culprit = max(failed, key=order.__getitem__, default=None)
+    found = [_of_variable(path, comparisons, path == culprit, layout, gradients, batch_size) for path in failed]
+    return tuple(sorted(found, key=lambda d: (not d.is_culprit, -order[d.path])))
 
 
 def scale_and_cosine(analytic, numeric):
@@ -57,32 +40,82 @@ def scale_and_cosine(analytic, numeric):
     return (product / square if square else math.nan), (product / norms if norms else math.nan)
 
 
-def _sentence(failed, analytic, numeric, scale, cosine, passed):
+def _of_variable(path, comparisons, is_culprit, layout, gradients, batch_size):
+    own = [c for c in comparisons if c.path == path and c.reason is not Reason.VACUOUS]
+    failed = [c for c in own if c.verdict is Verdict.FAIL]
+    terms = tuple(dict.fromkeys(c.term for c in failed))
+    term = next((t for t in ("data", "penalty") if t in terms), terms[0])
+    own, failed = [c for c in own if c.term == term], [c for c in failed if c.term == term]
+    analytic, numeric = np.array([c.analytic for c in failed]), np.array([c.numeric for c in failed])
+    scale, cosine = scale_and_cosine(analytic, numeric)
+    sentence = _sentence(failed, analytic, numeric, scale, cosine, batch_size)
+    if np.isfinite(analytic).all() and _is_transposed(failed, layout, gradients[term]):
+        sentence = "the gradient is transposed: entry [i, j] holds the derivative of entry [j, i]"
+    sentence += _where(own, failed) + _which_terms(terms, {c.term for c in comparisons if c.path == path})
+    return Diagnosis(path, sentence, terms, scale, cosine, is_culprit)
+
+
+def _sentence(failed, analytic, numeric, scale, cosine, batch_size):
+    if any(c.reason is Reason.UNDECLARED_MATCH for c in failed):
+        return (
+            "declared as a mismatch, but the gradient agrees: remove the declaration, or find out what stopped working"
+        )
     if any(c.reason is Reason.NON_FINITE_GRADIENT for c in failed):
         return "the gradient is NaN or infinite while the loss is finite (sqrt, log, division or a norm at zero?)"
     if not analytic.any():
         return "the gradient is zero although the loss moves: it is blocked (stop_gradient, rounding, argmax?)"
     if not numeric.any():
         return "the gradient is not zero but the loss does not move: a straight-through estimator, or a wrong gradient"
-    partly = (
-        f"; {passed} other sampled parameters of this variable agree, so one unit or row is wrong" if passed else ""
-    )
-    is_constant = len(analytic) == 1 or np.allclose(analytic, scale * numeric, rtol=1e-3, atol=0.0)
-    if is_constant and math.isfinite(scale):
-        return f"the gradient is {scale:.6g} times the true one{_cause(scale)}{partly}"
-    return f"the gradient points elsewhere: cosine {cosine:.4f}, scale {scale:.4g}{partly}"
+    if np.allclose(analytic, scale * numeric, rtol=_CLOSE, atol=0.0):
+        return f"the gradient is {scale:.6g} times the true one{_cause(scale, batch_size)}"
+    return f"the gradient points elsewhere: cosine {cosine:.4f}, scale {scale:.4g}"
 
 
-def _cause(scale):
-    for factor, cause in _FACTORS.items():
-        if math.isclose(scale, factor, rel_tol=1e-3):
-            return f": {cause}"
-    return ": the sign is reversed and the size is off" if scale < 0 else ""
+def _cause(scale, batch_size):
+    """What usually lies behind a constant factor."""
+    size = abs(scale)
+    causes = {2.0: "a factor 2 too many (the derivative of a square?)", 0.5: "a factor 2 is missing (a square?)"}
+    if batch_size and batch_size > 2:
+        causes[1.0 / batch_size] = f"1/{batch_size}, one over the batch: a mean where a sum belongs"
+        causes[float(batch_size)] = f"{batch_size}, the size of the batch: a sum where a mean belongs"
+    words = [text for factor, text in causes.items() if math.isclose(size, factor, rel_tol=_CLOSE)]
+    power = math.log2(size) if size else 0.0
+    if not words and abs(power) > 1.5 and math.isclose(size, 2.0 ** round(power), rel_tol=_CLOSE):
+        words = [f"2**{round(power)}, a power of two: a loss scale that was not removed?"]
+    if scale < 0:
+        words.insert(0, "the sign is reversed")
+    return ": " + ", ".join(words) if words else ""
 
 
-def _which_terms(terms, own):
-    present = {c.term for c in own}
-    if terms and "data" not in terms and "penalty" in terms:
+def _is_transposed(failed, layout, gradient):
+    """Whether every failed entry of a square kernel holds what belongs across its diagonal."""
+    entries = [c for c in failed if c.index is not None and len(c.index) == 2 and c.index[0] != c.index[1]]
+    variable = layout.paths.index(failed[0].path)
+    shape = layout.shapes[variable]
+    if not entries or len(shape) != 2 or shape[0] != shape[1]:
+        return False
+    kernel = gradient[layout.slice(variable)].reshape(shape)
+    return all(math.isclose(kernel[c.index[::-1]], c.numeric, rel_tol=_CLOSE) for c in entries)
+
+
+def _where(own, failed):
+    """Names the unit or the row when everything wrong lies in one and something beside it is right."""
+    wrong = [c.index for c in failed if c.index]
+    right = [c.index for c in own if c.index and c.verdict is Verdict.PASS]
+    if not wrong or not right:
+        return ""
+    for axis, name in ((-1, "unit"), (0, "row")):
+        places = {index[axis] for index in wrong}
+        elsewhere = [index for index in right if index[axis] not in places]
+        within = [index for index in right if index[axis] in places]
+        is_pattern = len(wrong) >= _PATTERN or len(wrong[0]) == 1
+        if len(places) == 1 and is_pattern and len(elsewhere) >= _PATTERN and not within:
+            return f"; only {name} {places.pop()} is wrong"
+    return f"; {len(right)} other sampled parameters of this variable agree, so only part of it is wrong"
+
+
+def _which_terms(terms, present):
+    if "data" not in terms and "penalty" in terms:
         return "; only the penalty is wrong: look at the regularizer"
     if "data" in terms and "penalty" in present and "penalty" not in terms:
         return "; the penalty is right: look at the layers and the loss"

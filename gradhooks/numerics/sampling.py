@@ -67,6 +67,29 @@ def another(layout, variable, taken, rng):
     return None
 
 
+def neighbours(layout, position, taken, rng, count=4):
+    """Draws parameters beside one: of the same unit (last axis), of the same row (first axis), and of neither.
+
+    Args:
+        layout: The `Layout`.
+        position: Flat index of the parameter.
+        taken: Flat indices to leave out.
+        rng: `numpy.random.Generator`.
+        count: How many of each kind.
+
+    Returns:
+        Sorted flat indices.
+    """
+    variable, index = layout.locate(position)
+    shape, origin = layout.shapes[variable], layout.offsets[variable]
+    drawn = set()
+    for fixed in ((), (0,), (len(shape) - 1,)) if shape else ():
+        for _ in range(count):
+            beside = [index[k] if k in fixed else int(rng.integers(n)) for k, n in enumerate(shape)]
+            drawn.add(int(origin + np.ravel_multi_index(beside, shape)))
+    return sorted(drawn - set(taken))
+
+
 def scales(layout, point):
     """Returns the typical size of each variable's parameters: float64, shape (V,), positive.
 
@@ -85,7 +108,7 @@ def coordinate_probe(position, variable_scale):
     return Probe(int(position), np.ones(1), max(float(variable_scale), DEFAULT_SCALE))
 
 
-def screening_probe(layout, variable_scales, gradient, rng):
+def screening_probe(layout, variable_scales, gradient, rng, left_out=()):
     """Returns a random-sign direction over all parameters in which every variable counts.
 
     Variable `v` is moved by `scale_v` per entry and unit of offset, less where
@@ -97,10 +120,10 @@ def screening_probe(layout, variable_scales, gradient, rng):
         variable_scales: float64, shape (V,), from `scales`.
         gradient: float64, shape (P,), the analytic gradient.
         rng: `numpy.random.Generator`.
+        left_out: Numbers of variables that do not take part.
 
     Returns:
-        (probe, shares): the `Probe`, and float64, shape (V,), the size of each
-        variable's contribution to the slope.
+        A `Probe` over all parameters.
     """
     weights = rng.choice(np.array([-1.0, 1.0]), size=layout.size)
     norms = layout.norms(gradient)
@@ -109,8 +132,8 @@ def screening_probe(layout, variable_scales, gradient, rng):
     target = np.quantile(felt, 0.25) if len(felt) else 0.0
     damping = np.minimum(1.0, target / np.maximum(shares, np.finfo(float).tiny)) if target else np.ones(len(layout))
     for v in range(len(layout)):
-        weights[layout.slice(v)] *= variable_scales[v] * damping[v]
-    return Probe(0, weights), shares * damping
+        weights[layout.slice(v)] *= 0.0 if v in left_out else variable_scales[v] * damping[v]
+    return Probe(0, weights)
 
 
 def variable_probe(layout, variable, variable_scale, gradient, rng, aligned):

@@ -1,0 +1,25 @@
+"""Puts one case of the corpora before the judge."""
+
+import importlib.util
+
+import keras
+import pytest
+
+import gradhooks
+
+
+def judged(case, seed):
+    """Returns the report on a case of the corpora; skips what needs a package that is missing."""
+    if case.needs and importlib.util.find_spec(case.needs) is None:
+        pytest.skip(f"{case.name} needs {case.needs}")
+    keras.utils.clear_session()
+    model, x, y, *sample_weight = case.build(seed)
+    weights = sample_weight[0] if sample_weight else None
+    return gradhooks.check_gradients(model, x, y, sample_weight=weights, seed=seed, **case.options)
+
+
+def is_named(case, report):
+    """Whether a mutant's report accuses the right variable, for an acceptable reason."""
+    accused = [d.path for d in report.diagnoses if d.is_culprit]
+    reasons = {str(c.reason) for c in report.failures}
+    return any(case.culprit in path for path in accused) and (not case.reasons or bool(reasons & set(case.reasons)))
