@@ -123,17 +123,21 @@ class _Examination:
         for attempt in range(_REPLACEMENTS + 1):
             measured = self._settled([self._probe(p) for p in positions])
             on_kink = [m for m in measured if m.is_on_kink] if attempt < _REPLACEMENTS else []
-            others = [
-                sampling.another(self._layout, self._layout.variable_of(m.probe.start), taken, rng) for m in on_kink
-            ]
+            others = [self._replacement(m, taken, rng) for m in on_kink]
             replaced = {id(m) for m, other in zip(on_kink, others, strict=True) if other is not None}
             kept += [m for m in measured if id(m) not in replaced]
             positions = [p for p in others if p is not None]
             self._replaced += len(positions)
-            taken.update(positions)
             if not positions:
                 break
         return kept
+
+    def _replacement(self, measured, taken, rng):
+        """Draws another parameter of the same variable and notes it as taken; None if there is none."""
+        position = sampling.another(self._layout, self._layout.variable_of(measured.probe.start), taken, rng)
+        if position is not None:
+            taken.add(position)
+        return position
 
     def _probe(self, position):
         return sampling.coordinate_probe(position, self._scales[self._layout.variable_of(position)])
@@ -188,7 +192,7 @@ class _Examination:
     def _directions(self):
         """Measures directions over many parameters: the screening probe, and whole variables where digits are few."""
         spacing = self._spacing.working
-        magnitude = self._magnitude(self._screening)
+        magnitude = measurement.natural_sizes(self._screening, self._place.gradients)
         screened = measurement.from_window(
             self._place, self._screening, self._windows[spacing], spacing, magnitude, self._tolerance
         )
@@ -208,11 +212,6 @@ class _Examination:
             for aligned in (True, False)
         ]
 
-    def _magnitude(self, probe):
-        """Per term, the size that the slope has when the variables' contributions do not cancel."""
-        part = slice(probe.start, probe.stop)
-        return tuple(float(np.linalg.norm(probe.weights * g[part])) for g in self._place.gradients.values())
-
     def _search(self, coordinates, directions):
         """Looks for the last variable in forward order that is wrong: that is where the bug is.
 
@@ -228,6 +227,8 @@ class _Examination:
                 break
             position, trail = bisection.search(self._layout, self._oracle, self._place, suspect, self._tolerance)
             self._trail += trail
+            if any(m.probe.start == position for m in [*coordinates, *found]):
+                break
             named = self._settled([self._probe(position)])
             found += named
             if not named[0].has_failed:
@@ -252,7 +253,7 @@ class _Examination:
         if not weights.any():
             return None
         probe = Probe(start, weights, self._screening.scale)
-        return self._settled([probe], [self._magnitude(probe)])[0]
+        return self._settled([probe], [measurement.natural_sizes(probe, self._place.gradients)])[0]
 
     def _blocked(self):
         """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""

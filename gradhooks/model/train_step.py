@@ -91,7 +91,8 @@ class TrainStep:
         foreign = self._compiled.foreign_writes(self._shadows.storage())
         if foreign:
             raise TrainStepError(
-                "`train_step` writes to state outside Keras variables, which cannot be kept out: " + ", ".join(foreign[:3])
+                "`train_step` writes to state outside Keras variables, which cannot be kept out: "
+                + ", ".join(foreign[:3])
             )
         self._signature = signature
 
@@ -253,4 +254,3 @@ def _divided(gradient, factor):
         values = gradient.values / keras.ops.cast(factor, gradient.values.dtype)
         return type(gradient)(values, gradient.indices, gradient.dense_shape)
     return gradient / keras.ops.cast(factor, gradient.dtype)
-

@@ -14,8 +14,6 @@ from gradhooks.numerics import sampling
 
 # Distances in units of the variable's scale, at which the loss is looked at.
 _DISTANCES = (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
-# Distances at which the gradient is looked at, for all variables in question at once.
-_GRADIENT_DISTANCES = (-1.0, -0.25, 0.25, 1.0)
 # A single jump may lie between two dead regions of a continuous function; a staircase has more steps.
 _LEVELS = 3
 # Movement of the loss counts from this many standard deviations of its noise.
@@ -71,7 +69,9 @@ def investigate(layout, oracle, place, variable_scales, variables, rng):
     moved = oracle.losses(place.point, probes, pairs)[:, 0].reshape(len(probes), len(_DISTANCES)) - place.base[0]
     threshold = _FELT * place.noise[0]
     felt = [bool(np.any(np.abs(row) > threshold)) for row in moved]
-    wakes = _wake(layout, oracle, place, [p for p, is_felt in zip(probes, felt, strict=True) if is_felt])
+    # The gradient is looked at wherever the loss has moved, for all variables in question at once.
+    where = [t for t, column in zip(_DISTANCES, moved.T, strict=True) if np.any(np.abs(column) > threshold)]
+    wakes = _wake(layout, oracle, place, [p for p, is_felt in zip(probes, felt, strict=True) if is_felt], where)
     found = []
     for variable, probe, row, is_felt in zip(variables, probes, moved, felt, strict=True):
         far = int(np.nanargmax(np.abs(row))) if np.isfinite(row).any() else 0
@@ -80,10 +80,10 @@ def investigate(layout, oracle, place, variable_scales, variables, rng):
     return found
 
 
-def _wake(layout, oracle, place, probes):
+def _wake(layout, oracle, place, probes, distances):
     """Numbers of the variables that have a gradient somewhere away from the point."""
     awake = set()
-    for distance in _GRADIENT_DISTANCES if probes else ():
+    for distance in distances:
         point = place.point.copy()
         for probe in probes:
             point[probe.start : probe.stop] += distance * probe.scale * probe.weights

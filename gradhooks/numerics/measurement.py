@@ -11,7 +11,7 @@ import numpy as np
 from gradhooks.numerics import derivative, noise, verdict
 from gradhooks.numerics.records import DerivativeEstimate, Probe, Reason, Verdict
 
-_REACH = noise.POINTS // 2
+_REACH = noise.OFFSETS[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +20,19 @@ class Spacing:
 
     Args:
         tiny: Shows the rounding of the loss alone: nothing smooth moves at this distance.
-        working: A third of the step of the screening probe: shows lost digits that only larger steps meet.
+        working: A quarter of the step of the screening probe: shows lost digits that only larger steps meet.
         wide: Further distances to look at where a core of low precision is known or suspected.
+        is_native: Whether low precision is a matter of course.
     """
 
     tiny: float
     working: float
     wide: tuple[float, ...]
+    is_native: bool = False
 
 
-PROMOTED = Spacing(1e-9, 3e-6, (1e-4, 3e-3))
-NATIVE = Spacing(1e-4, 3e-3, ())
+PROMOTED = Spacing(1e-9, 2.5e-6, (1e-4, 3e-3, 5e-2))
+NATIVE = Spacing(1e-4, 2.5e-3, (), True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,36 +107,72 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
     """
     near = _windows(oracle, point, screening, (spacing.tiny, spacing.working, 0.0))
     base, again = near.pop(0.0)[:2]
-    level = np.array([noise.floor(b) for b in base])
-    level = np.maximum(level, _roughness(near[spacing.tiny]))
-    working = _roughness(near[spacing.working])
-    wide = ()
-    if is_suspect:
-        wide = spacing.wide
+    if not np.isfinite([base, again]).all():
+        return Place(point, gradients, base, np.zeros_like(base), 0.0), near
+    level = np.maximum([noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2))
+    working = _roughness(near[spacing.working], 3)
+    # Two windows know the noise better than one, as long as the larger one shows nothing but noise.
+    level = np.where(working <= _SUSPICIOUS * level, np.maximum(level, working), level)
+    is_flat = _is_flat(near[spacing.working], gradients, screening, spacing.working, level)
+    if is_suspect or spacing.is_native:
+        level = np.maximum(level, np.where(is_flat, noise.FLOAT32 * np.abs(base), working))
+    if is_flat.any():
+        level = _level_from_afar(oracle, point, gradients, screening, spacing.wide, base, level, is_flat, is_suspect)
     elif np.any(working > _SUSPICIOUS * level):
-        wide = (16 * spacing.working,)
-    far = _windows(oracle, point, screening, wide) if wide else {}
-    for window in far.values():
-        rough = _roughness(window)
-        lost = [noise.is_staircase(w, r) for w, r in zip(working, rough, strict=True)]
-        level = np.where(is_suspect | np.array(lost), np.maximum(level, np.maximum(working, rough)), level)
-    jitter = float(np.max(np.abs(base - again)))
-    return Place(point, gradients, base, level, jitter), {**near, **far}
+        further = _roughness(_windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3)
+        lost = [noise.is_staircase(w, f) for w, f in zip(working, further, strict=True)]
+        level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
+    return Place(point, gradients, base, level, float(np.max(np.abs(base - again)))), near
+
+
+def _level_from_afar(oracle, point, gradients, screening, spacings, base, level, is_flat, is_suspect):
+    """Looks further and further along a loss that stands still, until it moves.
+
+    If its jumps are then of the size that float32 leaves, it has few digits; if
+    they are larger it has real steps, which are no noise.
+    """
+    level, is_flat = level.copy(), is_flat.copy()
+    for spacing in spacings:
+        window = _windows(oracle, point, screening, (spacing,))[spacing]
+        still = _is_flat(window, gradients, screening, spacing, level)
+        rough = _roughness(window, 3)
+        for t in np.flatnonzero(is_flat & ~still):
+            if is_suspect or noise.is_float32(rough[t], base[t]):
+                level[t] = max(level[t], rough[t])
+        is_flat &= still
+        if not is_flat.any():
+            break
+    return level
 
 
 # Kinks make a window rougher than rounding alone; only this much more calls for a second look.
 _SUSPICIOUS = 50.0
 
 
+def _is_flat(window, gradients, probe, spacing, level):
+    """Per term, whether the loss stands still where backpropagation says that it moves."""
+    promised = [2 * _REACH * spacing * size for size in natural_sizes(probe, gradients)]
+    moved = np.ptp(np.where(np.isfinite(window), window, 0.0), axis=0)
+    return np.array([p > 100.0 * n and m < 0.01 * p for p, n, m in zip(promised, level, moved, strict=True)])
+
+
 def _windows(oracle, point, probe, spacings):
-    offsets = np.arange(-_REACH, _REACH + 1)
-    pairs = [(0, float(s * j)) for s in spacings for j in offsets]
-    found = oracle.losses(point, [probe], pairs)
-    return dict(zip(spacings, found.reshape(len(spacings), noise.POINTS, -1), strict=True))
+    """Maps each spacing to the losses around the point; spacing 0 to the loss at the point, twice."""
+    offsets = {s: [float(s * t) for t in noise.OFFSETS] if s else [0.0, 0.0] for s in spacings}
+    found = iter(oracle.losses(point, [probe], [(0, t) for s in spacings for t in offsets[s]]))
+    return {s: np.array([next(found) for _ in offsets[s]]) for s in spacings}
 
 
-def _roughness(window):
-    return np.array([noise.roughness(column) for column in window.T])
+def _roughness(window, degree):
+    return np.array([noise.roughness(column, degree, noise.OFFSETS) for column in window.T])
+
+
+def natural_sizes(probe, gradients):
+    """Returns, per term, the size of the slope along a probe when its parts do not cancel."""
+    part = slice(probe.start, probe.stop)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = [float(np.linalg.norm(probe.weights * g[part])) for g in gradients.values()]
+    return tuple(size if np.isfinite(size) else 0.0 for size in sizes)
 
 
 def from_window(place, probe, window, spacing, magnitude, tolerance):

@@ -114,7 +114,8 @@ class Probe:
 
     def slope_of(self, gradient):
         """Returns the derivative along this probe that a flat gradient (float64, shape (P,)) implies."""
-        return float(np.dot(self.weights, gradient[self.start : self.stop]))
+        with np.errstate(invalid="ignore", over="ignore"):  # an infinite gradient gives NaN, which is judged
+            return float(np.dot(self.weights, gradient[self.start : self.stop]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,7 +337,7 @@ class CheckReport:
         """
         try:
             return _record(cls, json.loads(text))
-        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as cause:
+        except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as cause:
             raise ValueError(
                 "A stored report must be one JSON object as written by `CheckReport.to_json()`. "
                 f"Received: {text[:80]!r}. Expected the fields of CheckReport. "

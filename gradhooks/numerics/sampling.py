@@ -126,11 +126,12 @@ def screening_probe(layout, variable_scales, gradient, rng, left_out=()):
         A `Probe` over all parameters.
     """
     weights = rng.choice(np.array([-1.0, 1.0]), size=layout.size)
-    norms = layout.norms(gradient)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = layout.norms(gradient)
     shares = np.where(np.isfinite(norms) & np.isfinite(variable_scales), norms, 0.0) * np.nan_to_num(variable_scales)
     felt = shares[shares > 1e-9 * shares.max(initial=0.0)]
     target = np.quantile(felt, 0.25) if len(felt) else 0.0
-    damping = np.minimum(1.0, target / np.maximum(shares, np.finfo(float).tiny)) if target else np.ones(len(layout))
+    damping = np.divide(target, shares, out=np.ones(len(layout)), where=(shares > target) & (target > 0))
     for v in range(len(layout)):
         weights[layout.slice(v)] *= 0.0 if v in left_out else variable_scales[v] * damping[v]
     return Probe(0, weights)

@@ -31,9 +31,10 @@ def relative_difference(analytic, numeric):
     analytic = np.atleast_1d(np.asarray(analytic, dtype=np.float64))
     numeric = np.atleast_1d(np.asarray(numeric, dtype=np.float64))
     # Scaling first keeps squares of huge and tiny gradients inside float64.
-    largest = max(np.max(np.abs(analytic), initial=0.0), np.max(np.abs(numeric), initial=0.0))
-    if not math.isfinite(largest):
+    both = np.abs(np.concatenate([analytic.ravel(), numeric.ravel()]))
+    if not np.isfinite(both).all():
         return math.nan
+    largest = np.max(both, initial=0.0)
     if largest == 0.0:
         return 0.0
     analytic, numeric = analytic / largest, numeric / largest

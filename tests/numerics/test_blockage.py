@@ -1,0 +1,89 @@
+"""Variables without any gradient: blocked, asleep, or of no influence."""
+
+import numpy as np
+import pytest
+
+from gradhooks.numerics import blockage, measurement, sampling
+from tests.fakes import FunctionOracle
+
+SIZE = 6
+POINT = np.random.default_rng(0).uniform(0.5, 1.5, 2 * SIZE)
+
+
+def investigated(function, gradient, seed=0):
+    """What becomes of `v0`, whose loss and gradient are given; `v1` is healthy."""
+
+    def loss(p):
+        return function(p[:SIZE]) + float(p[SIZE:] @ p[SIZE:])
+
+    def whole(p):
+        return np.concatenate([gradient(p[:SIZE]), 2 * p[SIZE:]])
+
+    oracle = FunctionOracle(loss, whole, POINT, ((2, 3), (SIZE,)))
+    gradients = oracle.gradients(POINT).terms
+    scales = sampling.scales(oracle.layout, POINT)
+    screening = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(seed))
+    place, _ = measurement.survey(oracle, POINT, gradients, screening, measurement.PROMOTED)
+    silent = blockage.silent_variables(oracle.layout, gradients["total"])
+    assert silent == [0]
+    found = blockage.investigate(oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed))
+    assert [f.variable for f in found] == [0]
+    return found[0]
+
+
+def asleep(distance):
+    """ReLUs that are off here and wake up at a distance."""
+    corners = POINT[:SIZE] + distance
+    return (lambda p: float(np.maximum(p - corners, 0).sum())), lambda p: (p > corners).astype(float)
+
+
+WEIGHTS = np.array([1.0, 0.7, 2.1, 0.3, 1.9, 0.2])
+STEPS = [
+    ("rounding", lambda p: float(np.round(3 * p).sum())),
+    ("signs", lambda p: float(WEIGHTS @ np.sign(p - POINT[:SIZE] - np.linspace(-0.9, 0.9, SIZE)))),
+    ("stop_gradient", lambda p: float(p @ p)),
+]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("function", [s[1] for s in STEPS], ids=[s[0] for s in STEPS])
+def test_a_loss_that_moves_without_ever_a_gradient_is_blocked(function, seed):
+    found = investigated(function, np.zeros_like, seed)
+    assert found.is_blocked
+    assert found.change > 0.1
+    assert found.distance != 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("distance", [0.1, 0.6, 0.95, 1.1, 1.5, 1.9, 5.0])
+def test_what_wakes_up_on_the_way_is_not_blocked(distance, seed):
+    assert not investigated(*asleep(distance), seed).is_blocked
+
+
+def test_a_single_jump_is_no_staircase():
+    corner = POINT[:SIZE].sum() + 0.01
+    assert not investigated(lambda p: float(p.sum() > corner), np.zeros_like).is_blocked
+
+
+def test_what_no_loss_depends_on_changes_nothing():
+    found = investigated(lambda p: 0.0, np.zeros_like)
+    assert (found.is_blocked, found.change) == (False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "silent"),
+    [([0, 0, 0, 0], [0, 2]), ([0, 1, 0, 0], [2]), ([0, 0, 0, np.nan], [0]), ([1, 0, 0, 1e-300], [])],
+)
+def test_silent_variables_have_no_gradient_at_all(gradient, silent):
+    layout = layout_of(((3,), (0,), (1,)))
+    assert blockage.silent_variables(layout, np.array(gradient, dtype=float)) == silent
+
+
+def layout_of(shapes):
+    return FunctionOracle(None, None, np.zeros(4), shapes).layout
+
+
+def test_without_silent_variables_nothing_is_evaluated():
+    oracle = FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, POINT)
+    assert blockage.investigate(oracle.layout, oracle, None, None, [], None) == []
+    assert oracle.evaluations == oracle.gradient_evaluations == 0

@@ -1,0 +1,204 @@
+"""Over many functions: how often the true error lies within the reported one.
+
+The bars are four standard deviations of rounding plus a bound of the
+truncation, so they should nearly always hold. 95 % is what "error bar" may
+mean to whoever reads one; below it a verdict that rests on the bar would be
+wrong more than one time in twenty, before the tolerance is added.
+"""
+
+import collections
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from gradhooks.numerics import derivative, measurement
+from gradhooks.numerics.records import Probe
+from tests.fakes import FunctionOracle
+
+SHARE = 0.95
+FUNCTIONS_PER_FAMILY = 40
+POINTS_PER_FUNCTION = 3
+
+
+def logistic(t):
+    return 1 / (1 + np.exp(-t))
+
+
+ELEMENTS = (
+    np.exp,
+    np.sin,
+    np.cos,
+    np.tanh,
+    logistic,
+    lambda t: t * t,
+    lambda t: np.log(1 + np.exp(t)),
+    lambda t: np.sqrt(1 + t * t),
+)
+
+
+def polynomial(rng):
+    coefficients = rng.normal(size=rng.integers(2, 7))
+    return lambda t: sum(c * t**k for k, c in enumerate(coefficients))
+
+
+def composition(rng):
+    outer, inner = (ELEMENTS[k] for k in rng.integers(len(ELEMENTS), size=2))
+    a, b, c, d = rng.normal(size=4)
+    return lambda t: outer(a * inner(b * t + c) + d)
+
+
+def unit(rng):
+    """What one unit of a network does to its loss."""
+    outer, inner = (ELEMENTS[k] for k in rng.integers(len(ELEMENTS), size=2))
+    a, b, c, d = rng.normal(size=4)
+    return lambda t: outer(a * np.tanh(inner(b * t + c)) + d)
+
+
+def rational(rng):
+    a, b, c, d, e = rng.normal(size=5)
+    return lambda t: (a + b * t + c * t * t) / (1 + (d * t + e) ** 2)
+
+
+def waves(rng):
+    parts = list(zip(rng.normal(size=3), rng.uniform(0.3, 5, size=3), rng.uniform(0, 2 * math.pi, 3), strict=True))
+    return lambda t: sum(a * np.sin(w * t + p) for a, w, p in parts)
+
+
+def bell(rng):
+    centre, width = rng.normal(), rng.uniform(0.3, 3)
+    return lambda t: np.exp(-(((t - centre) / width) ** 2))
+
+
+FAMILIES = (polynomial, composition, unit, rational, waves, bell)
+
+
+def true_slope(function, point):
+    """The derivative by a complex step (W. Squire and G. Trapp, SIAM Review 40, 1998): exact to rounding."""
+    return float(np.imag(function(complex(point, 1e-200))) / 1e-200)
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """How the losses are computed and how their noise is looked for.
+
+    Args:
+        name: Name for people.
+        terms: Number of samples whose losses are averaged, in float64.
+        of_sample: Precision of each sample's loss.
+        of_loss: Precision of the average.
+        tolerance: What the verdict would allow.
+        spacing: Where the noise is sampled.
+        is_suspect: Whether a core of low precision is known.
+    """
+
+    name: str
+    terms: int
+    of_sample: type
+    of_loss: type
+    tolerance: float
+    spacing: measurement.Spacing
+    is_suspect: bool = False
+
+
+CONDITIONS = (
+    Condition("float64", 1, np.float64, np.float64, 1e-6, measurement.PROMOTED),
+    Condition("float32 model", 8, np.float32, np.float64, 1e-2, measurement.NATIVE),
+    Condition("float32 core in a promoted model", 1, np.float64, np.float32, 1e-6, measurement.PROMOTED, True),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A loss of one parameter at one point, with its true slope."""
+
+    family: str
+    loss: collections.abc.Callable
+    point: float
+    slope: float
+
+
+def cases(condition):
+    """Yields every case; sizes from 1e-3 to 1e3, offsets of 0, 1 and 100 times the size."""
+    for number, family in enumerate(FAMILIES):
+        for k in range(FUNCTIONS_PER_FAMILY):
+            rng = np.random.default_rng([number, k])
+            members = [family(rng) for _ in range(condition.terms)]
+            size, offset = 10 ** rng.uniform(-3, 3), rng.choice([0.0, 1.0, 100.0])
+            loss, exact = rounded(members, size, offset, condition)
+            for point in rng.normal(size=POINTS_PER_FUNCTION):
+                yield Case(family.__name__, loss, point, true_slope(exact, point))
+
+
+def rounded(members, size, offset, condition):
+    """The loss as computed, and as it would be without rounding."""
+
+    def exact(t):
+        return size * (sum(f(t) for f in members) / len(members) + offset)
+
+    def loss(t):
+        samples = [condition.of_sample(size * (f(t) + offset)) for f in members]
+        return float(condition.of_loss(np.mean(np.asarray(samples, dtype=np.float64))))
+
+    return loss, exact
+
+
+def surveyed_noise(case, scale, condition):
+    """The noise that a check would measure here."""
+    oracle = FunctionOracle(lambda p: case.loss(p[0]), lambda p: np.array([case.slope]), [case.point])
+    probe = Probe(0, np.array([scale]))
+    gradients = oracle.gradients(oracle.point()).terms
+    place, _ = measurement.survey(oracle, oracle.point(), gradients, probe, condition.spacing, condition.is_suspect)
+    return float(place.noise[0])
+
+
+def estimates(case, condition):
+    """The two estimates of a check: by the first step, and by the ladder."""
+    point, scale = case.point, max(abs(case.point), 0.1)
+    noise = surveyed_noise(case, scale, condition)
+    base = case.loss(point)
+    step = derivative.first_step(case.slope, base, noise, scale, condition.tolerance)
+    steps = [((point + s) - (point - s)) / 2 for s in (step, *derivative.ladder(step, scale))]
+    plus, minus = ([case.loss(point + sign * s) for s in steps] for sign in (1, -1))
+    return (
+        derivative.central(base, plus[0], minus[0], steps[0], noise, scale),
+        derivative.from_ladder(base, steps[1:], plus[1:], minus[1:], noise),
+    )
+
+
+@pytest.fixture(scope="module", params=CONDITIONS, ids=lambda c: c.name)
+def outcomes(request):
+    """Per estimate and family, whether each true error lies within its bar."""
+    found = {"central": collections.defaultdict(list), "from_ladder": collections.defaultdict(list)}
+    for case in cases(request.param):
+        for by_family, estimate in zip(found.values(), estimates(case, request.param), strict=True):
+            by_family[case.family].append(abs(estimate.slope - case.slope) <= estimate.error)
+    return request.param.name, found
+
+
+def test_there_are_enough_functions():
+    assert FUNCTIONS_PER_FAMILY * len(FAMILIES) >= 200
+
+
+@pytest.mark.parametrize("measure", ["central", "from_ladder"])
+def test_the_true_error_is_within_the_error_bar(outcomes, measure):
+    condition, found = outcomes
+    by_family = found[measure]
+    share = np.mean([inside for family in by_family.values() for inside in family])
+    listed = ", ".join(f"{name} {np.mean(inside):.3f}" for name, inside in by_family.items())
+    print(f"{condition}, {measure}: {share:.4f} within the error bar ({listed})")
+    assert share >= SHARE, listed
+
+
+@pytest.mark.parametrize(
+    ("function", "point", "slope"),
+    [
+        (lambda t: t**3, 2.0, 12.0),
+        (np.tanh, 0.5, 1 - math.tanh(0.5) ** 2),
+        (lambda t: np.log(1 + np.exp(t)), 0.3, 1 / (1 + math.exp(-0.3))),
+        (lambda t: np.sqrt(1 + t * t), 1.0, math.sqrt(0.5)),
+    ],
+)
+def test_the_complex_step_is_the_truth(function, point, slope):
+    assert true_slope(function, point) == pytest.approx(slope, rel=1e-14)

@@ -1,0 +1,310 @@
+"""Central differences: right where the truth is known, and honest about how right."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.differentiate
+import scipy.special
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradhooks.numerics import derivative, noise
+
+TOLERANCE = 1e-6
+
+SMOOTH = [
+    ("line", lambda t: 3 * t - 2, 0.7, 3.0),
+    ("square", lambda t: t * t, 3.0, 6.0),
+    ("cube", lambda t: t**3, -2.0, 12.0),
+    ("quartic", lambda t: t**4 - t, 0.5, -0.5),
+    ("exponential", np.exp, 1.0, math.e),
+    ("decay", lambda t: np.exp(-2 * t), 0.3, -2 * math.exp(-0.6)),
+    ("sine", np.sin, 0.4, math.cos(0.4)),
+    ("fast sine", lambda t: np.sin(3 * t), 1.1, 3 * math.cos(3.3)),
+    ("logarithm", np.log, 2.0, 0.5),
+    ("root", np.sqrt, 2.0, 0.5 / math.sqrt(2)),
+    ("tanh", np.tanh, -0.6, 1 - math.tanh(-0.6) ** 2),
+    ("logistic", scipy.special.expit, 0.9, math.exp(-0.9) / (1 + math.exp(-0.9)) ** 2),
+    ("softplus", lambda t: np.log1p(np.exp(t)), -1.0, 1 / (1 + math.e)),
+    ("bell", lambda t: np.exp(-t * t), 0.8, -1.6 * math.exp(-0.64)),
+    ("rational", lambda t: 1 / (1 + t * t), 1.0, -0.5),
+    ("arctangent", np.arctan, 2.0, 0.2),
+    ("error function", scipy.special.erf, 0.5, 2 / math.sqrt(math.pi) * math.exp(-0.25)),
+    ("huge", lambda t: 1e12 * np.cos(t), 1.0, -1e12 * math.sin(1.0)),
+    ("tiny", lambda t: 1e-12 * np.cos(t), 1.0, -1e-12 * math.sin(1.0)),
+    ("offset", lambda t: 1e6 + np.sin(t), 1.0, math.cos(1.0)),
+]
+ON_SMOOTH = pytest.mark.parametrize(("function", "point", "slope"), [c[1:] for c in SMOOTH], ids=[c[0] for c in SMOOTH])
+
+
+def exact_step(point, step):
+    return ((point + step) - (point - step)) / 2
+
+
+def settings(function, point, slope):
+    """(step, noise, scale) as a check would choose them for a loss that rounds to float64 only."""
+    scale = max(abs(point), 0.1)
+    level = noise.roughness([function(point + 1e-9 * scale * j) for j in range(-3, 4)])
+    level = max(level, noise.floor(function(point)))
+    return exact_step(point, derivative.first_step(slope, function(point), level, scale, TOLERANCE)), level, scale
+
+
+def central_of(function, point, slope):
+    step, level, scale = settings(function, point, slope)
+    return derivative.central(function(point), function(point + step), function(point - step), step, level, scale)
+
+
+def ladder_of(function, point, slope):
+    step, level, scale = settings(function, point, slope)
+    return climbed(function, point, derivative.ladder(step, scale), level)
+
+
+def climbed(function, point, steps, level):
+    steps = [exact_step(point, s) for s in steps]
+    plus, minus = ([function(point + sign * s) for s in steps] for sign in (1, -1))
+    return derivative.from_ladder(function(point), steps, plus, minus, level)
+
+
+@ON_SMOOTH
+def test_a_single_quotient_is_within_its_error_bar(function, point, slope):
+    estimate = central_of(function, point, slope)
+    assert abs(estimate.slope - slope) <= estimate.error
+    assert estimate.error < 0.1 * abs(slope)
+    assert (estimate.evaluations, estimate.is_kink) == (2, False)
+
+
+@ON_SMOOTH
+def test_a_single_quotient_meets_the_tolerance(function, point, slope):
+    estimate = central_of(function, point, slope)
+    assert abs(estimate.slope - slope) <= TOLERANCE * (abs(slope) + abs(estimate.slope))
+
+
+@ON_SMOOTH
+def test_a_ladder_is_within_its_error_bar_and_sees_no_kink(function, point, slope):
+    estimate = ladder_of(function, point, slope)
+    assert abs(estimate.slope - slope) <= estimate.error
+    assert estimate.error < 1e-5 * abs(slope)  # the offset of a million leaves no more digits
+    assert not estimate.is_kink
+
+
+@ON_SMOOTH
+@pytest.mark.parametrize("measure", [central_of, ladder_of])
+def test_the_one_sided_slopes_enclose_the_central_one(measure, function, point, slope):
+    estimate = measure(function, point, slope)
+    assert estimate.slope == pytest.approx((estimate.left + estimate.right) / 2, rel=1e-9)
+
+
+@ON_SMOOTH
+def test_scipy_agrees_within_the_summed_error_bars(function, point, slope):
+    second = scipy.differentiate.derivative(function, point)
+    estimate = ladder_of(function, point, slope)
+    assert second.success
+    assert abs(estimate.slope - second.df) <= estimate.error + second.error
+
+
+def test_a_ladder_is_sharper_than_one_quotient_with_a_bad_step():
+    steps = 0.1 * np.asarray(derivative.LADDER)
+    coarse = derivative.central(1.0, math.exp(0.1), math.exp(-0.1), 0.1, 1e-16, 1.0)
+    fine = climbed(np.exp, 0.0, steps, 1e-16)
+    assert abs(fine.slope - 1) < 1e-5 * abs(coarse.slope - 1)
+    assert fine.error < 1e-4 * coarse.error
+
+
+INTEGERS = st.integers(-1000, 1000)
+DYADIC = st.integers(1, 12).map(lambda k: 2.0**-k)
+
+
+@given(INTEGERS, INTEGERS, INTEGERS, INTEGERS, DYADIC)
+def test_a_quadratic_is_exact(a, b, c, point, step):
+    # Integers and dyadic steps: no operation rounds, so equality is exact.
+    def function(t):
+        return (a * t + b) * t + c
+
+    values = [function(t) for t in (point, point + step, point - step)]
+    assert derivative.central(*values, step, 0.0, 1.0).slope == 2 * a * point + b
+    steps = step * np.array([1.0, 2.0, 4.0])
+    estimate = climbed(function, point, steps, 0.0)
+    assert (estimate.slope, estimate.error, estimate.is_kink) == (2 * a * point + b, 0.0, False)
+
+
+VALUES = st.floats(-1e6, 1e6)
+STEPS = st.floats(1e-6, 1.0)
+NOISES = st.floats(0.0, 1e-3)
+LADDERS = st.lists(st.tuples(VALUES, VALUES), min_size=4, max_size=4)
+RUNGS = np.array([1e-3, 1e-2, 1e-1, 1.0])
+
+
+@given(VALUES, VALUES, VALUES, STEPS, NOISES)
+def test_reversing_the_probe_flips_the_sign(base, plus, minus, step, level):
+    one = derivative.central(base, plus, minus, step, level, 1.0)
+    other = derivative.central(base, minus, plus, step, level, 1.0)
+    assert (other.slope, other.left, other.right) == (-one.slope, -one.right, -one.left)
+    assert (other.error, other.step) == (one.error, one.step)
+
+
+@given(VALUES, LADDERS, NOISES)
+def test_reversing_the_probe_flips_a_ladder(base, values, level):
+    plus, minus = np.array(values).T
+    one = derivative.from_ladder(base, RUNGS, plus, minus, level)
+    other = derivative.from_ladder(base, RUNGS, minus, plus, level)
+    assert (other.slope, other.left, other.right) == (-one.slope, -one.right, -one.left)
+    assert (other.error, other.step, other.is_kink) == (one.error, one.step, one.is_kink)
+
+
+POWERS = st.integers(-60, 60).map(lambda k: 2.0**k)
+
+
+@given(VALUES, VALUES, VALUES, STEPS, NOISES, POWERS)
+def test_scaling_the_loss_scales_slope_and_error(base, plus, minus, step, level, factor):
+    # By powers of two, which round nothing.
+    one = derivative.central(base, plus, minus, step, level, 1.0)
+    other = derivative.central(factor * base, factor * plus, factor * minus, step, factor * level, 1.0)
+    assert (other.slope, other.error) == pytest.approx((factor * one.slope, factor * one.error), rel=1e-12)
+
+
+@given(VALUES, LADDERS, NOISES, POWERS)
+def test_scaling_the_loss_scales_a_ladder(base, values, level, factor):
+    plus, minus = np.array(values).T
+    one = derivative.from_ladder(base, RUNGS, plus, minus, level)
+    other = derivative.from_ladder(factor * base, RUNGS, factor * plus, factor * minus, factor * level)
+    assert (other.slope, other.error) == pytest.approx((factor * one.slope, factor * one.error), rel=1e-12)
+    assert (other.step, other.is_kink) == (one.step, one.is_kink)
+
+
+@given(VALUES, VALUES, VALUES, STEPS, NOISES, NOISES)
+def test_more_noise_widens_the_error_bar(base, plus, minus, step, level, more):
+    bars = [derivative.central(base, plus, minus, step, n, 1.0).error for n in (level, level + more)]
+    assert bars[0] <= bars[1]
+
+
+def test_the_rounding_error_is_four_deviations_of_a_quotient():
+    rng = np.random.default_rng(0)
+    quotients = np.diff(1e-3 * rng.standard_normal((200_000, 2)), axis=1) / (2 * 0.1)
+    assert derivative.rounding_error(1e-3, 0.1) == pytest.approx(4 * quotients.std(), rel=0.01)
+
+
+# (slope, loss, noise, scale, tolerance)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (1.0, 1.0, 1e-16, 1.0, 1e-6),
+        (-1.0, 1.0, 1e-16, 1.0, 1e-6),
+        (1e-9, 1.0, 1e-16, 0.1, 1e-6),
+        (0.0, 1.0, 1e-16, 1.0, 1e-6),
+        (math.nan, 1.0, 1e-16, 1.0, 1e-6),
+        (math.inf, 1.0, 1e-16, 1.0, 1e-6),
+        (1.0, 0.0, 0.0, 1.0, 1e-6),
+        (1.0, 0.0, 1e-9, 1.0, 1e-6),
+        (1e30, 1e-30, 1e-46, 1e-8, 1e-6),
+        (0.01, 2.0, 1e-7, 0.3, 1e-2),
+    ],
+)
+def test_a_first_step_is_a_sensible_share_of_the_scale(arguments):
+    step = derivative.first_step(*arguments)
+    scale = arguments[3]
+    assert 1e-7 * scale < step <= 0.3 * scale
+
+
+SLOPES = st.floats(1e-30, 1e30)
+
+
+@given(SLOPES, SLOPES, st.floats(1e-18, 1e-3), st.floats(1e-6, 1e6))
+def test_a_steeper_slope_never_asks_for_a_larger_step(one, other, level, scale):
+    flat, steep = sorted((one, other))
+    steps = [derivative.first_step(s, 1.0, level, scale, TOLERANCE) for s in (flat, steep, -steep)]
+    assert steps[0] >= steps[1] == steps[2]
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1e-17, 1e-15), st.floats(0.1, 10))
+def test_the_first_step_rounds_to_a_hundredth_of_the_tolerance_within_its_limits(slope, level, scale):
+    step = derivative.first_step(slope, 1.0, level, scale, TOLERANCE)
+    highest = derivative.first_step(0.0, 1.0, level, scale, TOLERANCE)
+    deviation = level / (math.sqrt(2) * step)
+    assert step == highest or deviation <= TOLERANCE * slope / 100
+
+
+@given(STEPS, st.floats(0.01, 10))
+def test_a_ladder_ascends_and_stays_within_the_scale(step, scale):
+    for factors in (derivative.LADDER, derivative.FINE_LADDER):
+        steps = derivative.ladder(step, scale, factors)
+        assert (np.diff(steps) > 0).all()
+        assert steps.max() <= max(0.3 * scale, step)
+        assert len(steps) >= 4
+
+
+def test_the_two_ladders_share_no_step():
+    assert not set(derivative.LADDER) & set(derivative.FINE_LADDER)
+
+
+KINKS = [
+    ("absolute value", abs, 0.0, -1.0, 1.0),
+    ("relu", lambda t: max(t, 0.0), 0.0, 0.0, 1.0),
+    ("tie in a maximum", lambda t: max(2 * t, t * t + 0.5 * t), 0.0, 0.5, 2.0),
+    ("leaky", lambda t: max(t, 0.01 * t) + math.sin(t), 0.0, 1.01, 2.0),
+    ("hinge far from zero", lambda t: max(0.0, 3.0 - t), 3.0, -1.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("function", "point", "left", "right"), [k[1:] for k in KINKS], ids=[k[0] for k in KINKS])
+def test_at_a_kink_the_one_sided_slopes_do_not_meet(function, point, left, right):
+    steps = 1e-5 * np.asarray(derivative.LADDER)
+    estimate = climbed(function, point, steps, 1e-16)
+    assert estimate.is_kink
+    assert (estimate.left, estimate.right) == pytest.approx((left, right), abs=1e-3)
+    assert estimate.slope == pytest.approx((left + right) / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("distance", [1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
+def test_a_kink_inside_the_ladder_is_seen_past(distance, side):
+    def function(t):
+        return max(t - 1.0, 0.0) + 0.3 * t
+
+    steps = 1e-5 * np.asarray(derivative.LADDER)
+    estimate = climbed(function, 1.0 + side * distance, steps, 1e-16)
+    slope = 1.3 if side > 0 else 0.3
+    assert abs(estimate.slope - slope) <= estimate.error < 1e-5
+    assert estimate.step < distance
+
+
+@pytest.mark.parametrize(
+    ("opening", "answer"),
+    [
+        ((1.0, 1.0, 1.0), True),
+        ((0.01, 0.1, 1.0), False),  # proportional to the step: a smooth loss
+        ((0.0, 0.0, 1.0), False),  # a single sight proves nothing
+        ((0.0, 0.0, 0.0), False),
+        ((0.9, 0.95, 1.0), True),
+        ((0.0, 0.5, 1.0), True),  # a kink at a distance
+        ((1.0, 0.1, 0.01), True),
+        ((1e-4, 1e-2, 1.0), False),
+    ],
+)
+def test_a_kink_is_an_opening_that_does_not_close(opening, answer):
+    assert derivative.is_kink(np.array([1e-3, 1e-2, 1e-1]), np.array(opening), np.full(3, 1e-9)) is answer
+
+
+def test_an_opening_below_the_noise_is_no_kink():
+    assert derivative.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.2)) is True
+    assert derivative.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.3)) is False
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("plus", "minus", "slope", "evaluations"),
+    [
+        ([NAN, NAN, NAN], [0.0, 0.0, 0.0], NAN, 0),
+        ([0.1, INF, NAN], [-0.1, 0.0, 0.0], NAN, 2),
+        ([0.1, 0.2, NAN], [-0.1, -0.2, -0.3], 1.0, 4),
+        ([NAN, 0.2, 0.3], [-0.1, -0.2, -0.3], 1.0, 4),
+        ([0.1, 0.2, 0.3], [-0.1, -0.2, -INF], 1.0, 4),
+    ],
+)
+def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations):
+    estimate = derivative.from_ladder(0.0, [0.1, 0.2, 0.3], plus, minus, 0.0)
+    assert estimate.slope == pytest.approx(slope, nan_ok=True)
+    assert estimate.evaluations == evaluations
+    assert math.isinf(estimate.error) == math.isnan(slope)

@@ -1,0 +1,67 @@
+"""Declared mismatches: excused while they last, a failure once they are gone."""
+
+import pytest
+
+from gradhooks.numerics import expectation
+from gradhooks.numerics.layout import Layout
+from gradhooks.numerics.records import Comparison, Reason, Verdict
+
+PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
+AGREES = (PASS, Reason.AGREES)
+MISMATCH, BLOCKED, BROKEN, OUTDATED = (
+    (FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED, Reason.NON_FINITE_GRADIENT, Reason.UNDECLARED_MATCH)
+)
+DECLARED, VACUOUS, KINK = ((INCONCLUSIVE, r) for r in (Reason.DECLARED, Reason.VACUOUS, Reason.KINK))
+
+
+def compared(judged, path="a/w"):
+    return Comparison(path, (0,), "total", 1.0, 1.0, 0.0, 1e-5, 0.0, *judged)
+
+
+def outcome(before, expect, path="a/w"):
+    found = expectation.apply([compared(judged, path) for judged in before], expect)
+    return [(c.verdict, c.reason) for c in found]
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("mismatch", [MISMATCH, BLOCKED], [DECLARED, DECLARED]),
+        ("blocked", [BLOCKED, BLOCKED], [DECLARED, DECLARED]),
+        ("blocked", [MISMATCH, BLOCKED], [MISMATCH, DECLARED]),  # a blocked gradient is zero, not wrong
+        ("mismatch", [BROKEN], [BROKEN]),  # nobody means NaN
+        ("blocked", [BROKEN], [BROKEN]),
+        ("mismatch", [AGREES, AGREES], [OUTDATED, OUTDATED]),
+        ("mismatch", [AGREES, MISMATCH], [AGREES, DECLARED]),  # it still holds for some
+        ("mismatch", [AGREES, VACUOUS, KINK], [OUTDATED, VACUOUS, KINK]),
+        ("mismatch", [VACUOUS, KINK], [VACUOUS, KINK]),  # nothing was decided
+        ("mismatch", [], []),
+    ],
+)
+def test_what_a_declaration_makes_of_the_verdicts(kind, before, after):
+    assert outcome(before, [("a/*", kind)]) == after
+
+
+@pytest.mark.parametrize("judged", [AGREES, MISMATCH, BLOCKED, BROKEN, VACUOUS, KINK])
+@pytest.mark.parametrize("kind", expectation.KINDS)
+def test_other_variables_are_left_alone(judged, kind):
+    assert outcome([judged], [("b/*", kind)]) == [judged]
+
+
+def test_without_declarations_nothing_changes():
+    assert outcome([AGREES, MISMATCH, BLOCKED], []) == [AGREES, MISMATCH, BLOCKED]
+
+
+def test_one_failing_variable_under_a_pattern_keeps_it_up_to_date():
+    comparisons = [compared(AGREES, "a/w"), compared(MISMATCH, "a/b")]
+    found = expectation.apply(comparisons, [("a/*", "mismatch")])
+    assert [c.reason for c in found] == [Reason.AGREES, Reason.DECLARED]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "variables"),
+    [("*", [0, 1, 2]), ("a/*", [0, 1]), ("*/w", [0, 2]), ("a/w", [0]), ("A/w", []), ("c", [])],
+)
+def test_patterns_cover_variables_by_path(pattern, variables):
+    layout = Layout(("a/w", "a/b", "b/w"), ((2,), (2,), (2,)))
+    assert expectation.declared_variables(layout, [(pattern, "mismatch")]) == variables
