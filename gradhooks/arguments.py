@@ -151,6 +151,12 @@ def usable_model(model, loss_fn, y):
             "The model must have trainable weights: nothing else has a gradient to check.", "model", model.name,
             "at least one trainable weight", "Try `layer.trainable = True` and compile again.",
         )  # fmt: skip
+    if loss_fn is None and _has_no_loss(model):
+        raise invalid(
+            "The loss of this model lives in its `train_step`, where a check cannot find it.", "loss_fn", None,
+            "a function `loss_fn(model, x, y, sample_weight, training)` that returns the scalar loss",
+            "Try moving the lines of `train_step` up to the loss into such a function.",
+        )  # fmt: skip
     needs_targets = model.compiled and getattr(model, "loss", None) is not None and loss_fn is None
     if needs_targets and y is None:
         from gradhooks.model import keras_internals
@@ -160,3 +166,11 @@ def usable_model(model, loss_fn, y):
                 "The compiled loss compares with targets, so the check needs them.", "y", None,
                 "targets for every example in `x`", "Try passing the `y` that `fit()` gets.",
             )  # fmt: skip
+
+
+def _has_no_loss(model):
+    """Whether there is neither a compiled loss nor one that the model computes, but a train step of its own."""
+    from gradhooks.model import keras_internals
+
+    has_loss = getattr(model, "loss", None) is not None or keras_internals.has_own_compute_loss(model)
+    return not has_loss and keras_internals.has_own_train_step(model)

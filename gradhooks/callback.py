@@ -49,6 +49,8 @@ class GradientCheck(keras.callbacks.Callback):
             `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.
         precision: `"auto"`, `"float64"` or `"model"`, see `check_gradients`.
+        train_step: Whether to run the model's `train_step` once per check, on
+            copies, and compare the gradient that the optimizer receives.
         expect: Mismatches that are meant, `{path pattern: "blocked" | "mismatch"}`,
             see `check_gradients`.
         sinks: Functions that are called with every `CheckReport`.
@@ -89,6 +91,7 @@ class GradientCheck(keras.callbacks.Callback):
         loss_fn=None,
         training=True,
         precision="auto",
+        train_step=True,
         expect=MappingProxyType({}),
         sinks=(),
         seed=0,
@@ -107,6 +110,7 @@ class GradientCheck(keras.callbacks.Callback):
         self._loss_fn = arguments.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
         self._training = arguments.flag("training", training)
         self._precision = arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")
+        self._train_step = arguments.flag("train_step", train_step)
         self._expect = arguments.expectations(expect)
         self._sinks = arguments.callables("sinks", sinks)
         self._seed = arguments.natural_int("seed", seed, "Try seed=0.")
@@ -234,7 +238,15 @@ class GradientCheck(keras.callbacks.Callback):
 
     def _settings(self, step):
         return examination.Settings(
-            self._samples, self._threshold, self._seed, step, self._turn(step), self._name, self._seen, self._expect
+            self._samples,
+            self._threshold,
+            self._seed,
+            step,
+            self._turn(step),
+            self._name,
+            self._seen,
+            self._expect,
+            self._train_step,
         )
 
     def _current_oracle(self):

@@ -19,6 +19,7 @@ def check_gradients(
     loss_fn=None,
     training=True,
     precision="auto",
+    train_step=True,
     expect=MappingProxyType({}),
     seed=0,
     step=0,
@@ -53,6 +54,8 @@ def check_gradients(
         precision: `"auto"` promotes what can be promoted to float64,
             `"float64"` raises where that is not everything, `"model"` checks
             at the model's own precision.
+        train_step: Whether to run the model's `train_step` once, on copies, and
+            compare the gradient that the optimizer receives.
         expect: Mismatches that are meant: `{path pattern: "blocked"}` where
             the gradient is zero on purpose, `"mismatch"` where it differs on
             purpose (a straight-through estimator, gradient reversal). They are
@@ -86,6 +89,7 @@ def check_gradients(
         step=arguments.natural_int("step", step, "Try step=0."),
         name=name,
         expect=arguments.expectations(expect),
+        train_step=arguments.flag("train_step", train_step),
     )
     arguments.positive_int("batch_size", batch_size, "Try batch_size=32.")
     arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")

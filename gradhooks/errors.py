@@ -9,6 +9,10 @@ class GradientCheckWarning(UserWarning):
     """The checking itself could not do its work; training goes on untouched."""
 
 
+class RecordingError(RuntimeError):
+    """A `train_step` cannot be recorded, or not without risking the model."""
+
+
 class GradientMismatchError(Exception):
     """Raised out of `fit` with `on_failure="raise"`, and by `CheckReport.raise_on_failure()`.
 

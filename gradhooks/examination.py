@@ -6,7 +6,19 @@ import time
 
 import numpy as np
 
-from gradhooks.numerics import bisection, blockage, derivative, diagnosis, expectation, measurement, sampling, verdict
+from gradhooks.errors import RecordingError
+from gradhooks.numerics import (
+    bisection,
+    blockage,
+    derivative,
+    diagnosis,
+    expectation,
+    measurement,
+    sampling,
+    training,
+    training_diagnosis,
+    verdict,
+)
 from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Probe, Reason, Verdict
 
 # Largest relative difference of a correct gradient, per rung of the precision ladder; README tells how they were found.
@@ -15,6 +27,8 @@ THRESHOLDS = {"float64": 1e-6, "partial": 1e-3, "model": 1e-2}
 _REPLACEMENTS = 3
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network.
 _NUDGE = 1e-2
+# The same for the gradient that the optimizer receives: enough to draw its rounding anew, twice.
+_TRAINED_NUDGE, _TRAINED_NUDGES = 1e-3, 2
 # How often a search for the culprit goes on above what it has found.
 _SEARCHES = 4
 # Path of a comparison along a direction over several variables.
@@ -35,6 +49,7 @@ class Settings:
         name: Name of the check.
         seen: Flat indices compared by earlier checks of the run.
         expect: Declared mismatches, pairs (path pattern, kind).
+        train_step: Whether to compare what the optimizer receives.
     """
 
     samples: int = 32
@@ -45,6 +60,7 @@ class Settings:
     name: str = "gradcheck"
     seen: frozenset = frozenset()
     expect: tuple = ()
+    train_step: bool = True
 
 
 def run(oracle, settings):
@@ -107,12 +123,15 @@ class _Examination:
         comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
         comparisons += self._blocked()
         comparisons = expectation.apply(comparisons, self._settings.expect)
+        trained, trained_diagnoses, trained_difference = self._trained()
         batch_size = getattr(self._oracle, "batch_size", None)
         diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
         differences = {t: _headline(comparisons, t) for t in self._oracle.term_names}
         differences.setdefault("data", differences["total"])
         differences.setdefault("penalty", 0.0)
-        return self._report(comparisons, diagnoses, differences, *verdict.overall(comparisons))
+        differences |= trained_difference
+        comparisons = [*comparisons, *trained]
+        return self._report(comparisons, (*diagnoses, *trained_diagnoses), differences, *verdict.overall(comparisons))
 
     def _coordinates(self):
         """Measures the sampled parameters; those on a kink make room for others of their variable."""
@@ -254,6 +273,51 @@ class _Examination:
             return None
         probe = Probe(start, weights, self._screening.scale)
         return self._settled([probe], [measurement.natural_sizes(probe, self._place.gradients)])[0]
+
+    def _trained(self):
+        """Compares what the optimizer receives with the analytic gradient, for every parameter.
+
+        Returns:
+            (comparisons, diagnoses, relative difference by term name).
+        """
+        if not self._settings.train_step:
+            return [], (), {}
+        try:
+            received = self._received(None, self._place.gradients["total"])
+            if received is None:
+                return [], (), {}
+            nudged = self._received_nearby() if self._is_suspect(received) else ()
+        except RecordingError as error:
+            self._notes.append(f"{Reason.NOT_RECORDED.explanation}: {error}")
+            return [], (), {training.TERM: math.nan}
+        dtype = self._oracle.training_dtype
+        comparisons = training.compare(self._layout, received, nudged, dtype)
+        diagnoses = training_diagnosis.diagnose(
+            self._layout, received, self._place.gradients.get("data"), comparisons, dtype,
+            self._oracle.batch_size, self._oracle.has_noise,
+        )  # fmt: skip
+        return comparisons, diagnoses, {training.TERM: training.headline(self._layout, received, comparisons)}
+
+    def _is_suspect(self, received):
+        return bool(training.suspects(self._layout, received, self._oracle.training_dtype))
+
+    def _received(self, point, analytic):
+        record = getattr(self._oracle, "record", None)
+        recording = record(point) if record else None
+        if recording is None:
+            return None
+        return training.Received(analytic, recording.gradient, recording.received)
+
+    def _received_nearby(self):
+        """Records again at nudged points, where rounding is drawn anew and an error is not."""
+        size = max(_TRAINED_NUDGE, 4 * training.ROUNDOFF[self._oracle.training_dtype])
+        settings, nearby = self._settings, []
+        for turn in range(_TRAINED_NUDGES):
+            point = sampling.nudge(
+                self._layout, self._place.point, self._scales, settings.seed + turn, settings.step, size
+            )
+            nearby.append(self._received(point, self._oracle.gradients(point).terms["total"]))
+        return nearby
 
     def _blocked(self):
         """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""

@@ -44,7 +44,15 @@ def summary(lines):
 def main():
     marks = "sweep or not sweep" if "--sweep" in sys.argv else "not sweep"
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "pytest", "-q", "-m", marks, str(pathlib.Path(__file__).with_name("test_corpora.py"))]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-m",
+            marks,
+            str(pathlib.Path(__file__).with_name("test_corpora.py")),
+        ]
         code = subprocess.run(command, env={**os.environ, "GRADHOOKS_TALLY": directory}).returncode
         print(summary(collected(directory)))
     return code

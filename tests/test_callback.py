@@ -118,8 +118,8 @@ def broken():
 
 def test_one_warning_when_the_state_turns_bad():
     model, x, y = broken()
+    check = gradhooks.GradientCheck(x, y, freq=1)
     with pytest.warns(gradhooks.GradientMismatchWarning) as caught:
-        check = gradhooks.GradientCheck(x, y, freq=1)
         history = fit(model, x, y, [check])
     told = [w for w in caught if w.category is gradhooks.GradientMismatchWarning]
     assert len(told) == 1

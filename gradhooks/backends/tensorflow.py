@@ -156,6 +156,12 @@ def narrow_casts(graph):
 
 
 _cast = gen_math_ops.cast
+_call_function = type(tf.function(lambda: None)).__call__
+
+
+def with_xla(function, argument):
+    """Calls a function of one tensor as XLA would compile it: its random numbers differ from TensorFlow's own."""
+    return _call_function(tf.function(function, autograph=False, jit_compile=True), argument)
 
 
 def cast(value, dtype):

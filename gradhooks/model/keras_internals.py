@@ -213,6 +213,27 @@ def numpy_module():
     return backend.numpy
 
 
+def draw_seed(seed):
+    """Draws a seed tensor the way a random operation does, advancing its generator."""
+    from keras.src.random.seed_generator import draw_seed
+
+    return draw_seed(seed)
+
+
+def training_dtype(model):
+    """Returns the narrowest float dtype in which any layer computes."""
+    import keras
+
+    order = ("float16", "bfloat16", "float32", "float64")
+    dtypes = {layer.compute_dtype for layer in layers_of(model) if keras.backend.is_float_dtype(layer.compute_dtype)}
+    return next((dtype for dtype in order if dtype in dtypes), "float32")
+
+
+def has_noise(model):
+    """Whether any layer draws random numbers."""
+    return any(seed_generators(layer) for layer in layers_of(model))
+
+
 def seed_generators(layer):
     """Returns the seed generators that a layer owns."""
     return list(getattr(layer, "_seed_generators", ()))
@@ -227,12 +248,32 @@ def data_adapter(x, y, sample_weight, batch_size, class_weight):
     )
 
 
+def _contents(owner):
+    """Copies of the plain containers that an object holds, which code may change in place."""
+    return {name: value.copy() for name, value in vars(owner).items() if type(value) in (list, dict, set)}
+
+
+def _restore_attributes(owner, attributes, contents):
+    """Puts back attributes that a step of the user's has set, and what it has changed in plain containers."""
+    for name in set(vars(owner)) - set(attributes):
+        object.__delattr__(owner, name)
+    for name, value in attributes.items():
+        if vars(owner).get(name) is not value:
+            replace(owner, name, value)
+    for name, content in contents.items():
+        container = attributes[name]
+        if container != content and len(container) != len(content):
+            container.clear()
+            container.extend(content) if isinstance(content, list) else container.update(content)
+
+
 class Untouched:
     """Context that leaves no trace of a loss evaluation outside Keras variables.
 
     Tracing a model draws names and perhaps seeds, and lists losses on layers.
     All of it is put back: Python's and NumPy's generators, Keras' name counters
-    and global seed generator, the losses noted on the layers.
+    and global seed generator, the losses noted on the layers, and whatever
+    attributes the model's own code has set on the way.
     """
 
     def __init__(self, model=None):
@@ -251,6 +292,7 @@ class Untouched:
             (layer, list(layer._losses), set(layer._loss_ids))
             for layer in (layers_of(self._model) if self._model else ())
         ]
+        self._attributes = [(layer, dict(vars(layer)), _contents(layer)) for layer, *_ in self._losses]
         return self
 
     def __exit__(self, *exception):
@@ -264,6 +306,8 @@ class Untouched:
                 state[name] = self._globals[name]
             else:
                 state.pop(name, None)
+        for layer, attributes, contents in self._attributes:
+            _restore_attributes(layer, attributes, contents)
         for layer, losses, ids in self._losses:
             layer._losses[:] = losses
             layer._loss_ids.clear()

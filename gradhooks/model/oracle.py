@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.model import keras_internals, promotion, terms
+from gradhooks.model import keras_internals, promotion, terms, train_step
 from gradhooks.numerics import layout as layouts
 from gradhooks.numerics.records import Precision
 
@@ -60,6 +60,11 @@ class ModelOracle:
         self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
         self.signature = signature(model)
         self.batch_size = batch.size
+        self.training_dtype = keras_internals.training_dtype(model)
+        self.has_noise = objective.training and keras_internals.has_noise(model)
+        self._train_step = None
+        if getattr(model, "compiled", False) and model.optimizer is not None:
+            self._train_step = train_step.TrainStep(model, batch, self.layout)
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
@@ -103,6 +108,14 @@ class ModelOracle:
         self.gradient_evaluations += 1
         found = self._gradients(point, self._backend.snapshot(self._state), self._batch)
         return Gradients(dict(zip(self.term_names, found, strict=True)), self._gradients.connected)
+
+    def record(self, point=None):
+        """Returns the `train_step.Recording` at a point, the model's own if None; None without an optimizer.
+
+        Raises:
+            RecordingError: If the step cannot be recorded.
+        """
+        return None if self._train_step is None else self._train_step.record(point)
 
     def _compile(self, precision):
         """Climbs down the precision ladder until a trace succeeds and runs."""

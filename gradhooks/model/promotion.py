@@ -40,7 +40,9 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
         stack.callback(keras.config.set_floatx, keras.config.floatx())
         native_floatx = keras.config.floatx()
         switch = stack.enter_context(_widened_casts(backend, is_widening))
-        _promote_draws(put, draw_dtypes, native_floatx, switch)
+        is_xla = bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
+        draw = _drawn_by_xla(backend) if is_xla else _drawn_directly
+        _promote_draws(put, draw_dtypes, native_floatx, switch, draw)
         keras.config.set_floatx(WIDE)
         for layer in wide_layers:
             put(layer, "_dtype_policy", keras.DTypePolicy(WIDE))
@@ -86,7 +88,21 @@ def _draw_dtypes(layers):
     return {id(g): layer.compute_dtype for layer in layers for g in keras_internals.seed_generators(layer)}
 
 
-def _promote_draws(put, draw_dtypes, floatx, switch):
+def _drawn_directly(draw, seed):
+    return draw(seed)
+
+
+def _drawn_by_xla(backend):
+    """XLA draws other numbers from the same seed than TensorFlow; training with XLA sees those."""
+
+    def drawn(draw, seed):
+        # The seed advances out here: a compiled function must not leave its tensors in a generator.
+        return backend.with_xla(draw, keras_internals.draw_seed(seed))
+
+    return drawn
+
+
+def _promote_draws(put, draw_dtypes, floatx, switch, draw_from):
     """Draws at the native dtype and widens: from one seed, a float64 draw gives other numbers."""
     from keras import ops
 
@@ -99,9 +115,11 @@ def _promote_draws(put, draw_dtypes, floatx, switch):
         def drawn(*args, **kwargs):
             # Without a dtype the draw would follow floatx, which says float64 for now.
             with switch.off():
-                if (kwargs.get("dtype") or WIDE) != WIDE:
-                    return draw(*args, **kwargs)
-                return ops.cast(draw(*args, **{**kwargs, "dtype": native_dtype(kwargs.get("seed"))}), WIDE)
+                seed = kwargs.pop("seed", None)
+                dtype = kwargs.pop("dtype", None) or WIDE
+                native = native_dtype(seed) if dtype == WIDE else dtype
+                numbers = draw_from(lambda s: draw(*args, **kwargs, dtype=native, seed=s), seed)
+                return ops.cast(numbers, dtype)
 
         return drawn
 
@@ -112,9 +130,11 @@ def _promote_draws(put, draw_dtypes, floatx, switch):
             return draw_dropout(inputs, rate, noise_shape, seed)
         with switch.off():
             ones = ops.ones(ops.shape(inputs), dtype=native_dtype(seed))
-            kept = ops.not_equal(draw_dropout(ones, rate, noise_shape, seed), 0)
+            kept = ops.not_equal(draw_from(lambda s: draw_dropout(ones, rate, noise_shape, s), seed), 0)
         return ops.where(kept, inputs / (1 - rate), ops.zeros_like(inputs))
 
+    draw_seed = module.draw_seed
+    put(module, "draw_seed", lambda seed: seed if ops.is_tensor(seed) else draw_seed(seed))
     for name in _DRAWS:
         put(module, name, same_draw(keras_internals.require(module, name, "draw the same noise as training")))
     put(module, "dropout", same_dropout)

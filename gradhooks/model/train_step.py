@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from gradhooks import backends
+from gradhooks.errors import RecordingError
 from gradhooks.model import keras_internals
 
 
@@ -32,10 +33,6 @@ class Recording:
     optimizers: int
 
 
-class TrainStepError(RuntimeError):
-    """The train step cannot be recorded without risking the model, or not at all."""
-
-
 class TrainStep:
     """Records gradients from a model's `train_step`, compiled as the user compiled it.
 
@@ -50,30 +47,35 @@ class TrainStep:
         self._model, self._layout = model, layout
         self._variables = list(model.trainable_variables)
         self._batch = _nested_tensors(self._backend, batch)
+        self._y = batch.y
         self._compiled = None
         self._signature = None
         self.traces = 0
         self.runs = 0
 
-    def record(self):
+    def record(self, point=None):
         """Runs the step once at the model's present state.
+
+        Args:
+            point: float64, shape (P,). Parameters to run it at; the model's
+                own if None.
 
         Returns:
             A `Recording`.
 
         Raises:
-            TrainStepError: If the step raises, keeps state where no copy can
+            RecordingError: If the step raises, keeps state where no copy can
                 stand in for it, or hands nothing to the optimizer.
         """
         self.runs += 1
         try:
             with keras_internals.Untouched(self._model):
                 self._prepare()
-                noted = self._run()
-        except TrainStepError:
+                noted = self._run(point)
+        except RecordingError:
             raise
         except Exception as error:  # whatever a user's train_step raises
-            raise TrainStepError(f"`train_step` raised {type(error).__name__}: {error}") from error
+            raise RecordingError(f"`train_step` raised {type(error).__name__}: {error}") from error
         return self._recording(noted)
 
     def _prepare(self):
@@ -82,7 +84,7 @@ class TrainStep:
         signature = (id(optimizer), getattr(optimizer, "built", None), self._model.run_eagerly, self._model.jit_compile)
         if signature == self._signature:
             return
-        self._shadows = _Shadows(self._backend, self._model)
+        self._shadows = _Shadows(self._backend, self._model, self._y)
         with self._shadows.standing_in() as noted:
             self._compiled = self._backend.Step(
                 lambda batch: self._step(batch, noted), self._batch, bool(self._model.jit_compile)
@@ -90,14 +92,17 @@ class TrainStep:
         self.traces += 1
         foreign = self._compiled.foreign_writes(self._shadows.storage())
         if foreign:
-            raise TrainStepError(
+            raise RecordingError(
                 "`train_step` writes to state outside Keras variables, which cannot be kept out: "
                 + ", ".join(foreign[:3])
             )
         self._signature = signature
 
-    def _run(self):
+    def _run(self, point):
         self._shadows.copy()
+        if point is not None:
+            parts = [point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)]
+            self._shadows.move(self._variables, parts)
         if not self._model.run_eagerly:
             return self._compiled(self._batch)
         # The trace above was for inspection; eager code runs as it stands.
@@ -120,11 +125,11 @@ class TrainStep:
     def _recording(self, noted):
         gradients, received, applications, optimizers = noted
         if not applications:
-            raise TrainStepError(
+            raise RecordingError(
                 "`train_step` handed nothing to `model.optimizer`; pass train_step=False if another optimizer is meant"
             )
         if optimizers > 1:
-            raise TrainStepError(
+            raise RecordingError(
                 f"`train_step` uses {optimizers} optimizers, so there is no single loss whose gradient they receive"
             )
         flat = [np.asarray(self._backend.to_host(g), dtype=np.float64).ravel() for g in gradients]
@@ -141,12 +146,14 @@ def _nested_tensors(backend, batch):
 class _Shadows:
     """Copies that stand in for everything that a train step could write to."""
 
-    def __init__(self, backend, model):
+    def __init__(self, backend, model, y):
         import keras
 
         self._backend, self._model = backend, model
+        self._container = keras_internals.fresh_compile_loss(model, y)
         self._optimizers = {n: o for n, o in vars(model).items() if isinstance(o, keras.optimizers.Optimizer)}
         variables = [*model.trainable_variables, *keras_internals.state_of(model)]
+        variables += self._container.variables if self._container is not None else []
         for optimizer in self._optimizers.values():
             variables += optimizer.variables
         self._variables = list({id(v): v for v in variables}.values())
@@ -169,6 +176,13 @@ class _Shadows:
         for *_, value, copy in self._raw:
             self._backend.assign(copy, value)
 
+    def move(self, variables, values):
+        """Sets the copies of some variables to values of float64."""
+        copies = {id(v): copy for v, copy in zip(self._variables, self._copies, strict=True)}
+        for variable, value in zip(variables, values, strict=True):
+            copy = copies[id(variable)]
+            self._backend.assign(copy, self._backend.cast(self._backend.tensor(value), variable._dtype))
+
     @contextlib.contextmanager
     def standing_in(self):
         """While open, the copies are what the model holds; yields the list of (optimizer, pairs) that were applied."""
@@ -176,8 +190,10 @@ class _Shadows:
         with contextlib.ExitStack() as stack:
             put = keras_internals.Swap(stack)
             stack.enter_context(self._backend.isolated_generator())
-            for owner in [self._model, *keras_internals.layers_of(self._model)]:
-                stack.callback(_restore_attributes, owner, dict(vars(owner)), _contents(owner))
+            if self._container is not None:
+                put(self._model, "_compile_loss", self._container)
+            # Metrics have no part in the gradient, and would build themselves at their first call.
+            put(self._model, "_compile_metrics", None)
             for variable, copy in zip(self._variables, self._copies, strict=True):
                 put(variable, "_value", copy)
             for owner, name, _, copy in self._raw:
@@ -185,25 +201,6 @@ class _Shadows:
             for name, optimizer in self._optimizers.items():
                 put(self._model, name, recording_optimizer(optimizer, noted))
             yield noted
-
-
-def _contents(owner):
-    """Copies of the plain containers that an object holds, which code may change in place."""
-    return {name: value.copy() for name, value in vars(owner).items() if type(value) in (list, dict, set)}
-
-
-def _restore_attributes(owner, attributes, contents):
-    """Puts back attributes that a step of the user's has set, and what it has changed in plain containers."""
-    for name in set(vars(owner)) - set(attributes):
-        object.__delattr__(owner, name)
-    for name, value in attributes.items():
-        if vars(owner).get(name) is not value:
-            keras_internals.replace(owner, name, value)
-    for name, content in contents.items():
-        container = attributes[name]
-        if container != content and len(container) != len(content):
-            container.clear()
-            container.extend(content) if isinstance(content, list) else container.update(content)
 
 
 def recording_optimizer(optimizer, noted):

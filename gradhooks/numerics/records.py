@@ -72,6 +72,14 @@ class Reason(enum.Enum):
     )
     NON_FINITE_LOSS = "the loss is NaN or infinite at this point, so it has no derivative to compare with"
     ERROR = "the check itself could not be carried out; the report names the cause, training was not touched"
+    UNTRAINED = (
+        "the optimizer does not receive the gradient of the loss: `train_step` loses, scales or changes it on the way"
+    )
+    UNDERFLOW = (
+        "small gradients become zero in half precision before they reach the optimizer: "
+        "use keras.optimizers.LossScaleOptimizer, or the policy mixed_bfloat16"
+    )
+    NOT_RECORDED = "the gradient that the optimizer receives could not be recorded; the notes say why"
     NOTHING_SAMPLED = "no sampled parameter has any influence on the loss, so nothing could be compared"
 
     @property
@@ -162,6 +170,13 @@ class Comparison:
         allowed: Largest gap that would have passed: tolerance times size, plus
             the error bar.
         position: Flat index of the first parameter concerned.
+        distance: `||trained - analytic||` for the term `"trained"`, where
+            `analytic` and `numeric` hold the norms of the analytic gradient
+            and of the trained one; NaN otherwise.
+        cosine: Cosine between the two, likewise.
+        scale: Best factor `s` in `trained = s * analytic`, likewise.
+        zeros: Share of exact zeros in the trained gradient where the analytic
+            one is not zero, likewise.
     """
 
     path: str
@@ -178,11 +193,15 @@ class Comparison:
     right: float = math.nan
     allowed: float = math.nan
     position: int = 0
+    distance: float = math.nan
+    cosine: float = math.nan
+    scale: float = math.nan
+    zeros: float = math.nan
 
     @property
     def gap(self):
-        """`|analytic - numeric|`."""
-        return abs(self.analytic - self.numeric)
+        """`|analytic - numeric|`, or the distance of the two gradients where both are whole."""
+        return abs(self.analytic - self.numeric) if math.isnan(self.distance) else self.distance
 
     @property
     def label(self):

@@ -32,7 +32,7 @@ def coordinates(oracle, scale=1.0):
     return [Probe(k, np.ones(1), scale) for k in range(oracle.layout.size)]
 
 
-def test_a_survey_of_a_healthy_loss_takes_three_windows():
+def test_a_survey_of_a_healthy_loss_takes_two_windows_and_two_looks():
     oracle = quadratic()
     place, _, windows = surveyed(oracle)
     assert oracle.evaluations == WINDOWS

@@ -77,8 +77,33 @@ def test_the_floor_is_half_a_unit_in_the_last_place(value, least):
     assert noise.floor(value) == pytest.approx(least, rel=0.2)
 
 
+PLACES = np.array(noise.OFFSETS)
+
+
 def roughness_at_both_spacings(function, spacing):
-    return noise.roughness(function(spacing * CENTRED)), noise.roughness(function(16 * spacing * CENTRED))
+    """Beside a cubic, at the uneven places at which a check looks."""
+    return [noise.roughness(function(s * PLACES), 3, noise.OFFSETS) for s in (spacing, 16 * spacing)]
+
+
+def test_the_places_are_symmetric_at_the_ends_and_uneven_between():
+    assert len(noise.OFFSETS) == noise.POINTS
+    assert noise.OFFSETS[0] == -noise.OFFSETS[-1]
+    assert noise.OFFSETS[noise.POINTS // 2] == 0.0
+    gaps = np.diff(noise.OFFSETS)
+    assert gaps.min() > 0
+    assert len(set(gaps.round(6))) == len(gaps)
+
+
+@given(INTEGERS, INTEGERS, INTEGERS, INTEGERS)
+def test_a_cubic_at_uneven_places_has_no_roughness_beside_a_cubic(a, b, c, d):
+    values = np.polyval([a, b, c, d], PLACES)
+    assert noise.roughness(values, 3, noise.OFFSETS) <= 16 * np.finfo(float).eps * np.abs(values).max()
+
+
+def test_steps_as_long_as_the_spacing_are_seen_at_uneven_places_only():
+    # A staircase looked at in steps of its own length is a straight line.
+    assert noise.roughness(np.floor(CENTRED + 0.5)) < 1e-12
+    assert noise.roughness(np.floor(PLACES + 0.5), 3, noise.OFFSETS) > 0.1
 
 
 def rounded(rng):
@@ -92,14 +117,14 @@ def hinged(count):
     """Piecewise linear functions with corners spread over the wide window, as many ReLUs give."""
 
     def make(rng):
-        where, jump = rng.uniform(-48 * SPACING, 48 * SPACING, count), rng.normal(size=count)
-        where[0] = rng.uniform(-3 * SPACING, 3 * SPACING)  # one is seen at the working distance
+        where, jump = rng.uniform(-64 * SPACING, 64 * SPACING, count), rng.normal(size=count)
+        where[0] = rng.uniform(-4 * SPACING, 4 * SPACING)  # one is seen at the working distance
         return lambda t: 1.0 + t + np.maximum(t[:, None] - where, 0) @ jump
 
     return make
 
 
-SPACING = 3e-6
+SPACING = 2.5e-6
 
 
 def share_called_staircase(make, count=1000):
@@ -125,3 +150,18 @@ def test_a_piecewise_linear_function_is_none(count):
 @pytest.mark.parametrize(("working", "wide", "answer"), [(0.0, 0.0, False), (1.0, 1.0, True), (1.0, 16.0, False)])
 def test_a_staircase_needs_roughness_that_does_not_grow(working, wide, answer):
     assert noise.is_staircase(working, wide) is answer
+
+
+@pytest.mark.parametrize(
+    ("rough", "value", "answer"),
+    [
+        (3e-8, 1.0, True),
+        (3e-8, -1.0, True),
+        (3e-6, 100.0, True),
+        (1e-2, 1.0, False),  # real steps
+        (0.0, 1.0, False),
+        (3e-8, 0.0, False),
+    ],
+)
+def test_float32_leaves_roughness_of_its_own_size(rough, value, answer):
+    assert bool(noise.is_float32(rough, value)) is answer

@@ -14,9 +14,7 @@ from gradhooks.reporting.message import CAUSE_LINES, SHOWN, error_message, failu
 
 def failed(path="dense/kernel", index=(3, 4), reason=Reason.MISMATCH, **changes):
     numbers = {"analytic": 0.5, "numeric": 1.0, "error": 1e-3, "step": 2e-4, "relative_difference": 1 / 3}
-    return Comparison(
-        path, index, **{"term": "total", **numbers, **changes}, verdict=Verdict.FAIL, reason=reason
-    )
+    return Comparison(path, index, **{"term": "total", **numbers, **changes}, verdict=Verdict.FAIL, reason=reason)
 
 
 def report(*comparisons, reason=Reason.MISMATCH, **changes):
@@ -47,9 +45,7 @@ def test_the_whole_message():
 
 
 def first_line(told):
-    return (
-        failure_message(told).splitlines()[0].removeprefix("gradient check failed at step 1200 (gradcheck): ")
-    )
+    return failure_message(told).splitlines()[0].removeprefix("gradient check failed at step 1200 (gradcheck): ")
 
 
 @pytest.mark.parametrize(
@@ -141,9 +137,7 @@ def test_error_message_without_a_cause_gives_the_reason():
 
 @pytest.mark.parametrize("extra", [0, 3])
 def test_a_long_cause_is_cut(extra):
-    text = error_message(
-        errored("\n".join(["first", *(f"frame \x1b {i}" for i in range(CAUSE_LINES + extra))]))
-    )
+    text = error_message(errored("\n".join(["first", *(f"frame \x1b {i}" for i in range(CAUSE_LINES + extra))])))
     assert text.count(r"frame \x1b") == CAUSE_LINES
     assert (f"... and {extra} more lines" in text) == (extra > 0)
 

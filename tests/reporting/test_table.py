@@ -41,13 +41,9 @@ WRONG = CheckReport(
         failed("model/encoder_block_11/self_attention/query_dense/kernel", index=(3, 4)),
         comparison("*", None, Verdict.INCONCLUSIVE, Reason.KINK, analytic=-2.0),
     ),
-    diagnoses=(
-        Diagnosis("dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True),
-    ),
+    diagnoses=(Diagnosis("dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True),),
     threshold=1e-6,
-    precision=Precision(
-        "partial", ("pool",), ("Cast_1", "Cast_2", "Cast_3", "Cast_4"), 1e-16, "pool is float32"
-    ),
+    precision=Precision("partial", ("pool",), ("Cast_1", "Cast_2", "Cast_3", "Cast_4"), 1e-16, "pool is float32"),
     coverage=Coverage(3, 14, 32, 1000),
     samples=32,
     evaluations=80,
@@ -101,9 +97,7 @@ def test_vacuous_comparisons_are_counted_and_come_last():
 
 
 def test_worst_first():
-    undecided = comparison(
-        "undecided", verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, relative_difference=1
-    )
+    undecided = comparison("undecided", verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, relative_difference=1)
     mixed = [
         comparison("better", relative_difference=1e-12),
         undecided,
@@ -129,9 +123,7 @@ def test_rows_and_diagnoses_beyond_the_limit_are_counted(extra):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_usual_label_stays_readable_beside_every_reason(reason):
-    negative = comparison(
-        "dense_12/kernel", (127, 63), reason=reason, term="penalty", analytic=-1.0, numeric=-1.0
-    )
+    negative = comparison("dense_12/kernel", (127, 63), reason=reason, term="penalty", analytic=-1.0, numeric=-1.0)
     assert "dense_12/kernel[127, 63] penalty" in render(report(negative))
 
 

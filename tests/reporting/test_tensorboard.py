@@ -31,9 +31,7 @@ HOSTILE = "<img src=x onerror=alert(1)>|`_a_`|![b](http://c/d.png)\n# e"
 
 
 def report(step=0, **changes):
-    wrong = Comparison(
-        HOSTILE, (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH, 1.0, 1.0
-    )
+    wrong = Comparison(HOSTILE, (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH, 1.0, 1.0)
     settings = {
         "comparisons": (wrong,),
         "diagnoses": (Diagnosis(HOSTILE, "a factor 2 is missing", ("total",), 0.5, 1.0),),
@@ -42,9 +40,7 @@ def report(step=0, **changes):
         "seconds": 1.5,
         **changes,
     }
-    differences = settings.pop(
-        "relative_difference", {"total": 0.25, "data": 0.5, "penalty": 0.0, "trained": 1e-3}
-    )
+    differences = settings.pop("relative_difference", {"total": 0.25, "data": 0.5, "penalty": 0.0, "trained": 1e-3})
     return CheckReport(step, Verdict.FAIL, Reason.MISMATCH, differences, **settings)
 
 
@@ -95,9 +91,7 @@ def test_every_scalar_is_read_back(tmp_path):
         "coverage": 0.75,
         "seconds": 1.5,
     }
-    assert points(tmp_path / "gradcheck") == {
-        f"gradcheck/{t}": [(7, np.float32(v))] for t, v in expected.items()
-    }
+    assert points(tmp_path / "gradcheck") == {f"gradcheck/{t}": [(7, np.float32(v))] for t, v in expected.items()}
 
 
 def test_reports_follow_each_other_at_their_steps_and_times(tmp_path):
@@ -207,9 +201,7 @@ def test_inert(name):
 
 def test_a_report_without_anything_in_it_is_written(tmp_path):
     write(tmp_path, CheckReport(0, Verdict.INCONCLUSIVE, Reason.ERROR, {}, error="ValueError: no loss"))
-    text = (
-        accumulated(tmp_path / "gradcheck").Tensors("gradcheck/report")[0].tensor_proto.string_val[0].decode()
-    )
+    text = accumulated(tmp_path / "gradcheck").Tensors("gradcheck/report")[0].tensor_proto.string_val[0].decode()
     assert "error: ValueError: no loss" in Page(text).text
 
 

@@ -1,0 +1,118 @@
+"""What `train_step` does to the gradient, in words: one look at all variables together."""
+
+import math
+
+import numpy as np
+
+from gradhooks.numerics.records import Diagnosis, Reason, Verdict
+from gradhooks.numerics.training import TERM, tolerance
+
+_CLOSE = 1e-2
+
+
+def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, has_noise):
+    """Returns one `Diagnosis` per variable whose trained gradient is wrong.
+
+    Args:
+        layout: The `Layout`.
+        received: `training.Received`.
+        data_gradient: float64, shape (P,). Gradient without regularization;
+            None if the model has none.
+        comparisons: The comparisons of the term `"trained"`.
+        dtype: Name of the dtype that training computes in.
+        batch_size: Number of examples.
+        has_noise: Whether random layers are active.
+    """
+    failed = {layout.paths.index(c.path): c for c in comparisons if c.term == TERM and c.verdict is Verdict.FAIL}
+    if not failed:
+        return ()
+    pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size)
+    found = []
+    for variable, comparison in failed.items():
+        sentence = pattern or _of_variable(layout, received, variable, comparison, failed, has_noise)
+        is_culprit = not pattern or variable == max(failed)
+        found.append(Diagnosis(comparison.path, sentence, (TERM,), comparison.scale, comparison.cosine, is_culprit))
+    return tuple(sorted(found, key=lambda d: not d.is_culprit))
+
+
+def _pattern(layout, received, data_gradient, failed, dtype, batch_size):
+    """A sentence that explains all failed variables at once; empty if there is none."""
+    if all(c.reason is Reason.UNDERFLOW for c in failed.values()):
+        worst = max(c.zeros for c in failed.values())
+        return f"up to {worst:.0%} of the gradient underflows to zero in {dtype}: use loss scaling"
+    if data_gradient is not None and _agree(layout, received.trained, data_gradient, failed, dtype):
+        return "train_step drops the regularization: the optimizer receives the gradient of the data term alone"
+    scales = np.array([c.scale for c in failed.values() if c.cosine > 1 - _CLOSE])
+    if len(scales) == len(failed) > 1 or (len(scales) == len(failed) == len(layout)):
+        if np.allclose(scales, scales[0], rtol=_CLOSE):
+            return _constant(float(np.median(scales)), batch_size, received)
+        return _clipped_norms(layout, received, failed)
+    return _clipped_values(layout, received, failed)
+
+
+def _agree(layout, trained, reference, failed, dtype):
+    return all(
+        np.linalg.norm(trained[p] - reference[p])
+        <= tolerance(dtype) * (np.linalg.norm(trained[p]) + np.linalg.norm(reference[p]))
+        for p in map(layout.slice, failed)
+    )
+
+
+def _constant(scale, batch_size, received):
+    norm = float(np.linalg.norm(received.trained))
+    if scale < 1 and _is_round(norm):
+        return f"the gradient is clipped to the norm {norm:.4g}: the optimizer receives {scale:.4g} times the gradient"
+    causes = {2.0: "applied twice?", 0.5: "halved, a mean over two?", -1.0: "the sign is reversed"}
+    if batch_size > 2:
+        causes[1 / batch_size] = "one over the batch: a mean where a sum belongs"
+        causes[float(batch_size)] = "the size of the batch: a sum where a mean belongs"
+    words = next((w for f, w in causes.items() if math.isclose(scale, f, rel_tol=_CLOSE)), "")
+    power = math.log2(abs(scale)) if scale else 0.0
+    if not words and abs(power) > 1.5 and math.isclose(abs(scale), 2.0 ** round(power), rel_tol=_CLOSE):
+        words = f"2**{round(power)}: a loss scale that was not removed, or removed twice?"
+    return f"train_step hands on {scale:.6g} times the gradient, for every variable" + (f": {words}" if words else "")
+
+
+def _clipped_norms(layout, received, failed):
+    norms = np.array([np.linalg.norm(received.trained[layout.slice(v)]) for v in failed])
+    if np.allclose(norms, norms[0], rtol=_CLOSE) and _is_round(float(norms[0])):
+        return f"every variable's gradient is clipped to the norm {norms[0]:.4g}"
+    return ""
+
+
+def _clipped_values(layout, received, failed):
+    trained = np.concatenate([received.trained[layout.slice(v)] for v in failed])
+    analytic = np.concatenate([received.analytic[layout.slice(v)] for v in failed])
+    limit = np.max(np.abs(trained), initial=0.0)
+    expected = np.clip(analytic, -limit, limit)
+    is_clip = limit > 0 and np.linalg.norm(trained - expected) <= _CLOSE * np.linalg.norm(expected)
+    if is_clip and np.max(np.abs(analytic)) > limit * (1 + _CLOSE):
+        return f"the gradient is clipped by value to +-{limit:.4g}"
+    return ""
+
+
+def _is_round(number):
+    """Whether a number has at most two digits that are not zero."""
+    return number > 0 and math.isclose(number, float(f"{number:.1e}"), rel_tol=1e-3)
+
+
+def _of_variable(layout, received, variable, comparison, failed, has_noise):
+    trained = received.trained[layout.slice(variable)]
+    if not received.reached[variable]:
+        return "train_step hands no gradient for this variable to the optimizer"
+    if comparison.reason is Reason.UNDERFLOW:
+        return f"{comparison.zeros:.0%} of the gradient underflows to zero: use loss scaling"
+    if not trained.any():
+        return "the optimizer receives zeros for this variable: a stop_gradient in train_step?"
+    for other in failed:
+        same_shape = other != variable and layout.shapes[other] == layout.shapes[variable]
+        if same_shape and np.allclose(
+            trained, received.analytic[layout.slice(other)], rtol=_CLOSE, atol=1e-6 * abs(trained).max()
+        ):
+            return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
+    if comparison.cosine > 1 - 1e-4:
+        return f"the optimizer receives {comparison.scale:.6g} times the gradient of this variable"
+    words = f"the optimizer receives another gradient: cosine {comparison.cosine:.4f}, scale {comparison.scale:.4g}"
+    if has_noise:
+        words += "; a recomputation (keras.remat) that draws another mask than the forward pass?"
+    return words

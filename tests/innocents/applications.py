@@ -1,0 +1,33 @@
+"""Nine architectures of `keras.applications`, with random weights, ten classes and small images."""
+
+import keras
+
+from tests.corpus import Case, compiled, features, integers, seeded
+
+
+def application(name, size=32, scale=1.0, **options):
+    """Builds `keras.applications.<name>`; `scale` is for networks that expect pixels from 0 to 255."""
+
+    def build(seed):
+        rng = seeded(seed)
+        make = getattr(keras.applications, name)
+        network = make(weights=None, classes=10, input_shape=(size, size, 3), **options)
+        images = features(rng, 4, size, size, 3)
+        if scale != 1.0:
+            images = scale * (images.clip(-2, 2) + 2) / 4
+        return compiled(network, "sparse_categorical_crossentropy"), images, integers(rng, 10, 4)
+
+    return build
+
+
+CASES = [
+    Case("resnet50", application("ResNet50"), large=True),
+    Case("mobilenet_v2", application("MobileNetV2"), large=True),
+    Case("mobilenet_v3_small", application("MobileNetV3Small", scale=255.0), large=True),
+    Case("efficientnet_b0", application("EfficientNetB0", scale=255.0), large=True),
+    Case("densenet121", application("DenseNet121"), large=True),
+    Case("convnext_tiny", application("ConvNeXtTiny", scale=255.0), large=True),
+    Case("vgg16", application("VGG16"), large=True),
+    Case("xception", application("Xception", 71), large=True),
+    Case("nasnet_mobile", application("NASNetMobile"), large=True),
+]
