@@ -76,6 +76,8 @@ def judge(analytic, estimate, tolerance, magnitude=0.0):
         return Verdict.INCONCLUSIVE, Reason.NON_FINITE_LOSS
     if not math.isfinite(analytic):
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
+    if math.isnan(estimate.error):
+        return Verdict.INCONCLUSIVE, Reason.NOISE
     size = max(abs(analytic) + abs(estimate.slope), magnitude)
     if max(abs(analytic), abs(estimate.slope), magnitude) <= estimate.error:
         # Under a kink "both below the error" only says that the error bar is wide.
