@@ -292,6 +292,7 @@ class _Examination:
             return [], (), {training.TERM: math.nan}
         dtype = self._oracle.training_dtype
         comparisons = training.compare(self._layout, received, nudged, dtype)
+        comparisons = expectation.excused(comparisons, self._settings.expect)
         diagnoses = training_diagnosis.diagnose(
             self._layout, received, self._place.gradients.get("data"), comparisons, dtype,
             self._oracle.batch_size, self._oracle.has_noise,

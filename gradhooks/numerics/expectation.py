@@ -6,7 +6,7 @@ import fnmatch
 from gradhooks.numerics.records import Reason, Verdict
 
 KINDS = ("blocked", "mismatch")
-_EXCUSED = {"blocked": (Reason.BLOCKED,), "mismatch": (Reason.BLOCKED, Reason.MISMATCH)}
+_EXCUSED = {"blocked": (Reason.BLOCKED,), "mismatch": (Reason.BLOCKED, Reason.MISMATCH, Reason.UNTRAINED)}
 
 
 def declared_variables(layout, expect):
@@ -36,6 +36,19 @@ def apply(comparisons, expect):
         comparisons = [
             _held_against(c, kind, is_stale) if is_covered else c
             for c, is_covered in zip(comparisons, covered, strict=True)
+        ]
+    return comparisons
+
+
+def excused(comparisons, expect):
+    """Returns the comparisons with declared mismatches excused, whether or not the declarations still hold.
+
+    For what the optimizer receives: it agrees with backpropagation where that
+    is wrong on purpose, and says nothing about the declaration.
+    """
+    for pattern, kind in expect:
+        comparisons = [
+            _held_against(c, kind, False) if fnmatch.fnmatchcase(c.path, pattern) else c for c in comparisons
         ]
     return comparisons
 
