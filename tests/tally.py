@@ -42,7 +42,7 @@ def summary(lines):
 
 
 def main():
-    marks = "sweep or not sweep" if "--sweep" in sys.argv else "not sweep"
+    marks = "sweep or not sweep" if "--sweep" in sys.argv else "not sweep and not slow"
     with tempfile.TemporaryDirectory() as directory:
         command = [
             sys.executable,
