@@ -14,6 +14,8 @@ def judged(case, seed):
         pytest.skip(f"{case.name} needs {case.needs}")
     keras.utils.clear_session()
     model, x, y, *sample_weight = case.build(seed)
+    if not model.built:
+        model(x)  # what the error message of `check_gradients` asks for
     weights = sample_weight[0] if sample_weight else None
     return gradhooks.check_gradients(model, x, y, sample_weight=weights, seed=seed, **case.options)
 

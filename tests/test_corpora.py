@@ -19,9 +19,9 @@ TALLY = os.environ.get("GRADHOOKS_TALLY")
 
 
 def seeds(cases):
-    """Every case at one seed by default, at the other nine in the sweep."""
+    """Every case at one seed by default, at the other nine in the sweep; large architectures count as slow."""
     for case in cases:
-        yield pytest.param(case, 0, id=f"{case.name}-0")
+        yield pytest.param(case, 0, id=f"{case.name}-0", marks=[pytest.mark.slow] if case.large else [])
         for seed in SEEDS[1:]:
             yield pytest.param(case, seed, id=f"{case.name}-{seed}", marks=pytest.mark.sweep)
 
