@@ -1,4 +1,4 @@
-"""One file per framework: compile, differentiate, copy to the host."""
+"""One folder per framework: compile, differentiate, copy to the host."""
 
 import importlib
 

@@ -1,0 +1,37 @@
+"""TensorFlow: compile the loss along lines, differentiate it, copy to the host."""
+
+from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, with_xla
+from gradhooks.backends.tensorflow.datasets import dataset_copy
+from gradhooks.backends.tensorflow.evaluation import Gradients, Losses, recording
+from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
+from gradhooks.backends.tensorflow.steps import (
+    Step,
+    assign,
+    is_raw_state,
+    isolated_generator,
+    shadow,
+    summed,
+)
+from gradhooks.backends.tensorflow.tensors import flat_point, snapshot, tensor, to_host
+
+__all__ = [
+    "Gradients",
+    "Losses",
+    "Step",
+    "assign",
+    "cast",
+    "casts_intercepted",
+    "dataset_copy",
+    "flat_point",
+    "is_raw_state",
+    "isolated_generator",
+    "narrow_casts",
+    "recording",
+    "shadow",
+    "snapshot",
+    "summed",
+    "tensor",
+    "to_host",
+    "with_xla",
+    "writes",
+]

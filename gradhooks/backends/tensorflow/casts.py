@@ -1,0 +1,56 @@
+"""Casts between floats, and noise as XLA draws it."""
+
+import contextlib
+
+import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
+from tensorflow.python.ops import gen_math_ops
+
+_cast = gen_math_ops.cast
+
+
+_call_function = type(tf.function(lambda: None)).__call__
+
+
+def with_xla(function, argument):
+    """Calls a function of one tensor as XLA would compile it: its random numbers differ from TensorFlow's own."""
+    return _call_function(tf.function(function, autograph=False, jit_compile=True), argument)
+
+
+def cast(value, dtype):
+    """Casts floats, forth and in the gradient back, whoever intercepts casts; leaves other dtypes alone."""
+    target = tf.as_dtype(dtype)
+    if not (value.dtype.is_floating and target.is_floating) or value.dtype == target:
+        return value
+
+    @tf.custom_gradient
+    def exactly(x):
+        return _cast(x, target), lambda gradient: _cast(gradient, x.dtype)
+
+    return exactly(value)
+
+
+@contextlib.contextmanager
+def casts_intercepted(is_narrowing):
+    """While open, casts for which `is_narrowing(source, target)` holds return their input."""
+    original = gen_math_ops.cast
+
+    def cast(x, DstT, Truncate=False, name=None):
+        if is_narrowing(x.dtype.base_dtype.name, tf.as_dtype(DstT).base_dtype.name):
+            return tf.identity(x)
+        return original(x, DstT, Truncate, name)
+
+    def exact_gradient(operation, upstream):
+        # What was cast up must come down again, so this one cast is never intercepted.
+        source = operation.inputs[0].dtype.base_dtype
+        return _cast(upstream, source) if source.is_floating else None
+
+    registered = gradient_registry._registry["Cast"]
+    before = dict(registered)
+    gen_math_ops.cast = cast
+    registered["type"] = exact_gradient
+    try:
+        yield
+    finally:
+        gen_math_ops.cast = original
+        registered.update(before)

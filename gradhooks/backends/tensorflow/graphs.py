@@ -1,0 +1,66 @@
+"""What a traced graph does: where it writes, where it loses digits."""
+
+import contextlib
+
+import tensorflow as tf
+
+# Operations that write to state outside the graph, or advance a generator there.
+WRITES = (
+    "Assign",
+    "ResourceScatter",
+    "ResourceApply",
+    "RngSkip",
+    "RngReadAndSkip",
+    "StatefulUniform",
+    "StatefulStandard",
+)
+_NARROW_TYPES = frozenset((tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum))
+
+
+def writes(graph):
+    """Returns the names of operations that would change state outside the graph."""
+    return tuple(node.name for node in _nodes(graph) if node.op.startswith(WRITES) or node.op == "AssignVariableOp")
+
+
+def narrow_casts(graph):
+    """Returns the names of casts from float64 to a narrower float: a low-precision core behind a float64 face."""
+    return tuple(
+        node.name
+        for node in _nodes(graph)
+        if node.op == "Cast" and node.attr["SrcT"].type == tf.float64.as_datatype_enum
+        and node.attr["DstT"].type in _NARROW_TYPES
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def inlined_functions():
+    """Traces `tf.function`s of the user's code in place.
+
+    They cache graphs by the dtypes of their arguments; one traced at float64
+    with our parameters inside must not be there when training calls them next.
+    """
+    function_type = type(tf.function(lambda: None))
+    original = function_type.__call__
+    function_type.__call__ = lambda self, *args, **kwargs: self.python_function(*args, **kwargs)
+    try:
+        yield
+    finally:
+        function_type.__call__ = original
+
+
+def _nodes(graph):
+    definition = graph.as_graph_def()
+    yield from definition.node
+    for function in definition.library.function:
+        yield from function.node_def
+
+
+def specs(tensors):
+    """Returns the specifications of nested tensors."""
+    return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), tensors)
+
+
+def called(operation):
+    """Returns the names of the functions that an operation calls."""
+    definition = operation.node_def
+    return {value.func.name for value in definition.attr.values() if value.HasField("func")}
