@@ -1,0 +1,200 @@
+"""The course of a check: survey the place, measure samples and directions, find the culprit, report."""
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+
+from gradhooks.examination import culprit, received
+from gradhooks.examination.settings import THRESHOLDS
+from gradhooks.examination.settling import Settling
+from gradhooks.numerics import blockage, diagnosis, expectation, measurement, sampling, verdict
+from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Reason, Verdict
+
+# A probe on a kink is replaced by another of the same variable, this often at most.
+_REPLACEMENTS = 3
+# Path of a comparison along a direction over several variables.
+EVERYTHING = "*"
+
+
+def run(oracle, settings):
+    """Checks the gradient at the oracle's current point.
+
+    Args:
+        oracle: A `ModelOracle`, or anything that answers like one.
+        settings: `Settings`.
+
+    Returns:
+        A `CheckReport`.
+    """
+    started = time.perf_counter()
+    before = oracle.evaluations
+    examination = _Examination(oracle, settings)
+    report = examination.report() if examination.obstacle is None else examination.report_obstacle()
+    return dataclasses.replace(report, evaluations=oracle.evaluations - before, seconds=time.perf_counter() - started)
+
+
+class _Examination:
+    """The state of one check while it lasts."""
+
+    def __init__(self, oracle, settings):
+        self._oracle, self._settings, self._layout = oracle, settings, oracle.layout
+        self._tolerance = settings.threshold if settings.threshold is not None else THRESHOLDS[oracle.precision.rung]
+        self._trail, self._notes, self._replaced = [], [], 0
+        self._settling, self._windows = self._survey()
+        self._place = self._settling.place
+        self.obstacle = self._find_obstacle()
+
+    def _survey(self):
+        settings, point = self._settings, self._oracle.point()
+        precision = self._oracle.precision
+        spacing = measurement.NATIVE if precision.rung == "model" else measurement.PROMOTED
+        declared = frozenset(expectation.declared_variables(self._layout, settings.expect))
+        scales = sampling.scales(self._layout, point)
+        gradients = self._oracle.gradients(point)
+        rng = sampling.generator(settings.seed, settings.step, 1)
+        probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, declared)
+        is_suspect = bool(precision.narrow_operations or precision.native_layers)
+        place, windows = measurement.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect)
+        settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, declared)
+        return settling, windows
+
+    def _find_obstacle(self):
+        if not np.isfinite(self._place.base).all():
+            return Reason.NON_FINITE_LOSS
+        return Reason.NOT_DETERMINISTIC if self._place.jitter > 0 else None
+
+    def report_obstacle(self):
+        """The report of a check that cannot say anything about the gradient."""
+        nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
+        return self._report((), (), nothing, Verdict.INCONCLUSIVE, self.obstacle)
+
+    def report(self):
+        """Measures everything and reports."""
+        coordinates = self._coordinates()
+        directions = self._directions()
+        found, self._trail = culprit.search(self._settling, coordinates, directions)
+        coordinates += found
+        coordinates += culprit.corroboration(self._settling, coordinates)
+        comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
+        comparisons += self._blocked()
+        comparisons = expectation.apply(comparisons, self._settings.expect)
+        trained = received.compare(self._settling)
+        self._notes += trained.notes
+        batch_size = getattr(self._oracle, "batch_size", None)
+        diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
+        differences = {t: _headline(comparisons, t) for t in self._oracle.term_names}
+        differences.setdefault("data", differences["total"])
+        differences.setdefault("penalty", 0.0)
+        differences |= trained.differences
+        comparisons = [*comparisons, *trained.comparisons]
+        diagnoses = (*diagnoses, *trained.diagnoses)
+        return self._report(comparisons, diagnoses, differences, *verdict.overall(comparisons))
+
+    def _coordinates(self):
+        """Measures the sampled parameters; those on a kink make room for others of their variable."""
+        settings = self._settings
+        positions = sampling.coordinates(self._layout, settings.samples, settings.seed, settings.step, settings.turn)
+        rng = sampling.generator(settings.seed, settings.step, 3)
+        taken, kept = set(positions.tolist()), []
+        for attempt in range(_REPLACEMENTS + 1):
+            measured = self._settling.settled([self._settling.coordinate(p) for p in positions])
+            on_kink = [m for m in measured if m.is_on_kink] if attempt < _REPLACEMENTS else []
+            others = [self._replacement(m, taken, rng) for m in on_kink]
+            replaced = {id(m) for m, other in zip(on_kink, others, strict=True) if other is not None}
+            kept += [m for m in measured if id(m) not in replaced]
+            positions = [p for p in others if p is not None]
+            self._replaced += len(positions)
+            if not positions:
+                break
+        return kept
+
+    def _replacement(self, measured, taken, rng):
+        """Draws another parameter of the same variable and notes it as taken; None if there is none."""
+        position = sampling.another(self._layout, self._layout.variable_of(measured.probe.start), taken, rng)
+        if position is not None:
+            taken.add(position)
+        return position
+
+    def _directions(self):
+        """Measures directions over many parameters: the screening probe, and whole variables where digits are few."""
+        settling = self._settling
+        spacing = settling.spacing.working
+        magnitude = measurement.natural_sizes(settling.screening, self._place.gradients)
+        screened = measurement.from_window(
+            self._place, settling.screening, self._windows[spacing], spacing, magnitude, self._tolerance
+        )
+        directions = settling.decided([screened])
+        if settling.spacing.is_native:
+            directions += settling.settled(self._variable_probes())
+        return directions
+
+    def _variable_probes(self):
+        settings = self._settings
+        rng = sampling.generator(settings.seed, settings.step, 4)
+        gradient = self._place.gradients["total"]
+        return [
+            sampling.variable_probe(self._layout, v, self._settling.scales[v], gradient, rng, aligned)
+            for v in range(len(self._layout))
+            if self._layout.sizes[v] > 1
+            for aligned in (True, False)
+        ]
+
+    def _blocked(self):
+        """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
+        settings = self._settings
+        silent = blockage.silent_variables(self._layout, self._place.gradients["total"])
+        rng = sampling.generator(settings.seed, settings.step, 5)
+        for found in blockage.investigate(self._layout, self._oracle, self._place, self._settling.scales, silent, rng):
+            path = self._layout.paths[found.variable]
+            if found.is_blocked:
+                slope = found.change / abs(found.distance)
+                yield Comparison(
+                    path, None, "total", 0.0, slope, 0.0, abs(found.distance), 1.0, Verdict.FAIL, Reason.BLOCKED,
+                    allowed=0.0, position=found.probe.start,
+                )  # fmt: skip
+            elif found.change <= self._place.noise[0]:
+                self._notes.append(f"no loss reaches {path}: its gradient is zero, and moving it changes nothing")
+
+    def _compared(self, measured):
+        """One `Comparison` per term."""
+        probe = measured.probe
+        variable, index = self._layout.locate(probe.start)
+        is_local = probe.stop <= self._layout.slice(variable).stop
+        path = self._layout.paths[variable] if is_local else EVERYTHING
+        names = self._oracle.term_names
+        for term, analytic, estimate, magnitude, (judged, reason) in zip(
+            names, measured.analytic, measured.estimates, measured.magnitude, measured.judgements, strict=True
+        ):
+            yield Comparison(
+                path, index if probe.is_coordinate else None, term, float(analytic), float(estimate.slope),
+                float(estimate.error), float(estimate.step), verdict.relative_difference(analytic, estimate.slope),
+                judged, reason, float(estimate.left), float(estimate.right),
+                verdict.allowed_gap(analytic, estimate, self._tolerance, magnitude), probe.start,
+            )  # fmt: skip
+
+    def _report(self, comparisons, diagnoses, differences, judged, reason):
+        settings = self._settings
+        positions = settings.seen | {
+            c.position for c in comparisons if c.index is not None and c.verdict is Verdict.PASS
+        }
+        variables = {self._layout.variable_of(p) for p in positions}
+        noise = float(self._place.noise[0])
+        return CheckReport(
+            step=settings.step, verdict=judged, reason=reason, relative_difference=differences,
+            comparisons=tuple(comparisons), diagnoses=tuple(diagnoses),
+            loss=dict(zip(self._oracle.term_names, map(float, self._place.base), strict=True)),
+            threshold=self._tolerance, precision=dataclasses.replace(self._oracle.precision, noise=noise),
+            coverage=Coverage(len(variables), len(self._layout), len(positions), self._layout.size),
+            seed=settings.seed, samples=settings.samples, jitter=self._place.jitter, replaced=self._replaced,
+            trail=tuple(self._trail), notes=tuple(self._notes), name=settings.name,
+        )  # fmt: skip
+
+
+def _headline(comparisons, term):
+    """The relative difference over the sampled parameters; what could not be decided has no part in it."""
+    decided = [
+        c for c in comparisons if c.term == term and c.index is not None and c.verdict is not Verdict.INCONCLUSIVE
+    ]
+    return verdict.relative_difference([c.analytic for c in decided], [c.numeric for c in decided])

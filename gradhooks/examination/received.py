@@ -1,0 +1,70 @@
+"""Compares what the optimizer receives with the analytic gradient, for every parameter."""
+
+import dataclasses
+import math
+
+from gradhooks.errors import RecordingError
+from gradhooks.numerics import expectation, sampling, training, training_diagnosis
+from gradhooks.numerics.records import Comparison, Diagnosis, Reason
+
+# How far a second opinion on the trained gradient moves: enough to draw its rounding anew, twice.
+_NUDGE, _NUDGES = 1e-3, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What the comparison with the trained gradient found; empty where there is none.
+
+    Args:
+        comparisons: One per variable.
+        diagnoses: One per wrong variable.
+        differences: Relative difference by term name.
+        notes: Remarks for people.
+    """
+
+    comparisons: tuple[Comparison, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    differences: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def compare(settling):
+    """Returns the `Finding` at the place of a `Settling`."""
+    if not settling.settings.train_step:
+        return Finding()
+    oracle, layout, gradients = settling.oracle, settling.layout, settling.place.gradients
+    try:
+        received = _received(oracle, None, gradients["total"])
+        if received is None:
+            return Finding()
+        suspects = training.suspects(layout, received, oracle.training_dtype)
+        nudged = _received_nearby(settling) if suspects else ()
+    except RecordingError as error:
+        note = f"{Reason.NOT_RECORDED.explanation}: {error}"
+        return Finding(differences={training.TERM: math.nan}, notes=(note,))
+    comparisons = training.compare(layout, received, nudged, oracle.training_dtype)
+    comparisons = expectation.excused(comparisons, settling.settings.expect)
+    diagnoses = training_diagnosis.diagnose(
+        layout, received, gradients.get("data"), comparisons, oracle.training_dtype,
+        oracle.batch_size, oracle.has_noise,
+    )  # fmt: skip
+    headline = training.headline(layout, received, comparisons)
+    return Finding(tuple(comparisons), tuple(diagnoses), {training.TERM: headline})
+
+
+def _received(oracle, point, analytic):
+    record = getattr(oracle, "record", None)
+    recording = record(point) if record else None
+    return None if recording is None else training.Received(analytic, recording.gradient, recording.received)
+
+
+def _received_nearby(settling):
+    """Records again at nudged points, where rounding is drawn anew and an error is not."""
+    oracle, settings, nearby = settling.oracle, settling.settings, []
+    size = max(_NUDGE, 4 * training.ROUNDOFF[oracle.training_dtype])
+    for turn in range(_NUDGES):
+        point = sampling.nudge(
+            settling.layout, settling.place.point, settling.scales, settings.seed + turn, settings.step, size
+        )
+        nearby.append(_received(oracle, point, oracle.gradients(point).terms["total"]))
+    return nearby
