@@ -3,12 +3,11 @@
 import contextlib
 import dataclasses
 import functools
-import re
 
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.model import keras_internals, promotion, terms, train_step
+from gradhooks.model import blame, keras_internals, promotion, terms, train_step
 from gradhooks.numerics import layout as layouts
 from gradhooks.numerics.records import Precision
 
@@ -68,7 +67,7 @@ class ModelOracle:
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
-        with keras_internals.Untouched(model), _whole_tracebacks():
+        with keras_internals.Untouched(model), blame.whole_tracebacks():
             self.precision = self._compile(precision)
 
     def _present_tensors(self):
@@ -137,7 +136,7 @@ class ModelOracle:
             "model",
             native_layers=tuple(keras_internals.path_of(layer) for layer in native),
             note=f"{where} cannot be evaluated in float64, so the model was checked at its own precision "
-            f"({_first_line(causes[0])})",
+            f"({blame.first_line(causes[0])})",
         )
 
     def _with_native_layers(self, native, causes, precision):
@@ -146,7 +145,7 @@ class ModelOracle:
             promoted = self._attempt(native, causes)
             if promoted is not None or precision == "float64":
                 return promoted
-            culprit = _culprit(causes[-1], self._objective.model, native)
+            culprit = blame.culprit(causes[-1], self._objective.model, native)
             if culprit is None:
                 return None
             native.append(culprit)
@@ -180,7 +179,7 @@ class ModelOracle:
         paths = tuple(keras_internals.path_of(layer) for layer in native)
         note = f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision"
         return Precision(
-            "partial", native_layers=paths, narrow_operations=narrow, note=f"{note} ({_first_line(causes[0])})"
+            "partial", native_layers=paths, narrow_operations=narrow, note=f"{note} ({blame.first_line(causes[0])})"
         )
 
     def _trace(self, promote):
@@ -239,10 +238,6 @@ class ModelOracle:
             yield
 
 
-def _first_line(error):
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
-
-
 class StateWriteError(RuntimeError):
     """A loss evaluation would write to state outside Keras variables, so it is not run at all."""
 
@@ -263,20 +258,6 @@ def signature(model):
         id(keras_internals.compile_loss(model)),
         tuple((id(layer), layer.trainable, layer.dtype_policy.name) for layer in layers),
     )
-
-
-@contextlib.contextmanager
-def _whole_tracebacks():
-    """Keras cuts its own frames out of tracebacks, and with them the layer in which an error arose."""
-    import keras
-
-    was_filtering = keras.config.is_traceback_filtering_enabled()
-    keras.config.disable_traceback_filtering()
-    try:
-        yield
-    finally:
-        if was_filtering:
-            keras.config.enable_traceback_filtering()
 
 
 class _Nowhere:
@@ -310,24 +291,3 @@ def _widened(value):
         if keras.backend.is_float_dtype(keras_internals.dtype_of(value))
         else value
     )
-
-
-def _culprit(error, model, known):
-    """Finds the layer in whose `call` an error arose: by the traceback, or by the names in the message."""
-    import keras
-
-    layers = keras_internals.layers_of(model)[1:]
-    candidates = {id(layer): layer for layer in layers if not any(layer is k for k in known)}
-    found, traceback = None, error.__traceback__
-    while traceback is not None:
-        owner = traceback.tb_frame.f_locals.get("self")
-        if isinstance(owner, keras.layers.Layer) and id(owner) in candidates:
-            found = owner
-        traceback = traceback.tb_next
-    if found is not None:
-        return found
-    # In a graph, a scope that is entered again gets a number.
-    scopes = {re.sub(r"_\d+$", "", scope) for scope in re.split(r"[/\s'\"{}]+", str(error))}
-    scopes |= set(re.split(r"[/\s'\"{}]+", str(error)))
-    named = [layer for layer in candidates.values() if layer.name in scopes]
-    return max(named, key=lambda layer: len(keras_internals.path_of(layer)), default=None)
