@@ -172,6 +172,7 @@ class _Examination:
                 float(estimate.error), float(estimate.step), verdict.relative_difference(analytic, estimate.slope),
                 judged, reason, float(estimate.left), float(estimate.right),
                 verdict.allowed_gap(analytic, estimate, self._tolerance, magnitude), probe.start,
+                magnitude=float(magnitude), is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
             )  # fmt: skip
 
     def _report(self, comparisons, diagnoses, differences, judged, reason):
@@ -188,7 +189,7 @@ class _Examination:
             threshold=self._tolerance, precision=dataclasses.replace(self._oracle.precision, noise=noise),
             coverage=Coverage(len(variables), len(self._layout), len(positions), self._layout.size),
             seed=settings.seed, samples=settings.samples, jitter=self._place.jitter, replaced=self._replaced,
-            trail=tuple(self._trail), notes=tuple(self._notes), name=settings.name,
+            trail=tuple(self._trail), notes=tuple(self._notes), name=settings.name, expect=tuple(settings.expect),
         )  # fmt: skip
 
 

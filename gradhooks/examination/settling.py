@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradhooks.examination.settings import Settings
-from gradhooks.numerics import derivative, measurement, sampling
+from gradhooks.numerics import derivative, measurement, sampling, verdict
 from gradhooks.numerics.records import Probe, Reason, Verdict
 
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network.
@@ -82,7 +82,19 @@ class Settling:
         quick = measurement.quick(self.oracle, place, probes, self.tolerance, magnitudes)
         climbed = iter(measurement.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
         again = [m if m.settled else next(climbed) for m in quick]
-        return {id(m) for m, second in zip(accused, again, strict=True) if _passes(second)}
+        pairs = zip(accused, again, strict=True)
+        return {id(m) for m, second in pairs if _passes(second) and self._is_sharp(second, m)}
+
+    def _is_sharp(self, second, first):
+        """Whether a second look would have seen the gaps that the first one found; a blind witness acquits nobody."""
+        terms = zip(second.analytic, second.estimates, second.magnitude, first.analytic, first.estimates, strict=True)
+        return all(
+            verdict.allowed_gap(analytic, estimate, self.tolerance, magnitude) < abs(before - measured.slope)
+            for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(
+                terms, first.judgements, strict=True
+            )
+            if judged is Verdict.FAIL
+        )
 
     def _nudged(self):
         settings = self.settings

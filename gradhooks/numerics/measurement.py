@@ -150,10 +150,21 @@ _SUSPICIOUS = 50.0
 
 
 def _is_flat(window, gradients, probe, spacing, level):
-    """Per term, whether the loss stands still where backpropagation says that it moves."""
-    promised = [2 * _REACH * spacing * size for size in natural_sizes(probe, gradients)]
+    """Per term, whether the loss stands still where backpropagation says that it moves.
+
+    It must move by far less than its parts promise, and by less than they
+    promise together: in some directions they cancel, and that is no standstill.
+    """
+    span = 2 * _REACH * spacing
+    promised = [span * size for size in natural_sizes(probe, gradients)]
+    together = [span * abs(probe.slope_of(gradient)) for gradient in gradients.values()]
     moved = np.ptp(np.where(np.isfinite(window), window, 0.0), axis=0)
-    return np.array([p > 100.0 * n and m < 0.01 * p for p, n, m in zip(promised, level, moved, strict=True)])
+    return np.array(
+        [
+            p > 100.0 * n and m < min(0.01 * p, 0.5 * t)
+            for p, t, n, m in zip(promised, together, level, moved, strict=True)
+        ]
+    )
 
 
 def _windows(oracle, point, probe, spacings):
