@@ -10,6 +10,11 @@ import gradhooks
 
 def judged(case, seed):
     """Returns the report on a case of the corpora; skips what needs a package that is missing."""
+    return examined(case, seed)[0]
+
+
+def examined(case, seed):
+    """Returns the report on a case and what was examined, `(report, (model, x, y, sample_weight))`."""
     if case.needs and importlib.util.find_spec(case.needs) is None:
         pytest.skip(f"{case.name} needs {case.needs}")
     keras.utils.clear_session()
@@ -17,7 +22,8 @@ def judged(case, seed):
     if not model.built:
         model(x)  # what the error message of `check_gradients` asks for
     weights = sample_weight[0] if sample_weight else None
-    return gradhooks.check_gradients(model, x, y, sample_weight=weights, seed=seed, **case.options)
+    report = gradhooks.check_gradients(model, x, y, sample_weight=weights, seed=seed, **case.options)
+    return report, (model, x, y, weights)
 
 
 def is_named(case, report):

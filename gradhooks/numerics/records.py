@@ -7,88 +7,14 @@ framework, a file or a clock.
 """
 
 import dataclasses
-import enum
-import json
 import math
 
 import numpy as np
 
+from gradhooks.numerics import serialization
+from gradhooks.numerics.reasons import Reason, Verdict
+
 TERMS = ("total", "data", "penalty")
-
-
-class Verdict(enum.Enum):
-    """The judgement on one comparison, or on a whole check."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-
-    def __str__(self):
-        return self.name
-
-
-class Reason(enum.Enum):
-    """Why a verdict was given. The value says what it means and what to do.
-
-    Example:
-
-    >>> Reason.KINK.name, Reason.KINK.explanation.split(":")[0]
-    ('KINK', 'the loss has a corner here')
-    """
-
-    AGREES = "numeric and analytic derivative agree within the tolerance and the error bar"
-    MISMATCH = (
-        "the analytic derivative is wrong: the gap to the numeric one exceeds both the error bar and the "
-        "tolerance, at several step sizes; look for a custom gradient, a hand-written layer or loss in this path"
-    )
-    BLOCKED = (
-        "the loss depends on this parameter but its gradient is zero: look for stop_gradient, rounding, "
-        "argmax or a detached branch between the parameter and the loss"
-    )
-    NON_FINITE_GRADIENT = (
-        "the gradient is NaN or infinite while the loss is finite: look for sqrt, log, division or norm "
-        "evaluated at zero, and for a where() that hides an infinite branch"
-    )
-    DECLARED = "a mismatch that `expect` declares; it is not counted as a failure"
-    UNDECLARED_MATCH = (
-        "`expect` declares a mismatch here, but the gradient now agrees: the declaration is out of date, "
-        "or what it stands for (a straight-through estimator, a reversal) has silently stopped working"
-    )
-    VACUOUS = (
-        "numeric and analytic derivative are both zero to within the rounding noise of the loss: "
-        "nothing to compare; nothing is wrong by itself"
-    )
-    KINK = (
-        "the loss has a corner here: the one-sided slopes differ, so there is no derivative to compare "
-        "with (a ReLU at zero, a tie in a maximum); any value in between is a valid subgradient"
-    )
-    NOISE = (
-        "the error bar of the numeric derivative is too wide to tell: the loss is computed with too few "
-        "digits for a derivative this small; sample more, or use a larger batch or precision='float64'"
-    )
-    NOT_DETERMINISTIC = (
-        "the loss changes between two evaluations at the same point, so differences of it mean nothing: "
-        "look for random operations without a keras.random.SeedGenerator and for state outside Keras variables"
-    )
-    NON_FINITE_LOSS = "the loss is NaN or infinite at this point, so it has no derivative to compare with"
-    ERROR = "the check itself could not be carried out; the report names the cause, training was not touched"
-    UNTRAINED = (
-        "the optimizer does not receive the gradient of the loss: `train_step` loses, scales or changes it on the way"
-    )
-    UNDERFLOW = (
-        "small gradients become zero in half precision before they reach the optimizer: "
-        "use keras.optimizers.LossScaleOptimizer, or the policy mixed_bfloat16"
-    )
-    NOT_RECORDED = "the gradient that the optimizer receives could not be recorded; the notes say why"
-    NOTHING_SAMPLED = "no sampled parameter has any influence on the loss, so nothing could be compared"
-
-    @property
-    def explanation(self):
-        """The sentence for people: what it means, what usually causes it, what to try."""
-        return self.value
-
-    def __str__(self):
-        return self.name.lower()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +103,8 @@ class Comparison:
         scale: Best factor `s` in `trained = s * analytic`, likewise.
         zeros: Share of exact zeros in the trained gradient where the analytic
             one is not zero, likewise.
+        magnitude: Size of a direction's slope if nothing cancelled; else 0.
+        is_kink: Whether the loss was found to have a corner here.
     """
 
     path: str
@@ -197,6 +125,8 @@ class Comparison:
     cosine: float = math.nan
     scale: float = math.nan
     zeros: float = math.nan
+    magnitude: float = 0.0
+    is_kink: bool = False
 
     @property
     def gap(self):
@@ -295,15 +225,16 @@ class CheckReport:
         error: What went wrong in the checking itself, else empty.
         seconds: Wall time of the check.
         name: Name of the check.
+        expect: Declared mismatches, pairs (path pattern, kind).
     """
 
     step: int
     verdict: Verdict
     reason: Reason
-    relative_difference: dict
+    relative_difference: dict[str, float]
     comparisons: tuple[Comparison, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
-    loss: dict = dataclasses.field(default_factory=dict)
+    loss: dict[str, float] = dataclasses.field(default_factory=dict)
     threshold: float = math.nan
     precision: Precision = Precision("float64")
     coverage: Coverage = Coverage(0, 0, 0, 0)
@@ -317,12 +248,15 @@ class CheckReport:
     error: str = ""
     seconds: float = 0.0
     name: str = "gradcheck"
+    expect: tuple[tuple[str, str], ...] = ()
 
     @property
     def failures(self):
         """The comparisons with verdict FAIL, worst relative difference first."""
         failed = (c for c in self.comparisons if c.verdict is Verdict.FAIL)
-        return tuple(sorted(failed, key=lambda c: -_finite_or_infinite(c.relative_difference)))
+        return tuple(
+            sorted(failed, key=lambda c: -c.relative_difference if math.isfinite(c.relative_difference) else -math.inf)
+        )
 
     @property
     def inconclusive(self):
@@ -344,77 +278,22 @@ class CheckReport:
         return self
 
     def to_json(self):
-        """Returns the report as one line of strict JSON; NaN and infinities become strings."""
-        return json.dumps(_plain(self), allow_nan=False, separators=(",", ":"))
+        """Returns the report as one line of strict JSON in ASCII; NaN and infinities become strings."""
+        return serialization.dumps(self)
 
     @classmethod
     def from_json(cls, text):
         """Returns the report that `to_json` wrote.
 
+        Fields that this version does not know are ignored, missing ones that have
+        a default get it. Everything else must be there and be of its type.
+
         Raises:
             ValueError: If `text` is not such a report.
         """
-        try:
-            return _record(cls, json.loads(text))
-        except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as cause:
-            raise ValueError(
-                "A stored report must be one JSON object as written by `CheckReport.to_json()`. "
-                f"Received: {text[:80]!r}. Expected the fields of CheckReport. "
-                "Try reading the file line by line, one report a line."
-            ) from cause
+        return serialization.loads(cls, text)
 
     def __str__(self):
         from gradhooks.reporting.table import render  # telling sits above the records
 
         return render(self)
-
-
-def _finite_or_infinite(value):
-    return value if math.isfinite(value) else math.inf
-
-
-def _plain(value):
-    """Records, enumerations, tuples and NumPy numbers as what JSON knows."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (bool, str)) or value is None:
-        return value
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    value = float(value)
-    return value if math.isfinite(value) else str(value)
-
-
-_NESTED = {"precision": Precision, "coverage": Coverage}
-_NESTED_MANY = {"comparisons": Comparison, "diagnoses": Diagnosis}
-_NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-_WORDS = {"path", "term", "sentence", "rung", "note", "error", "name"}
-
-
-def _record(cls, fields):
-    """The inverse of `_plain` for the records of this module; unknown fields are ignored."""
-    known = {f.name for f in dataclasses.fields(cls)}
-    return cls(**{name: _value(cls, name, value) for name, value in fields.items() if name in known})
-
-
-def _value(cls, name, value):
-    if name in _NESTED:
-        return _record(_NESTED[name], value)
-    if name in _NESTED_MANY:
-        return tuple(_record(_NESTED_MANY[name], v) for v in value)
-    if name == "verdict":
-        return Verdict[value]
-    if name == "reason":
-        return Reason[value]
-    if isinstance(value, dict):
-        return {k: _NUMBERS.get(v, v) for k, v in value.items()}
-    if isinstance(value, list):
-        return tuple(value)
-    is_word = name in _WORDS and not (cls is Comparison and name == "error")
-    return value if is_word or not isinstance(value, str) else _NUMBERS[value]

@@ -1,0 +1,209 @@
+"""The command line: stored reports shown, and judged again. Neither needs the model, or a framework."""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import io
+import json
+import math
+import os
+import sys
+
+import gradhooks
+from gradhooks.numerics.records import Verdict
+from gradhooks.numerics.rejudging import rejudged
+from gradhooks.reporting.jsonl import FILE_NAME
+from gradhooks.reporting.runs import stored_runs
+from gradhooks.reporting.table import ROWS, headline, left_out, place, printable, rough
+from gradhooks.reporting.terminal import screen
+
+PASSED, FAILED, UNUSABLE = 0, 1, 2
+STATUSES = """exit status:
+  0  show: reports were shown; judge: no report fails
+  1  judge: a report fails; with --strict also: one is not decided, or a line is damaged
+  2  bad usage, no stored report was found, or something could not be read
+"""
+COLOUR = "Colour on a terminal needs rich: pip install 'gradhooks[cli]'. NO_COLOR=1 turns it off."
+SHOWING = "Shows what gradient checks found while a model trained: the last report of each run, or all of them."
+JUDGING = """Judges all stored reports under another threshold, from their own numbers, without the model.
+
+What agreed or mismatched is judged anew. A kink, noise, a blocked gradient, a
+declared mismatch and what the optimizer received are no matter of the threshold
+and stay as they are. Under a smaller threshold than that of the check a failure
+may be one of measurement: check again before you trust it."""
+
+
+def main(arguments=None):
+    """Runs the command line.
+
+    Args:
+        arguments: list of str. Defaults to those of the process.
+
+    Returns:
+        The exit status, see `STATUSES`.
+
+    Raises:
+        SystemExit: With status 2 for bad usage, 0 for `--help`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook or a test may have put something else there
+            stream.reconfigure(errors="backslashreplace")  # a report is told whatever the encoding
+    options = _parser().parse_args(arguments)
+    runs, unreadable = stored_runs(options.log_dir)
+    _complain(unreadable)
+    _complain(f"{printable(run.path)}: {_count(run.damaged, 'damaged line')} skipped" for run in runs if run.damaged)
+    if not any(run.reports for run in runs):
+        _complain([_nothing_found(options.log_dir)])
+        return UNUSABLE
+    status, tell = options.command(options, runs)
+    try:
+        tell()
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would flush, and fail, once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A reader that has seen enough, such as `head`, is not an error.
+        if not isinstance(error, BrokenPipeError):
+            _complain([printable(error)])
+            return UNUSABLE
+    return status or (UNUSABLE if unreadable else PASSED)
+
+
+def _show(options, runs):
+    """Returns the exit status, and a function that tells the reports."""
+    shown = runs if options.all else [dataclasses.replace(run, reports=run.reports[-1:]) for run in runs]
+    if options.json:
+        return PASSED, functools.partial(_tell_json, shown)
+    return PASSED, functools.partial(_tell_reports, shown, [len(run.reports) for run in runs])
+
+
+def _tell_json(runs):
+    for run in runs:
+        for report in run.reports:
+            print(json.dumps({"run": run.name, **json.loads(report.to_json())}, separators=(",", ":")))
+
+
+def _tell_reports(runs, counts):
+    out = screen(sys.stdout)
+    for run, count in zip(runs, counts, strict=True):
+        out.heading(f"{run.name}: {'the last of ' if count > len(run.reports) else ''}{_count(count, 'report')}")
+        for report in run.reports:
+            out.report(report)
+            out.line("")
+
+
+def _judge(options, runs):
+    """Returns the exit status, and a function that tells what became of the reports."""
+    judged = [_under(options.threshold, run) for run in runs]
+    pairs = [_pairs(run, other) for run, other in zip(runs, judged, strict=True)]
+    _complain(_premature([pair for of_run in pairs for pair in of_run]))
+    verdicts = collections.Counter(new.verdict for of_run in pairs for _, new in of_run)
+    is_open = verdicts[Verdict.INCONCLUSIVE] or any(run.damaged for run in runs)
+    status = FAILED if verdicts[Verdict.FAIL] or (options.strict and is_open) else PASSED
+    if options.json:
+        return status, functools.partial(_tell_json, judged)
+    return status, functools.partial(_tell_judged, [run.name for run in runs], pairs, verdicts)
+
+
+def _under(threshold, run):
+    if threshold is None:
+        return run
+    return dataclasses.replace(run, reports=tuple(rejudged(report, threshold) for report in run.reports))
+
+
+def _pairs(run, other):
+    return list(zip(run.reports, other.reports, strict=True))
+
+
+def _premature(pairs):
+    """What to say where numbers measured for a larger threshold accuse under a smaller one."""
+    accused = [new for old, new in pairs if new.threshold < old.threshold and len(new.failures) > len(old.failures)]
+    if accused:
+        yield (
+            f"{_count(len(accused), 'report')} with new failures under a threshold smaller than that of the check, "
+            f"which measured no finer than it had to. Try GradientCheck(..., threshold={accused[0].threshold:g})"
+        )
+
+
+def _tell_judged(names, pairs, verdicts):
+    out = screen(sys.stdout)
+    for name, of_run in zip(names, pairs, strict=True):
+        counts = collections.Counter(new.verdict for _, new in of_run)
+        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+        out.heading(f"{name}: {_count(len(of_run), 'report')}: {told}")
+        remarkable = [(old, new) for old, new in of_run if {old.verdict, new.verdict} != {Verdict.PASS}]
+        if len(remarkable) > ROWS:
+            out.line(left_out(len(remarkable) - ROWS, "before these"))
+        for old, new in remarkable[-ROWS:]:
+            out.line(_outcome(old, new), new.verdict)
+    out.line(*_summary(verdicts))
+
+
+def _outcome(old, new):
+    """One line on a report that does not simply pass."""
+    before = "" if old.verdict is new.verdict else f"; {old.verdict} under {rough(old.threshold)}"
+    told = f"{headline(new)}; threshold {rough(new.threshold)}{before}"
+    if not new.failures:
+        return told
+    worst = new.failures[0]
+    return (
+        f"{told}; {_count(len(new.failures), 'failure')}, the worst: {place(worst.label)}, "
+        f"term {printable(worst.term)}, relative difference {rough(worst.relative_difference)}"
+    )
+
+
+def _summary(verdicts):
+    count = _count(verdicts.total(), "report")
+    if verdicts[Verdict.FAIL]:
+        return f"FAIL: {verdicts[Verdict.FAIL]} of {count}", Verdict.FAIL
+    if verdicts[Verdict.INCONCLUSIVE]:
+        told = f"nothing fails, but {verdicts[Verdict.INCONCLUSIVE]} of {count} could not be decided"
+        return f"INCONCLUSIVE: {told}", Verdict.INCONCLUSIVE
+    return f"PASS: {count}", Verdict.PASS
+
+
+def _nothing_found(directory):
+    return (
+        f"no stored report was found. Received: {printable(directory)}. Expected a directory with a {FILE_NAME} "
+        "in it or below. Try the `log_dir` that GradientCheck was given."
+    )
+
+
+def _count(number, what):
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _complain(sentences):
+    for sentence in sentences:
+        print(f"gradhooks: {sentence}", file=sys.stderr)
+
+
+def _threshold(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number <= 0:
+        raise argparse.ArgumentTypeError(
+            f"it is a relative difference. Received: {printable(text)}. Expected a number above 0. Try 1e-6."
+        )
+    return number
+
+
+def _parser():
+    texts = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": f"{STATUSES}\n{COLOUR}"}
+    parser = argparse.ArgumentParser("gradhooks", description="What gradient checks found, without the model.", **texts)
+    parser.add_argument("--version", action="version", version=f"gradhooks {gradhooks.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    show = commands.add_parser("show", help="show stored reports", description=SHOWING, **texts)
+    show.add_argument("--all", action="store_true", help="show every report, not only the last one of each run")
+    show.set_defaults(command=_show)
+    judge = commands.add_parser("judge", help="judge stored reports again", description=JUDGING, **texts)
+    judge.add_argument("--threshold", type=_threshold, metavar="T", help="relative difference; default: each report's")
+    judge.add_argument("--strict", action="store_true", help="what is not decided, or damaged, is a failure")
+    judge.set_defaults(command=_judge)
+    for command in (show, judge):
+        command.add_argument("log_dir", metavar="LOG_DIR", help=f"every {FILE_NAME} in it and below is a run")
+        command.add_argument("--json", action="store_true", help="one JSON object a line, with the name of its run")
+    return parser

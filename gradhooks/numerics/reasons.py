@@ -1,0 +1,78 @@
+"""The judgements, and the reasons behind them: each says what it means and what to do."""
+
+import enum
+
+
+class Verdict(enum.Enum):
+    """The judgement on one comparison, or on a whole check."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+    def __str__(self):
+        return self.name
+
+
+class Reason(enum.Enum):
+    """Why a verdict was given. The value says what it means and what to do.
+
+    Example:
+
+    >>> Reason.KINK.name, Reason.KINK.explanation.split(":")[0]
+    ('KINK', 'the loss has a corner here')
+    """
+
+    AGREES = "numeric and analytic derivative agree within the tolerance and the error bar"
+    MISMATCH = (
+        "the analytic derivative is wrong: the gap to the numeric one exceeds both the error bar and the "
+        "tolerance, at several step sizes; look for a custom gradient, a hand-written layer or loss in this path"
+    )
+    BLOCKED = (
+        "the loss depends on this parameter but its gradient is zero: look for stop_gradient, rounding, "
+        "argmax or a detached branch between the parameter and the loss"
+    )
+    NON_FINITE_GRADIENT = (
+        "the gradient is NaN or infinite while the loss is finite: look for sqrt, log, division or norm "
+        "evaluated at zero, and for a where() that hides an infinite branch"
+    )
+    DECLARED = "a mismatch that `expect` declares; it is not counted as a failure"
+    UNDECLARED_MATCH = (
+        "`expect` declares a mismatch here, but the gradient now agrees: the declaration is out of date, "
+        "or what it stands for (a straight-through estimator, a reversal) has silently stopped working"
+    )
+    VACUOUS = (
+        "numeric and analytic derivative are both zero to within the rounding noise of the loss: "
+        "nothing to compare; nothing is wrong by itself"
+    )
+    KINK = (
+        "the loss has a corner here: the one-sided slopes differ, so there is no derivative to compare "
+        "with (a ReLU at zero, a tie in a maximum); any value in between is a valid subgradient"
+    )
+    NOISE = (
+        "the error bar of the numeric derivative is too wide to tell: the loss is computed with too few "
+        "digits for a derivative this small; sample more, or use a larger batch or precision='float64'"
+    )
+    NOT_DETERMINISTIC = (
+        "the loss changes between two evaluations at the same point, so differences of it mean nothing: "
+        "look for random operations without a keras.random.SeedGenerator and for state outside Keras variables"
+    )
+    NON_FINITE_LOSS = "the loss is NaN or infinite at this point, so it has no derivative to compare with"
+    ERROR = "the check itself could not be carried out; the report names the cause, training was not touched"
+    UNTRAINED = (
+        "the optimizer does not receive the gradient of the loss: `train_step` loses, scales or changes it on the way"
+    )
+    UNDERFLOW = (
+        "small gradients become zero in half precision before they reach the optimizer: "
+        "use keras.optimizers.LossScaleOptimizer, or the policy mixed_bfloat16"
+    )
+    NOT_RECORDED = "the gradient that the optimizer receives could not be recorded; the notes say why"
+    NOTHING_SAMPLED = "no sampled parameter has any influence on the loss, so nothing could be compared"
+
+    @property
+    def explanation(self):
+        """The sentence for people: what it means, what usually causes it, what to try."""
+        return self.value
+
+    def __str__(self):
+        return self.name.lower()

@@ -1,0 +1,60 @@
+"""Finding the stored reports of many runs: every `reports.jsonl` in a directory and below."""
+
+import dataclasses
+import os
+
+from gradhooks.numerics.records import CheckReport
+from gradhooks.reporting import jsonl
+from gradhooks.reporting.table import printable
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The stored reports of one check.
+
+    Args:
+        name: Path of its directory below the one asked for, printable.
+        path: The file.
+        reports: tuple of `CheckReport`, oldest first.
+        damaged: Number of lines that hold no report.
+    """
+
+    name: str
+    path: str
+    reports: tuple[CheckReport, ...]
+    damaged: int = 0
+
+
+def stored_runs(directory):
+    """Reads every `reports.jsonl` in a directory and below.
+
+    Args:
+        directory: Path of a log directory, of a run in it, of a directory
+            above several, or of one file. Links to directories below it are
+            not followed, as they would show a run twice.
+
+    Returns:
+        (list of `Run` by path, list of str: what could not be read, and why).
+    """
+    runs, unreadable = [], []
+    for path in _files(directory, unreadable):
+        try:
+            runs.append(Run(_name(path, directory), path, *jsonl.read_reports(path)))
+        except OSError as error:
+            unreadable.append(printable(error))
+    return runs, unreadable
+
+
+def _files(directory, unreadable):
+    if os.path.isfile(directory):
+        return [directory]
+    walk = os.walk(directory, onerror=lambda error: unreadable.append(printable(error)))
+    found = [os.path.join(parent, jsonl.FILE_NAME) for parent, _, names in walk if jsonl.FILE_NAME in names]
+    # Not everything of that name is a file: opening a named pipe would wait for somebody to write to it.
+    return sorted(path for path in found if os.path.isfile(path))
+
+
+def _name(path, directory):
+    parent = os.path.dirname(os.path.abspath(path))
+    relative = os.path.relpath(parent, os.path.abspath(directory)).replace(os.sep, "/")
+    return printable(os.path.basename(parent) if relative in (".", "..") else relative)

@@ -1,0 +1,118 @@
+"""Reports in colour where somebody is watching, as plain text anywhere else.
+
+Colour comes from rich, the extra `gradhooks[cli]`. Without it a terminal gets
+what a pipe gets.
+"""
+
+import os
+
+from gradhooks.numerics.records import Verdict
+from gradhooks.reporting.table import (
+    HEADER,
+    ROWS,
+    WIDTH,
+    cells,
+    circumstances,
+    differences,
+    headline,
+    left_out,
+    remarks,
+    render,
+    worst_first,
+)
+
+STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+_WORDS = ("", "parameter", "term", "reason")
+_DIGITS = ("analytic", "numeric", "+-")
+
+
+def screen(stream, environ=os.environ):
+    """Returns what tells reports on a stream, in colour if it is a terminal and nothing speaks against it.
+
+    Args:
+        stream: A text file, such as `sys.stdout`.
+        environ: Mapping; `NO_COLOR` (https://no-color.org) and `TERM=dumb`
+            ask for plain text.
+    """
+    if stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb":
+        try:
+            return ColourScreen(stream)
+        except ImportError:
+            pass  # the extra is not installed
+    return PlainScreen(stream)
+
+
+class PlainScreen:
+    """Tells reports as plain text. Every text must have passed through `printable`."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def heading(self, text):
+        """Writes a line above others."""
+        self.line(text)
+
+    def line(self, text, verdict=None):
+        """Writes a line; one that begins with a verdict may show its colour."""
+        print(text, file=self._stream)
+
+    def report(self, report):
+        """Writes a report."""
+        self.line(render(report))
+
+
+class ColourScreen:
+    """Tells reports in colour, in tables as wide as the terminal.
+
+    Raises:
+        ImportError: If rich is not installed.
+    """
+
+    def __init__(self, stream):
+        from rich.console import Console  # loaded where it is used: a pipe does not wait for it
+
+        # What looks like markup in a name is a part of the name.
+        self._console = Console(file=stream, markup=False, highlight=False, emoji=False)
+
+    def heading(self, text):
+        """Writes a line above others."""
+        self._console.print(text, style="bold")
+
+    def line(self, text, verdict=None):
+        """Writes a line; one that begins with a verdict shows its colour."""
+        from rich.text import Text
+
+        shown = Text(text)
+        if verdict is not None:
+            shown.stylize(STYLES[verdict], 0, len(str(verdict)))
+        self._console.print(shown)
+
+    def report(self, report):
+        """Writes a report."""
+        worst = worst_first(report.comparisons)
+        self.line(headline(report), report.verdict)
+        self.line(differences(report))
+        if worst:
+            self._console.print(_table(worst[:ROWS], self._console.width))
+        for text in (left_out(len(worst) - ROWS, "comparisons"), *remarks(report)):
+            if text:
+                self.line(text)
+        self._console.print(circumstances(report), style="dim")
+
+
+def _table(comparisons, width):
+    from rich.table import Table
+    from rich.text import Text
+
+    # Where not everything fits, the names and the reasons are worth more than the digits.
+    shown = [k for k, name in enumerate(HEADER) if width >= WIDTH or name not in _DIGITS]
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for name in (HEADER[k] for k in shown):
+        table.add_column(
+            name, justify="left" if name in _WORDS else "right", no_wrap=name != "parameter", overflow="fold"
+        )
+    for c in comparisons:
+        row = [Text(cell) for cell in cells(c)]
+        row[0].stylize(STYLES[c.verdict])
+        table.add_row(*(row[k] for k in shown))
+    return table
