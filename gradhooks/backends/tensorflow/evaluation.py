@@ -1,60 +1,105 @@
-"""The loss along lines and its gradient, each in one compiled call.
+"""The loss along lines and its gradient, compiled from one trace.
 
-Nothing here knows about Keras models; `terms` is a function from parameter
-values to scalars, and everything that varies is an argument of the graph, so
-that one trace serves every later check.
+Nothing here knows about Keras models; `differentiate` is a function from
+parameter values to scalars and their gradients, and everything that varies is
+an argument of the graph, so that one trace serves every later check.
 """
 
 import contextlib
+import itertools
 
 import numpy as np
 import tensorflow as tf
 
 from gradhooks.backends.tensorflow.graphs import inlined_functions, specs
+from gradhooks.backends.tensorflow.surgery import Forward
+
+# Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
+# (1 + 1/G) / 2 of the whole on average: 0.63 with four. More save little, and every part takes time to compile.
+_PARTS = 4
+# Sharing must save at least this part of the work to be worth another function.
+_WORTHWHILE = 0.1
+
+
+class Gradients:
+    """The gradient of the loss terms, flat, by automatic differentiation.
+
+    Args:
+        differentiate: Function `(values, state, batch) -> (terms, gradients)`:
+            three scalars, and per term to differentiate one tensor (or None)
+            for each of `values`.
+        shapes: Shape of each parameter.
+        state: The tensors that `differentiate` gets as `state`; only their
+            specifications matter here.
+        batch: The nested tensors that it gets as `batch`, likewise.
+    """
+
+    def __init__(self, differentiate, shapes, state, batch):
+        self.connected = None
+        self.shapes = shapes
+        marked = []
+
+        @tf.function(autograph=False)
+        def gradients(point, state, batch):
+            values = _unflatten(point, shapes)
+            terms, per_term = differentiate(values, state, batch)
+            self.connected = np.array([g is not None for g in per_term[0]])
+            terms = [_scalar(term) for term in terms]
+            marked[:] = terms, values
+            # The terms are returned, too, so that an operation that cannot run shows at the first call.
+            return tuple(_flatten(gradient, shapes) for gradient in per_term), terms
+
+        with inlined_functions():
+            self._function = gradients.get_concrete_function(
+                tf.TensorSpec([_size(shapes)], tf.float64), specs(state), specs(batch)
+            )
+        self.graph = self._function.graph
+        self.forward = Forward(self.graph, *marked)
+
+    def __call__(self, point, state, batch):
+        """Returns one float64 array of shape (P,) per term."""
+        per_term, _ = self._function(point, state, batch)
+        return tuple(gradient.numpy() for gradient in per_term)
+
+    def given(self, arguments):
+        """Returns tensors of the default graph by the names of the inputs that stand for them."""
+        inputs = [tensor.name for tensor in self.graph.inputs]
+        captured = [_inner(external) for external, _ in self.graph.captures]
+        return dict(zip(inputs, [*tf.nest.flatten(arguments), *captured], strict=True))
 
 
 class Losses:
     """The loss terms at many points along probes, in one compiled call.
 
+    Single parameters are moved in loops of their own, each over that part of
+    the graph which depends on a group of parameters.
+
     Args:
-        terms: Function `(values, state, batch) -> three scalars`.
-        shapes: Shape of each parameter.
-        state: The tensors that `terms` gets as `state`; only their
-            specifications matter here.
-        batch: The nested tensors that `terms` gets as `batch`, likewise.
+        gradients: The `Gradients` whose trace holds the loss.
+        state: Tensors; only their specifications matter here.
+        batch: Nested tensors, likewise.
+        is_sharing: Whether single parameters share what does not depend on them.
     """
 
-    def __init__(self, terms, shapes, state, batch):
-        @tf.function(autograph=False)
-        def losses(point, state, batch, starts, splits, weights, which, offsets):
-            count = tf.shape(offsets)[0]
-            found = tf.TensorArray(tf.float64, size=count, element_shape=(3,))
-
-            def evaluate(k, found):
-                first, last = splits[which[k]], splits[which[k] + 1]
-                start = starts[which[k]]
-                stop = start + last - first
-                moved = point[start:stop] + offsets[k] * weights[first:last]
-                values = _unflatten(tf.concat([point[:start], moved, point[stop:]], 0), shapes)
-                return k + 1, found.write(k, _stacked(terms(values, state, batch)))
-
-            # One evaluation at a time: more would multiply the memory of the activations.
-            loop = tf.while_loop(lambda k, _: k < count, evaluate, (0, found), parallel_iterations=1)
-            return loop[1].stack()
-
-        vector = tf.TensorSpec([None], tf.float64)
-        integers = tf.TensorSpec([None], tf.int64)
-        with inlined_functions():
-            self._function = losses.get_concrete_function(
-                tf.TensorSpec([_size(shapes)], tf.float64), specs(state), specs(batch),
-                integers, integers, vector, integers, vector,
-            )  # fmt: skip
-        self.graph = self._function.graph
+    def __init__(self, gradients, state, batch, is_sharing=True):
+        self._gradients, self._shapes = gradients, gradients.shapes
+        self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
+        self._offsets = np.cumsum([0, *self._sizes])
+        self._arguments = (tf.TensorSpec([int(self._offsets[-1])], tf.float64), specs(state), specs(batch))
+        self._bounds = division(gradients.forward) if is_sharing else ()
+        self._along, self._of_each = None, None
 
     def __call__(self, point, state, batch, probes, pairs):
         """Returns float64, shape (K, 3): total, data and penalty for K pairs `(number of the probe, offset)`."""
+        if self._bounds and all(len(probe.weights) == 1 for probe in probes):
+            return self._evaluate_each(point, state, batch, probes, pairs)
+        return self._evaluate_along(point, state, batch, probes, pairs)
+
+    def _evaluate_along(self, point, state, batch, probes, pairs):
+        if self._along is None:
+            self._along = self._compile_along()
         splits = np.cumsum([0] + [len(p.weights) for p in probes])
-        return self._function(
+        return self._along(
             point, state, batch,
             tf.constant([p.start for p in probes], tf.int64),
             tf.constant(splits, tf.int64),
@@ -63,35 +108,127 @@ class Losses:
             tf.constant([offset for _, offset in pairs], tf.float64),
         ).numpy()  # fmt: skip
 
+    def _evaluate_each(self, point, state, batch, probes, pairs):
+        if self._of_each is None:
+            self._of_each = self._compile_each()
+        moved = np.array([probes[which].start for which, _ in pairs])
+        offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
+        order = np.argsort(moved, kind="stable")
+        splits = np.searchsorted(moved[order], self._offsets[list(self._bounds)])
+        found = self._of_each(
+            point, state, batch,
+            tf.constant(moved[order], tf.int64), tf.constant(offsets[order], tf.float64), tf.constant(splits, tf.int64),
+        ).numpy()  # fmt: skip
+        result = np.empty_like(found)
+        result[order] = found
+        return result
 
-class Gradients:
-    """The gradient of the loss terms, flat, by automatic differentiation.
-
-    Args:
-        differentiate: Function `(values, state, batch, gradient) -> tuple of
-            lists`, one list of tensors (or None) per term, where
-            `gradient(target, values, tape)` differentiates.
-        shapes, state, batch: As for `Losses`.
-    """
-
-    def __init__(self, differentiate, shapes, state, batch):
-        self.connected = None
+    def _compile_along(self):
+        forward = self._gradients.forward
+        whole = forward.above(0, len(self._shapes))
+        below = forward.below([whole])
 
         @tf.function(autograph=False)
-        def gradients(point, state, batch):
-            per_term = differentiate(_unflatten(point, shapes), state, batch)
-            self.connected = np.array([g is not None for g in per_term[0]])
-            return tuple(_flatten(gradient, shapes) for gradient in per_term)
+        def along(point, state, batch, starts, splits, weights, which, offsets):
+            fixed = self._fixed(below, [whole], (point, state, batch), _unflatten(point, self._shapes))
 
-        with inlined_functions():
-            self._function = gradients.get_concrete_function(
-                tf.TensorSpec([_size(shapes)], tf.float64), specs(state), specs(batch)
+            def moved(k):
+                first, last = splits[which[k]], splits[which[k] + 1]
+                start = starts[which[k]]
+                stop = start + last - first
+                values = point[start:stop] + offsets[k] * weights[first:last]
+                return _unflatten(tf.concat([point[:start], values, point[stop:]], 0), self._shapes)
+
+            count = tf.shape(offsets)[0]
+            found = tf.TensorArray(tf.float64, size=count, element_shape=(3,))
+            return self._loop(whole, 0, moved, fixed, 0, count, found).stack()
+
+        vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
+        return along.get_concrete_function(*self._arguments, integers, integers, vector, integers, vector)
+
+    def _compile_each(self):
+        forward, bounds = self._gradients.forward, self._bounds
+        parts = [forward.above(first, last) for first, last in itertools.pairwise(bounds)]
+        below = forward.below(parts)
+
+        @tf.function(autograph=False)
+        def of_each(point, state, batch, positions, offsets, splits):
+            fixed = self._fixed(below, parts, (point, state, batch), _unflatten(point, self._shapes))
+            found = tf.TensorArray(tf.float64, size=tf.shape(offsets)[0], element_shape=(3,))
+            for number, part in enumerate(parts):
+                first, last = bounds[number], bounds[number + 1]
+                start, stop = (int(self._offsets[v]) for v in (first, last))
+
+                def moved(k, first=first, last=last, start=start, stop=stop):
+                    place = (positions[k] - start)[None, None]
+                    flat = tf.tensor_scatter_nd_add(point[start:stop], place, offsets[k][None])
+                    return _unflatten(flat, self._shapes[first:last])
+
+                ends = tf.cast(splits[number], tf.int32), tf.cast(splits[number + 1], tf.int32)
+                found = self._loop(part, first, moved, fixed, *ends, found)
+            return found.stack()
+
+        vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
+        return of_each.get_concrete_function(*self._arguments, integers, vector, integers)
+
+    def _fixed(self, below, parts, arguments, values):
+        """Tensors by name: everything that some parts need to be told, with nothing moved."""
+        forward = self._gradients.forward
+        given = self._gradients.given(arguments) | dict(zip(forward.roots, values, strict=True))
+        wanted = list(dict.fromkeys(name for part in parts for name in forward.taken_by(part)))
+        return dict(zip(wanted, forward.put(below, given, wanted), strict=True))
+
+    def _loop(self, part, first, moved, fixed, begin, end, found):
+        """Evaluates a part for the pairs `begin <= k < end`, with the parameters from `first` on moved."""
+        forward = self._gradients.forward
+
+        def evaluate(k, found):
+            values = moved(k)
+            roots = dict(zip(forward.roots[first : first + len(values)], values, strict=True))
+            given = {name: _inner(fixed[name]) for name in forward.taken_by(part) if name not in roots}
+            return k + 1, found.write(k, tf.stack(forward.put(part, given | roots, forward.outputs)))
+
+        # One evaluation at a time: more would multiply the memory of the activations.
+        return tf.while_loop(lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=1)[1]
+
+
+def division(forward):
+    """Divides the parameters into groups of neighbours, so that moving each parameter of a group once takes least work.
+
+    Args:
+        forward: A `Forward`.
+
+    Returns:
+        The number of the first parameter of each group, and the number of
+        parameters; empty where division would save next to nothing.
+    """
+    count = len(forward.roots)
+    # A few dozen places to cut at are as good as all.
+    places = sorted({*np.linspace(0, count, min(count, 48) + 1).round().astype(int).tolist()})
+    # best[j]: least work with the parameters before places[j], and the cuts that lead there.
+    work = [forward.work(place) for place in places[:-1]]
+    best = [(0.0, (0,))] + [(np.inf, ())] * (len(places) - 1)
+    alone = count * work[0][count]
+    for _ in range(min(count, _PARTS)):
+        best = [
+            min(
+                [best[j]]
+                + [
+                    (best[i][0] + (places[j] - places[i]) * work[i][places[j]], (*best[i][1], places[j]))
+                    for i in range(j)
+                    if best[i][1]
+                ],
+                key=lambda found: found[0],
             )
-        self.graph = self._function.graph
+            for j in range(len(places))
+        ]
+    least, bounds = best[-1]
+    return bounds if least < (1 - _WORTHWHILE) * alone else ()
 
-    def __call__(self, point, state, batch):
-        """Returns one float64 array of shape (P,) per term."""
-        return tuple(gradient.numpy() for gradient in self._function(point, state, batch))
+
+def _inner(tensor):
+    """The tensor as the default graph sees it."""
+    return tf.compat.v1.get_default_graph().capture(tensor)
 
 
 @contextlib.contextmanager
@@ -126,5 +263,5 @@ def _flatten(gradient, shapes):
     return tf.concat([tf.reshape(tf.cast(g, tf.float64), [-1]) for g in dense], 0)
 
 
-def _stacked(terms):
-    return tf.stack([tf.cast(term, tf.float64) for term in terms])
+def _scalar(term):
+    return tf.cast(tf.identity(term), tf.float64)

@@ -19,14 +19,15 @@ _NARROW_TYPES = frozenset((tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enu
 
 def writes(graph):
     """Returns the names of operations that would change state outside the graph."""
-    return tuple(node.name for node in _nodes(graph) if node.op.startswith(WRITES) or node.op == "AssignVariableOp")
+    nodes = _nodes(graph.as_graph_def())
+    return tuple(node.name for node in nodes if node.op.startswith(WRITES) or node.op == "AssignVariableOp")
 
 
-def narrow_casts(graph):
-    """Returns the names of casts from float64 to a narrower float: a low-precision core behind a float64 face."""
+def narrow_casts(definition):
+    """Returns the names of a `GraphDef`'s casts from float64 to a narrower float: too few digits behind a wide face."""
     return tuple(
         node.name
-        for node in _nodes(graph)
+        for node in _nodes(definition)
         if node.op == "Cast" and node.attr["SrcT"].type == tf.float64.as_datatype_enum
         and node.attr["DstT"].type in _NARROW_TYPES
     )  # fmt: skip
@@ -48,8 +49,7 @@ def inlined_functions():
         function_type.__call__ = original
 
 
-def _nodes(graph):
-    definition = graph.as_graph_def()
+def _nodes(definition):
     yield from definition.node
     for function in definition.library.function:
         yield from function.node_def

@@ -1,0 +1,139 @@
+"""Moving one parameter evaluates only what depends on it, and finds the same numbers."""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import gradhooks
+from gradhooks.backends.tensorflow import evaluation
+from gradhooks.model import batch as batches
+from gradhooks.model import oracle, terms
+from gradhooks.numerics.records import Probe
+from tests import innocents, judging, models, mutants
+
+# Sums may be taken in another order where one graph is optimized otherwise than another.
+FEW_ROUNDINGS = 8 * np.finfo(float).eps
+
+
+def asked(model, x, y, sample_weight=None, **options):
+    batch = batches.fixed_batch(x, y, sample_weight, None, 32)
+    return oracle.ModelOracle(terms.Objective(model, True, None), batch, **options)
+
+
+def one_of_each(layout):
+    """A probe for one parameter of each variable, and pairs that move each both ways."""
+    probes = [
+        Probe(int(start + size // 2), np.ones(1)) for start, size in zip(layout.offsets, layout.sizes, strict=False)
+    ]
+    return probes, [(k, offset) for k in range(len(probes)) for offset in (1e-3, -1e-3)]
+
+
+def deep(width=8, depth=12):
+    hidden = [layers.Dense(width, "tanh", name=f"hidden_{k}") for k in range(depth)]
+    return models.compiled(keras.Sequential([keras.Input((width,)), *hidden, layers.Dense(1)]))
+
+
+SMALL = [case for case in [*innocents.CASES, *mutants.CASES] if not case.large and not case.needs]
+
+
+@pytest.mark.parametrize("case", SMALL[::8], ids=str)
+def test_shared_and_unshared_evaluations_are_the_same(case):
+    model, x, y, *sample_weight = case.build(0)
+    if not model.built:
+        model(x)
+    shared, unshared = (asked(model, x, y, *sample_weight, is_sharing=flag) for flag in (True, False))
+    probes, pairs = one_of_each(shared.layout)
+    found, expected = (o.losses(o.point(), probes, pairs) for o in (shared, unshared))
+    np.testing.assert_allclose(found, expected, rtol=FEW_ROUNDINGS, atol=FEW_ROUNDINGS * np.nanmax(np.abs(expected)))
+
+
+def test_pairs_come_back_in_the_order_in_which_they_were_asked_for():
+    model, x, y = models.mlp()
+    o = asked(model, x, y)
+    probes, pairs = one_of_each(o.layout)
+    order = np.random.default_rng(0).permutation(len(pairs))
+    np.testing.assert_array_equal(
+        o.losses(o.point(), probes, [pairs[k] for k in order]), o.losses(o.point(), probes, pairs)[order]
+    )
+
+
+def test_a_deep_network_is_divided_and_the_parts_shrink_upwards():
+    o = asked(deep(), *models.data((8,), (1,), 0))
+    forward, bounds = o._gradients.forward, o._losses._bounds
+    assert bounds[0] == 0
+    assert bounds[-1] == len(o.layout)
+    sizes = [len(forward.above(a, b).nodes) for a, b in itertools.pairwise(bounds)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0] / 2
+
+
+def test_division_takes_the_least_work_among_all_ways_to_cut():
+    class Chain:
+        """Parameters one above the other; moving one redoes everything above it."""
+
+        roots = [f"v{k}" for k in range(6)]
+        each = np.array([1.0, 1.0, 1.0, 50.0, 1.0, 1.0])
+
+        def work(self, first):
+            return np.array([self.each[first:].sum() if b > first else 0.0 for b in range(7)])
+
+    def cost(bounds):
+        return sum((b - a) * Chain().work(a)[b] for a, b in itertools.pairwise(bounds))
+
+    best = evaluation.division(Chain())
+    others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), evaluation._PARTS - 1)]
+    assert cost(best) == min(map(cost, others))
+    assert 4 in best  # above the expensive one
+
+
+def _subsets(numbers, most):
+    found = [()]
+    for number in numbers:
+        found += [(*f, number) for f in found if len(f) < most]
+    return found
+
+
+def test_what_cannot_be_shared_is_not_divided():
+    model = models.compiled(keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)]))
+    assert asked(model, *models.data((4,), (1,), 0))._losses._bounds == ()
+
+
+def test_one_trace_serves_losses_and_gradients():
+    calls = []
+
+    class Noted(layers.Layer):
+        def call(self, x):
+            calls.append(None)
+            return x
+
+    model, x, y = models.mlp(middle=[Noted()])
+    calls.clear()
+    o = asked(model, x, y)
+    probes, pairs = one_of_each(o.layout)
+    for _ in range(3):
+        o.losses(o.point(), probes, pairs)
+        o.losses(o.point(), [Probe(0, np.ones(o.layout.size))], [(0, 1e-6)])
+        o.gradients(o.point())
+    assert len(calls) == o.traces == 1
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("case", [c for c in [*mutants.CASES, *innocents.CASES] if not c.large], ids=str)
+def test_verdicts_do_not_depend_on_sharing(case, monkeypatch):
+    shared = judging.judged(case, 0)
+    monkeypatch.setattr(oracle, "ModelOracle", functools.partial(oracle.ModelOracle, is_sharing=False))
+    unshared = judging.judged(case, 0)
+    assert shared.verdict is unshared.verdict
+    assert [d.path for d in shared.diagnoses] == [d.path for d in unshared.diagnoses]
+
+
+def test_verdicts_of_a_defect_and_of_a_healthy_network_do_not_depend_on_sharing(monkeypatch):
+    cases = {c.name: c for c in [*mutants.CASES, *innocents.CASES]}
+    for name in ("kernel_half", "conv1d"):
+        with monkeypatch.context() as patch:
+            test_verdicts_do_not_depend_on_sharing(cases[name], patch)
+    assert gradhooks.Verdict.FAIL is judging.judged(cases["kernel_half"], 0).verdict
