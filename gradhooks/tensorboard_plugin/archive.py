@@ -1,0 +1,153 @@
+"""Reports as TensorBoard keeps them: which there are, and what they say. No HTTP."""
+
+import collections
+import dataclasses
+import hashlib
+import threading
+
+from tensorboard import errors
+from tensorboard.data.provider import RunTagFilter
+
+from gradhooks.tensorboard_plugin import detail, overview, reduction
+
+PLUGIN_NAME = "gradhooks"
+SUFFIX = "/report_json"
+# TensorBoard keeps fewer unless told otherwise; these are only asked for.
+MOST_CHECKS, MOST_SCALARS = 10_000, 1000
+_REMEMBERED_SERIES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """The reports of one run.
+
+    Args:
+        identity: Stands for run and tag in URLs, which may hold anything.
+        run: Name of the run.
+        tag: Tag of the reports.
+        revision: Changes when a report is added.
+    """
+
+    identity: str
+    run: str
+    tag: str
+    revision: str
+
+    @property
+    def name(self):
+        """Name of the check, the prefix of its tags."""
+        return self.tag.removesuffix(SUFFIX)
+
+    def for_page(self):
+        """Returns the series as a dict for JSON."""
+        run, name = reduction.clipped(self.run, 200), reduction.clipped(self.name, 200)
+        title = run if run.endswith(name) else f"{run} ({name})"
+        return {"id": self.identity, "run": title, "revision": self.revision}
+
+
+class Archive:
+    """Reads reports through TensorBoard's data provider.
+
+    Args:
+        provider: A `tensorboard.data.provider.DataProvider`, or None.
+    """
+
+    def __init__(self, provider):
+        self._provider = provider
+        self._lock = threading.Lock()
+        # A report is reduced once and its JSON forgotten: identity -> {(step, wall time): Column}.
+        self._columns = collections.OrderedDict()
+
+    def series(self, context, experiment):
+        """Returns all `Series` of an experiment by run and tag."""
+        if self._provider is None:
+            return []
+        runs = self._provider.list_tensors(context, experiment_id=experiment, plugin_name=PLUGIN_NAME) or {}
+        return [
+            Series(_identity(run, tag), run, tag, f"{found.max_step}@{found.max_wall_time!r}")
+            for run, tags in sorted(runs.items())
+            for tag, found in sorted(tags.items())
+        ]
+
+    def overview(self, context, experiment, identity):
+        """Returns what the page draws of a series, as a dict for JSON."""
+        series = self._find(context, experiment, identity)
+        columns = self._reduced(experiment, series, self._read(context, experiment, series))
+        scalars = self._scalars(context, experiment, series)
+        headline = {term: scalars.get(f"relative_difference/{term}", []) for term in reduction.TERMS}
+        return {
+            **series.for_page(),
+            **overview.overview(columns, headline),
+            # Every check writes this scalar, of which TensorBoard keeps more than of reports.
+            "checks_written": max(len(scalars.get("failures", [])), len(columns)),
+        }
+
+    def detail(self, context, experiment, identity, step, variable):
+        """Returns what the report of a step says about a variable, as a dict for JSON."""
+        series = self._find(context, experiment, identity)
+        stored = [datum for datum in self._read(context, experiment, series) if datum.step == step]
+        if not stored:
+            raise errors.NotFoundError("TensorBoard keeps no report of this step")
+        latest = max(stored, key=lambda datum: datum.wall_time)
+        page = series.for_page()
+        return {**page, "step": step, **detail.detail(reduction.text(latest.numpy), variable)}
+
+    def _find(self, context, experiment, identity):
+        for series in self.series(context, experiment):
+            if series.identity == identity:
+                return series
+        raise errors.NotFoundError("there is no such run")
+
+    def _read(self, context, experiment, series):
+        """The stored tensors of one series; one run that cannot be read leaves the others alone."""
+        try:
+            read = self._provider.read_tensors(
+                context,
+                experiment_id=experiment,
+                plugin_name=PLUGIN_NAME,
+                downsample=MOST_CHECKS,
+                run_tag_filter=RunTagFilter(runs=[series.run], tags=[series.tag]),
+            )
+        # A loader fails on damaged or oversized tensors in ways of its own.
+        except Exception as error:
+            raise reduction.UnreadableError(
+                f"TensorBoard could not read the reports of this run ({type(error).__name__}); they may be too large "
+                "together: try --samples_per_plugin=gradhooks=20, or --load_fast=false"
+            ) from error
+        return read.get(series.run, {}).get(series.tag, [])
+
+    def _reduced(self, experiment, series, stored):
+        key = (experiment, series.identity)
+        with self._lock:
+            known = self._columns.get(key, {})
+        columns = {(d.step, d.wall_time): known.get((d.step, d.wall_time)) for d in stored}
+        for datum in stored:
+            place = (datum.step, datum.wall_time)
+            columns[place] = columns[place] or reduction.column(datum.step, datum.wall_time, datum.numpy)
+        with self._lock:
+            self._columns[key] = columns
+            self._columns.move_to_end(key)
+            while len(self._columns) > _REMEMBERED_SERIES:
+                self._columns.popitem(last=False)
+        return list(columns.values())
+
+    def _scalars(self, context, experiment, series):
+        """Tag without prefix -> [(step, value), ...]; nothing where the scalars cannot be read."""
+        names = [*(f"relative_difference/{term}" for term in reduction.TERMS), "failures"]
+        tags = {f"{series.name}/{name}": name for name in names}
+        try:
+            read = self._provider.read_scalars(
+                context,
+                experiment_id=experiment,
+                plugin_name="scalars",
+                downsample=MOST_SCALARS,
+                run_tag_filter=RunTagFilter(runs=[series.run], tags=list(tags)),
+            )
+        # The reports hold the same numbers, of fewer checks.
+        except Exception:
+            return {}
+        return {tags[tag]: [(d.step, d.value) for d in data] for tag, data in read.get(series.run, {}).items()}
+
+
+def _identity(run, tag):
+    return hashlib.sha256(repr((run, tag)).encode("utf-8", "backslashreplace")).hexdigest()[:16]

@@ -1,0 +1,86 @@
+"""The columns of a run as the one JSON object that the page draws."""
+
+import base64
+
+import numpy as np
+
+from gradhooks.tensorboard_plugin.reduction import ALL_VARIABLES, LOWEST, TERMS, UNKNOWN
+
+# Cells per term; beyond, the oldest checks are left out.
+MOST_CELLS = 1_000_000
+
+
+def overview(columns, headline=None):
+    """Returns what the page draws of a run.
+
+    Args:
+        columns: The `Column`s of the run.
+        headline: Term, or `"threshold"`, -> [(step, value), ...] from the
+            scalars of the run, which hold more checks than TensorBoard keeps
+            of the reports; None takes both from the columns.
+
+    Returns:
+        dict for JSON. `terms` maps a term to two base64 texts of uint8 in C
+        order, shape (variables, checks): indices into `CODES`, and levels.
+    """
+    columns = latest_of_each_step(columns)
+    variables = in_model_order(columns)
+    columns = columns[-max(1, MOST_CELLS // max(1, len(variables))) :]
+    rows = {name: row for row, name in enumerate(variables)}
+    return {
+        "checks": [_check(c) for c in columns],
+        "variables": variables,
+        "terms": {term: _packed(columns, term, rows) for term in TERMS},
+        "scale": {"lowest": LOWEST, "unknown": UNKNOWN},
+        "headline": headline if headline and any(headline.values()) else headline_of(columns),
+        "thresholds": {term: [(c.step, c.thresholds[term]) for c in columns if c.thresholds] for term in TERMS},
+        "failures": [c.failure for c in reversed(columns) if c.failure],
+        "facts": next((c.facts for c in reversed(columns) if c.facts), {}),
+    }
+
+
+def latest_of_each_step(columns):
+    """Returns the columns by step; where a step was checked again, the later report counts."""
+    by_step = {c.step: c for c in sorted(columns, key=lambda c: c.wall_time)}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def in_model_order(columns):
+    """Returns the labels of all variables in the order of their parameters, the direction over all of them first."""
+    positions = {}
+    for each in columns:
+        for name, position in each.positions.items():
+            positions.setdefault(name, position)
+    return sorted(positions, key=lambda name: (name != ALL_VARIABLES, positions[name]))
+
+
+def headline_of(columns):
+    """Returns the relative differences of the checks, term -> [(step, value), ...]."""
+    return {
+        term: [(c.step, c.differences[term]) for c in columns if np.isfinite(c.differences.get(term, np.nan))]
+        for term in TERMS
+    }
+
+
+def _check(column):
+    return {
+        "step": column.step,
+        "wall_time": column.wall_time,
+        "verdict": column.verdict,
+        "reason": column.reason,
+    }
+
+
+def _packed(columns, term, rows):
+    codes = np.zeros((len(rows), len(columns)), np.uint8)
+    levels = np.full_like(codes, UNKNOWN)
+    for number, each in enumerate(columns):
+        labels, column_codes, column_levels = each.cells.get(term, ((), (), ()))
+        where = [rows[name] for name in labels]
+        codes[where, number] = column_codes
+        levels[where, number] = column_levels
+    return {"codes": _base64(codes), "levels": _base64(levels)}
+
+
+def _base64(array):
+    return base64.b64encode(array.tobytes()).decode("ascii")

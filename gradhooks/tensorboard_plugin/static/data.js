@@ -1,0 +1,112 @@
+// What the server tells, fetched and unpacked.
+
+export const TERMS = ["total", "data", "penalty", "trained"];
+// The order is the server's: a cell holds an index into it.
+export const VERDICTS = ["unsampled", "vacuous", "pass", "declared", "inconclusive", "fail"];
+export const VERDICT_NAMES = {
+  unsampled: "not sampled",
+  vacuous: "nothing to compare",
+  pass: "PASS",
+  declared: "declared",
+  inconclusive: "INCONCLUSIVE",
+  fail: "FAIL",
+};
+export const FAIL = VERDICTS.indexOf("fail");
+export const INCONCLUSIVE = VERDICTS.indexOf("inconclusive");
+export const ALL = "*";
+
+/** Returns the JSON that a route answers; throws an Error with the server's words otherwise. */
+export async function fetched(route, query = {}) {
+  // Relative to this module, so that a path prefix or a notebook's proxy stays in the address.
+  const address = new URL(route, import.meta.url);
+  for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value);
+  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  const text = await response.text();
+  performance.mark(`gradhooks:received:${route}`);
+  const answer = parsed(text);
+  if (!response.ok || answer.error) throw new Error(answer.error || `TensorBoard answered ${response.status}`);
+  return answer;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { error: "TensorBoard's answer is not JSON" };
+  }
+}
+
+/** Returns an overview with its cells as arrays of bytes, a row per variable. */
+export function unpacked(overview) {
+  const terms = {};
+  for (const term of TERMS) {
+    terms[term] = { codes: bytes(overview.terms[term].codes), levels: bytes(overview.terms[term].levels) };
+  }
+  return { ...overview, terms, labels: labelled(overview.variables) };
+}
+
+function bytes(base64) {
+  const text = atob(base64);
+  const array = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i += 1) array[i] = text.charCodeAt(i);
+  return array;
+}
+
+/** Returns, per variable, its layer and its own name; what all layers have in common is left out. */
+function labelled(variables) {
+  const parts = variables.map((path) => (path === ALL ? [] : path.split("/")));
+  const shared = sharedPrefix(parts.filter((part) => part.length > 1).map((part) => part.slice(0, -1)));
+  return parts.map((part, row) => {
+    if (variables[row] === ALL) return { layer: "", name: "all variables" };
+    const above = part.length > 1 ? part.slice(shared, -1) : [];
+    return { layer: above.join("/"), name: part[part.length - 1] };
+  });
+}
+
+function sharedPrefix(paths) {
+  if (!paths.length) return 0;
+  // A model of one layer keeps that layer's name.
+  let shared = Math.min(...paths.map((path) => path.length)) - 1;
+  for (const path of paths) {
+    for (let i = 0; i < shared; i += 1) if (path[i] !== paths[0][i]) shared = i;
+  }
+  return Math.max(0, shared);
+}
+
+/** Returns the relative difference that a level stands for; NaN where unknown. */
+export function difference(level, scale) {
+  if (level === scale.unknown) return NaN;
+  return level === 0 ? 0 : 10 ** (scale.lowest * (1 - level / (scale.unknown - 1)));
+}
+
+/** Returns a number from JSON; NaN and infinities come as words. */
+export function number(value) {
+  return typeof value === "number" ? value : Number(value ?? NaN);
+}
+
+/** Returns a number in a few characters. */
+export function rough(value, digits = 1) {
+  const x = number(value);
+  if (Number.isNaN(x)) return "–";
+  if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
+  return x === 0 ? "0" : x.toExponential(digits).replace("e+0", "").replace("e+", "e");
+}
+
+/** Returns a number with the digits that two gradients are compared by. */
+export function exact(value) {
+  const x = number(value);
+  return Number.isFinite(x) ? x.toExponential(8) : rough(x);
+}
+
+/** Returns a share near 1, or a cosine, as people read it. */
+export function plain(value) {
+  const x = number(value);
+  if (!Number.isFinite(x)) return rough(x);
+  const magnitude = Math.abs(x);
+  return magnitude !== 0 && (magnitude < 1e-3 || magnitude >= 1e6) ? x.toExponential(4) : String(Number(x.toPrecision(7)));
+}
+
+/** Returns the time of day at which something happened. */
+export function clock(seconds) {
+  return new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
+}

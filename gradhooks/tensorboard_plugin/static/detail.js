@@ -1,0 +1,153 @@
+// The panel that a cell opens: one variable in one check.
+
+import { TERMS, difference, exact, fetched, number, plain, rough } from "./data.js";
+import { logChart, scatter, strip } from "./charts.js";
+import { copyable, fill, h } from "./dom.js";
+
+export class Detail {
+  /** opened(run, step, variable) is called for another cell; closed() when the panel goes away. */
+  constructor(opened, closed) {
+    [this.opened, this.closed] = [opened, closed];
+    this.title = h("h2", { tabindex: "-1" });
+    this.close = h("button", { type: "button", class: "quiet", "aria-label": "Close the details", onclick: () => this.hide() }, "Close");
+    this.steps = h("span", { class: "steps" });
+    this.body = h("div", { class: "body" });
+    this.element = h("aside", { class: "detail", hidden: true, "aria-label": "Details", onkeydown: (event) => event.key === "Escape" && this.hide() },
+      h("header", {}, this.title, this.steps, this.close), this.body);
+  }
+
+  hide() {
+    this.element.hidden = true;
+    this.closed();
+  }
+
+  /** Fetches and shows what the check of a step found out about a variable. */
+  async show(run, step, variable, term) {
+    this.request = { run, step, variable, term };
+    const mine = this.request;
+    const name = variable === "*" ? "all variables together" : variable;
+    this.title.textContent = name;
+    this.tellSteps(run, step, variable);
+    this.element.hidden = false;
+    if (!this.element.contains(document.activeElement)) this.title.focus();
+    try {
+      const found = await fetched("./check", { id: run.id, step, variable });
+      // Somebody may have opened another cell in the meantime.
+      if (mine === this.request) this.fill(found);
+    } catch (error) {
+      if (mine === this.request) fill(this.body, h("p", { class: "notice error", role: "alert" }, error.message));
+    }
+  }
+
+  /** Where the check stands in the run, with buttons to its neighbours. */
+  tellSteps(run, step, variable) {
+    const column = run.checks.findIndex((check) => check.step === step);
+    const to = (by, label, sign) => {
+      const check = run.checks[column + by];
+      return h("button", { type: "button", class: "quiet", "aria-label": label, disabled: !check, onclick: () => this.opened(run, check.step, variable) }, sign);
+    };
+    fill(this.steps, to(-1, "Check before", "‹"), h("span", { class: "muted" }, `step ${step}`), to(1, "Check after", "›"));
+  }
+
+  fill(found) {
+    const { run, step, variable, term } = this.request;
+    const own = [...found.comparisons].sort((a, b) => rank(a.term, term) - rank(b.term, term));
+    const measured = own.filter((comparison) => comparison.term !== "trained");
+    const received = own.filter((comparison) => comparison.term === "trained");
+    fill(this.body,
+      this.findings(found),
+      found.error && h("p", { class: "notice error" }, found.error),
+      own.length === 0 && !found.error && h("p", { class: "notice" }, "Nothing of this variable was sampled in this check."),
+      found.advice.length > 0 && advice(found.advice),
+      measured.length > 0 && comparisons(measured, found),
+      received.length > 0 && receivedTable(received),
+      this.charts(found, run, step, variable, term),
+      h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, "with the same weights and batch; ", found.circumstances)),
+      found.notes.length > 0 && h("section", {}, h("h3", {}, "Notes"), h("ul", {}, found.notes.map((note) => h("li", {}, note)))));
+    this.body.scrollTop = 0;
+  }
+
+  findings({ diagnosis, culprit, verdict, reason }) {
+    const head = h("p", { class: "verdict" }, h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("span", { class: "muted" }, `the whole check: ${reason}`));
+    const own = diagnosis && h("p", { class: "notice diagnosis" }, diagnosis.culprit && h("span", { class: "badge culprit" }, "culprit"), diagnosis.sentence);
+    const isElsewhere = culprit && culprit.variable !== this.request.variable;
+    const other = isElsewhere && h("p", { class: "notice" }, "The check accuses ", this.link(culprit), `: ${culprit.sentence}`);
+    return [head, own, other];
+  }
+
+  link({ variable, place }) {
+    const { run, step } = this.request;
+    return h("button", { type: "button", class: "link", onclick: () => this.opened(run, step, variable) }, place);
+  }
+
+  charts(found, run, step, variable, term) {
+    const size = { width: 330, height: 250 };
+    const row = run.variables.indexOf(variable);
+    const { codes, levels } = run.terms[term];
+    const history = run.checks.map((check, column) => {
+      const at = row * run.checks.length + column;
+      return { step: check.step, value: difference(levels[at], run.scale), code: codes[at] };
+    });
+    const told = `Relative difference of ${variable}, ${term}, over the run`;
+    const parts = [figure(`${term}: this variable over the run`, logChart(history, run.thresholds[term] ?? [], size, told, step))];
+    const points = found.points[term].map(([analytic, numeric, ...flags]) => [number(analytic), number(numeric), ...flags]);
+    const what = term === "trained" ? "norms of the trained gradient against the analytic one" : "this variable among all of the check (grey)";
+    if (points.length) parts.unshift(figure(`${term}: ${what}`, scatter(points, size)));
+    return h("section", { class: "figures" }, parts);
+  }
+}
+
+function figure(caption, chart) {
+  return h("figure", {}, h("figcaption", {}, caption), chart);
+}
+
+/** The term that the page shows comes first. */
+function rank(term, shown) {
+  return term === shown ? -1 : TERMS.indexOf(term);
+}
+
+function advice(reasons) {
+  const items = reasons.map(({ reason, explanation }) => h("li", {}, h("strong", {}, reason.replaceAll("_", " ")), h("span", {}, explanation)));
+  return h("section", {}, h("h3", {}, "What it means and what to do"), h("ul", { class: "advice" }, items));
+}
+
+function comparisons(measured, { left_out: leftOut }) {
+  const rows = measured.map((c) => h("tr", { class: c.verdict.toLowerCase() },
+    h("td", {}, ...standing(c)),
+    h("td", {}, h("strong", {}, c.term), h("small", {}, c.index || "direction")),
+    h("td", { class: "number" }, pair("analytic", exact(c.analytic)), pair("numeric", `${exact(c.numeric)} ± ${rough(c.error)}`),
+      pair("gap", `${rough(c.gap, 2)}, allowed ${rough(c.allowed, 2)}`)),
+    h("td", {}, strip(c, { width: 100, height: 30 })),
+    h("td", { class: "number" }, pair("difference", rough(c.relative_difference, 2)), pair("left slope", rough(c.left, 3)), pair("right slope", rough(c.right, 3))),
+  ));
+  return h("section", {}, h("h3", {}, "Numeric beside analytic"),
+    h("p", { class: "key muted small" }, "● numeric with its error bar   ◆ analytic   ▮ allowed   | one-sided slopes"),
+    h("div", { class: "scrolled" }, h("table", {}, h("tbody", {}, rows))),
+    leftOut > 0 && h("p", { class: "muted small" }, `and ${leftOut} more comparisons`));
+}
+
+/** The verdict on a comparison with its reason; what is declared or compares nothing is no open question. */
+function standing({ verdict, reason }) {
+  if (reason === "declared" || reason === "vacuous") return [h("span", { class: `badge ${reason}` }, reason)];
+  return [h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("small", {}, reason.replaceAll("_", " "))];
+}
+
+function pair(name, value) {
+  return h("div", { class: "pair" }, h("span", {}, name), h("span", {}, value));
+}
+
+/** What the optimizer received, held against backpropagation of the same loss; whole gradients of the variable. */
+function receivedTable(received) {
+  const cells = (c) => [
+    ["‖analytic‖", exact(c.analytic)], ["‖trained‖", exact(c.numeric)], ["distance", rough(c.distance, 2)], ["allowed", rough(c.allowed, 2)],
+    ["relative difference", rough(c.relative_difference, 2)], ["cosine", plain(c.cosine)], ["scale", plain(c.scale)], ["lost to zero", percent(c.zeros)],
+  ];
+  return h("section", {}, h("h3", {}, "Trained: what the optimizer receives"), received.map((c) => h("div", { class: "received" },
+    h("p", {}, ...standing(c)),
+    h("dl", {}, cells(c).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))))));
+}
+
+function percent(share) {
+  const x = number(share);
+  return Number.isFinite(x) ? `${Number((100 * x).toPrecision(3))} %` : "–";
+}

@@ -1,0 +1,196 @@
+// The matrix as a part of the page: scrolling, pointer and keys around what the painter draws.
+
+import { FAIL, INCONCLUSIVE, VERDICTS, VERDICT_NAMES, difference, rough } from "./data.js";
+import { palette } from "./colours.js";
+import { h } from "./dom.js";
+import { paint } from "./painter.js";
+
+const HEADER = 26;
+const TALLEST = 520;
+const UNCOMPARED = {
+  total: "No check of this run compared anything.",
+  data: "This model has no penalty: its data term is the total.",
+  penalty: "This model has no penalty.",
+  trained: "No check of this run recorded what the optimizer receives.",
+};
+let numbered = 0;
+
+export class Matrix {
+  /** opened(row, column) is called for the cell that somebody chooses. */
+  constructor(opened) {
+    this.opened = opened;
+    this.rows = [];
+    this.cursor = null;
+    this.canvas = h("canvas", { "aria-hidden": "true" });
+    this.spacer = h("div", { class: "spacer" });
+    const help = `matrix-help-${(numbered += 1)}`;
+    this.view = h("div", {
+      class: "matrix", tabindex: "0", role: "application", "aria-describedby": help,
+      onscroll: () => this.paint(), onkeydown: (event) => this.key(event), onclick: (event) => this.click(event),
+      onmousemove: (event) => this.hover(event), onmouseleave: () => this.leave(), onfocus: () => this.focus(), onblur: () => this.leave(),
+    }, this.canvas, this.spacer);
+    this.tip = h("div", { class: "tip", hidden: true });
+    this.live = h("div", { class: "unseen", "aria-live": "polite" });
+    this.nothing = h("p", { class: "muted nothing", hidden: true });
+    const told = "Arrow keys move over variables and checks, Home and End to the first and last check, Enter opens a cell.";
+    this.element = h("div", { class: "matrix-frame" }, this.view, this.tip, this.live, this.nothing, h("p", { class: "unseen", id: help }, told));
+  }
+
+  /** Shows a run in a term; settings: {term, query, problems, compact}. */
+  show(run, settings) {
+    const isNew = !this.run;
+    const wasAtEnd = isNew || this.view.scrollLeft + this.view.clientWidth >= this.view.scrollWidth - 2;
+    this.run = run;
+    this.settings = settings;
+    this.palette = palette();
+    this.rows = chosenRows(run, settings);
+    this.keepCursor();
+    this.view.setAttribute("aria-label", `Gradients of ${run.run}, ${settings.term}: ${this.rows.length} variables by ${run.checks.length} checks`);
+    const isCompared = run.terms[settings.term].codes.some((code) => code > 0);
+    this.nothing.textContent = isCompared ? "No variable matches the filters." : UNCOMPARED[settings.term];
+    this.nothing.hidden = isCompared && this.rows.length > 0;
+    this.view.hidden = !this.nothing.hidden;
+    if (this.view.hidden) return;
+    this.layOut();
+    // The latest check is what people come for.
+    if (wasAtEnd) this.view.scrollLeft = this.view.scrollWidth;
+    this.paint();
+  }
+
+  keepCursor() {
+    if (!this.cursor) return;
+    this.cursor.row = Math.max(0, Math.min(this.cursor.row, this.rows.length - 1));
+    this.cursor.column = Math.max(0, Math.min(this.cursor.column, this.run.checks.length - 1));
+  }
+
+  layOut() {
+    const width = this.element.clientWidth;
+    const columns = Math.max(1, this.run.checks.length);
+    this.gutter = Math.round(Math.min(240, Math.max(120, width * 0.3)));
+    const share = (width - this.gutter - 14) / columns;
+    this.cell = this.settings.compact
+      ? { width: Math.max(2, Math.min(24, share)), height: Math.max(3, Math.min(12, (TALLEST - HEADER) / Math.max(1, this.rows.length))) }
+      : { width: Math.max(14, Math.min(72, Math.floor(share))), height: 20 };
+    const height = HEADER + this.rows.length * this.cell.height;
+    this.spacer.style.width = `${this.gutter + columns * this.cell.width}px`;
+    this.spacer.style.height = `${height}px`;
+    const hasScrollbar = this.gutter + columns * this.cell.width > width;
+    this.view.style.height = `${Math.min(height, TALLEST) + (hasScrollbar ? 14 : 2)}px`;
+    const [w, t] = [this.view.clientWidth, this.view.clientHeight];
+    const density = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(w * density);
+    this.canvas.height = Math.round(t * density);
+    this.canvas.style.width = `${w}px`;
+    this.canvas.style.height = `${t}px`;
+    this.canvas.style.marginBottom = `${-t}px`;
+    this.canvas.dataset.geometry = JSON.stringify({ gutter: this.gutter, header: HEADER, ...this.cell });
+  }
+
+  paint() {
+    if (!this.run || !this.rows.length) return;
+    const density = window.devicePixelRatio || 1;
+    const context = this.canvas.getContext("2d");
+    context.setTransform(density, 0, 0, density, 0, 0);
+    paint(context, {
+      width: this.view.clientWidth, height: this.view.clientHeight, gutter: this.gutter, header: HEADER, cell: this.cell,
+      scroll: { x: this.view.scrollLeft, y: this.view.scrollTop }, run: this.run, term: this.settings.term, rows: this.rows,
+      cursor: this.cursor, palette: this.palette,
+    });
+  }
+
+  /** Moves the cursor to a cell, brings it into view and says what is there. */
+  moveTo(row, column) {
+    this.cursor = { row: Math.max(0, Math.min(row, this.rows.length - 1)), column: Math.max(0, Math.min(column, this.run.checks.length - 1)) };
+    const { width, height } = this.cell;
+    const [x, y] = [this.cursor.column * width, this.cursor.row * height];
+    const [across, down] = [this.view.clientWidth - this.gutter, this.view.clientHeight - HEADER];
+    this.view.scrollLeft = Math.min(x, Math.max(this.view.scrollLeft, x + width - across));
+    this.view.scrollTop = Math.min(y, Math.max(this.view.scrollTop, y + height - down));
+    this.paint();
+    this.tell(this.cursor);
+    this.live.textContent = this.described(this.cursor).join(", ");
+  }
+
+  key(event) {
+    const at = this.cursor ?? { row: 0, column: this.run.checks.length - 1 };
+    const page = Math.max(1, Math.floor((this.view.clientHeight - HEADER) / this.cell.height) - 1);
+    const moves = {
+      ArrowUp: [at.row - 1, at.column], ArrowDown: [at.row + 1, at.column], ArrowLeft: [at.row, at.column - 1], ArrowRight: [at.row, at.column + 1],
+      PageUp: [at.row - page, at.column], PageDown: [at.row + page, at.column], Home: [at.row, 0], End: [at.row, this.run.checks.length - 1],
+    };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (moves[event.key]) this.moveTo(...moves[event.key]);
+    else if (event.key === "Enter" || event.key === " ") this.opened(this.rows[at.row], at.column);
+    else if (event.key === "Escape") this.leave();
+    else return;
+    event.preventDefault();
+  }
+
+  focus() {
+    // A click has put the cursor somewhere already; keys begin at the latest check.
+    if (!this.cursor && this.view.matches(":focus-visible")) this.moveTo(0, this.run.checks.length - 1);
+  }
+
+  /** The cell under the pointer, or null. */
+  under(event) {
+    const box = this.view.getBoundingClientRect();
+    const [left, top] = [event.clientX - box.left - this.gutter, event.clientY - box.top - HEADER];
+    if (left < 0 || top < 0) return null;
+    const column = Math.floor((left + this.view.scrollLeft) / this.cell.width);
+    const row = Math.floor((top + this.view.scrollTop) / this.cell.height);
+    return row < this.rows.length && column < this.run.checks.length ? { row, column } : null;
+  }
+
+  click(event) {
+    const found = this.under(event);
+    if (!found) return;
+    this.moveTo(found.row, found.column);
+    this.opened(this.rows[found.row], found.column);
+  }
+
+  hover(event) {
+    const found = this.under(event);
+    if (found) this.tell(found);
+    else this.leave();
+  }
+
+  leave() {
+    this.tip.hidden = true;
+  }
+
+  /** Shows the tip beside a cell. */
+  tell(at) {
+    const [first, ...rest] = this.described(at);
+    this.tip.replaceChildren(h("strong", {}, first), h("span", {}, rest.join(" · ")));
+    this.tip.hidden = false;
+    const x = this.gutter + (at.column + 1) * this.cell.width - this.view.scrollLeft + 8;
+    const y = HEADER + at.row * this.cell.height - this.view.scrollTop;
+    const room = this.element.clientWidth - this.tip.offsetWidth;
+    const beside = x > room ? x - this.cell.width - this.tip.offsetWidth - 16 : x;
+    this.tip.style.left = `${Math.max(0, Math.min(beside, room))}px`;
+    this.tip.style.top = `${beside < 0 ? y + this.cell.height + 6 : y}px`;
+  }
+
+  described({ row, column }) {
+    const { run, settings } = this;
+    const at = this.rows[row] * run.checks.length + column;
+    const { codes, levels } = run.terms[settings.term];
+    const verdict = VERDICTS[codes[at]];
+    const value = difference(levels[at], run.scale);
+    const name = run.variables[this.rows[row]] === "*" ? "all variables together" : run.variables[this.rows[row]];
+    const told = [name, `step ${run.checks[column].step}`, VERDICT_NAMES[verdict]];
+    return Number.isNaN(value) ? told : [...told, `relative difference about ${rough(value, 0)}`];
+  }
+}
+
+/** Returns the rows that the filters leave, in model order. */
+function chosenRows(run, { term, query, problems }) {
+  const sought = query.trim().toLowerCase();
+  const all = [...run.variables.keys()].filter((row) => !sought || run.variables[row].toLowerCase().includes(sought));
+  return problems ? all.filter((row) => hasProblem(run.terms[term].codes, row, run.checks.length)) : all;
+}
+
+function hasProblem(codes, row, columns) {
+  const own = codes.subarray(row * columns, (row + 1) * columns);
+  return own.includes(FAIL) || own.includes(INCONCLUSIVE);
+}

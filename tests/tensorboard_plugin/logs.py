@@ -1,0 +1,160 @@
+"""Log directories to show: the examples' own, made-up reports, and files that no gradhooks wrote."""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import tensorflow
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.util import tensor_util
+
+from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Diagnosis, Reason, Verdict
+from gradhooks.reporting.tensorboard import TensorBoardSink
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+HOSTILE = '<img src=x onerror="window.owned=1">\'`|![b](http://c/d.png)\n# e/../..\\<script>window.owned=1</script>'
+
+
+def examples(directory):
+    """Runs the examples, and returns their log directories: {"digits": path, "find_the_bug": path}."""
+    environment = {
+        **os.environ,
+        "TMPDIR": str(directory),
+        "PYTHONPATH": str(EXAMPLES.parent),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    names = ("digits", "find_the_bug")
+    logs = [(directory / f"{name}.txt").open("w") for name in names]
+    with contextlib.ExitStack() as stack:
+        outputs = [stack.enter_context(log) for log in logs]
+        started = [
+            subprocess.Popen([sys.executable, EXAMPLES / f"{name}.py"], env=environment, stdout=out, stderr=out)
+            for name, out in zip(names, outputs, strict=True)
+        ]
+        codes = [process.wait(300) for process in started]
+    assert codes == [0, 0], [(directory / f"{name}.txt").read_text()[-2000:] for name in names]
+    return {name: directory / f"gradhooks-{name.replace('_', '-')}" for name in names}
+
+
+def comparison(path="dense/kernel", verdict=Verdict.PASS, reason=Reason.AGREES, analytic=1.0, numeric=1.0, **changes):
+    fields = {"index": (0, 1), "term": "total", "left": numeric, "right": numeric, "allowed": 1e-6, **changes}
+    index, term = fields.pop("index"), fields.pop("term")
+    size = abs(analytic) + abs(numeric)
+    relative = abs(analytic - numeric) / size if size else 0.0
+    return Comparison(path, index, term, analytic, numeric, 1e-9, 1e-4, relative, verdict, reason, **fields)
+
+
+def received(path="dense/kernel", verdict=Verdict.PASS, reason=Reason.AGREES, **changes):
+    fields = {"distance": 1e-7, "cosine": 1.0, "scale": 1.0, "zeros": 0.0, "allowed": 2.4e-4, **changes}
+    return comparison(path, verdict, reason, index=None, term="trained", **fields)
+
+
+def report(step=0, *comparisons, **changes):
+    """A report with a verdict that follows from its comparisons."""
+    comparisons = comparisons or (comparison(),)
+    verdicts = [c.verdict for c in comparisons]
+    verdict = next((v for v in (Verdict.FAIL, Verdict.PASS) if v in verdicts), Verdict.INCONCLUSIVE)
+    fields = {
+        "relative_difference": {"total": max(c.relative_difference for c in comparisons)},
+        "threshold": 1e-6,
+        "coverage": Coverage(3, 4, 32, 1000),
+        "samples": 32,
+        **changes,
+    }
+    differences = fields.pop("relative_difference")
+    reason = next(c.reason for c in comparisons if c.verdict is verdict)
+    return CheckReport(step, verdict, reason, differences, comparisons, **fields)
+
+
+def every_verdict(step=0):
+    """A report with a variable for every verdict, in two layers and one that was not sampled in others."""
+    kinds = [
+        (Verdict.PASS, Reason.AGREES, 1.0),
+        (Verdict.FAIL, Reason.MISMATCH, 3.0),
+        (Verdict.INCONCLUSIVE, Reason.NOISE, 1.5),
+        (Verdict.INCONCLUSIVE, Reason.DECLARED, -1.0),
+        (Verdict.INCONCLUSIVE, Reason.VACUOUS, 0.0),
+    ]
+    return report(
+        step,
+        *(comparison(f"model/layer_{i // 2}/w{i}", v, r, numeric=n, position=i) for i, (v, r, n) in enumerate(kinds)),
+        received("model/layer_9/late", position=9),
+        comparison("*", Verdict.FAIL, Reason.MISMATCH, numeric=3.0, index=None),
+        diagnoses=(Diagnosis("model/layer_0/w1", "the gradient is a third", ("total",), 1 / 3, 1.0, True),),
+    )
+
+
+def write(directory, *reports, name="gradcheck"):
+    """Writes reports as the callback does."""
+    sink = TensorBoardSink(directory, name)
+    for each in reports:
+        sink.write(each)
+    sink.close()
+    return directory
+
+
+def tensor(value):
+    """A stored tensor, of whatever it is made."""
+    result = text_pb("x", "")
+    result.value[0].tensor.CopyFrom(tensor_util.make_tensor_proto(value))
+    return result.value[0].tensor
+
+
+def write_tensors(directory, *stored, name="gradcheck", scalars=None):
+    """Writes tensors where reports belong.
+
+    Args:
+        directory: Log directory.
+        stored: Pairs (step, text or TensorProto).
+        name: Name of the run.
+        scalars: Tag -> function from step to value, written beside.
+    """
+    run = directory / name
+    run.mkdir(parents=True, exist_ok=True)
+    plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="gradhooks")
+    metadata = summary_pb2.SummaryMetadata(plugin_data=plugin, data_class=summary_pb2.DATA_CLASS_TENSOR)
+    # TensorBoard's own writer computes checksums in Python, 150 MB of them in a minute.
+    with tensorflow.io.TFRecordWriter(str(run / f"events.out.tfevents.{time.time_ns()}.test")) as writer:
+        writer.write(event_pb2.Event(file_version="brain.Event:2", wall_time=time.time()).SerializeToString())
+        for step, value in stored:
+            content = summary_pb2.Summary()
+            for tag, at in (scalars or {}).items():
+                content.MergeFrom(scalar_pb(f"{name}/{tag}", at(step)))
+            proto = tensor(value.encode()) if isinstance(value, str) else value
+            content.value.add(tag=f"{name}/report_json", tensor=proto, metadata=metadata)
+            writer.write(event_pb2.Event(step=step, wall_time=time.time(), summary=content).SerializeToString())
+    return directory
+
+
+def large(directory, checks=200, variables=500):
+    """Writes a run of reports in which every variable is compared."""
+    random = np.random.default_rng(0)
+    paths = [f"model/block_{i // 8}/layer_{i // 2}/{('kernel', 'bias')[i % 2]}" for i in range(variables)]
+    empty = json.loads(report().to_json())
+
+    def stored(step):
+        stands = {"verdict": "FAIL", "reason": "MISMATCH"} if step > 100 else {}
+        return json.dumps({**empty, **stands, "step": step, "comparisons": list(compared(step))})
+
+    def compared(step):
+        for term in ("total", "trained"):
+            noise = 10 ** random.uniform(-11, -7, variables)
+            for i, path in enumerate(paths):
+                is_wrong = i == 137 and step > 100
+                template = WRONG if is_wrong else RIGHT
+                change = 0.5 if is_wrong else noise[i]
+                yield {**template, "path": path, "term": term, "position": i * 100, "numeric": 1.0 + change}
+
+    scalars = {"failures": lambda step: float(step > 100), "relative_difference/total": lambda step: 1e-9}
+    return write_tensors(directory, *((step, stored(step)) for step in range(checks)), scalars=scalars)
+
+
+RIGHT = json.loads(report(0, comparison()).to_json())["comparisons"][0]
+WRONG = json.loads(report(0, comparison(verdict=Verdict.FAIL, reason=Reason.MISMATCH)).to_json())["comparisons"][0]
