@@ -60,6 +60,19 @@ def threshold(value):
     return float(value)
 
 
+def share(name, value):
+    """Returns None or the value if it is a float above 0 and below 1."""
+    if value is None:
+        return None
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value < 1:
+        raise invalid(
+            f"`{name}` is a share of the training time.", name, value, "None or a float above 0 and below 1",
+            "Try None, no limit, or 0.05.",
+        )  # fmt: skip
+    return float(value)
+
+
 def frequency(value):
     """Returns the value if it says when to check."""
     if value == "epoch" or (callable(value) and not isinstance(value, type)):

@@ -1,21 +1,24 @@
 """GradientCheck: when to check, and what to do about it. No mathematics."""
 
-import contextlib
+import dataclasses
 import logging
 import math
 import sys
+import time
 import warnings
 from types import MappingProxyType
 
 import keras
 
 from gradhooks import arguments, backends, examination
-from gradhooks.errors import GradientCheckWarning, GradientMismatchError, GradientMismatchWarning
+from gradhooks.errors import GradientMismatchError, GradientMismatchWarning
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, oracle, terms
 from gradhooks.numerics.records import CheckReport, Reason, Verdict
-from gradhooks.reporting.message import error_message, failure_message
-from gradhooks.reporting.tensorboard import TensorBoardSink
+from gradhooks.reporting.gradients import Gradients
+from gradhooks.reporting.message import failure_message
+from gradhooks.reporting.teller import Teller
+from gradhooks.schedule import Budget, Schedule
 
 _log = logging.getLogger("gradhooks")
 
@@ -44,7 +47,10 @@ class GradientCheck(keras.callbacks.Callback):
             Defaults to that of the precision in use: 1e-6 in float64.
         on_failure: `"warn"`, `"raise"`, `"stop"` (ends training) or `"ignore"`.
         log_dir: Directory for TensorBoard; the run `<log_dir>/<name>` is
-            written. None writes nothing.
+            written, with every report as a line of JSON in its
+            `reports.jsonl`. None writes nothing.
+        histograms: Whether TensorBoard gets histograms of the gradients that
+            the optimizer receives, beside their norms. Defaults to False.
         loss_fn: Loss to check in place of the compiled one,
             `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.
@@ -53,6 +59,11 @@ class GradientCheck(keras.callbacks.Callback):
             copies, and compare the gradient that the optimizer receives.
         expect: Mismatches that are meant, `{path pattern: "blocked" | "mismatch"}`,
             see `check_gradients`.
+        max_overhead: Largest share of the training time that checks may take,
+            for example 0.05. A check that would take more waits, and is shrunk
+            when it has waited until the next one is due; its report says so.
+            The first check, which compiles, is not counted. Defaults to None,
+            no limit.
         sinks: Functions that are called with every `CheckReport`.
         seed: Seed of the sampling; a check draws by `seed` and step alone.
         verbose: 1 prints every report.
@@ -88,11 +99,13 @@ class GradientCheck(keras.callbacks.Callback):
         threshold=None,
         on_failure="warn",
         log_dir=None,
+        histograms=False,
         loss_fn=None,
         training=True,
         precision="auto",
         train_step=True,
         expect=MappingProxyType({}),
+        max_overhead=None,
         sinks=(),
         seed=0,
         verbose=0,
@@ -107,16 +120,21 @@ class GradientCheck(keras.callbacks.Callback):
         self._threshold = arguments.threshold(threshold)
         self._on_failure = arguments.one_of("on_failure", on_failure, arguments.ON_FAILURE, "Try on_failure='warn'.")
         self._log_dir = arguments.directory("log_dir", log_dir)
+        histograms = arguments.flag("histograms", histograms)
         self._loss_fn = arguments.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
         self._training = arguments.flag("training", training)
         self._precision = arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")
         self._train_step = arguments.flag("train_step", train_step)
         self._expect = arguments.expectations(expect)
-        self._sinks = arguments.callables("sinks", sinks)
+        self._max_overhead = arguments.share("max_overhead", max_overhead)
+        sinks = arguments.callables("sinks", sinks)
         self._seed = arguments.natural_int("seed", seed, "Try seed=0.")
         self._verbose = arguments.natural_int("verbose", verbose, "Try verbose=1.")
         self._name = arguments.file_name("name", name)
         self.reports = []
+        self._schedule = Schedule(self._freq)
+        self._budget = Budget(self._max_overhead, self._samples)
+        self._teller = Teller(self._name, self._log_dir, histograms, sinks, self._verbose)
         self._batch = None
         self._oracle = None
         self._forget()
@@ -124,16 +142,13 @@ class GradientCheck(keras.callbacks.Callback):
     def _forget(self):
         """Starts counting and telling anew; the fixed batch and the traced oracle stay."""
         self.reports = []
-        self._epoch_start = 0  # batches trained when the epoch began
-        self._begun = 0  # batches trained when the latest batch began
-        self._checked_to = -1  # step up to which checks have been considered
-        self._epoch = 0
         self._is_waiting = False
         self._was_bad = False
         self._failures_in_epoch = 0
         self._seen = frozenset()
-        self._complaints = set()
-        self._tensorboard = None
+        self._teller.begin()
+        self._gradient = None
+        self._budget.begin()
 
     # When
 
@@ -144,37 +159,33 @@ class GradientCheck(keras.callbacks.Callback):
         if self._batch is None:
             self._batch = batches.fixed_batch(*self._data, self._batch_size)
             self._data = None
-        self._epoch_start = self._begun = keras_internals.batches_trained(self.model)
-        self._checked_to = self._begun
+        self._schedule.begin(keras_internals.batches_trained(self.model))
         if not self.model.built:
             self._is_waiting = self._at_start
             return
         arguments.usable_model(self.model, self._loss_fn, self._batch.y)
         if self._at_start:
-            self._check(self._begun, is_first=True)
+            self._check(is_first=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Notes the epoch."""
-        self._epoch = epoch
+        self._schedule.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Checks if it is time, before the batch is trained on."""
-        self._begun = self._epoch_start + batch
+        is_due = self._schedule.begin_batch(batch)
         if self._is_waiting:
             # A subclassed model builds itself in its first batch; building it here would change its random weights.
-            self._is_waiting = not self.model.built
-            if not self._is_waiting:
-                self._check(self._begun)
-        elif self._is_due(self._begun):
-            self._check(self._begun)
+            is_due = self.model.built
+            self._is_waiting = not is_due
+        self._check_in_time(is_due)
 
     def on_epoch_end(self, epoch, logs=None):
         """Checks if it is time, and adds the keys to the logs, in every epoch."""
-        self._epoch_start = self._batches_after(epoch)
-        is_end = self._freq == "epoch" or self._is_waiting
-        if is_end or self._is_due(self._epoch_start):
-            self._is_waiting = False
-            self._check(self._epoch_start)
+        batches_of_epoch = (self.params or {}).get("steps")
+        is_due = self._schedule.end_epoch(getattr(self.model, "steps_per_execution", 1), batches_of_epoch)
+        is_due, self._is_waiting = is_due or self._is_waiting, False
+        self._check_in_time(is_due)
         if logs is not None:
             latest = self.reports[-1] if self.reports else None
             logs[f"{self._name}_relative_difference"] = latest.relative_difference["total"] if latest else math.nan
@@ -186,47 +197,41 @@ class GradientCheck(keras.callbacks.Callback):
         bad = sum(r.verdict is Verdict.FAIL for r in self.reports)
         if bad > 1 and self._on_failure == "warn":
             _log.warning("%s: %d of %d checks found a wrong gradient.", self._name, bad, len(self.reports))
-        if self._tensorboard is not None:
-            with self._complaining("closing the TensorBoard log"):
-                self._tensorboard.close()
-        self._tensorboard = None
-
-    def _is_due(self, step):
-        """Whether a check lies between the latest one considered and this step."""
-        before, self._checked_to = self._checked_to, step
-        if step <= before or self._freq == "epoch":
-            return False
-        if callable(self._freq):
-            return bool(self._freq(step))
-        # One execution may take many batches, so the multiple itself may have been passed.
-        return step // self._freq > before // self._freq
-
-    def _batches_after(self, epoch):
-        """Batches trained when an epoch ends; the last execution may have been a short one."""
-        executed = self._begun + getattr(self.model, "steps_per_execution", 1)
-        steps = (self.params or {}).get("steps")
-        return executed if steps is None else min(executed, self._epoch_start + steps)
-
-    def _turn(self, step):
-        """Number of the check, as far as it follows from the step alone, so that a resumed run goes on in turn."""
-        if callable(self._freq):
-            return step
-        return self._epoch + (step > 0) if self._freq == "epoch" else step // self._freq
+        if self._budget.is_waiting:
+            _log.warning(
+                "%s: training ended before there was time for a check that was due; max_overhead=%g.",
+                self._name, self._max_overhead,
+            )  # fmt: skip
+        self._teller.close()
 
     # What
 
-    def _check(self, step, is_first=False):
+    def _check_in_time(self, is_due):
+        """Checks if a check is due, now or since it had to wait, and there is time for it."""
+        allowance = self._budget.call(self._schedule.step, is_due)
+        if allowance is not None:
+            self._check(allowance)
+
+    def _check(self, allowance=None, is_first=False):
+        step, started = self._schedule.step, time.perf_counter()
         if self._verbose:
             print(f"{self._name}: checking gradients before batch {step} ...", file=sys.stderr, flush=True)
-        report = self._report(step, is_first)
+        report = self._report(step, allowance.samples if allowance else self._samples, is_first)
+        self._budget.spent(time.perf_counter() - started, report.samples, report.evaluations)
+        report = self._with_overhead(report, allowance)
         self.reports.append(report)
         self._seen |= {c.position for c in report.comparisons if c.index is not None and c.verdict is Verdict.PASS}
-        self._tell(report)
+        self._teller.tell(report, self._gradient)
+        self._gradient = None
         self._act(report)
 
-    def _report(self, step, is_first):
+    def _report(self, step, samples, is_first):
         try:
-            report = examination.run(self._current_oracle(), self._settings(step))
+            settings = examination.Settings(
+                samples, self._threshold, self._seed, step, self._schedule.turn, self._name, self._seen, self._expect,
+                self._train_step,
+            )  # fmt: skip
+            report = examination.run(self._current_oracle(), settings, self._watch)
             return arguments.finite_loss(report) if is_first else report
         except ValueError as error:
             # Bad input stops training before it starts, and only then.
@@ -236,17 +241,21 @@ class GradientCheck(keras.callbacks.Callback):
         except Exception as error:
             return self._broken(step, error)
 
-    def _settings(self, step):
-        return examination.Settings(
-            self._samples,
-            self._threshold,
-            self._seed,
-            step,
-            self._turn(step),
-            self._name,
-            self._seen,
-            self._expect,
-            self._train_step,
+    def _watch(self, layout, gradient):
+        """Keeps the gradient that the optimizer receives, until it has been told."""
+        if self._log_dir is not None:
+            self._gradient = Gradients(layout, gradient)
+
+    def _with_overhead(self, report, allowance):
+        overhead = self._budget.overhead
+        if allowance is None or not (allowance.postponed or allowance.samples < self._samples):
+            return dataclasses.replace(report, overhead=overhead)
+        done = [f"postponed by {allowance.postponed} batches"] if allowance.postponed else []
+        if allowance.samples < self._samples:
+            done.append(f"shrunk from {self._samples} to {allowance.samples} samples")
+        note = f"{' and '.join(done)}, to keep checking below {self._max_overhead:.3g} of the training time"
+        return dataclasses.replace(
+            report, overhead=overhead, postponed=allowance.postponed, notes=(*report.notes, note)
         )
 
     def _current_oracle(self):
@@ -256,7 +265,7 @@ class GradientCheck(keras.callbacks.Callback):
             objective = terms.Objective(self.model, self._training, self._loss_fn)
             self._oracle = oracle.ModelOracle(objective, self._batch, self._precision)
             if self._oracle.precision.rung != "float64" and self._precision != "model":
-                self._complain(self._oracle.precision.note)
+                self._teller.complain(self._oracle.precision.note)
         return self._oracle
 
     def _broken(self, step, error):
@@ -267,23 +276,6 @@ class GradientCheck(keras.callbacks.Callback):
             error=text, name=self._name,
         )  # fmt: skip
 
-    # Telling and acting
-
-    def _tell(self, report):
-        _log.info("%s at step %d: %s (%s)", self._name, report.step, report.verdict, report.reason)
-        if report.error:
-            self._complain(error_message(report))
-        if self._log_dir is not None:
-            with self._complaining(f"writing to {self._log_dir}"):
-                if self._tensorboard is None:
-                    self._tensorboard = TensorBoardSink(self._log_dir, self._name)
-                self._tensorboard.write(report)
-        for sink in self._sinks:
-            with self._complaining(f"the sink {getattr(sink, '__name__', sink)!r}"):
-                sink(report)
-        if self._verbose:
-            print(report, flush=True)
-
     def _act(self, report):
         """Warns when the state turns bad, and stops or raises on request."""
         is_bad = report.verdict is Verdict.FAIL
@@ -292,25 +284,9 @@ class GradientCheck(keras.callbacks.Callback):
         if not is_bad or self._on_failure == "ignore":
             return
         if self._on_failure == "raise":
-            if self._tensorboard is not None:
-                self._tensorboard.close()
+            self._teller.close()
             raise GradientMismatchError(report)
         if turned:
             warnings.warn(failure_message(report), GradientMismatchWarning, stacklevel=2)
         if self._on_failure == "stop":
             self.model.stop_training = True
-
-    @contextlib.contextmanager
-    def _complaining(self, doing):
-        """Turns what goes wrong in telling into one warning; a report that cannot be told is still kept."""
-        try:
-            yield
-        except Exception as error:
-            self._complain(f"{self._name}: {doing} failed with {type(error).__name__}: {error}. Training goes on.")
-
-    def _complain(self, message):
-        """Warns once about each cause."""
-        key = message.split(" at step ")[0][:200]
-        if key not in self._complaints:
-            self._complaints.add(key)
-            warnings.warn(message, GradientCheckWarning, stacklevel=2)

@@ -36,6 +36,12 @@ BAD_ARGUMENTS = [
     ("log_dir", 3),
     ("verbose", -1),
     ("verbose", True),
+    ("histograms", 1),
+    ("train_step", None),
+    ("max_overhead", 0),
+    ("max_overhead", 1.0),
+    ("max_overhead", True),
+    ("max_overhead", "5%"),
     ("name", "a/b"),
     ("name", ""),
 ]
@@ -55,7 +61,9 @@ def test_bad_arguments(name, value):
     assert f"{name}={value!r}" in str(error.value)
 
 
-ONLY_OF_THE_CALLBACK = {"freq", "on_failure", "at_start", "sinks", "log_dir", "verbose", "name"}
+ONLY_OF_THE_CALLBACK = {
+    "freq", "on_failure", "at_start", "sinks", "log_dir", "verbose", "name", "histograms", "max_overhead",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [b for b in BAD_ARGUMENTS if b[0] not in ONLY_OF_THE_CALLBACK])

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import gradhooks
 from gradhooks import Verdict
+from gradhooks.reporting.jsonl import read_reports
 from tests import models
 from tests.test_check import TooLarge
 
@@ -84,7 +85,7 @@ def test_a_resumed_run_draws_what_the_uninterrupted_one_drew(tmp_path):
 
 
 def scalars(directory, tag):
-    (events,) = pathlib.Path(directory, "gradcheck").iterdir()
+    (events,) = pathlib.Path(directory, "gradcheck").glob("events.*")
     accumulator = EventAccumulator(str(events.parent)).Reload()
     points = accumulator.Tensors(tag)
     return [(p.step, float(tf.make_ndarray(p.tensor_proto))) for p in points]
@@ -98,6 +99,43 @@ def test_tensorboard_beside_keras_own_callback(tmp_path):
     assert [step for step, _ in logged] == list(range(9))
     expected = [r.relative_difference["total"] for r in check.reports]
     np.testing.assert_allclose([value for _, value in logged], expected, rtol=1e-6)
+
+
+def test_every_report_is_a_line_of_json(tmp_path):
+    model, x, y = models.mlp()
+    check = gradhooks.GradientCheck(x, y, samples=4, freq=4, log_dir=tmp_path)
+    fit(model, x, y, [check])
+    stored, damaged = read_reports(tmp_path / "gradcheck" / "reports.jsonl")
+    assert [r.to_json() for r in stored] == [r.to_json() for r in check.reports]
+    assert damaged == 0
+
+
+@pytest.mark.parametrize("histograms", [False, True])
+def test_gradients_to_look_at(tmp_path, histograms):
+    model, x, y = models.mlp()
+    check = gradhooks.GradientCheck(x, y, samples=4, log_dir=tmp_path, histograms=histograms)
+    fit(model, x, y, [check], epochs=1)
+    path = model.trainable_variables[0].path
+    (events,) = pathlib.Path(tmp_path, "gradcheck").glob("events.*")
+    tags = EventAccumulator(str(events.parent)).Reload().Tags()["tensors"]
+    norms = [tag for tag in tags if tag.endswith(path) and "norm" in tag]
+    assert len(norms) == 1
+    logged = [value for _, value in scalars(tmp_path, norms[0])]
+    expected = [c.numeric for r in check.reports for c in r.comparisons if (c.path, c.term) == (path, "trained")]
+    np.testing.assert_allclose(logged, expected, rtol=1e-6)
+    assert any(tag.endswith(f"gradients/{path}") for tag in tags) == histograms
+
+
+def test_checks_keep_to_a_share_of_the_training_time(tmp_path):
+    model, x, y = models.mlp()
+    check = gradhooks.GradientCheck(x, y, samples=8, freq=1, log_dir=tmp_path, max_overhead=0.05)
+    fit(model, x, y, [check], epochs=200)
+    late = [r for r in check.reports if r.postponed]
+    assert late
+    assert all("postponed by" in " ".join(r.notes) for r in late)
+    assert len(check.reports) < 200 * 4
+    assert check.reports[-1].overhead < 0.1  # as it was when the check had been made, its own time included
+    assert scalars(tmp_path, "gradcheck/overhead")
 
 
 def test_keys_in_every_epoch(tmp_path):

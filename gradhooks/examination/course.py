@@ -18,30 +18,37 @@ _REPLACEMENTS = 3
 EVERYTHING = "*"
 
 
-def run(oracle, settings):
+def run(oracle, settings, watch=None):
     """Checks the gradient at the oracle's current point.
 
     Args:
         oracle: A `ModelOracle`, or anything that answers like one.
         settings: `Settings`.
+        watch: Called with the layout and the gradient that the optimizer
+            receives (float64, shape (P,)), if it has been recorded.
 
     Returns:
         A `CheckReport`.
     """
     started = time.perf_counter()
     before = oracle.evaluations
-    examination = _Examination(oracle, settings)
-    report = examination.report() if examination.obstacle is None else examination.report_obstacle()
+    # Losses of any size are differenced and squared here; whatever overflows is judged, and nobody's warning.
+    with np.errstate(all="ignore"):
+        examination = _Examination(oracle, settings, watch)
+        report = examination.report() if examination.obstacle is None else examination.report_obstacle()
     return dataclasses.replace(report, evaluations=oracle.evaluations - before, seconds=time.perf_counter() - started)
 
 
 class _Examination:
     """The state of one check while it lasts."""
 
-    def __init__(self, oracle, settings):
+    def __init__(self, oracle, settings, watch):
+        self._watch = watch
         self._oracle, self._settings, self._layout = oracle, settings, oracle.layout
         self._tolerance = settings.threshold if settings.threshold is not None else THRESHOLDS[oracle.precision.rung]
         self._trail, self._notes, self._replaced = [], [], 0
+        # A loss that is the same twice may still have a gradient that is not. Seeing that once is enough.
+        self._is_first = oracle.gradient_evaluations == 0
         self._settling, self._windows = self._survey()
         self._place = self._settling.place
         self.obstacle = self._find_obstacle()
@@ -63,7 +70,23 @@ class _Examination:
     def _find_obstacle(self):
         if not np.isfinite(self._place.base).all():
             return Reason.NON_FINITE_LOSS
-        return Reason.NOT_DETERMINISTIC if self._place.jitter > 0 else None
+        if self._place.jitter > 0 or (self._is_first and self._gradient_jitters()):
+            return Reason.NOT_DETERMINISTIC
+        return None
+
+    def _gradient_jitters(self):
+        """Whether the gradient, asked for once more, differs by more than the verdict would forgive; notes by how much.
+
+        The last bits may differ where threads add up in any order, and say nothing.
+        """
+        again = self._oracle.gradients(self._place.point).terms
+        jitter = verdict.gradient_jitter(self._layout, self._place.gradients, again, self._tolerance)
+        self._notes += [
+            f"the gradient changes between two evaluations at the same point: {self._layout.paths[v]} "
+            f"by {share:.2g} of its size"
+            for v, share in sorted(jitter.items(), key=lambda pair: -pair[1])
+        ]
+        return bool(jitter)
 
     def report_obstacle(self):
         """The report of a check that cannot say anything about the gradient."""
@@ -81,6 +104,8 @@ class _Examination:
         comparisons += self._blocked()
         comparisons = expectation.apply(comparisons, self._settings.expect)
         trained = received.compare(self._settling)
+        if self._watch and trained.gradient is not None:
+            self._watch(self._layout, trained.gradient)
         self._notes += trained.notes
         batch_size = getattr(self._oracle, "batch_size", None)
         diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)

@@ -3,12 +3,17 @@
 import dataclasses
 import math
 
+import numpy as np
+
 from gradhooks.errors import RecordingError
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
-from gradhooks.numerics.records import Comparison, Diagnosis, Reason
+from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
 
 # How far a second opinion on the trained gradient moves: enough to draw its rounding anew, twice.
 _NUDGE, _NUDGES = 1e-3, 2
+
+# Path of a comparison that concerns all variables.
+EVERYTHING = "*"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +25,15 @@ class Finding:
         diagnoses: One per wrong variable.
         differences: Relative difference by term name.
         notes: Remarks for people.
+        gradient: float64, shape (P,). What the optimizer received; None where
+            nothing was recorded.
     """
 
     comparisons: tuple[Comparison, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
     differences: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    gradient: np.ndarray | None = None
 
 
 def compare(settling):
@@ -41,7 +49,7 @@ def compare(settling):
         nudged = _received_nearby(settling) if suspects else ()
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
-        return Finding(differences={training.TERM: math.nan}, notes=(note,))
+        return Finding((_unrecorded(gradients["total"]),), (), {training.TERM: math.nan}, (note,))
     comparisons = training.compare(layout, received, nudged, oracle.training_dtype)
     comparisons = expectation.excused(comparisons, settling.settings.expect)
     diagnoses = training_diagnosis.diagnose(
@@ -49,7 +57,15 @@ def compare(settling):
         oracle.batch_size, oracle.has_noise,
     )  # fmt: skip
     headline = training.headline(layout, received, comparisons)
-    return Finding(tuple(comparisons), tuple(diagnoses), {training.TERM: headline})
+    return Finding(tuple(comparisons), tuple(diagnoses), {training.TERM: headline}, (), received.trained)
+
+
+def _unrecorded(analytic):
+    """The comparison that could not be made: the notes say why, the verdict is that nothing can be said."""
+    return Comparison(
+        EVERYTHING, None, training.TERM, float(np.linalg.norm(analytic)), math.nan, math.nan, 0.0, math.nan,
+        Verdict.INCONCLUSIVE, Reason.NOT_RECORDED,
+    )  # fmt: skip
 
 
 def _received(oracle, point, analytic):

@@ -10,8 +10,11 @@ from gradhooks.examination.settings import Settings
 from gradhooks.numerics import derivative, measurement, sampling, verdict
 from gradhooks.numerics.records import Probe, Reason, Verdict
 
-# How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network.
-_NUDGE = 1e-2
+# How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network, and
+# farther than the steps, or they reach back to the corner. At native precision those are larger.
+_NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
+# Gaps at two points within this factor of each other are one error, not rounding twice.
+_ALIKE = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,24 +69,50 @@ class Settling:
         """Re-measures what failed: on a finer ladder, then at a nudged point where no exact zero is left.
 
         What is declared to mismatch accuses nobody, and so needs no second opinion.
+
+        The nudged point stands in for another slice of the batch. A corner at
+        which parameters sit (a fresh bias, a zero layer, two ReLUs that cancel)
+        is the same on every slice and gone after a nudge, so a slice would
+        repeat the false accusation; and a wrong gradient that only some examples
+        bring to light is the same after a nudge and absent from other slices,
+        so a slice would acquit the guilty.
         """
         suspects = [m for m in measured if m.has_failed and not self.is_declared(m)]
         finer = measurement.climb(self.oracle, self.place, suspects, self.tolerance, derivative.FINE_LADDER)
-        finer = [fine if not fine.has_failed else m for m, fine in zip(suspects, finer, strict=True)]
-        accused = [m for m in finer if m.has_failed and all(map(math.isfinite, m.analytic))]
+        pairs = list(zip(suspects, finer, strict=True))
+        accused = [
+            (m, _is_beside_corner(m) or _is_beside_corner(fine))
+            for m, fine in pairs
+            if fine.has_failed and all(map(math.isfinite, m.analytic))
+        ]
         acquitted = self._acquitted(accused) if accused else set()
+        finer = [m if fine.has_failed else fine for m, fine in pairs]
         replacement = iter([_on_kink(m) if id(m) in acquitted else m for m in finer])
         return [next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured]
 
     def _acquitted(self, accused):
-        """ids of measurements whose probes pass at the nudged point: the gap was one of an exact corner."""
-        place = self._nudged()
-        probes, magnitudes = [m.probe for m in accused], [m.magnitude for m in accused]
+        """ids of measurements that the nudged point acquits: the gap was one of an exact corner.
+
+        Args:
+            accused: Pairs (measurement, whether corners were seen there). Beside
+                corners it takes a second witness to convict, and at native
+                precision one who saw the same: there the analytic gradient is
+                rounded too, which no error bar knows, and at the nudged point
+                rounding is drawn anew. Elsewhere it takes a witness that passes,
+                and has seen sharply, to acquit.
+        """
+        place, is_native = self._nudged(), self.spacing.is_native
+        probes, magnitudes = [m.probe for m, _ in accused], [m.magnitude for m, _ in accused]
         quick = measurement.quick(self.oracle, place, probes, self.tolerance, magnitudes)
         climbed = iter(measurement.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
         again = [m if m.settled else next(climbed) for m in quick]
-        pairs = zip(accused, again, strict=True)
-        return {id(m) for m, second in pairs if _passes(second) and self._is_sharp(second, m)}
+        return {
+            id(m)
+            for (m, is_beside_corner), second in zip(accused, again, strict=True)
+            if (is_beside_corner and not second.has_failed)
+            or (is_native and not _is_repeated(m, second))
+            or (_passes(second) and self._is_sharp(second, m))
+        }
 
     def _is_sharp(self, second, first):
         """Whether a second look would have seen the gaps that the first one found; a blind witness acquits nobody."""
@@ -98,7 +127,8 @@ class Settling:
 
     def _nudged(self):
         settings = self.settings
-        point = sampling.nudge(self.layout, self.place.point, self.scales, settings.seed, settings.step, _NUDGE)
+        size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
+        point = sampling.nudge(self.layout, self.place.point, self.scales, settings.seed, settings.step, size)
         gradients = self.oracle.gradients(point)
         place, _ = measurement.survey(self.oracle, point, gradients.terms, self.screening, self.spacing)
         # A nudge does not change how many digits the loss has; the larger estimate of the two holds.
@@ -107,6 +137,27 @@ class Settling:
 
 def _passes(measured):
     return all(v is Verdict.PASS or r is Reason.VACUOUS for v, r in measured.judgements) and not measured.is_vacuous
+
+
+def _is_repeated(first, second):
+    """Whether a term failed twice, by relative gaps of one sign and about one size."""
+    terms = zip(first.judgements, second.judgements, _relative_gaps(first), _relative_gaps(second), strict=True)
+    return any(
+        one is other is Verdict.FAIL and gap * again > 0 and 1 / _ALIKE <= gap / again <= _ALIKE
+        for (one, _), (other, _), gap, again in terms
+    )
+
+
+def _relative_gaps(measured):
+    """Per term, the gap in units of the larger slope, sign included: a wrong factor gives the same everywhere."""
+    pairs = zip(measured.analytic, measured.estimates, strict=True)
+    return [(a - e.slope) / max(a, e.slope, key=abs) if a != e.slope else 0.0 for a, e in pairs]
+
+
+def _is_beside_corner(measured):
+    """Whether a term that failed did so where the one-sided slopes do not meet."""
+    pairs = zip(measured.judgements, measured.estimates, strict=True)
+    return any(v is Verdict.FAIL and estimate.is_kink for (v, _), estimate in pairs)
 
 
 def _on_kink(measured):

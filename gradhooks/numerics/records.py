@@ -224,6 +224,10 @@ class CheckReport:
         notes: Remarks for people.
         error: What went wrong in the checking itself, else empty.
         seconds: Wall time of the check.
+        overhead: Time spent on checks per time spent on training, since the
+            first check of the run; NaN where it was not measured.
+        postponed: By how many batches the check came late to keep to
+            `max_overhead`.
         name: Name of the check.
         expect: Declared mismatches, pairs (path pattern, kind).
     """
@@ -247,6 +251,8 @@ class CheckReport:
     notes: tuple[str, ...] = ()
     error: str = ""
     seconds: float = 0.0
+    overhead: float = math.nan
+    postponed: int = 0
     name: str = "gradcheck"
     expect: tuple[tuple[str, str], ...] = ()
 

@@ -4,6 +4,7 @@ Event files are written directly. `tf.summary` would need TensorFlow, and any
 callback that leaves a `record_if` behind would silently drop points.
 """
 
+import dataclasses
 import math
 import os
 import re
@@ -15,6 +16,8 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from gradhooks.reporting import gradients
+from gradhooks.reporting.appending import WholeWrites
 from gradhooks.reporting.message import advice, reproduction
 from gradhooks.reporting.table import (
     HEADER,
@@ -46,6 +49,8 @@ class TensorBoardSink:
         log_dir: Local directory that `tensorboard --logdir` is given.
         name: Name of the run and prefix of all tags. No other writer may
             use the run.
+        histograms: Whether to write histograms of gradients too. Defaults to
+            False.
 
     Raises:
         ValueError: If `log_dir` is a URL.
@@ -59,7 +64,7 @@ class TensorBoardSink:
     >>> sink.close()
     """
 
-    def __init__(self, log_dir, name="gradcheck"):
+    def __init__(self, log_dir, name="gradcheck", histograms=False):
         # open() would take a URL for a relative path and hide the events in a local folder.
         if "://" in os.fspath(log_dir):
             raise ValueError(
@@ -69,14 +74,21 @@ class TensorBoardSink:
             )
         self.log_dir = log_dir
         self.name = name
+        self.histograms = histograms
         self._path = None
         self._writer = None
 
-    def write(self, report):
-        """Appends a report at `report.step` and flushes it to the file."""
+    def write(self, report, shown=None):
+        """Appends a report at `report.step` and flushes it to the file.
+
+        Args:
+            report: A `CheckReport`.
+            shown: The gradient to show beside it, a `gradients.Gradients`;
+                None shows none.
+        """
         if self._writer is None:
             self._open()
-        content = summary(report, self.name)
+        content = summary(report, self.name, shown, self.histograms)
         event = event_pb2.Event(step=int(report.step), wall_time=time.time(), summary=content)
         self._writer.write(event.SerializeToString())
         self._writer.flush()
@@ -93,16 +105,23 @@ class TensorBoardSink:
         if self._path is None:
             unique = f"{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
             self._path = os.path.join(directory, f"events.out.tfevents.{unique}.gradhooks")
-        file = open(self._path, "ab")  # noqa: SIM115 (open until close())
-        self._writer = RecordWriter(file)
+        file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (open until close())
+        # Behind half a record TensorBoard would read nothing any more.
+        writer = RecordWriter(WholeWrites(file))
         if file.tell() == 0:
             version = event_pb2.Event(file_version="brain.Event:2", wall_time=time.time())
-            self._writer.write(version.SerializeToString())
+            writer.write(version.SerializeToString())
+        self._writer = writer
 
 
-def summary(report, name):
+def summary(report, name, shown=None, with_histograms=False):
     """Returns everything about one report as one `Summary` protobuf; `name` prefixes the tags."""
     result = summary_pb2.Summary()
+    if shown is not None:
+        result.MergeFrom(gradients.summary(shown, name, with_histograms))
+        # The report says what the dashboards cannot: that there is more than they show.
+        unseen = gradients.left_out(shown, with_histograms)
+        report = dataclasses.replace(report, notes=(*report.notes, unseen)) if unseen else report
     for tag, number in scalars(report).items():
         result.MergeFrom(scalar_pb(f"{name}/{tag}", number))
     result.MergeFrom(text_pb(f"{name}/report", markdown(report)))
@@ -121,6 +140,7 @@ def scalars(report):
         "inconclusive": len(report.inconclusive),
         "coverage": report.coverage.share,
         "seconds": report.seconds,
+        "overhead": report.overhead,
     }
     # TensorBoard draws NaN as a point at zero, where it looks like a perfect gradient.
     return {tag: n for tag, n in numbers.items() if n is not None and math.isfinite(n)}

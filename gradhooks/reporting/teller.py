@@ -1,0 +1,82 @@
+"""Tells reports to everybody who asked for them; what goes wrong in telling never reaches the training."""
+
+import contextlib
+import logging
+import warnings
+
+from gradhooks.errors import GradientCheckWarning
+from gradhooks.reporting.jsonl import JsonLinesSink
+from gradhooks.reporting.message import error_message
+from gradhooks.reporting.tensorboard import TensorBoardSink
+
+_log = logging.getLogger("gradhooks")
+
+
+class Teller:
+    """Hands reports to the log, TensorBoard, JSON lines, sinks and the console.
+
+    Nothing is opened before the first report.
+
+    Args:
+        name: Name of the check.
+        log_dir: Directory for files; None writes none.
+        histograms: Whether TensorBoard gets histograms of gradients.
+        sinks: Functions of a `CheckReport`.
+        verbose: 1 prints every report.
+    """
+
+    def __init__(self, name, log_dir, histograms, sinks, verbose):
+        self._name, self._log_dir, self._histograms = name, log_dir, histograms
+        self._sinks, self._verbose = sinks, verbose
+        self.begin()
+
+    def begin(self):
+        """Forgets what has been complained about."""
+        self._complaints = set()
+        self._tensorboard, self._lines = None, None
+
+    def tell(self, report, gradient=None):
+        """Tells a report, with the gradient to show beside it, a `gradients.Gradients` or None."""
+        _log.info("%s at step %d: %s (%s)", self._name, report.step, report.verdict, report.reason)
+        if report.error:
+            self.complain(error_message(report))
+        if self._log_dir is not None:
+            self._write(report, gradient)
+        for sink in self._sinks:
+            with self._complaining(f"the sink {getattr(sink, '__name__', sink)!r}"):
+                sink(report)
+        if self._verbose:
+            print(report, flush=True)
+
+    def _write(self, report, gradient):
+        if self._tensorboard is None:
+            self._tensorboard = TensorBoardSink(self._log_dir, self._name, self._histograms)
+            self._lines = JsonLinesSink(self._log_dir, self._name)
+        # Each on its own, so that one that fails does not silence the other.
+        with self._complaining(f"writing to {self._log_dir}"):
+            self._tensorboard.write(report, gradient)
+        with self._complaining(f"writing to {self._log_dir}"):
+            self._lines.write(report)
+
+    def close(self):
+        """Closes the files."""
+        if self._tensorboard is not None:
+            with self._complaining(f"closing the TensorBoard log in {self._log_dir}"):
+                self._tensorboard.close()
+        self._tensorboard, self._lines = None, None
+
+    @contextlib.contextmanager
+    def _complaining(self, doing):
+        """Turns what goes wrong into one warning; a report that cannot be told is still kept by the callback."""
+        try:
+            yield
+        except Exception as error:
+            message = f"{self._name}: {doing} failed with {type(error).__name__}: {error}. Training goes on."
+            self.complain(message, doing)
+
+    def complain(self, message, cause=None):
+        """Warns once about each cause, which is the beginning of the message if None."""
+        key = cause or message.split(" at step ")[0][:200]
+        if key not in self._complaints:
+            self._complaints.add(key)
+            warnings.warn(message, GradientCheckWarning, stacklevel=2)

@@ -1,0 +1,111 @@
+"""When checks are due, and how they keep to a share of the training time."""
+
+import math
+
+import pytest
+
+from gradhooks.schedule import Budget, Schedule
+
+
+def due_steps(schedule, epochs, batches, per_execution=1):
+    """The steps at which a run of several epochs would check."""
+    found = []
+    for epoch in range(epochs):
+        schedule.begin_epoch(epoch)
+        for batch in range(0, batches, per_execution):
+            if schedule.begin_batch(batch):
+                found.append(schedule.step)
+        if schedule.end_epoch(per_execution, batches):
+            found.append(schedule.step)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("freq", "expected"),
+    [("epoch", [10, 20]), (4, [4, 8, 12, 16, 20]), (lambda step: step in (3, 20), [3, 20])],
+)
+def test_steps_count_over_epochs(freq, expected):
+    assert due_steps(Schedule(freq), 2, 10) == expected
+
+
+def test_an_execution_of_many_batches_may_pass_the_multiple():
+    assert due_steps(Schedule(4), 1, 10, per_execution=3) == [6, 9]
+
+
+def test_a_resumed_run_goes_on_counting():
+    schedule = Schedule(4)
+    schedule.begin(10)
+    assert due_steps(schedule, 1, 10) == [12, 16, 20]
+    assert schedule.turn == 5
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def train(budget, clock, batches, cost, freq=1, batch=1.0):
+    """Trains on a fake clock; returns the (step, allowance) of each check. A sample costs 0.8 of 32 parts of `cost`."""
+    made = []
+    for step in range(batches):
+        allowance = budget.call(step, step % freq == 0)
+        if allowance is not None:
+            share = 0.2 + 0.8 * allowance.samples / 32
+            seconds = 20 * cost if not made else share * cost
+            clock.now += seconds
+            budget.spent(seconds, allowance.samples, evaluations=2 * allowance.samples / 0.8)
+            made.append((step, allowance))
+        clock.now += batch
+    return made
+
+
+def test_without_a_limit_every_check_is_made_whole():
+    clock = Clock()
+    made = train(Budget(None, 32, clock), clock, 50, cost=5.0, freq=10)
+    assert [step for step, _ in made] == [0, 10, 20, 30, 40]
+    assert {a.samples for _, a in made} == {32}
+    assert {a.postponed for _, a in made} == {0}
+
+
+@pytest.mark.parametrize("most", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("cost", [0.1, 1.0, 7.0])
+@pytest.mark.parametrize("freq", [1, 25])
+def test_the_share_is_kept(most, cost, freq):
+    clock = Clock()
+    budget = Budget(most, 32, clock)
+    made = train(budget, clock, 2000, cost, freq)
+    # The second check is made to learn what one costs, whatever that is.
+    assert budget.overhead <= max(most, cost / 1999) * 1.01
+    assert len(made) > 2
+
+
+def test_a_late_check_says_so_and_is_shrunk_when_the_next_is_due():
+    clock = Clock()
+    made = train(Budget(0.1, 32, clock), clock, 200, cost=4.0, freq=10)
+    late = [a for _, a in made if a.postponed]
+    assert late
+    assert all(8 <= a.samples <= 32 for _, a in made)
+    assert any(a.samples < 32 for a in late)
+    assert all(math.isfinite(a.overhead) for a in late)
+
+
+def test_a_check_that_waits_is_made_as_soon_as_there_is_time():
+    clock = Clock()
+    budget = Budget(0.1, 32, clock)
+    for step in (0, 1):
+        assert budget.call(step, True).samples == 32
+        clock.now += 1.0
+        budget.spent(1.0, 32, 80)
+    assert budget.call(2, True) is None
+    assert budget.is_waiting
+    clock.now += 30.0
+    allowance = budget.call(9, False)
+    assert (allowance.postponed, allowance.samples) == (7, 32)
+    budget.spent(1.0, 32, 80)
+    assert not budget.is_waiting
+    assert budget.call(10, False) is None
