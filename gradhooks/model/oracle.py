@@ -67,6 +67,7 @@ class ModelOracle:
         if getattr(model, "compiled", False) and model.optimizer is not None:
             self._train_step = train_step.TrainStep(model, batch, self.layout)
         self._first = _NOTHING
+        self._has_wide_loss = True
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
@@ -126,7 +127,7 @@ class ModelOracle:
     def _compile(self, precision):
         """Climbs down the precision ladder until a trace succeeds and runs."""
         if precision == "model":
-            self._trace(None)
+            self._trace_native()
             return Precision("model", note="precision='model': nothing was promoted")
         native, causes = [], []
         promoted = self._with_native_layers(native, causes, precision)
@@ -137,7 +138,7 @@ class ModelOracle:
             return promoted
         if precision == "float64":
             raise causes[0]
-        self._trace(None)
+        self._trace_native()
         where = keras_internals.path_of(native[0]) if native else "the model"
         return Precision(
             "model",
@@ -145,6 +146,14 @@ class ModelOracle:
             note=f"{where} cannot be evaluated in float64, so the model was checked at its own precision "
             f"({blame.first_line(causes[0])})",
         )
+
+    def _trace_native(self):
+        """Traces at the model's own precision; the loss is reduced in float64 unless the model's own sums forbid it."""
+        try:
+            self._trace(None)
+        except TypeError:  # a `compute_loss` that adds something of its own to the compiled loss
+            self._has_wide_loss = False
+            self._trace(None)
 
     def _with_native_layers(self, native, causes, precision):
         """Promotes, leaving one more layer native after every failure; fills `native`; None if that does not help."""
@@ -202,7 +211,7 @@ class ModelOracle:
 
     def _differentiator(self, promote):
         """Returns a function (values, state, batch) -> (loss terms, their gradients)."""
-        while_losing = contextlib.nullcontext if promote else self._wide_losses
+        while_losing = contextlib.nullcontext if promote or not self._has_wide_loss else self._wide_losses
 
         def differentiate(values, state, batch):
             mapping = [*zip(self.variables, values, strict=True), *zip(self._state, state, strict=True)]

@@ -111,17 +111,22 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
         return Place(point, gradients, base, np.zeros_like(base), 0.0), near
     level = np.maximum([noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2))
     working = _roughness(near[spacing.working], 3)
+    suspicious = _SUSPICIOUS_NATIVE if spacing.is_native else _SUSPICIOUS
     # Two windows know the noise better than one, as long as the larger one shows nothing but noise.
-    level = np.where(working <= _SUSPICIOUS * level, np.maximum(level, working), level)
+    is_rougher = working > suspicious * level
+    level = np.where(is_rougher, level, np.maximum(level, working))
     is_flat = _is_flat(near[spacing.working], gradients, screening, spacing.working, level)
     if is_suspect or spacing.is_native:
-        level = np.maximum(level, np.where(is_flat, noise.FLOAT32 * np.abs(base), working))
+        level = np.maximum(level, np.where(is_flat, noise.FLOAT32 * np.abs(base), 0.0))
+    if is_suspect:
+        level = np.maximum(level, np.where(is_flat, 0.0, working))
     if is_flat.any():
         level = _level_from_afar(oracle, point, gradients, screening, spacing.wide, base, level, is_flat, is_suspect)
-    elif np.any(working > _SUSPICIOUS * level):
+    elif is_rougher.any():
         further = _roughness(_windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3)
         lost = [noise.is_staircase(w, f) for w, f in zip(working, further, strict=True)]
         level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
+    level[0] = max(level)  # the total is made of the other terms, and has lost what they have lost
     return Place(point, gradients, base, level, float(np.max(np.abs(base - again)))), near
 
 
@@ -145,8 +150,9 @@ def _level_from_afar(oracle, point, gradients, screening, spacings, base, level,
     return level
 
 
-# Kinks make a window rougher than rounding alone; only this much more calls for a second look.
-_SUSPICIOUS = 50.0
+# Kinks make a window rougher than rounding alone; only this much more calls for a second look. At native precision,
+# where the windows are far wider, kinks are met often, and noise in excess means steps across even more of them.
+_SUSPICIOUS, _SUSPICIOUS_NATIVE = 50.0, 4.0
 
 
 def _is_flat(window, gradients, probe, spacing, level):
@@ -175,15 +181,22 @@ def _windows(oracle, point, probe, spacings):
 
 
 def _roughness(window, degree):
-    return np.array([noise.roughness(column, degree, noise.OFFSETS) for column in window.T])
+    return np.array([noise.roughness(column, degree, noise.OFFSETS, has_corner=True) for column in window.T])
 
 
 def natural_sizes(probe, gradients):
     """Returns, per term, the size of the slope along a probe when its parts do not cancel."""
     part = slice(probe.start, probe.stop)
     with np.errstate(over="ignore", invalid="ignore"):
-        sizes = [float(np.linalg.norm(probe.weights * g[part])) for g in gradients.values()]
-    return tuple(size if np.isfinite(size) else 0.0 for size in sizes)
+        return tuple(_norm(probe.weights * g[part]) for g in gradients.values())
+
+
+def _norm(values):
+    """The Euclidean norm, also where the squares overflow; 0 where an entry is not finite."""
+    largest = np.max(np.abs(values), initial=0.0)
+    if not largest or not np.isfinite(largest):
+        return 0.0
+    return min(float(largest * np.linalg.norm(values / largest)), float(np.finfo(np.float64).max))
 
 
 def from_window(place, probe, window, spacing, magnitude, tolerance):

@@ -25,6 +25,8 @@ _FLOOR = 64.0
 _REPEATS, _SIZE = 0.5, 4.0
 # Share of zeros, in half precision, from which a difference is called underflow.
 _ZEROS = 0.02
+# What is lost to underflow was smaller than this: the half of the smallest float16, in a sum of a thousand of them.
+_LOST = 1024 * 2.0**-25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,24 +61,48 @@ def tolerance(dtype):
 
 def suspects(layout, received, dtype):
     """Returns the numbers of the variables whose gradients differ by more than the precision explains."""
-    allowed, floor = tolerance(dtype), _floor(received.analytic, dtype)
-    return [v for v in range(len(layout)) if not _is_close(layout, received, v, allowed, floor)]
+    return [v for v in range(len(layout)) if not _is_close(layout, received, v, dtype)]
 
 
 def _floor(analytic, dtype):
     """Root mean square of what rounding alone leaves in an entry."""
-    typical = math.sqrt(np.mean(np.square(analytic))) if len(analytic) else 0.0
-    return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * typical
+    return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * _size(analytic)
 
 
-def _is_close(layout, received, variable, allowed, floor):
+def _size(entries):
+    """Root mean square."""
+    return math.sqrt(np.mean(np.square(entries))) if len(entries) else 0.0
+
+
+def _is_close(layout, received, variable, dtype):
+    allowed, floor = tolerance(dtype), _floor(received.analytic, dtype)
     part = layout.slice(variable)
     analytic, trained = received.analytic[part], received.trained[part]
     if not np.isfinite(trained).all():
         return False
     distance = np.linalg.norm(trained - analytic)
-    sizes = np.linalg.norm(trained) + np.linalg.norm(analytic)
-    return distance <= max(allowed * sizes, floor * math.sqrt(max(len(analytic), 1)))
+    if distance <= allowed * (np.linalg.norm(trained) + np.linalg.norm(analytic)):
+        return True
+    is_noise = distance <= floor * math.sqrt(max(len(analytic), 1))
+    return is_noise and not _underflows(received, variable, part, dtype)
+
+
+def _underflows(received, variable, part, dtype):
+    """Whether entries became zero because float16 has no number as small, although float32 would have kept them.
+
+    Underflow is no noise, however small the variable's gradient beside the
+    others': what is lost is lost at every point, and it is what an optimizer
+    such as Adam scales up.
+    """
+    if dtype != "float16" or not received.reached[variable]:
+        return False
+    analytic, trained = received.analytic[part], received.trained[part]
+    kept_by_float32 = np.abs(analytic) > _floor(received.analytic, "float32")
+    lost = kept_by_float32 & (trained == 0)
+    if np.sum(lost) <= _ZEROS * len(analytic):
+        return False
+    rest = analytic[kept_by_float32 & ~lost]
+    return _size(analytic[lost]) <= min(_LOST, _size(rest) if len(rest) else _LOST)
 
 
 def compare(layout, received, nudged, dtype):
@@ -88,48 +114,53 @@ def compare(layout, received, nudged, dtype):
         nudged: `Received` at nudged points, empty if nothing was suspect.
         dtype: Name of the dtype that training computes in.
     """
-    allowed, floor = tolerance(dtype), _floor(received.analytic, dtype)
-    return [_comparison(layout, received, nudged, v, dtype, allowed, floor) for v in range(len(layout))]
+    return [_comparison(layout, received, nudged, v, dtype) for v in range(len(layout))]
 
 
-def _comparison(layout, received, nudged, variable, dtype, allowed, floor):
+def _comparison(layout, received, nudged, variable, dtype):
     part = layout.slice(variable)
     analytic, trained = received.analytic[part], received.trained[part]
-    sizes = float(np.linalg.norm(analytic)), float(np.linalg.norm(trained))
+    verdict, reason = _verdict(layout, received, nudged, variable, dtype)
+    noise = _floor(received.analytic, dtype) * math.sqrt(max(len(analytic), 1))
+    with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite is judged above
+        sizes = float(np.linalg.norm(analytic)), float(np.linalg.norm(trained))
+        product, square = float(analytic @ trained), sizes[0] ** 2
+        distance = float(np.linalg.norm(trained - analytic))
+        difference = relative_difference(analytic, trained)
+    is_alike = min(sizes) > 0 and distance <= tolerance(dtype) * sum(sizes)
+    if verdict is Verdict.PASS and max(sizes) <= noise and not is_alike:
+        verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS  # nothing but the noise of others' gradients
     nonzero = analytic != 0
-    zeros = float(np.mean(trained[nonzero] == 0)) if nonzero.any() else 0.0
-    product, square = float(analytic @ trained), sizes[0] ** 2
-    is_close = _is_close(layout, received, variable, allowed, floor)
-    verdict, reason = _verdict(part, received, nudged, is_close, zeros, dtype)
-    if is_close and max(sizes) <= floor * math.sqrt(max(len(analytic), 1)):
-        verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
     return Comparison(
-        layout.paths[variable], None, TERM, sizes[0], sizes[1], floor * math.sqrt(max(len(analytic), 1)), 0.0,
-        relative_difference(analytic, trained), verdict, reason,
-        allowed=max(allowed * sum(sizes), floor * math.sqrt(max(len(analytic), 1))), position=part.start,
-        distance=float(np.linalg.norm(trained - analytic)),
+        layout.paths[variable], None, TERM, sizes[0], sizes[1], noise, 0.0, difference, verdict, reason,
+        allowed=max(tolerance(dtype) * sum(sizes), noise), position=part.start, distance=distance,
         cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
-        scale=product / square if square else math.nan, zeros=zeros,
+        scale=product / square if square else math.nan,
+        zeros=float(np.mean(trained[nonzero] == 0)) if nonzero.any() else 0.0,
     )  # fmt: skip
 
 
-def _verdict(part, received, nudged, is_close, zeros, dtype):
+def _verdict(layout, received, nudged, variable, dtype):
+    part = layout.slice(variable)
     if not np.isfinite(received.trained[part]).all():
         if np.isfinite(received.analytic[part]).all() and dtype == "float16":
             return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED  # overflow; loss scaling skips the step and tries again
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
-    if is_close:
+    if _is_close(layout, received, variable, dtype):
         return Verdict.PASS, Reason.AGREES
-    error = (received.trained - received.analytic)[part]
-    for other in nudged:
-        again = (other.trained - other.analytic)[part]
-        norms = float(np.linalg.norm(error)), float(np.linalg.norm(again))
-        if not all(map(math.isfinite, norms)) or not min(norms):
+    with np.errstate(invalid="ignore", over="ignore"):  # the nudged point may be one where the gradient is not finite
+        if not all(_repeats(received, other, part) for other in nudged):
             return Verdict.INCONCLUSIVE, Reason.NOISE
-        if error @ again < _REPEATS * norms[0] * norms[1] or max(norms) > _SIZE * min(norms):
-            return Verdict.INCONCLUSIVE, Reason.NOISE
-    is_lost = zeros > _ZEROS and dtype == "float16"
-    return Verdict.FAIL, Reason.UNDERFLOW if is_lost else Reason.UNTRAINED
+    return Verdict.FAIL, Reason.UNDERFLOW if _underflows(received, variable, part, dtype) else Reason.UNTRAINED
+
+
+def _repeats(received, other, part):
+    """Whether the error at another point is the same error: rounding is not."""
+    error, again = (received.trained - received.analytic)[part], (other.trained - other.analytic)[part]
+    norms = float(np.linalg.norm(error)), float(np.linalg.norm(again))
+    if not all(map(math.isfinite, norms)) or not min(norms):
+        return False
+    return error @ again >= _REPEATS * norms[0] * norms[1] and max(norms) <= _SIZE * min(norms)
 
 
 def headline(layout, received, comparisons):

@@ -26,13 +26,21 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
     failed = {layout.paths.index(c.path): c for c in comparisons if c.term == TERM and c.verdict is Verdict.FAIL}
     if not failed:
         return ()
-    pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size)
+    with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite agrees with nothing
+        pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size)
+        sentences = [
+            pattern or _of_variable(layout, received, data_gradient, v, failed, dtype, has_noise) for v in failed
+        ]
     found = []
-    for variable, comparison in failed.items():
-        sentence = pattern or _of_variable(layout, received, variable, comparison, failed, has_noise)
-        is_culprit = not pattern or variable == max(failed)
+    for (variable, comparison), sentence in zip(failed.items(), sentences, strict=True):
+        is_culprit = not pattern or variable == _worst(failed)
         found.append(Diagnosis(comparison.path, sentence, (TERM,), comparison.scale, comparison.cosine, is_culprit))
     return tuple(sorted(found, key=lambda d: not d.is_culprit))
+
+
+def _worst(failed):
+    """The variable to lead with: the one that lost most to underflow, else the last one in forward order."""
+    return max(failed, key=lambda v: (failed[v].zeros if failed[v].reason is Reason.UNDERFLOW else 0.0, v))
 
 
 def _pattern(layout, received, data_gradient, failed, dtype, batch_size):
@@ -42,7 +50,7 @@ def _pattern(layout, received, data_gradient, failed, dtype, batch_size):
         return f"up to {worst:.0%} of the gradient underflows to zero in {dtype}: use loss scaling"
     if data_gradient is not None and _agree(layout, received.trained, data_gradient, failed, dtype):
         return "train_step drops the regularization: the optimizer receives the gradient of the data term alone"
-    scales = np.array([c.scale for c in failed.values() if c.cosine > 1 - _CLOSE])
+    scales = np.array([c.scale for c in failed.values() if abs(c.cosine) > 1 - _CLOSE])
     if len(scales) == len(failed) > 1 or (len(scales) == len(failed) == len(layout)):
         if np.allclose(scales, scales[0], rtol=_CLOSE):
             return _constant(float(np.median(scales)), batch_size, received)
@@ -60,7 +68,7 @@ def _agree(layout, trained, reference, failed, dtype):
 
 def _constant(scale, batch_size, received):
     norm = float(np.linalg.norm(received.trained))
-    if scale < 1 and _is_round(norm):
+    if 0 < scale < 1 and _is_round(norm):
         return f"the gradient is clipped to the norm {norm:.4g}: the optimizer receives {scale:.4g} times the gradient"
     causes = {2.0: "applied twice?", 0.5: "halved, a mean over two?", -1.0: "the sign is reversed"}
     if batch_size > 2:
@@ -96,21 +104,25 @@ def _is_round(number):
     return number > 0 and math.isclose(number, float(f"{number:.1e}"), rel_tol=1e-3)
 
 
-def _of_variable(layout, received, variable, comparison, failed, has_noise):
-    trained = received.trained[layout.slice(variable)]
+def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_noise):
+    trained, comparison = received.trained[layout.slice(variable)], failed[variable]
     if not received.reached[variable]:
-        return "train_step hands no gradient for this variable to the optimizer"
+        return "train_step hands no gradient for this variable to the optimizer: left out, or behind a stop_gradient?"
     if comparison.reason is Reason.UNDERFLOW:
         return f"{comparison.zeros:.0%} of the gradient underflows to zero: use loss scaling"
     if not trained.any():
         return "the optimizer receives zeros for this variable: a stop_gradient in train_step?"
+    if data_gradient is not None and _agree(
+        layout, received.trained, received.analytic - data_gradient, [variable], dtype
+    ):
+        return "the optimizer receives the gradient of the regularization alone: a stop_gradient in train_step?"
     for other in failed:
         same_shape = other != variable and layout.shapes[other] == layout.shapes[variable]
         if same_shape and np.allclose(
             trained, received.analytic[layout.slice(other)], rtol=_CLOSE, atol=1e-6 * abs(trained).max()
         ):
             return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
-    if comparison.cosine > 1 - 1e-4:
+    if abs(comparison.cosine) > 1 - 1e-4:
         return f"the optimizer receives {comparison.scale:.6g} times the gradient of this variable"
     words = f"the optimizer receives another gradient: cosine {comparison.cosine:.4f}, scale {comparison.scale:.4g}"
     if has_noise:

@@ -8,6 +8,8 @@ from gradhooks.numerics.records import Reason, Verdict
 
 # An error bar wider than this share of the derivative leaves nothing to agree with.
 RESOLUTION = 0.1
+# Gaps up to this many openings of the one-sided slopes are put down to the corner; one alone leaves half of one.
+_CORNER = 2.0
 
 
 def relative_difference(analytic, numeric):
@@ -43,24 +45,29 @@ def relative_difference(analytic, numeric):
 
 def is_settled(analytic, estimate, rounding, tolerance, magnitude=0.0):
     """Whether one quotient is enough: it agrees, or both vanish, to within tolerance and rounding alone."""
-    size = max(abs(analytic) + abs(estimate.slope), magnitude)
-    if not math.isfinite(size):
+    if not all(map(math.isfinite, (analytic, estimate.slope, magnitude, rounding))):
         return False
-    agrees = abs(analytic - estimate.slope) <= tolerance * size + rounding
+    agrees = abs(analytic - estimate.slope) <= _of_size(tolerance, analytic, estimate, magnitude) + rounding
     is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
-    return agrees and (is_zero or rounding <= RESOLUTION * size)
+    return agrees and (is_zero or rounding <= _of_size(RESOLUTION, analytic, estimate, magnitude))
+
+
+def _of_size(share, analytic, estimate, magnitude):
+    """`share * max(|a| + |n|, magnitude)`; each part by itself, because the sum of two huge ones is infinite."""
+    return max(share * abs(analytic) + share * abs(estimate.slope), share * magnitude)
 
 
 def allowed_gap(analytic, estimate, tolerance, magnitude=0.0):
     """Returns the largest gap that passes: `tolerance * max(|a| + |n|, magnitude) + error`."""
-    return tolerance * max(abs(analytic) + abs(estimate.slope), magnitude) + estimate.error
+    return _of_size(tolerance, analytic, estimate, magnitude) + estimate.error
 
 
 def judge(analytic, estimate, tolerance, magnitude=0.0):
     """Judges an analytic derivative by its numeric estimate.
 
     FAIL needs the gap to exceed error bar and tolerance together, at a point
-    without a kink. Larger error bars and tolerances only ever soften a verdict.
+    without a kink that could explain it. Larger error bars and tolerances only
+    ever soften a verdict.
 
     Args:
         analytic: Derivative by backpropagation.
@@ -78,15 +85,14 @@ def judge(analytic, estimate, tolerance, magnitude=0.0):
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
     if math.isnan(estimate.error):
         return Verdict.INCONCLUSIVE, Reason.NOISE
-    size = max(abs(analytic) + abs(estimate.slope), magnitude)
     if max(abs(analytic), abs(estimate.slope), magnitude) <= estimate.error:
         # Under a kink "both below the error" only says that the error bar is wide.
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.VACUOUS
     if abs(analytic - estimate.slope) <= allowed_gap(analytic, estimate, tolerance, magnitude):
-        if estimate.error <= RESOLUTION * size:
+        if estimate.error <= _of_size(RESOLUTION, analytic, estimate, magnitude):
             return Verdict.PASS, Reason.AGREES
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.NOISE
-    if estimate.is_kink or _is_between_slopes(analytic, estimate):
+    if _is_between_slopes(analytic, estimate) or (estimate.is_kink and _is_corner_enough(analytic, estimate)):
         return Verdict.INCONCLUSIVE, Reason.KINK
     return Verdict.FAIL, Reason.BLOCKED if analytic == 0 else Reason.MISMATCH
 
@@ -99,6 +105,41 @@ def _is_between_slopes(analytic, estimate):
     """
     low, high = sorted((estimate.left, estimate.right))
     return low <= analytic <= high
+
+
+def _is_corner_enough(analytic, estimate):
+    """Whether the corners that were seen could explain the gap.
+
+    A corner that opens the one-sided slopes by some amount moves the central
+    quotient by half of it, and a subgradient lies between them. Networks of
+    many ReLUs have tiny corners everywhere, which excuse no large gap.
+    """
+    return abs(analytic - estimate.slope) <= _CORNER * abs(estimate.right - estimate.left) + estimate.error
+
+
+def gradient_jitter(layout, first, second, tolerance):
+    """Returns by how much two evaluations of a gradient differ, where that is more than the tolerance forgives.
+
+    A variable whose gradient is a thousandth of the whole, or less, is held
+    against the whole: rounding in the sum is not of its size.
+
+    Args:
+        layout: The `Layout`.
+        first: Per term name, float64, shape (P,).
+        second: The same, evaluated once more.
+        tolerance: Relative difference that the verdict allows.
+
+    Returns:
+        `{number of the variable: relative difference}`, empty if there are none.
+    """
+    found = {}
+    for one, other in zip(first.values(), second.values(), strict=True):
+        differences = layout.norms(one - other)
+        sizes = np.maximum(layout.norms(one), layout.norms(other))
+        sizes = np.maximum(sizes, 1e-3 * np.linalg.norm(sizes))
+        for v in np.flatnonzero(differences > tolerance * sizes):
+            found[int(v)] = max(float(differences[v] / sizes[v]), found.get(int(v), 0.0))
+    return found
 
 
 def overall(comparisons):

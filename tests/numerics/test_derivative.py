@@ -268,6 +268,19 @@ def test_a_kink_inside_the_ladder_is_seen_past(distance, side):
     assert estimate.step < distance
 
 
+def test_two_large_steps_that_agree_by_chance_are_held_against_the_small_ones():
+    steps = np.array([1e-3, 1e-2, 0.1, 1.0])
+    slopes = np.array([1.0, 1.01, 2.0, 2.0])
+    level = 0.02 * math.sqrt(2) * steps[0] / derivative.DEVIATIONS  # a rounding error of 0.02 at the smallest step
+    estimate = derivative.from_ladder(0.0, steps, steps * slopes, -steps * slopes, level)
+    assert abs(estimate.slope - 1.0) <= estimate.error < 0.1
+
+
+def test_a_small_step_lost_in_rounding_is_held_against_nobody():
+    slopes, rounding = np.array([7.0, 1.0, 1.0, 1.0]), np.array([10.0, 1e-3, 1e-4, 1e-5])
+    assert derivative.truncation_errors(slopes, rounding).tolist() == [6.0, 0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("opening", "answer"),
     [

@@ -149,6 +149,66 @@ def test_corners_are_not_taken_for_noise():
     assert place.noise[0] < 1e-12
 
 
+def nearly_level(slope):
+    """A smooth loss whose slopes cancel along the screening probe, but for `slope`; far out it bends by little."""
+    rng = np.random.default_rng(7)
+    point = rng.normal(size=60)
+    oracle = FunctionOracle(lambda p: 0.0, np.ones_like, point)
+    along = surveyed(oracle)[1].weights
+    steep = rng.normal(size=60)
+    steep += along * (slope - steep @ along) / (along @ along)
+
+    def loss(p):
+        moved = p - point
+        return 10.0 + float(steep @ moved) + 0.1 * float(np.sum(np.sin(moved) - moved + 0.5 * moved**2))
+
+    return FunctionOracle(loss, lambda p: steep + 0.1 * (np.cos(p - point) - 1 + p - point), point)
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-9, -1e-4, 1e-2])
+def test_slopes_that_cancel_along_a_direction_are_no_standstill(slope):
+    """Taken for one, a float64 loss was said to have the noise of float32, and a wrong factor of 1.0001 passed."""
+    place, probe, _ = surveyed(nearly_level(slope))
+    assert measurement.natural_sizes(probe, place.gradients)[0] > 1.0
+    assert place.noise[0] < 1e-13
+
+
+def corners_at_native_precision(digits):
+    """A float32 loss made of thousands of ReLUs; each of 40 examples is rounded to so many binary digits."""
+    rng = np.random.default_rng(5)
+    matrix, where = rng.normal(size=(40, 60)), rng.normal(size=(40, 50))
+    outward = rng.normal(size=50)
+
+    def rounded(values):
+        mantissa, exponent = np.frexp(values)
+        return np.ldexp(np.round(np.ldexp(mantissa, digits)), exponent - digits)
+
+    def loss(p):
+        hidden = np.maximum((matrix @ p)[:, None] - where, 0.0)
+        return float(np.mean(rounded(1.0 + 0.1 * hidden @ outward)))
+
+    return FunctionOracle(loss, lambda p: np.ones_like(p), rng.normal(size=60))
+
+
+@pytest.mark.parametrize("digits", [8, 11, 24])
+def test_corners_at_native_precision_are_told_from_lost_digits(digits):
+    """Noise in excess means larger steps, across hundreds of corners; too little of it would be a lie."""
+    place, _, _ = surveyed(corners_at_native_precision(digits), measurement.NATIVE)
+    # Uniform rounding of 40 examples of ordinary size, averaged. ReLUs that bend next to the point add to it.
+    deviation = 2.0**-digits / math.sqrt(12) / math.sqrt(40)
+    assert 0.3 * deviation < place.noise[0] < 30 * deviation
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e160, 1e-160])
+def test_the_natural_size_survives_squares_that_overflow(factor):
+    probe = Probe(0, np.array([3.0, 4.0]))
+    assert measurement.natural_sizes(probe, {"total": factor * np.ones(2)}) == pytest.approx((5 * factor,))
+
+
+def test_a_gradient_that_is_not_finite_has_no_natural_size():
+    assert measurement.natural_sizes(Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}) == (0.0,)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_is_surveyed_without_a_warning(value, recwarn):
     oracle = FunctionOracle(lambda p: value, lambda p: p, np.ones(3))

@@ -1,0 +1,106 @@
+"""Over twenty networks: how often the true error of a numeric derivative lies within the reported one.
+
+The truth is the analytic gradient in float64 of models that the checks of this
+suite have found healthy. No complex step passes through a Keras model. At a
+partially native model it is the gradient of that model.
+"""
+
+import collections
+
+import keras
+import numpy as np
+import pytest
+
+from gradhooks import examination
+from gradhooks.model import batch, oracle, terms
+from gradhooks.numerics import measurement, sampling
+from gradhooks.numerics.records import Reason
+from tests import innocents, models
+from tests.numerics.test_calibration import SHARE
+
+PARTIAL = (
+    "pooling_in_three_dimensions", "local_response_normalization", "fixed_float32_constant", "conv2d_grouped_strided",
+)  # fmt: skip
+NAMES = (
+    "two_block_transformer", "variational_autoencoder", "l2", "float64_mlp", "loss_circle", "loss_dice",
+    "saturated_sigmoids", "bias_before_normalization", "relu_network", "masked_lstm", "complex64_mixing", *PARTIAL,
+)  # fmt: skip
+PROBES = 12
+
+
+def networks():
+    """Yields (name, model, x, y, sample weight or None) of 25 networks, ten of them from the test models."""
+    for name, build in models.HEALTHY.items():
+        keras.utils.clear_session()
+        yield (name, *build(0), None)
+    cases = {case.name: case for case in innocents.CASES}
+    for name in NAMES:
+        keras.utils.clear_session()
+        model, x, y, *weights = cases[name].build(0)
+        yield name, model, x, y, weights[0] if weights else None
+
+
+def errors(asked, truth, seed=0):
+    """Yields (measure, |numeric - true|, error bar) at sampled parameters and, natively, along whole variables.
+
+    A check reports the single quotient where that settles the matter, else what the ladder found.
+    """
+    point, layout = asked.point(), asked.layout
+    gradients = asked.gradients(point).terms
+    rung = asked.precision.rung
+    tolerance = examination.THRESHOLDS[rung]
+    spacing = measurement.NATIVE if rung == "model" else measurement.PROMOTED
+    scales, rng = sampling.scales(layout, point), sampling.generator(seed, 0, 9)
+    screening = sampling.screening_probe(layout, scales, gradients["total"], rng)
+    is_suspect = bool(asked.precision.narrow_operations or asked.precision.native_layers)
+    place, _ = measurement.survey(asked, point, gradients, screening, spacing, is_suspect)
+    probes = [
+        sampling.coordinate_probe(p, scales[layout.variable_of(p)])
+        for p in sampling.coordinates(layout, PROBES, seed, 0)
+    ]
+    if spacing.is_native:
+        probes += [
+            sampling.variable_probe(layout, v, scales[v], gradients["total"], rng, aligned)
+            for v in range(len(layout)) if layout.sizes[v] > 1 for aligned in (True, False)
+        ]  # fmt: skip
+    quick = measurement.quick(asked, place, probes, tolerance)
+    climbed = measurement.climb(asked, place, quick, tolerance)
+    reported = [one if one.settled else best for one, best in zip(quick, climbed, strict=True)]
+    for measure, measured in (("central", quick), ("from_ladder", climbed), ("reported", reported)):
+        for m in measured:
+            estimate = m.estimates[0]
+            if not estimate.is_kink and m.judgements[0][1] is not Reason.KINK:
+                yield measure, abs(estimate.slope - m.probe.slope_of(truth)), estimate.error
+
+
+@pytest.fixture(scope="module")
+def inside():
+    """Maps (rung, measure) to, per network, whether each true error lies within its bar."""
+    found = collections.defaultdict(lambda: collections.defaultdict(list))
+    for name, model, x, y, weights in networks():
+        fixed = batch.fixed_batch(x, y, weights, None, 32)
+        best = oracle.ModelOracle(terms.Objective(model), fixed)
+        truth = best.gradients(best.point()).terms["total"]
+        asked = [best] if name in PARTIAL else [best, oracle.ModelOracle(terms.Objective(model), fixed, "model")]
+        for each in asked:
+            for measure, error, bar in errors(each, truth):
+                found[each.precision.rung, measure][name].append(error <= bar)
+    return found
+
+
+def test_there_are_enough_networks(inside):
+    assert len(inside["float64", "central"]) >= 20
+    assert len(inside["model", "central"]) >= 20
+    assert len(inside["partial", "central"]) == len(PARTIAL)
+
+
+@pytest.mark.parametrize("measure", ["reported", "from_ladder"])
+@pytest.mark.parametrize("rung", ["float64", "partial", "model"])
+def test_the_true_error_is_within_the_error_bar(inside, rung, measure):
+    by_network = inside[rung, measure]
+    every = [one for network in by_network.values() for one in network]
+    worst = sorted((float(np.mean(ones)), name) for name, ones in by_network.items())[:4]
+    alone = [one for network in inside[rung, "central"].values() for one in network]
+    print(f"{rung}, single quotients whether reported or not: {np.mean(alone):.4f} of {len(alone)}")
+    print(f"{rung}, {measure}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})")
+    assert np.mean(every) >= SHARE, worst
