@@ -4,18 +4,15 @@
 that fails is a release blocker: find its cause, loosen nothing.
 """
 
-import json
-import os
-import pathlib
+import math
 
 import pytest
 
 from gradhooks import Verdict
-from tests import innocents, judging, mutants
+from gradhooks.model import keras_internals
+from tests import innocents, judging, mutants, tally
 
 SEEDS = range(10)
-# Verdicts that a case writes for the summary, one file per case, so that worker processes can share a directory.
-TALLY = os.environ.get("GRADHOOKS_TALLY")
 
 
 def seeds(cases):
@@ -26,23 +23,11 @@ def seeds(cases):
             yield pytest.param(case, seed, id=f"{case.name}-{seed}", marks=pytest.mark.sweep)
 
 
-def tally(kind, case, seed, report, ok):
-    """Notes one verdict for `python -m tests.tally`."""
-    if TALLY:
-        probes = sum(c.term == "total" for c in report.comparisons)
-        line = {
-            "kind": kind, "case": case.name, "seed": seed, "ok": ok, "verdict": report.verdict.name,
-            "rung": report.precision.rung, "evaluations": report.evaluations, "probes": probes,
-            "relative_difference": str(report.relative_difference.get("total")),
-        }  # fmt: skip
-        pathlib.Path(TALLY, f"{kind}-{case.name}-{seed}.json").write_text(json.dumps(line))
-
-
-@pytest.mark.parametrize(("case", "seed"), seeds(mutants.CASES))
+@pytest.mark.parametrize(("case", "seed"), seeds([*mutants.CASES, *mutants.TRAIN_STEPS]))
 def test_a_mutant_is_caught_and_named(case, seed):
-    report = judging.judged(case, seed)
+    report, (model, *_) = judging.examined(case, seed)
     ok = report.verdict is Verdict.FAIL and judging.is_named(case, report)
-    tally("mutant", case, seed, report, ok)
+    tally.note("mutant", case, seed, report, model, ok)
     assert report.verdict is Verdict.FAIL, f"{case.note}\n{report}"
     assert judging.is_named(case, report), f"the culprit is {case.culprit}\n{report}"
 
@@ -56,7 +41,10 @@ def test_weights_that_no_loss_reaches_are_named(case, seed):
 
 @pytest.mark.parametrize(("case", "seed"), seeds([*innocents.CASES, *innocents.TWINS]))
 def test_an_innocent_is_not_accused(case, seed):
-    report = judging.judged(case, seed)
+    report, (model, *_) = judging.examined(case, seed)
     ok = report.verdict is not Verdict.FAIL
-    tally("innocent", case, seed, report, ok)
+    tally.note("innocent", case, seed, report, model, ok)
     assert ok, f"{case.note}\n{report}"
+    received = report.relative_difference["trained"]
+    if keras_internals.training_dtype(model) == "float32" and not case.options and not math.isnan(received):
+        assert received < tally.TRAINED_LIMIT, report

@@ -11,6 +11,7 @@ from gradhooks.model import keras_internals
 
 WIDE = "float64"
 _NARROW = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
+_HALF = ("float16", "bfloat16")
 _DRAWS = ("normal", "uniform", "truncated_normal", "gamma", "beta", "binomial")
 
 
@@ -25,7 +26,7 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
         state: Variables beside the trainable ones that the loss reads.
         backend: The backend module; it widens its own casts.
         native: ids of layers to leave at their own precision, with casts
-            around them.
+            around them; at float32 where their own is half of that.
         is_widening: Whether casts from float64 to a narrower float are left
             out.
     """
@@ -45,9 +46,17 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
         _promote_draws(put, draw_dtypes, native_floatx, switch, draw)
         keras.config.set_floatx(WIDE)
         for layer in wide_layers:
+            if layer.compute_dtype != native_floatx:
+                put(layer, "call", _without_logits(layer.call))
             put(layer, "_dtype_policy", keras.DTypePolicy(WIDE))
+        for layer in layers:
+            if id(layer) in native and layer.compute_dtype in _HALF:
+                # What has no operation in float64 may have none in half precision either, and digits are welcome.
+                put(layer, "_dtype_policy", keras.DTypePolicy("float32"))
         for variable in [*model.trainable_variables, *state]:
-            if keras.backend.is_float_dtype(variable._dtype) and id(variable) not in native_variables:
+            if id(variable) in native_variables:
+                put(variable, "_dtype", "float32" if variable._dtype in _HALF else variable._dtype)
+            elif keras.backend.is_float_dtype(variable._dtype):
                 put(variable, "_dtype", WIDE)
         for loss in losses:
             put(loss, "_dtype", WIDE)
@@ -113,13 +122,12 @@ def _promote_draws(put, draw_dtypes, floatx, switch, draw_from):
 
     def same_draw(draw):
         def drawn(*args, **kwargs):
-            # Without a dtype the draw would follow floatx, which says float64 for now.
             with switch.off():
-                seed = kwargs.pop("seed", None)
-                dtype = kwargs.pop("dtype", None) or WIDE
-                native = native_dtype(seed) if dtype == WIDE else dtype
+                seed, dtype = kwargs.pop("seed", None), kwargs.pop("dtype", None)
+                # Without a dtype a draw follows floatx, whatever its layer computes in; float64 is what was promoted.
+                native = floatx if dtype is None else native_dtype(seed) if dtype == WIDE else dtype
                 numbers = draw_from(lambda s: draw(*args, **kwargs, dtype=native, seed=s), seed)
-                return ops.cast(numbers, dtype)
+                return ops.cast(numbers, dtype or WIDE)
 
         return drawn
 
@@ -138,6 +146,22 @@ def _promote_draws(put, draw_dtypes, floatx, switch, draw_from):
     for name in _DRAWS:
         put(module, name, same_draw(keras_internals.require(module, name, "draw the same noise as training")))
     put(module, "dropout", same_dropout)
+
+
+def _without_logits(call):
+    """Wraps `call` of a layer whose output is cast before the loss sees it in training.
+
+    A loss looks for the logits behind a softmax or sigmoid, which a cast hides:
+    it is then computed, and clipped, from probabilities. Promoted there is no
+    cast, but the loss must be the same one.
+    """
+    import keras
+
+    def forget(tensor):
+        # A copy has neither the attribute nor the operation by which the loss would know.
+        return keras.ops.copy(tensor) if hasattr(tensor, "_keras_logits") else tensor
+
+    return lambda *args, **kwargs: keras.tree.map_structure(forget, call(*args, **kwargs))
 
 
 @contextlib.contextmanager

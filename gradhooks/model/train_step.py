@@ -12,7 +12,7 @@ import numpy as np
 
 from gradhooks import backends
 from gradhooks.errors import RecordingError
-from gradhooks.model import keras_internals
+from gradhooks.model import blame, keras_internals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrainStep:
         except RecordingError:
             raise
         except Exception as error:  # whatever a user's train_step raises
-            raise RecordingError(f"`train_step` raised {type(error).__name__}: {error}") from error
+            raise RecordingError(f"`train_step` raised {blame.first_line(error)}") from error
         return self._recording(noted)
 
     def _prepare(self):
@@ -143,19 +143,34 @@ def _nested_tensors(backend, batch):
     return keras.tree.map_structure(lambda a: None if a is None else backend.tensor(a), data)
 
 
+def _held_by_layers(model):
+    """Keras variables in attributes of layers; some are in no list of Keras', as the states of a stateful LSTM."""
+    import keras
+
+    queue = [value for layer in keras_internals.layers_of(model) for value in vars(layer).values()]
+    found, seen = [], set()
+    while queue:
+        value = queue.pop()
+        if isinstance(value, keras.Variable):
+            found.append(value)
+        elif isinstance(value, (list, tuple, dict)) and id(value) not in seen:
+            seen.add(id(value))
+            queue.extend(value.values() if isinstance(value, dict) else value)
+    return [v for v in found if getattr(v, "_value", None) is not None]
+
+
 class _Shadows:
     """Copies that stand in for everything that a train step could write to."""
 
     def __init__(self, backend, model, y):
-        import keras
-
         self._backend, self._model = backend, model
         self._container = keras_internals.fresh_compile_loss(model, y)
-        self._optimizers = {n: o for n, o in vars(model).items() if isinstance(o, keras.optimizers.Optimizer)}
+        # By attribute: an optimizer, or containers of them, as models with several keep them.
+        self._optimizers = {name: value for name, value in vars(model).items() if _optimizers_in(value)}
         variables = [*model.trainable_variables, *keras_internals.state_of(model)]
+        variables += _held_by_layers(model)
         variables += self._container.variables if self._container is not None else []
-        for optimizer in self._optimizers.values():
-            variables += optimizer.variables
+        variables += [v for value in self._optimizers.values() for o in _optimizers_in(value) for v in o.variables]
         self._variables = list({id(v): v for v in variables}.values())
         self._copies = [backend.shadow(v.value, v.trainable) for v in self._variables]
         self._raw = [
@@ -198,9 +213,36 @@ class _Shadows:
                 put(variable, "_value", copy)
             for owner, name, _, copy in self._raw:
                 put(owner, name, copy)
-            for name, optimizer in self._optimizers.items():
-                put(self._model, name, recording_optimizer(optimizer, noted))
+            for name, value in self._optimizers.items():
+                put(self._model, name, _recording(value, noted))
             yield noted
+
+
+def _optimizers_in(value):
+    """The optimizers that an attribute holds, itself or in plain containers; not those of Keras' own bookkeeping."""
+    import keras
+
+    if isinstance(value, keras.optimizers.Optimizer):
+        return [value]
+    if isinstance(value, dict):
+        return [o for inner in value.values() for o in _optimizers_in(inner)]
+    if isinstance(value, (list, tuple)):
+        return [o for inner in value for o in _optimizers_in(inner)]
+    return []
+
+
+def _recording(value, noted):
+    """The attribute's value with a recording double for every optimizer in it."""
+    import keras
+
+    if isinstance(value, keras.optimizers.Optimizer):
+        return recording_optimizer(value, noted)
+    if isinstance(value, dict):
+        return {key: _recording(inner, noted) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        doubles = [_recording(inner, noted) for inner in value]
+        return tuple(doubles) if isinstance(value, tuple) else doubles
+    return value
 
 
 def recording_optimizer(optimizer, noted):

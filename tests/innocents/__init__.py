@@ -17,6 +17,7 @@ from tests.innocents import (
     precision,
     randomness,
     recurrent,
+    train_steps,
     twins,
 )
 
@@ -31,6 +32,7 @@ CASES = [
     *recurrent.CASES,
     *declared.CASES,
     *machinery.CASES,
+    *train_steps.CASES,
     *hub.CASES,
     *applications.CASES,
 ]

@@ -1,7 +1,9 @@
 """Models whose gradient is wrong. Each must be caught, and the culprit named.
 
-`CASES` holds all that must be judged FAIL. `UNREACHED` holds weights that no
-loss reaches: nothing to compare there, but a report must name them.
+`CASES` holds models whose backpropagation is wrong, `TRAIN_STEPS` models whose
+backpropagation is right and whose optimizer receives something else; all of
+them must be judged FAIL. `UNREACHED` holds weights that no loss reaches:
+nothing to compare there, but a report must name them.
 """
 
 from tests.mutants import (
@@ -16,6 +18,7 @@ from tests.mutants import (
     regularizers,
     sharing,
     straight_through,
+    train_steps,
     transposed,
     units,
     unreached,
@@ -38,3 +41,5 @@ CASES = [
 ]
 
 UNREACHED = list(unreached.CASES)
+
+TRAIN_STEPS = list(train_steps.CASES)

@@ -1,0 +1,141 @@
+"""What the optimizer received, held against the reference: verdicts by table, properties by hypothesis."""
+
+import math
+import warnings
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from gradhooks.numerics import training
+from gradhooks.numerics.layout import Layout
+from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.numerics.training import Received
+
+LAYOUT = Layout(("lower", "upper"), ((40,), (40,)))
+RNG = np.random.default_rng(0)
+ANALYTIC = RNG.normal(size=80)
+ALL = np.array([True, True])
+
+
+def received(trained, analytic=ANALYTIC, reached=ALL):
+    return Received(analytic, np.asarray(trained, float), np.asarray(reached))
+
+
+def changed(lower, analytic=ANALYTIC):
+    """The analytic gradient with another lower half."""
+    return np.concatenate([lower, analytic[40:]])
+
+
+def noisy(size, seed):
+    return ANALYTIC + size * np.random.default_rng(seed).normal(size=80)
+
+
+AGREES = (Verdict.PASS, Reason.AGREES)
+# (what, trained, trained at nudged points, dtype, judgement of the lower variable)
+TABLE = [
+    ("the same", ANALYTIC, (), "float32", AGREES),
+    ("single rounding", noisy(1e-6, 1), (), "float32", AGREES),
+    ("half rounding", noisy(1e-3, 1), (), "float16", AGREES),
+    ("half rounding is none in single", noisy(1e-2, 1), (noisy(1e-2, 2),), "float32", "noise"),
+    ("halved", ANALYTIC / 2, (ANALYTIC / 2,), "float32", "untrained"),
+    ("halved, in bfloat16", ANALYTIC / 2, (ANALYTIC / 2,), "bfloat16", "untrained"),
+    ("one in a thousand too large", 1.001 * ANALYTIC, (1.001 * ANALYTIC,), "float32", "untrained"),
+    ("another error at the nudged point", 1.5 * ANALYTIC, (0.5 * ANALYTIC,), "float32", "noise"),
+    ("an error that grows eightfold", 1.1 * ANALYTIC, (1.8 * ANALYTIC,), "float32", "noise"),
+    ("no error at the nudged point", 1.5 * ANALYTIC, (ANALYTIC,), "float32", "noise"),
+    ("NaN at the nudged point", 1.5 * ANALYTIC, (math.nan * ANALYTIC,), "float32", "noise"),
+    ("NaN", changed(math.nan * ANALYTIC[:40]), (), "float32", "non_finite_gradient"),
+    ("overflow", changed(math.inf * ANALYTIC[:40]), (), "float16", "not_recorded"),
+    ("overflow in bfloat16", changed(math.inf * ANALYTIC[:40]), (), "bfloat16", "non_finite_gradient"),
+]
+
+
+@pytest.mark.parametrize(("what", "trained", "nudged", "dtype", "expected"), TABLE, ids=[row[0] for row in TABLE])
+def test_verdicts(what, trained, nudged, dtype, expected):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = training.compare(LAYOUT, received(trained), [received(n) for n in nudged], dtype)
+    verdict, reason = found[0].verdict, found[0].reason
+    assert (verdict, reason) == expected if isinstance(expected, tuple) else str(reason) == expected
+    assert (verdict is Verdict.FAIL) == (reason in (Reason.UNTRAINED, Reason.NON_FINITE_GRADIENT))
+
+
+# A gradient of 1e-4 beside one of 1: small, but float32 would have kept it.
+SMALL = np.concatenate([1e-4 * ANALYTIC[:40], ANALYTIC[40:]])
+
+
+def small_judged(lower, dtype="float16", reached=ALL):
+    now = received(np.concatenate([lower, SMALL[40:]]), SMALL, reached)
+    (found, _) = training.compare(LAYOUT, now, [now], dtype)
+    return found.verdict, found.reason
+
+
+def test_underflow_is_no_noise_however_small_the_variable():
+    flushed = np.where(np.abs(SMALL[:40]) < 5e-5, 0.0, SMALL[:40])
+    for scale in (0.01, 0.001):
+        now = received(scale * np.concatenate([flushed, SMALL[40:]]), scale * SMALL)
+        found = training.compare(LAYOUT, now, [now], "float16")[0]
+        assert (found.verdict, found.reason) == (Verdict.FAIL, Reason.UNDERFLOW)
+        assert found.zeros == np.mean(flushed == 0)
+
+
+def test_zeros_that_are_no_underflow():
+    zeros = np.zeros(40)
+    # In float32 the variable is below what rounding leaves of others this much larger: nothing to compare.
+    assert small_judged(zeros, "bfloat16") == (Verdict.INCONCLUSIVE, Reason.VACUOUS)
+    # Never handed on: that is no matter of small numbers.
+    now = received(changed(zeros), reached=[False, True])
+    assert training.compare(LAYOUT, now, [now], "float16")[0].reason is Reason.UNTRAINED
+    # Too large to underflow: zeroed by somebody.
+    now = received(changed(zeros))
+    assert training.compare(LAYOUT, now, [now], "float16")[0].reason is Reason.UNTRAINED
+    # What not even float64 can tell from zero, as the bias in front of batch normalization.
+    nothing = np.concatenate([1e-17 * ANALYTIC[:40], ANALYTIC[40:]])
+    now = received(np.concatenate([zeros, ANALYTIC[40:]]), nothing)
+    assert training.compare(LAYOUT, now, [now], "float16")[0].reason is Reason.VACUOUS
+
+
+def test_a_small_gradient_that_agrees_is_no_noise():
+    now = received(SMALL * 1.0001, SMALL)
+    assert [c.reason for c in training.compare(LAYOUT, now, (), "float16")] == [Reason.AGREES] * 2
+    nothing = received(np.zeros(80), np.zeros(80))
+    assert [c.reason for c in training.compare(LAYOUT, nothing, (), "float16")] == [Reason.VACUOUS] * 2
+
+
+def test_suspects_are_what_is_not_close():
+    assert training.suspects(LAYOUT, received(ANALYTIC), "float32") == []
+    assert training.suspects(LAYOUT, received(changed(ANALYTIC[:40] / 2)), "float32") == [0]
+
+
+def test_the_headline_leaves_out_what_could_not_be_decided():
+    now = received(changed(math.inf * ANALYTIC[:40]))
+    comparisons = training.compare(LAYOUT, now, (), "float16")
+    assert training.headline(LAYOUT, now, comparisons) == 0.0
+    assert training.headline(LAYOUT, now, []) == 0.0
+
+
+def test_the_tolerance_belongs_to_the_precision():
+    order = [training.tolerance(dtype) for dtype in ("float64", "float32", "float16", "bfloat16")]
+    assert order == sorted(order)
+    assert order[1] < 2e-4
+    assert order[-1] < 0.1
+
+
+@hypothesis.given(st.floats(1e-8, 1e8), st.sampled_from(["float32", "float16", "bfloat16"]))
+def test_the_size_of_the_loss_says_nothing_about_its_gradient(scale, dtype):
+    """Rounding and errors are relative; only underflow knows absolute sizes, and here nothing is zero."""
+    wrong = changed(ANALYTIC[:40] / 2)
+    one = training.compare(LAYOUT, received(wrong), [received(wrong)], dtype)
+    other = received(scale * wrong, scale * ANALYTIC)
+    assert [c.verdict for c in one] == [c.verdict for c in training.compare(LAYOUT, other, [other], dtype)]
+
+
+@hypothesis.given(st.integers(0, 1000))
+def test_rounding_of_the_precision_is_never_accused(seed):
+    rng = np.random.default_rng(seed)
+    analytic = rng.normal(size=80) * 10.0 ** rng.uniform(-4, 4)
+    rounded = received(analytic.astype(np.float16).astype(float), analytic)
+    hypothesis.assume(np.isfinite(rounded.trained).all() and np.abs(analytic).max() > 1e-3)
+    assert all(c.verdict is not Verdict.FAIL for c in training.compare(LAYOUT, rounded, [rounded], "float16"))
