@@ -1,0 +1,95 @@
+"""Times and memory, as ratios within one run."""
+
+import resource
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradhooks import examination
+from gradhooks.model import batch as batches
+from gradhooks.model import oracle, terms
+from gradhooks.numerics import sampling
+
+REPEATS = 5
+SAMPLES = 32
+
+
+def seconds(function, repeats=REPEATS, least=0.02):
+    """Median over repeats of what one call takes; short calls are repeated until the clock sees them."""
+    function()
+    started = time.perf_counter()
+    function()
+    calls = max(1, int(least / max(time.perf_counter() - started, 1e-9)))
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for _ in range(calls):
+            function()
+        taken.append((time.perf_counter() - started) / calls)
+    return float(np.median(taken))
+
+
+def once(function):
+    """(seconds, result) of one call."""
+    started = time.perf_counter()
+    result = function()
+    return time.perf_counter() - started, result
+
+
+def peak_megabytes():
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def asked(model, x, y):
+    """An oracle for a model and a batch."""
+    return oracle.ModelOracle(terms.Objective(model), batches.fixed_batch(x, y))
+
+
+def forward_pass(model, x, y):
+    """Function that evaluates the loss of a batch once, called from Python, at the model's own precision."""
+    x, y = tf.constant(x), tf.constant(y)
+    compiled = tf.function(lambda x, y: model.compute_loss(x, y, model(x, training=True), None, True))
+    return lambda: compiled(x, y).numpy()
+
+
+def wide(build):
+    """The same network with dtype policy float64, with its batch."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        return build()
+    finally:
+        keras.config.set_floatx(before)
+
+
+def healthy_coordinates(answering):
+    """Function that evaluates what healthy coordinates cost, two losses each, and their number."""
+    point = answering.point()
+    positions = sampling.coordinates(answering.layout, SAMPLES, 0, 0)
+    scales = sampling.scales(answering.layout, point)
+    probes = [sampling.coordinate_probe(p, scales[answering.layout.variable_of(p)]) for p in positions]
+    pairs = [(k, sign * 1e-6) for k in range(len(probes)) for sign in (1, -1)]
+    return lambda: answering.losses(point, probes, pairs), len(probes)
+
+
+def check(answering):
+    """Function that makes one whole check."""
+    return lambda: examination.run(answering, examination.Settings(samples=SAMPLES))
+
+
+def activation_megabytes(answering):
+    """Size of everything that the traced pass forth and back computes from the batch, in float64 as it is."""
+    sizes = [
+        tensor.shape.num_elements() * tensor.dtype.size
+        for operation in answering._gradients.graph.get_operations()
+        for tensor in operation.outputs
+        if tensor.shape.is_fully_defined() and tensor.dtype.is_floating and operation.type not in _NO_ACTIVATIONS
+    ]
+    return sum(sizes) / 1e6
+
+
+# What only names or holds numbers that are there already.
+_NO_ACTIVATIONS = ("Const", "Placeholder", "Identity", "IdentityN", "Reshape", "Split", "SplitV")

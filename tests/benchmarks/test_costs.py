@@ -1,0 +1,118 @@
+"""What a check may cost, as ratios within one run: `python -m pytest -m benchmarks -n 0`."""
+
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import gradhooks
+from tests.benchmarks import measuring, networks, peers
+
+pytestmark = pytest.mark.benchmarks
+
+SMALL = [name for name in networks.NETWORKS if name != "resnet50"]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_steady_check(benchmark, name):
+    model, x, y = networks.NETWORKS[name]()
+    check = measuring.check(measuring.asked(model, x, y))
+    benchmark(check)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_healthy_coordinates(benchmark, name):
+    evaluate, _ = measuring.healthy_coordinates(measuring.asked(*networks.NETWORKS[name]()))
+    benchmark(evaluate)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """All networks, each measured in a process of its own."""
+    return [peers.measured_apart(name) for name in networks.NETWORKS]
+
+
+def test_a_healthy_coordinate_costs_a_forward_pass_at_most(rows):
+    costs = [row["per coordinate"] for row in rows]
+    assert peers.geometric_mean(costs) <= 1.0, costs
+    assert max(costs) <= 2.2, costs
+
+
+def test_it_costs_less_than_tensorflows_own(rows):
+    ratios = [row["tf.test.compute_gradient"] / row["per coordinate"] for row in rows]
+    assert peers.geometric_mean(ratios) >= 2.0, ratios
+    assert min(ratios) >= 1.0, ratios
+
+
+def test_the_first_verdict_does_not_take_long(rows):
+    late = {
+        row["network"]: (row["first verdict, seconds"], row["first step, seconds"])
+        for row in rows
+        if row["first verdict, seconds"] > 3 * row["first step, seconds"] + 2
+    }
+    assert not late
+
+
+@pytest.mark.parametrize(("name", "steps"), [("resnet50", 40), ("digits", 20)])
+def test_a_check_takes_the_time_of_a_few_steps(rows, name, steps):
+    (row,) = (row for row in rows if row["network"] == name)
+    assert row["check"] < steps
+
+
+def test_memory_stays_within_bounds(rows):
+    """Twice the float64 parameters, the float64 activations of one pass forth and back, and 200 MB."""
+    for row in rows:
+        assert row["peak MB"] <= 2 * row["parameters MB"] + row["activations MB"] + 200, row
+
+
+def test_cost_grows_with_the_forward_pass():
+    passes = []
+    for width in (256, 512, 1024, 2048):
+        model, x, y = measuring.wide(lambda width=width: networks.chain(3, width))
+        evaluate, count = measuring.healthy_coordinates(measuring.asked(model, x, y))
+        passes.append(measuring.seconds(evaluate) / count / measuring.seconds(measuring.forward_pass(model, x, y)))
+    middle = np.median(passes)
+    assert all(0.7 * middle <= p <= 1.3 * middle for p in passes), passes
+
+
+def test_compile_time_follows_the_models_own():
+    ratios = []
+    for depth in (10, 100):
+        model, x, y = networks.chain(depth, 8)
+        own, _ = measuring.once(lambda model=model, x=x, y=y: model.train_on_batch(x, y))
+        checked, _ = measuring.once(lambda model=model, x=x, y=y: measuring.check(measuring.asked(model, x, y))())
+        ratios.append(checked / own)
+    assert ratios[1] <= 1.3 * ratios[0], ratios
+
+
+def fit_seconds(epochs, batches, callbacks):
+    """Seconds that `fit` takes after its first epoch."""
+
+    class Stopwatch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.times = [*getattr(self, "times", []), time.perf_counter()]
+
+    keras.utils.set_random_seed(0)
+    model, x, y = networks.digits()
+    many = np.tile(x, (batches, 1)), np.tile(y, batches)
+    watch = Stopwatch()
+    model.fit(*many, epochs=epochs, batch_size=32, verbose=0, callbacks=[*callbacks, watch])
+    return watch.times[-1] - watch.times[0]
+
+
+def test_a_check_every_epoch_costs_little():
+    _, x, y = networks.digits()
+    ratios = [
+        fit_seconds(6, 1500, [gradhooks.GradientCheck(x, y)]) / fit_seconds(6, 1500, [])
+        for _ in range(measuring.REPEATS)
+    ]
+    assert np.median(ratios) <= 1.05, ratios
+
+
+def test_the_budget_is_kept():
+    _, x, y = networks.digits()
+    check = gradhooks.GradientCheck(x, y, freq=1, max_overhead=0.02)
+    fit_seconds(8, 1500, [check])
+    assert len(check.reports) > 3
+    assert check.reports[-1].overhead < 0.03
