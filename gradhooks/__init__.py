@@ -24,6 +24,8 @@ __all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name):
+    if name == "testing":
+        return importlib.import_module("gradhooks.testing")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -142,7 +142,7 @@ class GradientCheck(keras.callbacks.Callback):
     def _forget(self):
         """Starts counting and telling anew; the fixed batch and the traced oracle stay."""
         self.reports = []
-        self._is_waiting = False
+        self._is_starting = self._is_waiting = False
         self._was_bad = False
         self._failures_in_epoch = 0
         self._seen = frozenset()
@@ -153,26 +153,34 @@ class GradientCheck(keras.callbacks.Callback):
     # When
 
     def on_train_begin(self, logs=None):
-        """Takes the fixed batch, validates the model and makes the first check."""
+        """Takes the fixed batch and validates the model."""
         self._forget()
         backends.current()
         if self._batch is None:
             self._batch = batches.fixed_batch(*self._data, self._batch_size)
             self._data = None
-        self._schedule.begin(keras_internals.batches_trained(self.model))
-        if not self.model.built:
-            self._is_waiting = self._at_start
+        self._is_starting = True
+        if self.model.built:
+            arguments.usable_model(self.model, self._loss_fn, self._batch.y)
+
+    def _start(self, epoch):
+        """Makes the first check, now that every callback in the list has restored what it restores."""
+        if not self._is_starting:
             return
-        arguments.usable_model(self.model, self._loss_fn, self._batch.y)
-        if self._at_start:
+        self._is_starting = False
+        self._schedule.begin(keras_internals.batches_trained(self.model), epoch)
+        self._is_waiting = self._at_start and not self.model.built
+        if self._at_start and self.model.built:
             self._check(is_first=True)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Notes the epoch."""
+        """Notes the epoch; before the first one, makes the first check."""
+        self._start(epoch)
         self._schedule.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Checks if it is time, before the batch is trained on."""
+        self._start(epoch=0)
         is_due = self._schedule.begin_batch(batch)
         if self._is_waiting:
             # A subclassed model builds itself in its first batch; building it here would change its random weights.
@@ -270,10 +278,9 @@ class GradientCheck(keras.callbacks.Callback):
 
     def _broken(self, step, error):
         nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
-        text = f"{type(error).__name__}: {error}"
         return CheckReport(
             step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, seed=self._seed, samples=self._samples,
-            error=text, name=self._name,
+            error=f"{type(error).__name__}: {error}", name=self._name,
         )  # fmt: skip
 
     def _act(self, report):

@@ -22,14 +22,14 @@ class Schedule:
         self._freq = freq
         self.begin(0)
 
-    def begin(self, trained):
-        """Starts counting where `trained` batches have been trained already."""
+    def begin(self, trained, epochs=0):
+        """Starts counting where `trained` batches, and `epochs` epochs, have been trained already."""
         self.step = self._epoch_start = self._considered = trained
-        self._epoch = 0
+        self._epochs = epochs
 
     def begin_epoch(self, epoch):
-        """Notes the number of the epoch."""
-        self._epoch = epoch
+        """Notes that an epoch begins, and so how many are over."""
+        self._epochs = epoch
 
     def begin_batch(self, batch):
         """Notes that a batch begins, the number `batch` of its epoch; returns whether a check is due."""
@@ -43,6 +43,7 @@ class Schedule:
             per_execution: Batches trained at once.
             batches: Batches of the epoch, None if unknown.
         """
+        self._epochs += 1
         # The last execution may have been a short one.
         end = self.step + per_execution
         self.step = self._epoch_start = end if batches is None else min(end, self._epoch_start + batches)
@@ -63,7 +64,7 @@ class Schedule:
         """Number of the check, as far as it follows from the step alone, so that a resumed run goes on in turn."""
         if callable(self._freq):
             return self.step
-        return self._epoch + (self.step > 0) if self._freq == "epoch" else self.step // self._freq
+        return self._epochs if self._freq == "epoch" else self.step // self._freq
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import os
 import warnings
 
 from gradhooks.errors import GradientCheckWarning
+from gradhooks.numerics.records import Reason
 from gradhooks.reporting.jsonl import JsonLinesSink
 from gradhooks.reporting.message import error_message
 from gradhooks.reporting.tensorboard import TensorBoardSink
@@ -34,12 +36,16 @@ class Teller:
         """Forgets what has been complained about."""
         self._complaints = set()
         self._tensorboard, self._lines = None, None
+        self._has_written = False
 
     def tell(self, report, gradient=None):
         """Tells a report, with the gradient to show beside it, a `gradients.Gradients` or None."""
         _log.info("%s at step %d: %s (%s)", self._name, report.step, report.verdict, report.reason)
         if report.error:
             self.complain(error_message(report))
+        if report.reason is Reason.NON_FINITE_LOSS:
+            message = f"{self._name}: gradients cannot be checked at step {report.step}: {report.reason.explanation}"
+            self.complain(message, Reason.NON_FINITE_LOSS)
         if self._log_dir is not None:
             self._write(report, gradient)
         for sink in self._sinks:
@@ -49,6 +55,12 @@ class Teller:
             print(report, flush=True)
 
     def _write(self, report, gradient):
+        directory = os.path.join(self._log_dir, self._name)
+        if self._has_written and not os.path.isdir(directory):
+            # An open event file that somebody has deleted takes everything and keeps nothing.
+            message = f"{self._name}: {directory} has vanished, with what was logged in it. Logging starts anew."
+            self.complain(message, f"writing to {self._log_dir}")
+            self.close()
         if self._tensorboard is None:
             self._tensorboard = TensorBoardSink(self._log_dir, self._name, self._histograms)
             self._lines = JsonLinesSink(self._log_dir, self._name)
@@ -57,6 +69,7 @@ class Teller:
             self._tensorboard.write(report, gradient)
         with self._complaining(f"writing to {self._log_dir}"):
             self._lines.write(report)
+        self._has_written = os.path.isdir(directory)
 
     def close(self):
         """Closes the files."""

@@ -1,0 +1,143 @@
+"""assert_gradients: every core layer of Keras passes in weights and inputs, a wrong one does not."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import gradhooks
+from gradhooks.testing import assert_gradients
+from tests import digest, models
+from tests.innocents import core_layers
+from tests.test_check import TooLarge, WrongDense
+from tests.test_package import loaded_by
+
+
+def rows(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def as_called(layer, rng):
+    """Random arguments of the shapes and dtypes with which the layer was called in its model."""
+
+    def array(tensor):
+        shape = (3, *tensor.shape[1:])
+        if not hasattr(layer, "input_dim"):
+            return rng.normal(size=shape).astype(tensor.dtype)
+        return rng.integers(0, layer.input_dim, shape)
+
+    return keras.tree.map_structure(array, layer._inbound_nodes[0].arguments.args)
+
+
+def with_all(layer, arguments, training):
+    return layer(*arguments, training=training) if layer._call_has_training_arg else layer(*arguments)
+
+
+@pytest.mark.parametrize("case", core_layers.CASES, ids=str)
+def test_every_core_layer(case):
+    model, *_ = case.build(0)
+    subjects = [layer for layer in model.layers if layer.weights and layer.name not in ("head", "below")]
+    assert subjects or case.name in ("merging_layers", "unit_normalization", "spectrogram")
+    for layer in subjects:
+        arguments = as_called(layer, np.random.default_rng(1))
+        before = [w.numpy() for w in layer.weights]
+        report = assert_gradients(layer, arguments, call=with_all, samples=16)
+        # TensorFlow cannot differentiate a grouped convolution of float64 with respect to its input on a CPU.
+        assert report.precision.rung == ("partial" if case.name == "conv2d_grouped_strided" else "float64")
+        looked_at = {c.path.split("_")[0] if c.path.startswith("inputs") else c.path for c in report.comparisons}
+        real = any(np.issubdtype(a.dtype, np.floating) for a in keras.tree.flatten(arguments))
+        assert looked_at >= {v.path for v in layer.trainable_variables} | ({"inputs"} if real else set())
+        assert all(np.array_equal(a, w.numpy()) for a, w in zip(before, layer.weights, strict=True))
+
+
+def test_a_wrong_weight_is_named():
+    with pytest.raises(AssertionError, match=r"wrong/kernel.*1\.001") as error:
+        assert_gradients(WrongDense(3, "tanh", name="wrong"), rows(5, 4))
+    assert "FAIL (mismatch) at step 0" in str(error.value)  # the whole report is there
+
+
+def test_a_wrong_input_is_named():
+    with pytest.raises(AssertionError, match=r"inputs.*1\.001"):
+        assert_gradients(TooLarge(), rows(5, 4))
+
+
+def test_inputs_can_be_left_out():
+    report = assert_gradients(layers.Dense(3), rows(5, 4), inputs=False)
+    assert "inputs" not in {c.path for c in report.comparisons}
+    with pytest.raises(ValueError, match="trainable weights"):
+        assert_gradients(TooLarge(), rows(5, 4), inputs=False)
+
+
+class Moody(layers.Layer):
+    def call(self, x):
+        return x * tf.cast(tf.random.uniform([]), x.dtype)
+
+
+def test_nothing_decided_is_nothing_proved():
+    with pytest.raises(AssertionError, match="not_deterministic"):
+        assert_gradients(Moody(), rows(5, 4))
+
+
+def test_a_mismatch_that_is_meant():
+    class Reversal(layers.Layer):
+        def build(self, shape):
+            self.gain = self.add_weight(shape=(shape[-1],), initializer="ones", name="gain")
+
+        def call(self, x):
+            return TooLarge()(x) * self.gain
+
+    report = assert_gradients(Reversal(name="reversal"), rows(5, 4), expect={"inputs": "mismatch"})
+    assert {c.reason for c in report.comparisons if c.path == "inputs"} == {gradhooks.Reason.DECLARED}
+
+
+def test_dropout_is_checked_under_one_mask():
+    assert_gradients(layers.Dropout(0.5, seed=1), rows(5, 4), samples=8)
+
+
+def test_several_inputs():
+    report = assert_gradients(layers.Attention(use_scale=True), [rows(3, 4, 2), rows(3, 5, 2, seed=1)])
+    assert {"inputs_0", "inputs_1"} < {c.path for c in report.comparisons}
+
+
+def test_a_compiled_model_by_its_own_loss():
+    model, x, y = models.noisy()
+    before = digest.digest(model)
+    report = assert_gradients(model, x, y)
+    assert report.relative_difference["penalty"] < 1e-6
+    assert any(c.term == "trained" for c in report.comparisons)
+    assert digest.digest(model) == before
+    with pytest.raises(AssertionError, match="below"):
+        assert_gradients(*models.mlp(middle=[TooLarge()]))
+
+
+def test_a_loss_function_in_place_of_the_projection():
+    def loss_fn(layer, x, y, sample_weight, training):
+        return keras.ops.mean(keras.ops.square(layer(x) - y))
+
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(2, name="only")])
+    report = assert_gradients(model, rows(5, 4), rows(5, 2), loss_fn=loss_fn)
+    assert {c.path for c in report.comparisons if c.index is not None} == {v.path for v in model.trainable_variables}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((abs, rows(5, 4)), {}, "layer_or_model=<built-in function abs>"),
+        ((layers.Dense(2), rows(5, 4), rows(5, 2)), {}, "A layer without a loss has no targets"),
+        ((layers.Dense(2), rows(5, 4)), {"samples": 0}, "samples=0"),
+        ((layers.Dense(2), rows(5, 4)), {"batch_size": 0}, "batch_size=0"),
+        ((layers.Dense(2), rows(5, 4)), {"call": 1}, "call=1"),
+        ((layers.Dense(2), rows(5, 4)), {"inputs": 1}, "inputs=1"),
+        ((layers.Dense(2), rows(5, 4)), {"seed": -1}, "seed=-1"),
+        ((layers.Dense(2), rows(5, 4) * np.inf), {}, "must be finite"),
+        ((layers.Lambda(lambda x: keras.ops.argmax(x)), rows(5, 4)), {}, "tensors of real numbers"),
+    ],
+)
+def test_bad_input(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        assert_gradients(*arguments, **options)
+
+
+def test_the_module_is_there_on_first_use():
+    assert loaded_by("import gradhooks; gradhooks.testing.assert_gradients") == "[]"
