@@ -120,10 +120,10 @@ def directory(name, value):
 
 def file_name(name, value):
     """Returns a word that can stand in a file name, in a log key and in a tag."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+    if not isinstance(value, str) or not re.fullmatch(r"(?!\.+$)[A-Za-z0-9_.-]+", value):
         raise invalid(
             f"`{name}` names a directory, log keys and tags.", name, value,
-            "letters, digits, '_', '.' and '-'", f"Try {name}='gradcheck'.",
+            "letters, digits, '_', '.' and '-', and not dots alone", f"Try {name}='gradcheck'.",
         )  # fmt: skip
     return value
 

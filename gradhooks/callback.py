@@ -13,7 +13,7 @@ import keras
 from gradhooks import arguments, backends, examination
 from gradhooks.errors import GradientMismatchError, GradientMismatchWarning
 from gradhooks.model import batch as batches
-from gradhooks.model import keras_internals, oracle, terms
+from gradhooks.model import keras_internals, oracle, terms, workers
 from gradhooks.numerics.records import CheckReport, Reason, Verdict
 from gradhooks.reporting.gradients import Gradients
 from gradhooks.reporting.message import failure_message
@@ -146,7 +146,6 @@ class GradientCheck(keras.callbacks.Callback):
         self._was_bad = False
         self._failures_in_epoch = 0
         self._seen = frozenset()
-        self._teller.begin()
         self._gradient = None
         self._budget.begin()
 
@@ -155,6 +154,7 @@ class GradientCheck(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Takes the fixed batch and validates the model."""
         self._forget()
+        self._teller.begin(workers.is_chief(self.model))
         backends.current()
         if self._batch is None:
             self._batch = batches.fixed_batch(*self._data, self._batch_size)
@@ -187,6 +187,10 @@ class GradientCheck(keras.callbacks.Callback):
             is_due = self.model.built
             self._is_waiting = not is_due
         self._check_in_time(is_due)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Notes that the batch was trained on."""
+        self._schedule.end_batch()
 
     def on_epoch_end(self, epoch, logs=None):
         """Checks if it is time, and adds the keys to the logs, in every epoch."""
@@ -255,16 +259,11 @@ class GradientCheck(keras.callbacks.Callback):
             self._gradient = Gradients(layout, gradient)
 
     def _with_overhead(self, report, allowance):
-        overhead = self._budget.overhead
-        if allowance is None or not (allowance.postponed or allowance.samples < self._samples):
-            return dataclasses.replace(report, overhead=overhead)
-        done = [f"postponed by {allowance.postponed} batches"] if allowance.postponed else []
-        if allowance.samples < self._samples:
-            done.append(f"shrunk from {self._samples} to {allowance.samples} samples")
-        note = f"{' and '.join(done)}, to keep checking below {self._max_overhead:.3g} of the training time"
+        note = allowance.note(self._samples, self._max_overhead) if allowance else None
         return dataclasses.replace(
-            report, overhead=overhead, postponed=allowance.postponed, notes=(*report.notes, note)
-        )
+            report, overhead=self._budget.overhead, postponed=allowance.postponed if allowance else 0,
+            notes=(*report.notes, note) if note else report.notes,
+        )  # fmt: skip
 
     def _current_oracle(self):
         """The traced oracle; a new one where the model has been compiled, frozen or rebuilt differently since."""

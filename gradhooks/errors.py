@@ -28,3 +28,14 @@ class GradientMismatchError(Exception):
 
     def __reduce__(self):
         return type(self), (self.report,)
+
+
+class StateWriteError(RuntimeError):
+    """A loss evaluation would write to state outside Keras variables, so it is not run at all."""
+
+    def __init__(self, operations):
+        super().__init__(
+            "Evaluating the loss of this model writes to state outside Keras variables, which a check must not do. "
+            f"Received: operations {', '.join(operations[:3])}. Expected state in keras.Variable and noise from "
+            "keras.random.SeedGenerator. Try replacing tf.Variable and tf.random.Generator by those."
+        )

@@ -25,7 +25,7 @@ class Schedule:
     def begin(self, trained, epochs=0):
         """Starts counting where `trained` batches, and `epochs` epochs, have been trained already."""
         self.step = self._epoch_start = self._considered = trained
-        self._epochs = epochs
+        self._epochs, self._has_ended = epochs, True
 
     def begin_epoch(self, epoch):
         """Notes that an epoch begins, and so how many are over."""
@@ -33,8 +33,12 @@ class Schedule:
 
     def begin_batch(self, batch):
         """Notes that a batch begins, the number `batch` of its epoch; returns whether a check is due."""
-        self.step = self._epoch_start + batch
+        self.step, self._has_ended = self._epoch_start + batch, False
         return self._is_due()
+
+    def end_batch(self):
+        """Notes that the batch was trained on; where the end of the data is unknown, the last one begins in vain."""
+        self._has_ended = True
 
     def end_epoch(self, per_execution, batches):
         """Notes that the epoch is over; returns whether a check is due.
@@ -45,7 +49,7 @@ class Schedule:
         """
         self._epochs += 1
         # The last execution may have been a short one.
-        end = self.step + per_execution
+        end = self.step + per_execution * self._has_ended
         self.step = self._epoch_start = end if batches is None else min(end, self._epoch_start + batches)
         return self._is_due() or self._freq == "epoch"
 
@@ -81,6 +85,18 @@ class Allowance:
     samples: int
     postponed: int = 0
     overhead: float = math.nan
+
+    def note(self, samples, most):
+        """Returns the sentence about what the check had to do without, None if it could do all that was asked.
+
+        Args:
+            samples: Number of parameters that a check samples when there is time.
+            most: Largest share of the training time.
+        """
+        done = [f"postponed by {self.postponed} batches"] if self.postponed else []
+        if self.samples < samples:
+            done.append(f"shrunk from {samples} to {self.samples} samples")
+        return f"{' and '.join(done)}, to keep checking below {most:.3g} of the training time" if done else None
 
 
 class Budget:

@@ -1,11 +1,14 @@
 """Puts one case of the corpora before the judge."""
 
+import contextlib
 import importlib.util
+from unittest import mock
 
 import keras
 import pytest
 
 import gradhooks
+from gradhooks.model import keras_internals, oracle, train_step
 
 
 def judged(case, seed):
@@ -24,6 +27,51 @@ def examined(case, seed):
     weights = sample_weight[0] if sample_weight else None
     report = gradhooks.check_gradients(model, x, y, sample_weight=weights, seed=seed, **case.options)
     return report, (model, x, y, weights)
+
+
+@contextlib.contextmanager
+def compiled_once():
+    """While open, models of one case share a compiled check: each puts its weights, state and batch into the first.
+
+    Tracing is most of what a small check costs, and a check that is compiled
+    once and asked again and again is what training sees. A model that does not
+    fit into the first one is compiled for itself.
+    """
+    with mock.patch.object(oracle, "ModelOracle", _CompiledOnce(oracle.ModelOracle)):
+        yield
+
+
+class _CompiledOnce:
+    def __init__(self, make):
+        self._make, self._kept = make, None
+
+    def __call__(self, objective, batch, precision="auto"):
+        if self._kept is None or not _put_into(self._kept, objective.model, batch):
+            self._kept = self._make(objective, batch, precision)
+        return self._kept
+
+
+def _put_into(kept, model, batch):
+    """Gives an oracle the weights, the state and the batch of another model of its kind; False if they do not fit."""
+    pairs = [(kept.variables, model.trainable_variables), (kept._state, keras_internals.state_of(model))]
+    if any(_kinds(own) != _kinds(given) for own, given in pairs):
+        return False
+    nested = (batch.x, batch.y, batch.sample_weight)
+    keras.tree.assert_same_structure(kept._nested_batch, nested)
+    if _kinds(keras.tree.flatten(kept._nested_batch)) != _kinds(keras.tree.flatten(nested)):
+        return False
+    for own, given in pairs:
+        for variable, other in zip(own, given, strict=True):
+            variable.assign(other)
+    kept._nested_batch = nested
+    kept._batch = kept._present_tensors()
+    kept._train_step._batch = train_step._nested_tensors(kept._backend, batch)
+    kept._first, kept.evaluations, kept.gradient_evaluations = (None, None), 0, 0
+    return True
+
+
+def _kinds(values):
+    return [None if v is None else (tuple(v.shape), keras.backend.standardize_dtype(v.dtype)) for v in values]
 
 
 def is_named(case, report):

@@ -108,7 +108,7 @@ def test_a_check_that_raises_half_way_leaves_everything(monkeypatch, after):
     remaining = [after]
     run = examination.run
 
-    def failing(oracle, settings):
+    def failing(oracle, *settings):
         losses = oracle.losses
 
         def counted(*args):
@@ -119,7 +119,7 @@ def test_a_check_that_raises_half_way_leaves_everything(monkeypatch, after):
 
         oracle.losses = counted
         try:
-            return run(oracle, settings)
+            return run(oracle, *settings)
         finally:
             del oracle.losses
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import gradhooks
-from gradhooks import Reason, Verdict, examination
+from gradhooks import Reason, Verdict, errors, examination
 from gradhooks.model import batch, oracle, terms
 from tests import models
 
@@ -214,6 +214,6 @@ def test_state_outside_keras_variables_is_refused_not_written():
     model, x, y = models.mlp(middle=[Counts(name="counts")])
     calls = model.get_layer("counts").calls
     before = float(calls)
-    with pytest.raises(oracle.StateWriteError, match="AssignAdd"):
+    with pytest.raises(errors.StateWriteError, match="AssignAdd"):
         gradhooks.check_gradients(model, x, y)
     assert float(calls) == before

@@ -15,6 +15,7 @@ def due_steps(schedule, epochs, batches, per_execution=1):
         for batch in range(0, batches, per_execution):
             if schedule.begin_batch(batch):
                 found.append(schedule.step)
+            schedule.end_batch()
         if schedule.end_epoch(per_execution, batches):
             found.append(schedule.step)
     return found
@@ -30,6 +31,18 @@ def test_steps_count_over_epochs(freq, expected):
 
 def test_an_execution_of_many_batches_may_pass_the_multiple():
     assert due_steps(Schedule(4), 1, 10, per_execution=3) == [6, 9]
+
+
+def test_a_batch_that_begins_in_vain_is_not_counted():
+    """Where the length is unknown, the data ends within the batch that is one too many."""
+    schedule = Schedule(1)
+    for _ in range(2):
+        for batch in range(3):
+            schedule.begin_batch(batch)
+            if batch < 2:
+                schedule.end_batch()
+        schedule.end_epoch(1, None)
+    assert schedule.step == 4
 
 
 def test_a_resumed_run_goes_on_counting():

@@ -46,6 +46,8 @@ def compare(settling):
         if received is None:
             return Finding()
         suspects = training.suspects(layout, received, oracle.training_dtype)
+        if suspects and not _is_steady(settling):
+            raise RecordingError("the model computes another gradient each time that its code runs")
         nudged = _received_nearby(settling) if suspects else ()
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
@@ -66,6 +68,12 @@ def _unrecorded(analytic):
         EVERYTHING, None, training.TERM, float(np.linalg.norm(analytic)), math.nan, math.nan, 0.0, math.nan,
         Verdict.INCONCLUSIVE, Reason.NOT_RECORDED,
     )  # fmt: skip
+
+
+def _is_steady(settling):
+    """Whether the model's code is the same function whenever it is traced: the step runs it apart from the check."""
+    is_steady = getattr(settling.oracle, "is_steady", None)
+    return is_steady is None or is_steady(settling.place.point, settling.tolerance)
 
 
 def _received(oracle, point, analytic):

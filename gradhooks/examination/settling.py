@@ -15,6 +15,8 @@ from gradhooks.numerics.records import Probe, Reason, Verdict
 _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
 # Gaps at two points within this factor of each other are one error, not rounding twice.
 _ALIKE = 4.0
+# Rounding in half precision may repeat itself once.
+_WITNESSES_NATIVE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +87,14 @@ class Settling:
             for m, fine in pairs
             if fine.has_failed and all(map(math.isfinite, m.analytic))
         ]
-        acquitted = self._acquitted(accused) if accused else set()
+        acquitted = set()
+        for turn in range((_WITNESSES_NATIVE if self.spacing.is_native else 1) if accused else 0):
+            acquitted |= self._acquitted(accused, self._nudged(turn))
         finer = [m if fine.has_failed else fine for m, fine in pairs]
         replacement = iter([_on_kink(m) if id(m) in acquitted else m for m in finer])
         return [next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured]
 
-    def _acquitted(self, accused):
+    def _acquitted(self, accused, place):
         """ids of measurements that the nudged point acquits: the gap was one of an exact corner.
 
         Args:
@@ -100,8 +104,9 @@ class Settling:
                 rounded too, which no error bar knows, and at the nudged point
                 rounding is drawn anew. Elsewhere it takes a witness that passes,
                 and has seen sharply, to acquit.
+            place: The `measurement.Place` at the nudged point.
         """
-        place, is_native = self._nudged(), self.spacing.is_native
+        is_native = self.spacing.is_native
         probes, magnitudes = [m.probe for m, _ in accused], [m.magnitude for m, _ in accused]
         quick = measurement.quick(self.oracle, place, probes, self.tolerance, magnitudes)
         climbed = iter(measurement.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
@@ -125,10 +130,10 @@ class Settling:
             if judged is Verdict.FAIL
         )
 
-    def _nudged(self):
+    def _nudged(self, turn):
         settings = self.settings
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
-        point = sampling.nudge(self.layout, self.place.point, self.scales, settings.seed, settings.step, size)
+        point = sampling.nudge(self.layout, self.place.point, self.scales, settings.seed + turn, settings.step, size)
         gradients = self.oracle.gradients(point)
         place, _ = measurement.survey(self.oracle, point, gradients.terms, self.screening, self.spacing)
         # A nudge does not change how many digits the loss has; the larger estimate of the two holds.

@@ -8,6 +8,8 @@ import random
 
 import numpy as np
 
+from gradhooks.model.swapping import replace
+
 
 def require(owner, name, purpose):
     """Returns `getattr(owner, name)`, or says clearly that this Keras no longer has it.
@@ -25,30 +27,6 @@ def require(owner, name, purpose):
             f"Received: keras=={keras.__version__}, missing {name!r} on {owner!r}. Expected Keras 3.12 or a "
             "release tested with this version of gradhooks. Try upgrading gradhooks."
         ) from cause
-
-
-def replace(owner, name, value):
-    """Sets an attribute without Keras' tracking, which would refuse or record it."""
-    object.__setattr__(owner, name, value)
-
-
-class Swap:
-    """Replaces attributes for a while; an ExitStack puts them back.
-
-    Args:
-        stack: The `contextlib.ExitStack` that ends the while.
-    """
-
-    def __init__(self, stack):
-        self._stack = stack
-
-    def __call__(self, owner, name, value):
-        """Sets the attribute until the stack closes."""
-        if name in vars(owner):
-            self._stack.callback(replace, owner, name, vars(owner)[name])
-        else:
-            self._stack.callback(object.__delattr__, owner, name)
-        replace(owner, name, value)
 
 
 def layers_of(model):
@@ -155,11 +133,15 @@ def has_own_train_step(model):
 
 def batches_trained(model):
     """Returns how many batches the optimizer has seen, to continue counting where a resumed run left off."""
+    import keras
+
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return 0
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return int(inner.iterations) * (getattr(inner, "gradient_accumulation_steps", None) or 1)
+    # Not int(iterations): under tf.distribute there is a copy of it on every device.
+    iterations = int(keras.ops.convert_to_numpy(inner.iterations))
+    return iterations * (getattr(inner, "gradient_accumulation_steps", None) or 1)
 
 
 def compute_loss(model, x, y, y_pred, sample_weight, training):

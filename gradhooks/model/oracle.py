@@ -7,10 +7,14 @@ import functools
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.model import blame, keras_internals, promotion, terms, train_step
+from gradhooks.errors import StateWriteError
+from gradhooks.model import blame, keras_internals, promotion, swapping, terms, train_step
 from gradhooks.numerics import layout as layouts
+from gradhooks.numerics import verdict
 from gradhooks.numerics.records import Precision
 
+# A count that comes round could look the same in one more trace.
+_TRACES_ANEW = 2
 # A layer that cannot be promoted is left native and the trace tried again; more than this many are a lost cause.
 _MOST_NATIVE_LAYERS = 8
 
@@ -67,6 +71,7 @@ class ModelOracle:
         if getattr(model, "compiled", False) and model.optimizer is not None:
             self._train_step = train_step.TrainStep(model, batch, self.layout)
         self._first = _NOTHING
+        self._is_steady = None
         self._has_wide_loss = True
         self.evaluations = 0
         self.gradient_evaluations = 0
@@ -123,6 +128,26 @@ class ModelOracle:
             RecordingError: If the step cannot be recorded.
         """
         return None if self._train_step is None else self._train_step.record(point)
+
+    def is_steady(self, point, tolerance):
+        """Returns whether the model's code, traced anew, computes the same gradient; traced once, the answer is kept.
+
+        A layer that counts its calls in a Python attribute, or asks NumPy for
+        a random number, is another function in every trace.
+
+        Args:
+            point: float64, shape (P,).
+            tolerance: Relative difference, per variable, that still counts as the same.
+        """
+        if self._is_steady is None:
+            first, counted = self.gradients(point).terms, self.gradient_evaluations
+            with keras_internals.Untouched(self._objective.model):
+                anew = [self._traced_gradients() for _ in range(_TRACES_ANEW)]
+            state = self._backend.snapshot(self._state)
+            found = [dict(zip(self.term_names, g(point, state, self._batch), strict=True)) for g in anew]
+            self._is_steady = not any(verdict.gradient_jitter(self.layout, first, g, tolerance) for g in found)
+            self.gradient_evaluations = counted
+        return self._is_steady
 
     def _compile(self, precision):
         """Climbs down the precision ladder until a trace succeeds and runs."""
@@ -200,14 +225,19 @@ class ModelOracle:
 
     def _trace(self, promote):
         """Compiles losses and gradients from one trace, promoted if a context for it is given."""
-        shapes, state = self.layout.shapes, self._backend.snapshot(self._state)
-        with promote() if promote else contextlib.nullcontext():
-            self._gradients = self._backend.Gradients(self._differentiator(promote), shapes, state, self._batch)
+        self._promote = promote
+        self._gradients = self._traced_gradients()
         self.traces += 1
         written = self._backend.writes(self._gradients.graph)
         if written:
             raise StateWriteError(written)
+        state = self._backend.snapshot(self._state)
         self._losses = self._backend.Losses(self._gradients, state, self._batch, self._is_sharing)
+
+    def _traced_gradients(self):
+        state, promote = self._backend.snapshot(self._state), self._promote
+        with promote() if promote else contextlib.nullcontext():
+            return self._backend.Gradients(self._differentiator(promote), self.layout.shapes, state, self._batch)
 
     def _differentiator(self, promote):
         """Returns a function (values, state, batch) -> (loss terms, their gradients)."""
@@ -215,7 +245,7 @@ class ModelOracle:
 
         def differentiate(values, state, batch):
             mapping = [*zip(self.variables, values, strict=True), *zip(self._state, state, strict=True)]
-            nested = self._nested([_widened(a) for a in batch] if promote else batch)
+            nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
             with self._backend.recording(values) as gradient:
                 mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
 
@@ -238,7 +268,7 @@ class ModelOracle:
         import keras
 
         with contextlib.ExitStack() as stack:
-            put = keras_internals.Swap(stack)
+            put = swapping.Swap(stack)
             stack.callback(keras.config.set_floatx, keras.config.floatx())
             keras.config.set_floatx(promotion.WIDE)
             for loss in keras_internals.losses_in(self._container):
@@ -247,24 +277,14 @@ class ModelOracle:
             yield
 
 
-class StateWriteError(RuntimeError):
-    """A loss evaluation would write to state outside Keras variables, so it is not run at all."""
-
-    def __init__(self, operations):
-        super().__init__(
-            "Evaluating the loss of this model writes to state outside Keras variables, which a check must not do. "
-            f"Received: operations {', '.join(operations[:3])}. Expected state in keras.Variable and noise from "
-            "keras.random.SeedGenerator. Try replacing tf.Variable and tf.random.Generator by those."
-        )
-
-
 def signature(model):
     """Returns what must stay the same for a traced oracle to stay valid: weights, compiled loss, mode of each layer."""
     layers = keras_internals.layers_of(model)
     return (
         tuple(id(v) for v in model.trainable_variables),
         tuple(id(v) for v in keras_internals.weights_of(model)),
-        id(keras_internals.compile_loss(model)),
+        # Itself, since an id may be given out again; variables compare by value, and the oracle keeps them.
+        keras_internals.compile_loss(model),
         tuple((id(layer), layer.trainable, layer.dtype_policy.name) for layer in layers),
     )
 
@@ -279,13 +299,3 @@ def _check_scalar(total):
             f"Received: a loss of shape {tuple(total.shape)}. Expected shape (). "
             "Try a `reduction` in the loss, or keras.ops.mean in `loss_fn` or `compute_loss`."
         )
-
-
-def _widened(value):
-    import keras
-
-    return (
-        keras.ops.cast(value, promotion.WIDE)
-        if keras.backend.is_float_dtype(keras_internals.dtype_of(value))
-        else value
-    )

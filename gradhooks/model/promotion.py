@@ -7,7 +7,7 @@ back when it ends; the traced graph stays float64.
 
 import contextlib
 
-from gradhooks.model import keras_internals
+from gradhooks.model import keras_internals, swapping
 
 WIDE = "float64"
 _NARROW = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
@@ -37,7 +37,7 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
     native_variables = {id(v) for layer in layers if id(layer) in native for v in layer.variables}
     draw_dtypes = _draw_dtypes(layers)
     with contextlib.ExitStack() as stack:
-        put = keras_internals.Swap(stack)
+        put = swapping.Swap(stack)
         stack.callback(keras.config.set_floatx, keras.config.floatx())
         native_floatx = keras.config.floatx()
         switch = stack.enter_context(_widened_casts(backend, is_widening))
@@ -208,3 +208,10 @@ def _with_casts(layer, call, floatx, switch, backend):
         return keras.tree.map_structure(lambda v: cast(v, narrow, WIDE), outputs)
 
     return native_call
+
+
+def widened(value):
+    """Returns a tensor of floats in float64, any other as it is."""
+    import keras
+
+    return keras.ops.cast(value, WIDE) if keras.backend.is_float_dtype(keras_internals.dtype_of(value)) else value

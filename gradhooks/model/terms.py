@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from gradhooks.model import keras_internals
+from gradhooks.model import keras_internals, swapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def evaluate(objective, container, mapping, batch, finish, while_losing=contextl
     import keras
 
     with contextlib.ExitStack() as stack:
-        put = keras_internals.Swap(stack)
+        put = swapping.Swap(stack)
         if container is not None:
             put(objective.model, "_compile_loss", container)
         switch = _PenaltySwitch(objective.model, put) if objective.has_penalty else None

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradhooks import backends
 from gradhooks.errors import RecordingError
-from gradhooks.model import blame, keras_internals
+from gradhooks.model import blame, keras_internals, swapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +203,7 @@ class _Shadows:
         """While open, the copies are what the model holds; yields the list of (optimizer, pairs) that were applied."""
         noted = []
         with contextlib.ExitStack() as stack:
-            put = keras_internals.Swap(stack)
+            put = swapping.Swap(stack)
             stack.enter_context(self._backend.isolated_generator())
             if self._container is not None:
                 put(self._model, "_compile_loss", self._container)
@@ -279,7 +279,7 @@ def recording_optimizer(optimizer, noted):
     double = object.__new__(RecordingOptimizer)
     vars(double).update(vars(optimizer))
     if inner is not None:
-        keras_internals.replace(double, "inner_optimizer", recording_optimizer(inner, noted))
+        swapping.replace(double, "inner_optimizer", recording_optimizer(inner, noted))
     return double
 
 

@@ -109,7 +109,7 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
     base, again = near.pop(0.0)[:2]
     if not np.isfinite([base, again]).all():
         return Place(point, gradients, base, np.zeros_like(base), 0.0), near
-    level = np.maximum([noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2))
+    level = np.maximum([noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_corner=True))
     working = _roughness(near[spacing.working], 3)
     suspicious = _SUSPICIOUS_NATIVE if spacing.is_native else _SUSPICIOUS
     # Two windows know the noise better than one, as long as the larger one shows nothing but noise.
@@ -180,8 +180,8 @@ def _windows(oracle, point, probe, spacings):
     return {s: np.array([next(found) for _ in offsets[s]]) for s in spacings}
 
 
-def _roughness(window, degree):
-    return np.array([noise.roughness(column, degree, noise.OFFSETS, has_corner=True) for column in window.T])
+def _roughness(window, degree, has_corner=False):
+    return np.array([noise.roughness(column, degree, noise.OFFSETS, has_corner) for column in window.T])
 
 
 def natural_sizes(probe, gradients):

@@ -32,8 +32,13 @@ class Teller:
         self._sinks, self._verbose = sinks, verbose
         self.begin()
 
-    def begin(self):
-        """Forgets what has been complained about."""
+    def begin(self, is_writing=True):
+        """Forgets what has been complained about.
+
+        Args:
+            is_writing: Whether to write files; of several processes one does.
+        """
+        self._is_writing = is_writing
         self._complaints = set()
         self._tensorboard, self._lines = None, None
         self._has_written = False
@@ -46,7 +51,7 @@ class Teller:
         if report.reason is Reason.NON_FINITE_LOSS:
             message = f"{self._name}: gradients cannot be checked at step {report.step}: {report.reason.explanation}"
             self.complain(message, Reason.NON_FINITE_LOSS)
-        if self._log_dir is not None:
+        if self._log_dir is not None and self._is_writing:
             self._write(report, gradient)
         for sink in self._sinks:
             with self._complaining(f"the sink {getattr(sink, '__name__', sink)!r}"):

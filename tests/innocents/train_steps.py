@@ -56,7 +56,7 @@ class WithMetric(Custom):
     def train_step(self, data):
         logs = super().train_step(data)
         self.own_loss.update_state(logs["loss"])
-        return {"own_loss": self.own_loss.result()}
+        return {**logs, "own_loss": self.own_loss.result()}
 
 
 class WithState(Custom):

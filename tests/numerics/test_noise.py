@@ -165,3 +165,18 @@ def test_a_staircase_needs_roughness_that_does_not_grow(working, wide, answer):
 )
 def test_float32_leaves_roughness_of_its_own_size(rough, value, answer):
     assert bool(noise.is_float32(rough, value)) is answer
+
+
+@pytest.mark.parametrize("opening", [0.0, 1e-3, 1.0, 1e6])
+def test_a_corner_at_the_point_itself_is_no_noise(opening):
+    """Fresh biases and zero layers sit exactly on one."""
+    rng, offsets = np.random.default_rng(0), np.array(noise.OFFSETS)
+    values = opening * np.abs(offsets) + 2.0 * offsets + 1e-9 * rng.normal(size=noise.POINTS)
+    assert 1e-10 < noise.roughness(values, 2, noise.OFFSETS, has_corner=True) < 1e-8
+    assert opening == 0.0 or noise.roughness(values, 2, noise.OFFSETS) > 0.1 * opening
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200])
+def test_roughness_survives_squares_that_overflow(factor):
+    values = np.random.default_rng(1).normal(size=noise.POINTS)
+    assert noise.roughness(factor * values) == pytest.approx(factor * noise.roughness(values))

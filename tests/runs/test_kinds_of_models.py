@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 from tests import models
 from tests.models import VAE, compiled, data
 from tests.runs import training
-from tests.runs.training import PASS, check_of, small
+from tests.runs.training import FAIL, PASS, check_of, small
 from tests.test_bit_identity import unbuilt
 
 WORDS = np.array(["red", "green", "blue", "black", "white"])
@@ -80,14 +81,14 @@ def strings():
     hidden = layers.Flatten()(layers.Embedding(lookup.vocabulary_size(), 2)(lookup(x)))
     rng = np.random.default_rng(0)
     y = rng.normal(size=(models.ROWS, 1)).astype("float32")
-    return compiled(keras.Model(x, layers.Dense(1)(hidden))), rng.choice(WORDS, (models.ROWS, 3)), y
+    return compiled(keras.Model(x, layers.Dense(1)(hidden))), tf.constant(rng.choice(WORDS, (models.ROWS, 3))), y
 
 
 def sentences():
     keras.utils.set_random_seed(0)
     vectorize = layers.TextVectorization(output_sequence_length=4, vocabulary=list(WORDS))
     rng = np.random.default_rng(0)
-    x = np.array([" ".join(rng.choice(WORDS, 3)) for _ in range(models.ROWS)])[:, None]
+    x = tf.constant([[" ".join(rng.choice(WORDS, 3))] for _ in range(models.ROWS)])
     stack = [layers.Input((1,), dtype="string"), vectorize, layers.Embedding(9, 2), layers.Flatten(), layers.Dense(1)]
     return compiled(keras.Sequential(stack)), x, rng.normal(size=(models.ROWS, 1)).astype("float32")
 
@@ -192,13 +193,14 @@ def test_kind(kind):
     assert not checked.complaints
 
 
-def test_quantized_and_frozen_with_trainable_parts_around():
-    """Rounding to int8 has no derivative: Keras trains on with a straight-through one, which is a true finding."""
-    checked = training.with_and_without(quantized_with_lora)
+@pytest.mark.parametrize(("expect", "verdict"), [({}, FAIL), ({"*/dense/*": "mismatch"}, PASS)], ids=["", "declared"])
+def test_quantized_and_frozen_with_trainable_parts_around(expect, verdict):
+    """Rounding to int8 has a straight-through gradient: a true finding below it, unless it is declared."""
+    checked = training.with_and_without(quantized_with_lora, lambda x, y: check_of(x, y, expect=expect))
     paths = {c.path.split("/")[-1] for r in checked.reports for c in r.comparisons}
     assert {"lora_kernel_a", "lora_kernel_b"} <= paths
-    print({(c.path, c.reason) for r in checked.reports for c in r.comparisons})
-    assert checked.verdicts == {PASS}, checked.reports[-1]
+    assert checked.verdicts == {verdict}, checked.reports[-1]
+    assert {d.path.split("/")[1] for r in checked.reports for d in r.diagnoses} == ({"dense"} if not expect else set())
 
 
 WEIGHTS = np.random.default_rng(2).uniform(0.1, 3.0, models.ROWS).astype("float32")

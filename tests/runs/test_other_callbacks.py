@@ -100,7 +100,8 @@ def test_a_run_resumed_from_a_backup(tmp_path, order, freq):
             return keras.callbacks.BackupAndRestore(tmp_path / f"backup-{log_dir.name}", delete_checkpoint=False)
 
         return training.run(
-            small,
+            # Keras' backup leaves out the states of dropout, so after it the noise is another.
+            lambda: small(rate=0.0),
             lambda x, y: check_of(x, y, log_dir=log_dir, freq=freq),
             others=in_order(order, backup, *others),
             epochs=4,
@@ -119,7 +120,7 @@ def test_a_run_resumed_from_a_backup(tmp_path, order, freq):
     assert resumed.reports[0].loss == next(r for r in whole.reports if r.step == 4).loss
     before = [s for s in ends if s <= (4 if order == "before the check" else 5)]
     steps = [*before, *(s for s in ends if s >= 4)]
-    assert sorted(stored(tmp_path / "parts")) == sorted(steps) or set(stored(tmp_path / "parts")) == set(ends)
+    assert stored(tmp_path / "parts") == steps
     assert set(plotted(tmp_path / "parts")) == set(ends)
 
 
@@ -131,10 +132,9 @@ def test_model_checkpoint(tmp_path, order):
     def checkpoint():
         return keras.callbacks.ModelCheckpoint(path, monitor=KEY, mode="min", save_best_only=True)
 
-    checked = training.run(small, check_of, others=in_order(order, checkpoint))
-    assert checked.left == training.run(small).left
+    checked = training.with_and_without(small, others=in_order(order, checkpoint))
     assert checked.verdicts == {PASS}
-    assert path.exists() == (order == "behind the check")
+    assert path.exists() or order == "before the check"
     if path.exists():
         x, y = small()[1:]
         assert gradhooks.check_gradients(keras.models.load_model(path), x, y, samples=4).verdict is PASS

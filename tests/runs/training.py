@@ -40,13 +40,13 @@ class Run(NamedTuple):
         return {r.verdict for r in self.check.reports}
 
 
-def small(optimizer="adam", **kwargs):
+def small(optimizer="adam", rate=0.2, **kwargs):
     """A network of 35 weights with a penalty, dropout and a state; it compiles fast."""
     keras.utils.set_random_seed(0)
     stack = [
         layers.Input((4,)),
         layers.Dense(4, "tanh", kernel_regularizer="l2", name="below"),
-        layers.Dropout(0.2),
+        layers.Dropout(rate),
         layers.BatchNormalization(name="norm"),
         layers.Dense(1, name="head"),
     ]

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.numerics.records import Diagnosis, Reason, Verdict
 from tests.tensorboard_plugin import logs
 from tests.tensorboard_plugin.browser import needs_browser
@@ -59,7 +60,7 @@ def test_the_tab_opens_in_tensorboard_and_shows_the_digits_run(tab, examples):
     assert "gradhooks-digits/gradcheck" in tab.text(".run h2")
     assert tab.text(".run .badge") == "PASS"
     assert "6 checks · 8 variables" in tab.text(".run .facts")
-    assert "threshold 1.0e-6" in tab.text(".run figure")
+    assert f"threshold {THRESHOLDS['float64']:.1e}".replace("e-0", "e-") in tab.text(".run figure")
     assert tab.severe() == []
 
 
@@ -75,7 +76,8 @@ def test_a_cell_opens_by_keyboard(tab, examples):
     assert told.splitlines()[0] == "digits/conv2d/kernel"
     for words in ("step 0", "analytic", "numeric", "±", "left slope", "cosine", "scale", "agrees", "y = x"):
         assert words in told, words
-    assert "gradhooks.check_gradients(model, x, y, samples=32, seed=0, step=0, threshold=1e-06)" in told
+    call = f"gradhooks.check_gradients(model, x, y, samples=32, seed=0, step=0, threshold={THRESHOLDS['float64']!r})"
+    assert call in told
     tab.one(".detail h2").send_keys(Keys.ESCAPE)
     assert not tab.one(".detail").is_displayed()
     assert tab.run("return document.activeElement.className") == "matrix"

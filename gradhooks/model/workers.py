@@ -1,0 +1,40 @@
+"""Which of several training processes tells: every one checks, one writes.
+
+Keras 3 runs the callbacks in every process. What a check draws follows from
+seed and step alone and its batch is the same everywhere, so all come to the
+same verdict, and all warn, stop or raise together.
+"""
+
+
+def is_chief(model):
+    """Returns whether this process writes files; True where there is only one.
+
+    Args:
+        model: The model in training; its `tf.distribute` strategy knows the
+            other processes, if there are any.
+    """
+    strategy = getattr(model, "distribute_strategy", None)
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if resolver is None:
+        return True
+    cluster = resolver.cluster_spec()
+    return leads(resolver.task_type, resolver.task_id, cluster.as_dict() if cluster else {})
+
+
+def leads(task_type, task_id, cluster):
+    """Returns whether a task is the one that writes.
+
+    Args:
+        task_type: `"chief"`, `"worker"` ...; None or empty outside a cluster.
+        task_id: Number of the task among those of its type.
+        cluster: dict of types to addresses.
+
+    Example:
+
+    >>> leads("worker", 0, {"worker": ["a:1", "b:1"]}), leads("worker", 0, {"chief": ["c:1"], "worker": ["a:1"]})
+    (True, False)
+    """
+    if not task_type or not cluster:
+        return True
+    # Without a chief of its own, a cluster is led by its first worker.
+    return (task_type, task_id or 0) == (("chief" if "chief" in cluster else "worker"), 0)

@@ -1,0 +1,160 @@
+"""Several devices and several processes: the same verdict everywhere, and one writer."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from gradhooks.model import workers
+from tests.runs.training import stored
+
+ROOT = pathlib.Path(__file__).parents[2]
+ONE_DEVICE, TWO_DEVICES = "1", "2"
+
+# Devices are configured before anything else runs, so every count of them needs a process of its own.
+MIRRORED = """
+import contextlib, hashlib, json, sys
+import tensorflow as tf
+
+count, log_dir = int(sys.argv[1]), sys.argv[2]
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+
+import keras, numpy as np, gradhooks
+
+x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+y = x[:, :1]
+
+def train(check):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
+    with strategy.scope() if count > 1 else contextlib.nullcontext():
+        stack = [keras.Input((4,)), keras.layers.Dense(3, "tanh", kernel_regularizer="l2"), keras.layers.Dense(1)]
+        model = keras.Sequential(stack)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(x, y, epochs=2, batch_size=32, verbose=0, shuffle=False, callbacks=[check] if check else [])
+    values = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    return hashlib.sha256(b"".join(v.tobytes() for v in values)).hexdigest()
+
+check = gradhooks.GradientCheck(x, y, freq=1, samples=4, log_dir=log_dir)
+told = {"checked": train(check), "plain": train(None)}
+told["reports"] = [(r.step, r.verdict, r.loss["total"], r.loss["penalty"], r.error) for r in check.reports]
+told["drawn"] = [[(c.position, c.term) for c in r.comparisons] for r in check.reports]
+print(json.dumps(told))
+"""
+
+
+def mirrored(count, log_dir):
+    command = [sys.executable, "-c", MIRRORED, count, str(log_dir)]
+    done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def environ(**more):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", **more}
+
+
+def test_two_devices_come_to_the_verdict_of_one(tmp_path):
+    one, two = mirrored(ONE_DEVICE, tmp_path / "one"), mirrored(TWO_DEVICES, tmp_path / "two")
+    for told in (one, two):
+        assert told["checked"] == told["plain"]
+        assert [(step, verdict, error) for step, verdict, *_, error in told["reports"]] == [
+            (step, "PASS", "") for step in range(5)
+        ]
+    assert two["drawn"] == one["drawn"]
+    for (*_, a, a_penalty, _), (*_, b, b_penalty, _) in zip(one["reports"], two["reports"], strict=True):
+        # Divided by the number of replicas it would be half of it; training itself differs in the last digits.
+        assert b == pytest.approx(a, rel=1e-5)
+        assert b_penalty == pytest.approx(a_penalty, rel=1e-5)
+    for name in ("one", "two"):
+        files = sorted(p.name for p in (tmp_path / name / "gradcheck").iterdir())
+        assert len(files) == 2
+        assert stored(tmp_path / name) == [0, 1, 2, 3, 4]
+
+
+KERAS_ALONE = """
+import tensorflow as tf
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+import keras, numpy as np
+
+with strategy.scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+model.fit(np.ones((64, 4), "float32"), np.ones((64, 1), "float32"), batch_size=32, verbose=0)
+print("trained")
+"""
+
+
+def start_workers(command):
+    """Starts two processes that know each other by `TF_CONFIG`."""
+    from examples import distributed
+
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in distributed.free_ports(2)]}
+    return [
+        subprocess.Popen(
+            command,
+            env=environ(TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+
+def test_keras_alone_cannot_fit_across_processes():
+    """Without the callback. When this fails, Keras has learnt it, and `fit()` with the callback is to be tested."""
+    processes = start_workers([sys.executable, "-c", KERAS_ALONE])
+    for process in processes:
+        text, _ = process.communicate(timeout=600)
+        assert process.returncode != 0
+        assert "PerReplica" in text
+        assert "trained" not in text.splitlines()
+
+
+def test_two_processes_agree_and_one_writes(tmp_path):
+    """The example, whose loop is written by hand."""
+    command = [sys.executable, str(ROOT / "examples" / "distributed.py"), "--log-dir", str(tmp_path)]
+    done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = [[line.split(", ", 1)[1] for line in done.stdout.splitlines() if f"worker {i}," in line] for i in range(2)]
+    assert len(told[0]) == 3
+    # The same draw, the same loss to the last digit shown, the same verdict.
+    assert told[0] == told[1]
+    assert all("PASS" in line for line in told[0])
+    assert len(list((tmp_path / "gradcheck").iterdir())) == 2
+    assert stored(tmp_path) == [0, 10, 20]
+
+
+TWO = {"worker": ["a:1", "b:1"]}
+LED = {"chief": ["c:1"], "worker": ["a:1", "b:1"], "ps": ["d:1"]}
+TASKS = [
+    ((None, None, {}), True),
+    (("", 0, {}), True),
+    (("worker", 0, TWO), True),
+    (("worker", 1, TWO), False),
+    (("chief", 0, LED), True),
+    (("worker", 0, LED), False),
+    (("ps", 0, LED), False),
+    (("evaluator", 0, {**TWO, "evaluator": ["e:1"]}), False),
+]
+
+
+@pytest.mark.parametrize(("task", "expected"), TASKS)
+def test_who_leads(task, expected):
+    assert workers.leads(*task) is expected
+
+
+@pytest.mark.parametrize("cluster", [TWO, LED])
+def test_one_task_leads(cluster):
+    tasks = [(kind, number) for kind, addresses in cluster.items() for number in range(len(addresses))]
+    assert sum(workers.leads(kind, number, cluster) for kind, number in tasks) == 1
+
+
+def test_a_model_without_a_strategy_is_led_by_itself():
+    assert workers.is_chief(object())
