@@ -13,8 +13,10 @@ from tests.test_bit_identity import seeded
 def loop(model, x, y, callbacks, epochs=2, batch_size=32):
     """Trains as a tutorial does it: a tape, an optimizer, and Keras' list of callbacks."""
     steps = len(x) // batch_size
-    hooks = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps, verbose=0)
+    history = keras.callbacks.History()
+    hooks = keras.callbacks.CallbackList([*callbacks, history], model=model, epochs=epochs, steps=steps, verbose=0)
     loss_fn = keras.losses.MeanSquaredError()
+    model.optimizer.build(model.trainable_variables)
 
     @tf.function
     def train(x, y):
@@ -24,7 +26,6 @@ def loop(model, x, y, callbacks, epochs=2, batch_size=32):
         return loss
 
     hooks.on_train_begin()
-    logged = []
     for epoch in range(epochs):
         hooks.on_epoch_begin(epoch)
         for step in range(steps):
@@ -33,11 +34,10 @@ def loop(model, x, y, callbacks, epochs=2, batch_size=32):
             logs = {"loss": float(train(x[rows], y[rows]))}
             hooks.on_train_batch_end(step, logs)
         hooks.on_epoch_end(epoch, logs)
-        logged.append(logs)
         if model.stop_training:
             break
     hooks.on_train_end()
-    return logged
+    return history.history
 
 
 def test_a_hand_written_loop(tmp_path):
@@ -46,8 +46,8 @@ def test_a_hand_written_loop(tmp_path):
     model, x, y = seeded(small)
     check = check_of(x, y, log_dir=tmp_path)
     logged = loop(model, x, y, [check])
-    assert all(entry.pop("gradcheck_relative_difference") < 1e-6 for entry in logged)
-    assert all(entry.pop("gradcheck_failures") == 0 for entry in logged)
+    assert all(difference < 1e-6 for difference in logged.pop("gradcheck_relative_difference"))
+    assert logged.pop("gradcheck_failures") == [0, 0]
     assert (logged, digest.digest(model)) == plain
     assert [r.step for r in check.reports] == [0, 1, 2, 3, 4]
     assert {r.verdict for r in check.reports} == {PASS}

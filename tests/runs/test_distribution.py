@@ -42,7 +42,7 @@ def train(check):
 
 check = gradhooks.GradientCheck(x, y, freq=1, samples=4, log_dir=log_dir)
 told = {"checked": train(check), "plain": train(None)}
-told["reports"] = [(r.step, r.verdict, r.loss["total"], r.loss["penalty"], r.error) for r in check.reports]
+told["reports"] = [(r.step, str(r.verdict), r.loss["total"], r.loss["penalty"], r.error) for r in check.reports]
 told["drawn"] = [[(c.position, c.term) for c in r.comparisons] for r in check.reports]
 print(json.dumps(told))
 """
