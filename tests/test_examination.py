@@ -20,7 +20,7 @@ from tests.fakes import FunctionOracle
 from tests.mutants import planted
 
 # Every check looks along the screening direction through two windows and twice at the point itself.
-SURVEY = 2 * noise.POINTS + 2
+SURVEY = 2 * noise.POINTS
 SHAPES = ((8, 16), (16,), (16, 4), (4,))
 SIZE = sum(math.prod(s) for s in SHAPES)
 

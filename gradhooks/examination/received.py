@@ -42,23 +42,23 @@ def compare(settling):
         return Finding()
     oracle, layout, gradients = settling.oracle, settling.layout, settling.place.gradients
     try:
-        received = _received(oracle, None, gradients["total"])
+        received = _received(oracle, layout, None, gradients["total"])
         if received is None:
             return Finding()
-        suspects = training.suspects(layout, received, oracle.training_dtype)
+        suspects = training.suspects(received, oracle.training_dtype)
         if suspects and not _is_steady(settling):
             raise RecordingError("the model computes another gradient each time that its code runs")
         nudged = _received_nearby(settling) if suspects else ()
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
         return Finding((_unrecorded(gradients["total"]),), (), {training.TERM: math.nan}, (note,))
-    comparisons = training.compare(layout, received, nudged, oracle.training_dtype)
+    comparisons = training.compare(received, nudged, oracle.training_dtype)
     comparisons = expectation.excused(comparisons, settling.settings.expect)
     diagnoses = training_diagnosis.diagnose(
         layout, received, gradients.get("data"), comparisons, oracle.training_dtype,
         oracle.batch_size, oracle.has_noise,
     )  # fmt: skip
-    headline = training.headline(layout, received, comparisons)
+    headline = training.headline(received, comparisons)
     return Finding(tuple(comparisons), tuple(diagnoses), {training.TERM: headline}, (), received.trained)
 
 
@@ -76,10 +76,10 @@ def _is_steady(settling):
     return is_steady is None or is_steady(settling.place.point, settling.tolerance)
 
 
-def _received(oracle, point, analytic):
+def _received(oracle, layout, point, analytic):
     record = getattr(oracle, "record", None)
     recording = record(point) if record else None
-    return None if recording is None else training.Received(analytic, recording.gradient, recording.received)
+    return None if recording is None else training.Received(layout, analytic, recording.gradient, recording.received)
 
 
 def _received_nearby(settling):
@@ -90,5 +90,5 @@ def _received_nearby(settling):
         point = sampling.nudge(
             settling.layout, settling.place.point, settling.scales, settings.seed + turn, settings.step, size
         )
-        nearby.append(_received(oracle, point, oracle.gradients(point).terms["total"]))
+        nearby.append(_received(oracle, settling.layout, point, oracle.gradients(point).terms["total"]))
     return nearby

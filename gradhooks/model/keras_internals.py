@@ -133,14 +133,12 @@ def has_own_train_step(model):
 
 def batches_trained(model):
     """Returns how many batches the optimizer has seen, to continue counting where a resumed run left off."""
-    import keras
-
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return 0
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    # Not int(iterations): under tf.distribute there is a copy of it on every device.
-    iterations = int(keras.ops.convert_to_numpy(inner.iterations))
+    # A sum is a number even where tf.distribute keeps a copy of the variable on every device.
+    iterations = int(inner.iterations + 0)
     return iterations * (getattr(inner, "gradient_accumulation_steps", None) or 1)
 
 

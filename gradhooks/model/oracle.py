@@ -199,6 +199,8 @@ class ModelOracle:
         except StateWriteError:
             raise
         except Exception as error:
+            if self._backend.is_exhausted(error):
+                raise  # nothing to do with promotion, and no reason to settle for fewer digits
             causes.append(error)
             return None
 

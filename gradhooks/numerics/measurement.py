@@ -12,6 +12,7 @@ from gradhooks.numerics import derivative, noise, verdict
 from gradhooks.numerics.records import DerivativeEstimate, Probe, Reason, Verdict
 
 _REACH = noise.OFFSETS[-1]
+_MIDDLE = noise.OFFSETS.index(0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +106,9 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
     Returns:
         (Place, windows): windows maps a spacing to float64, shape (POINTS, T).
     """
-    near = _windows(oracle, point, screening, (spacing.tiny, spacing.working, 0.0))
-    base, again = near.pop(0.0)[:2]
+    near = _windows(oracle, point, screening, (spacing.tiny, spacing.working))
+    # Both windows have the point itself in the middle.
+    base, again = (near[s][_MIDDLE] for s in (spacing.tiny, spacing.working))
     if not np.isfinite([base, again]).all():
         return Place(point, gradients, base, np.zeros_like(base), 0.0), near
     level = np.maximum([noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_corner=True))
@@ -174,10 +176,10 @@ def _is_flat(window, gradients, probe, spacing, level):
 
 
 def _windows(oracle, point, probe, spacings):
-    """Maps each spacing to the losses around the point; spacing 0 to the loss at the point, twice."""
-    offsets = {s: [float(s * t) for t in noise.OFFSETS] if s else [0.0, 0.0] for s in spacings}
-    found = iter(oracle.losses(point, [probe], [(0, t) for s in spacings for t in offsets[s]]))
-    return {s: np.array([next(found) for _ in offsets[s]]) for s in spacings}
+    """Maps each spacing to the losses around the point."""
+    pairs = [(0, float(s * t)) for s in spacings for t in noise.OFFSETS]
+    found = oracle.losses(point, [probe], pairs)
+    return dict(zip(spacings, np.asarray(found).reshape(len(spacings), noise.POINTS, -1), strict=True))
 
 
 def _roughness(window, degree, has_corner=False):

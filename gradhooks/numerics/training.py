@@ -6,12 +6,13 @@ memory. At a slightly nudged point rounding is drawn anew, an error is not.
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
 
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.records import Comparison, Reason, Verdict
-from gradhooks.numerics.verdict import relative_difference
 
 TERM = "trained"
 # Unit roundoff of the formats that networks are trained in.
@@ -34,14 +35,33 @@ class Received:
     """One recorded gradient beside the reference.
 
     Args:
+        layout: The `Layout`.
         analytic: float64, shape (P,). Gradient of the total loss, float64.
         trained: float64, shape (P,). What the optimizer received, unscaled.
         reached: bool, shape (V,). Whether a gradient came for the variable.
     """
 
+    layout: Layout
     analytic: np.ndarray
     trained: np.ndarray
     reached: np.ndarray
+
+    # Asked for again and again for every variable, and as long as the model: worked out once.
+
+    @functools.cached_property
+    def sizes(self):
+        """Norms of the analytic and of the trained gradient of each variable: float64, shape (2, V)."""
+        return np.array([self.layout.norms(self.analytic), self.layout.norms(self.trained)])
+
+    @functools.cached_property
+    def distances(self):
+        """Norm of the difference for each variable: float64, shape (V,)."""
+        return self.layout.norms(self.trained - self.analytic)
+
+    @functools.cached_property
+    def typical(self):
+        """Root mean square of the analytic gradient."""
+        return _root_mean_square(self.analytic)
 
 
 def tolerance(dtype):
@@ -59,35 +79,31 @@ def tolerance(dtype):
     return _SUM * ROUNDOFF["float32"] + _PATH * ROUNDOFF.get(dtype, ROUNDOFF["float32"])
 
 
-def suspects(layout, received, dtype):
+def suspects(received, dtype):
     """Returns the numbers of the variables whose gradients differ by more than the precision explains."""
-    return [v for v in range(len(layout)) if not _is_close(layout, received, v, dtype)]
+    return [v for v in range(len(received.layout)) if not _is_close(received, v, dtype)]
 
 
-def _floor(analytic, dtype):
+def _floor(received, dtype):
     """Root mean square of what rounding alone leaves in an entry."""
-    return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * _size(analytic)
+    return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * received.typical
 
 
-def _size(entries):
-    """Root mean square."""
+def _root_mean_square(entries):
     return math.sqrt(np.mean(np.square(entries))) if len(entries) else 0.0
 
 
-def _is_close(layout, received, variable, dtype):
-    allowed, floor = tolerance(dtype), _floor(received.analytic, dtype)
-    part = layout.slice(variable)
-    analytic, trained = received.analytic[part], received.trained[part]
-    if not np.isfinite(trained).all():
+def _is_close(received, variable, dtype):
+    part, distance = received.layout.slice(variable), received.distances[variable]
+    if not np.isfinite(received.trained[part]).all():
         return False
-    distance = np.linalg.norm(trained - analytic)
-    if distance <= allowed * (np.linalg.norm(trained) + np.linalg.norm(analytic)):
+    if distance <= tolerance(dtype) * received.sizes[:, variable].sum():
         return True
-    is_noise = distance <= floor * math.sqrt(max(len(analytic), 1))
-    return is_noise and not _underflows(received, variable, part, dtype)
+    is_noise = distance <= _floor(received, dtype) * math.sqrt(max(received.layout.sizes[variable], 1))
+    return is_noise and not _underflows(received, variable, dtype)
 
 
-def _underflows(received, variable, part, dtype):
+def _underflows(received, variable, dtype):
     """Whether entries became zero because float16 has no number as small, although float32 would have kept them.
 
     Underflow is no noise, however small the variable's gradient beside the
@@ -96,43 +112,41 @@ def _underflows(received, variable, part, dtype):
     """
     if dtype != "float16" or not received.reached[variable]:
         return False
+    part = received.layout.slice(variable)
     analytic, trained = received.analytic[part], received.trained[part]
-    kept_by_float32 = np.abs(analytic) > _floor(received.analytic, "float32")
+    kept_by_float32 = np.abs(analytic) > _floor(received, "float32")
     lost = kept_by_float32 & (trained == 0)
     if np.sum(lost) <= _ZEROS * len(analytic):
         return False
     rest = analytic[kept_by_float32 & ~lost]
-    return _size(analytic[lost]) <= min(_LOST, _size(rest) if len(rest) else _LOST)
+    return _root_mean_square(analytic[lost]) <= min(_LOST, _root_mean_square(rest) if len(rest) else _LOST)
 
 
-def compare(layout, received, nudged, dtype):
+def compare(received, nudged, dtype):
     """Returns one `Comparison` per variable.
 
     Args:
-        layout: The `Layout`.
         received: `Received` at the point.
         nudged: `Received` at nudged points, empty if nothing was suspect.
         dtype: Name of the dtype that training computes in.
     """
-    return [_comparison(layout, received, nudged, v, dtype) for v in range(len(layout))]
+    with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite is judged, and no surprise
+        return [_comparison(received, nudged, v, dtype) for v in range(len(received.layout))]
 
 
-def _comparison(layout, received, nudged, variable, dtype):
-    part = layout.slice(variable)
+def _comparison(received, nudged, variable, dtype):
+    layout, part = received.layout, received.layout.slice(variable)
     analytic, trained = received.analytic[part], received.trained[part]
-    verdict, reason = _verdict(layout, received, nudged, variable, dtype)
-    noise = _floor(received.analytic, dtype) * math.sqrt(max(len(analytic), 1))
-    with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite is judged above
-        sizes = float(np.linalg.norm(analytic)), float(np.linalg.norm(trained))
-        product, square = float(analytic @ trained), sizes[0] ** 2
-        distance = float(np.linalg.norm(trained - analytic))
-        difference = relative_difference(analytic, trained)
+    verdict, reason = _verdict(received, nudged, variable, dtype)
+    noise = _floor(received, dtype) * math.sqrt(max(len(analytic), 1))
+    sizes, distance = tuple(map(float, received.sizes[:, variable])), float(received.distances[variable])
+    product, square = float(analytic @ trained), sizes[0] ** 2
     is_alike = min(sizes) > 0 and distance <= tolerance(dtype) * sum(sizes)
     if verdict is Verdict.PASS and max(sizes) <= noise and not is_alike:
         verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS  # nothing but the noise of others' gradients
     nonzero = analytic != 0
     return Comparison(
-        layout.paths[variable], None, TERM, sizes[0], sizes[1], noise, 0.0, difference, verdict, reason,
+        layout.paths[variable], None, TERM, sizes[0], sizes[1], noise, 0.0, _relative(sizes, distance), verdict, reason,
         allowed=max(tolerance(dtype) * sum(sizes), noise), position=part.start, distance=distance,
         cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
         scale=product / square if square else math.nan,
@@ -140,34 +154,38 @@ def _comparison(layout, received, nudged, variable, dtype):
     )  # fmt: skip
 
 
-def _verdict(layout, received, nudged, variable, dtype):
-    part = layout.slice(variable)
+def _relative(sizes, distance):
+    """The relative difference of two vectors whose norms are known; NaN where they are not finite."""
+    if not math.isfinite(sum(sizes)):
+        return math.nan
+    return distance / sum(sizes) if any(sizes) else 0.0
+
+
+def _verdict(received, nudged, variable, dtype):
+    part = received.layout.slice(variable)
     if not np.isfinite(received.trained[part]).all():
         if np.isfinite(received.analytic[part]).all() and dtype == "float16":
             return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED  # overflow; loss scaling skips the step and tries again
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
-    if _is_close(layout, received, variable, dtype):
+    if _is_close(received, variable, dtype):
         return Verdict.PASS, Reason.AGREES
-    with np.errstate(invalid="ignore", over="ignore"):  # the nudged point may be one where the gradient is not finite
-        if not all(_repeats(received, other, part) for other in nudged):
-            return Verdict.INCONCLUSIVE, Reason.NOISE
-    return Verdict.FAIL, Reason.UNDERFLOW if _underflows(received, variable, part, dtype) else Reason.UNTRAINED
+    # The nudged point may be one where the gradient is not finite.
+    if not all(_repeats(received, other, part) for other in nudged):
+        return Verdict.INCONCLUSIVE, Reason.NOISE
+    return Verdict.FAIL, Reason.UNDERFLOW if _underflows(received, variable, dtype) else Reason.UNTRAINED
 
 
 def _repeats(received, other, part):
     """Whether the error at another point is the same error: rounding is not."""
-    error, again = (received.trained - received.analytic)[part], (other.trained - other.analytic)[part]
+    error, again = (r.trained[part] - r.analytic[part] for r in (received, other))
     norms = float(np.linalg.norm(error)), float(np.linalg.norm(again))
     if not all(map(math.isfinite, norms)) or not min(norms):
         return False
     return error @ again >= _REPEATS * norms[0] * norms[1] and max(norms) <= _SIZE * min(norms)
 
 
-def headline(layout, received, comparisons):
+def headline(received, comparisons):
     """Returns the relative difference over all variables that could be decided."""
-    decided = {c.path for c in comparisons if c.verdict is not Verdict.INCONCLUSIVE}
-    parts = [layout.slice(v) for v, path in enumerate(layout.paths) if path in decided]
-    if not parts:
-        return 0.0
-    analytic = np.concatenate([received.analytic[p] for p in parts])
-    return relative_difference(analytic, np.concatenate([received.trained[p] for p in parts]))
+    decided = [k for k, c in enumerate(comparisons) if c.verdict is not Verdict.INCONCLUSIVE]
+    sizes = np.linalg.norm(received.sizes[:, decided], axis=1)
+    return _relative(tuple(map(float, sizes)), float(np.linalg.norm(received.distances[decided])))

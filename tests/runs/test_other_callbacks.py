@@ -1,5 +1,6 @@
 """The callback beside everything else that `fit()` can be asked for, in both orders where the order matters."""
 
+import concurrent.futures
 import copy
 
 import keras
@@ -46,6 +47,21 @@ def test_ways_of_compiling(name):
 
     checked = training.with_and_without(build)
     assert [r.step for r in checked.reports] == steps
+    assert checked.verdicts == {PASS}
+    assert not checked.complaints
+
+
+def test_a_callback_without_a_list():
+    model, x, y = small()
+    check = check_of(x, y)
+    model.fit(x, y, batch_size=32, verbose=0, callbacks=check)
+    assert [r.verdict for r in check.reports] == [PASS] * 3
+
+
+def test_training_in_another_thread():
+    """What Keras counts and draws is kept per thread."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(training.with_and_without, small).result()
     assert checked.verdicts == {PASS}
     assert not checked.complaints
 

@@ -14,6 +14,8 @@ from gradhooks.reporting.jsonl import read_reports
 from tests import digest, models
 from tests.test_bit_identity import OWN_KEYS, seeded
 
+# The runs of the test that is running.
+NOTED = []
 FAIL, PASS, INCONCLUSIVE = gradhooks.Verdict.FAIL, gradhooks.Verdict.PASS, gradhooks.Verdict.INCONCLUSIVE
 
 
@@ -88,7 +90,24 @@ def run(build, check=None, others=lambda: (), between=None, **kwargs):
             error = raised
     own = [str(w.message) for w in caught if issubclass(w.category, gradhooks.GradientCheckWarning)]
     history = {k: repr(v) for k, v in history.items() if k not in OWN_KEYS}
-    return Run(digest.digest(model), history, callback, own, error)
+    NOTED.append(Run(digest.digest(model), history, callback, own, error))
+    return NOTED[-1]
+
+
+def outcome(runs):
+    """Returns what happened in the runs that had a callback, in words; empty if there were none."""
+    plain, checked = [r.left for r in runs if r.check is None], [r for r in runs if r.check is not None]
+    if not checked:
+        return ""
+    turns = [str(r.verdict) for one in checked for r in one.reports]
+    verdicts = ", then ".join(v for k, v in enumerate(turns) if v not in turns[:k])
+    told = [verdicts or "no check"]
+    if any(r.complaints for r in checked):
+        told.append(f"{'one warning' if max(len(r.complaints) for r in checked) == 1 else 'two warnings'}")
+    told += sorted({f"{type(r.error).__name__} comes out" for r in checked if r.error is not None})
+    if plain:
+        told.append("every bit the same" if all(r.left in plain for r in checked) else "OTHER BITS")
+    return "; ".join(told)
 
 
 def _both(others):

@@ -21,3 +21,8 @@ def snapshot(variables):
 def to_host(value):
     """Returns a NumPy array."""
     return value.numpy()
+
+
+def is_exhausted(error):
+    """Returns whether an exception says that memory ran out."""
+    return isinstance(error, tf.errors.ResourceExhaustedError)

@@ -1,0 +1,15 @@
+"""Every test of this folder tells what happened in it, for `python -m tests.runs.table`."""
+
+import pytest
+
+from tests.runs import training
+
+
+@pytest.fixture(autouse=True)
+def outcome(record_property):
+    """Records the outcome of the training runs in a test, once it is over."""
+    training.NOTED.clear()
+    yield
+    if told := training.outcome(training.NOTED):
+        record_property("outcome", told)
+    training.NOTED.clear()
