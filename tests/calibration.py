@@ -101,7 +101,7 @@ def watched(asked, settings):
 
 def lines(case, seed, precision, shares=SHARES):
     """Yields a `Line` per threshold for one case."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model, x, y, *weights = case.build(seed)
     if not model.built:
         model(x)

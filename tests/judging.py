@@ -20,7 +20,7 @@ def examined(case, seed):
     """Returns the report on a case and what was examined, `(report, (model, x, y, sample_weight))`."""
     if case.needs and importlib.util.find_spec(case.needs) is None:
         pytest.skip(f"{case.name} needs {case.needs}")
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model, x, y, *sample_weight = case.build(seed)
     if not model.built:
         model(x)  # what the error message of `check_gradients` asks for

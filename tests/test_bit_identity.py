@@ -25,7 +25,7 @@ def seeded(build, **mode):
     np.random.seed(6)
     tf.random.set_seed(7)
     tf.random.get_global_generator().reset_from_seed(8)
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     return build(**mode)
 
 

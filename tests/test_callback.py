@@ -70,11 +70,11 @@ def test_a_resumed_run_draws_what_the_uninterrupted_one_drew(tmp_path):
     def draws(check):
         return {r.step: tuple((c.position, c.term) for c in r.comparisons) for r in check.reports}
 
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model, x, y = models.mlp()
     whole = gradhooks.GradientCheck(x, y, samples=4, freq=2)
     fit(model, x, y, [whole], shuffle=False)
-    keras.utils.clear_session()  # the same names again
+    keras.utils.clear_session(free_memory=False)  # the same names again
     model, x, y = models.mlp()
     fit(model, x, y, [], epochs=1, shuffle=False)
     model.save(tmp_path / "half.keras")

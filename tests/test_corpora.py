@@ -16,9 +16,12 @@ OTHER_SEEDS = range(1, 10)
 GUILTY, HEALTHY = [*mutants.CASES, *mutants.TRAIN_STEPS], [*innocents.CASES, *innocents.TWINS]
 
 
+unoptimized = pytest.mark.usefixtures("unoptimized")
+
+
 def once(cases):
-    """Every case; large architectures count as slow."""
-    return [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.large else []) for case in cases]
+    """Every case, the large architectures first, which take the longest."""
+    return [pytest.param(case, id=case.name) for case in sorted(cases, key=lambda case: not case.large)]
 
 
 def swept(cases):
@@ -62,16 +65,19 @@ def assert_at_other_seeds(judge, case):
     assert not wrong, "\n".join(wrong)
 
 
+@unoptimized
 @pytest.mark.parametrize("case", once(GUILTY))
 def test_a_mutant_is_caught_and_named(case):
     assert_caught(case, 0)
 
 
+@unoptimized
 @pytest.mark.parametrize("case", once(mutants.UNREACHED))
 def test_weights_that_no_loss_reaches_are_named(case):
     assert_named_as_unreached(case, 0)
 
 
+@unoptimized
 @pytest.mark.parametrize("case", once(HEALTHY))
 def test_an_innocent_is_not_accused(case):
     assert_not_accused(case, 0)

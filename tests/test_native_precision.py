@@ -34,7 +34,7 @@ def at_native_precision(case, seed):
     """The report on a case of the corpora, at the model's own precision."""
     if case.needs and importlib.util.find_spec(case.needs) is None:
         pytest.skip(f"{case.name} needs {case.needs}")
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model, x, y, *weights = case.build(seed)
     if not model.built:
         model(x)

@@ -19,7 +19,8 @@ from tests import digest, judging, models, mutants, variants
 from tests.innocents import train_steps as right_steps
 from tests.mutants import planted, train_steps
 
-# One seed by default, the others in the sweep.
+# One seed and the graph by default, the others in the sweep.
+MODES = [pytest.param(m, id=str(m), marks=[] if m.name == "graph" else [pytest.mark.sweep]) for m in variants.MODES]
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 5))]
 # What the first diagnosis must say about each defect.
 WORDS = {
@@ -49,8 +50,9 @@ def test_every_defect_has_its_words():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("mode", variants.MODES, ids=str)
+@pytest.mark.parametrize("mode", MODES)
 @named(mutants.TRAIN_STEPS)
+@pytest.mark.usefixtures("unoptimized")
 def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
     report = judging.judged(mode.of(case), seed)
     assert report.verdict is Verdict.FAIL, report
@@ -60,10 +62,10 @@ def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
     assert report.relative_difference["total"] < 1e-7
 
 
-@pytest.mark.parametrize("mode", variants.MODES, ids=str)
+@pytest.mark.parametrize("mode", MODES)
 @named(right_steps.OWN)
 def test_a_right_train_step_is_not_accused_and_nothing_changes(case, mode):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model, x, y = mode.of(case).build(0)
     states = [v for layer in model.layers for v in getattr(layer, "states", None) or ()]
     values = [v.numpy() for v in states]
@@ -84,7 +86,7 @@ def test_the_defects_are_there(case):
     """Proved without any recording: one step of training ends elsewhere than that of the twin, at the culprit."""
     moved = []
     for twin in (contextlib.nullcontext, planted.healthy):
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         with twin():
             model, x, y = case.build(0)
         # A rate that is not lost in the digits of the weights.
@@ -164,7 +166,7 @@ def first_gradient(around):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("mode", variants.MODES, ids=str)
+@pytest.mark.parametrize("mode", MODES)
 def test_remat_around_dropout(mode, seed):
     plain, recomputed = first_gradient(lambda function: function), first_gradient(keras.remat)
     is_wrong = np.linalg.norm(plain - recomputed) > 1e-3 * np.linalg.norm(plain)

@@ -28,7 +28,7 @@ BUILDS = {
 
 
 def trained(name, mode, is_checked):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(3)
     model, x, y = BUILDS[name]()
     model.run_eagerly, model.jit_compile = mode.is_eager, mode.is_xla

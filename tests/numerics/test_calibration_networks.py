@@ -31,11 +31,11 @@ PROBES = 12
 def networks():
     """Yields (name, model, x, y, sample weight or None) of 25 networks, ten of them from the test models."""
     for name, build in models.HEALTHY.items():
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         yield (name, *build(0), None)
     cases = {case.name: case for case in innocents.CASES}
     for name in NAMES:
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         model, x, y, *weights = cases[name].build(0)
         yield name, model, x, y, weights[0] if weights else None
 

@@ -29,7 +29,7 @@ x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 y = x[:, :1]
 
 def train(check):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
     with strategy.scope() if count > 1 else contextlib.nullcontext():

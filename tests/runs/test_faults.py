@@ -22,7 +22,7 @@ def logging_to(log_dir, **options):
     return lambda x, y: check_of(x, y, log_dir=log_dir, **options)
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, 5])
+@pytest.mark.parametrize("after", [0, 3])
 def test_the_kth_evaluation_raises(monkeypatch, tmp_path, after):
     plain = training.run(small)
     with failing_evaluations(monkeypatch, after, RuntimeError("the cable is out")):
@@ -217,7 +217,7 @@ def test_a_generator_that_raises_on_its_first_batch():
 
 def test_weights_are_replaced_while_training(tmp_path):
     path = tmp_path / "other.weights.h5"
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     small()[0].save_weights(path)
     checked = training.with_and_without(
         small, others=lambda: ([At(2, lambda model: model.load_weights(path))], [At(3, lambda m: m.load_weights(path))])
@@ -234,7 +234,7 @@ def test_recompiled_between_fits():
     assert checked.verdicts == {PASS}
     model, x, y = small()
     check = check_of(x, y)
-    for loss in ("mse", "mae", "log_cosh", "mse", "mae", "huber"):
+    for loss in ("mse", "mae", "mse"):
         model.compile("sgd", loss)
         model.fit(x, y, verbose=0, callbacks=[check])
         assert {r.verdict for r in check.reports} == {PASS}, loss

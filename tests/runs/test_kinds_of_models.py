@@ -222,7 +222,7 @@ def test_weighted(weights):
     assert checked.reports[0].loss["total"] != plain.reports[0].loss["total"]
 
 
-@pytest.mark.parametrize("kind", ["Sequential", "nested", "masked tokens", "strings"])
+@pytest.mark.parametrize("kind", ["nested", "strings"])
 def test_loaded_from_a_file(tmp_path, kind):
     path = tmp_path / "model.keras"
 

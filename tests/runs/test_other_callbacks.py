@@ -106,8 +106,7 @@ def cut(model):
     raise PowerCutError
 
 
-@pytest.mark.parametrize("freq", ["epoch", 1])
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("order", "freq"), [("before the check", "epoch"), ("behind the check", 1)])
 def test_a_run_resumed_from_a_backup(tmp_path, order, freq):
     """The axis goes on, with the samples that the uninterrupted run draws, whoever comes first in the list."""
 
