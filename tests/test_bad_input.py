@@ -8,6 +8,8 @@ from keras import layers
 import gradhooks
 from tests import models
 
+pytestmark = pytest.mark.lowest
+
 X, Y = models.data((10,), (1,), 0)
 BAD_ARGUMENTS = [
     ("freq", "sometimes"),

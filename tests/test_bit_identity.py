@@ -12,6 +12,8 @@ import gradhooks
 from gradhooks import examination
 from tests import digest, models
 
+pytestmark = pytest.mark.lowest
+
 OWN_KEYS = ("gradcheck_relative_difference", "gradcheck_failures")
 MODES = {
     "graph": {},

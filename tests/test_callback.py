@@ -17,6 +17,8 @@ from gradhooks.reporting.jsonl import read_reports
 from tests import models
 from tests.test_check import TooLarge
 
+pytestmark = pytest.mark.lowest
+
 
 def fit(model, x, y, callbacks, **kwargs):
     kwargs = {"epochs": 2, "batch_size": 16, "verbose": 0, **kwargs}

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.lowest
+
 FRAMEWORKS = "[m for m in ('keras', 'tensorflow', 'jax', 'torch', 'tensorboard') if m in sys.modules]"
 
 
