@@ -10,7 +10,7 @@ from gradhooks.numerics.records import Probe, Reason, Verdict
 from tests.fakes import FunctionOracle
 
 TOLERANCE = 1e-6
-WINDOWS = 2 * noise.POINTS + 2
+WINDOWS = 2 * noise.POINTS
 
 
 def surveyed(oracle, spacing=measurement.PROMOTED, is_suspect=False):
@@ -32,7 +32,7 @@ def coordinates(oracle, scale=1.0):
     return [Probe(k, np.ones(1), scale) for k in range(oracle.layout.size)]
 
 
-def test_a_survey_of_a_healthy_loss_takes_two_windows_and_two_looks():
+def test_a_survey_of_a_healthy_loss_takes_two_windows():
     oracle = quadratic()
     place, _, windows = surveyed(oracle)
     assert oracle.evaluations == WINDOWS
