@@ -20,8 +20,8 @@ unoptimized = pytest.mark.usefixtures("unoptimized")
 
 
 def once(cases):
-    """Every case, the large architectures first, which take the longest."""
-    return [pytest.param(case, id=case.name) for case in sorted(cases, key=lambda case: not case.large)]
+    """Every case; large architectures count as slow."""
+    return [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.large else []) for case in cases]
 
 
 def swept(cases):
