@@ -1,6 +1,8 @@
 """What was tried on whole training runs, and what happened: the table in README, from the tests and their results.
 
-python -m tests.runs.table
+python -m tests.runs.table [results.xml]
+
+Without a file, the tests of this folder are run; with one, that `pytest --junitxml` wrote, it is read.
 """
 
 import pathlib
@@ -13,7 +15,7 @@ FOLDER = pathlib.Path(__file__).parent
 
 
 def results():
-    """Runs the tests of this folder; returns {outcome: names of the tests, as words}, the common outcome first."""
+    """Runs the tests of this folder; returns what `grouped` makes of them."""
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory, "results.xml")
         command = [sys.executable, "-m", "pytest", "-q", str(FOLDER), f"--junitxml={path}"]
@@ -28,7 +30,7 @@ def grouped(cases):
         cases: `testcase` elements of pytest's XML.
 
     Returns:
-        dict from outcome to a sorted list of names.
+        dict from outcome to a sorted list of names, as words; the common outcome first.
     """
     found = {}
     for case in cases:
@@ -63,4 +65,4 @@ def table(found):
 
 
 if __name__ == "__main__":
-    print(table(results()))
+    print(table(grouped(ElementTree.parse(sys.argv[1]).iter("testcase")) if sys.argv[1:] else results()))
