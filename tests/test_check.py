@@ -180,6 +180,33 @@ def test_native_layers_are_found_and_named():
     assert "pool" in report.precision.note
 
 
+def test_constants_kept_as_attributes_are_widened_for_the_trace_alone():
+    class Scaled(keras.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.factor = tf.constant(0.3)
+
+        def call(self, x):
+            return x * self.factor
+
+    model, x, y = models.mlp(middle=[Scaled(name="scaled")])
+    report = gradhooks.check_gradients(model, x, y)
+    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64")
+    assert report.precision.narrow_operations == ()
+    assert model.get_layer("scaled").factor.dtype == tf.float32
+
+
+def test_a_tensor_left_over_from_another_trace_does_no_harm():
+    class Remembering(keras.layers.Layer):
+        def call(self, x):
+            self.seen = x * 2
+            return x
+
+    model, x, y = models.mlp(middle=[Remembering(name="remembering")])
+    model.fit(x, y, verbose=0)
+    assert gradhooks.check_gradients(model, x, y).precision.rung == "float64"
+
+
 def test_native_precision_passes_and_says_so():
     model, x, y = models.cnn()
     report = gradhooks.check_gradients(model, x, y, precision="model")

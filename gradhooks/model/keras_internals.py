@@ -160,6 +160,12 @@ def regularized_variables(model):
     return [v for v in model.trainable_variables if v.regularizer is not None]
 
 
+def regularizers_of(model):
+    """Returns the regularizers of weights and of activities, some perhaps twice."""
+    of_activities = [getattr(layer, "activity_regularizer", None) for layer in layers_of(model)]
+    return [r for r in [*of_activities, *(v.regularizer for v in regularized_variables(model))] if r is not None]
+
+
 def weights_of(model):
     """Returns all weights and states of the layers, without metrics."""
     return list(model.variables)
@@ -168,12 +174,12 @@ def weights_of(model):
 def state_of(model):
     """Returns every variable that a loss evaluation may read or write and that is not a trainable weight."""
     from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
     trainable = {id(v) for v in model.trainable_variables}
     state = {id(v): v for v in [*model.variables, *model.metrics_variables] if id(v) not in trainable}
-    # Looking it up would create it, and so draw from Python's generator.
-    seeds = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    # `keras.random` would create it when asked for it, and so draw from Python's generator; the name of the attribute
+    # is a constant in newer versions of Keras only.
+    seeds = global_state.get_global_attribute("global_seed_generator")
     if seeds is not None:
         state[id(seeds.state)] = seeds.state
     return list(state.values())

@@ -60,6 +60,8 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
                 put(variable, "_dtype", WIDE)
         for loss in losses:
             put(loss, "_dtype", WIDE)
+        for owner in {id(o): o for o in [*keras_internals.regularizers_of(model), *losses, *wide_layers]}.values():
+            _promote_constants(put, owner, backend)
         put(model, "_aggregate_additional_loss", wide_sum)
         # Keras takes the sign from the bits of a float32, which a widened cast no longer gives.
         put(keras_internals.numpy_module(), "signbit", _signbit)
@@ -67,6 +69,15 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
             if id(layer) in native:
                 put(layer, "call", _with_casts(layer, layer.call, native_floatx, switch, backend))
         yield
+
+
+def _promote_constants(put, owner, backend):
+    """Widens the tensors that an object keeps as attributes: some regularizers of Keras hold their factor so."""
+    import keras
+
+    for name, value in list(vars(owner).items()):
+        if backend.is_constant(value) and keras_internals.dtype_of(value) in _NARROW:
+            put(owner, name, keras.ops.cast(value, WIDE))
 
 
 def _signbit(x):

@@ -12,7 +12,7 @@ from gradhooks.backends.tensorflow.steps import (
     shadow,
     summed,
 )
-from gradhooks.backends.tensorflow.tensors import flat_point, is_exhausted, snapshot, tensor, to_host
+from gradhooks.backends.tensorflow.tensors import flat_point, is_constant, is_exhausted, snapshot, tensor, to_host
 
 __all__ = [
     "Gradients",
@@ -23,6 +23,7 @@ __all__ = [
     "casts_intercepted",
     "dataset_copy",
     "flat_point",
+    "is_constant",
     "is_exhausted",
     "is_raw_state",
     "isolated_generator",

@@ -23,6 +23,11 @@ def to_host(value):
     return value.numpy()
 
 
+def is_constant(value):
+    """Returns whether a value is a tensor that holds numbers, rather than one that stands for an operation's output."""
+    return isinstance(value, tf.__internal__.EagerTensor)
+
+
 def is_exhausted(error):
     """Returns whether an exception says that memory ran out."""
     return isinstance(error, tf.errors.ResourceExhaustedError)
