@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.graphs import inlined_functions, specs
+from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
 from gradhooks.backends.tensorflow.surgery import Forward
 
 # Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
@@ -58,7 +58,7 @@ class Gradients:
 
     def __call__(self, point, state, batch):
         """Returns one float64 array of shape (P,) per term."""
-        per_term, _ = self._function(point, state, batch)
+        per_term, _ = run(self._function, point, state, batch)
         return tuple(gradient.numpy() for gradient in per_term)
 
     def given(self, arguments):
@@ -99,7 +99,8 @@ class Losses:
         if self._along is None:
             self._along = self._compile_along()
         splits = np.cumsum([0] + [len(p.weights) for p in probes])
-        return self._along(
+        return run(
+            self._along,
             point, state, batch,
             tf.constant([p.start for p in probes], tf.int64),
             tf.constant(splits, tf.int64),
@@ -115,7 +116,8 @@ class Losses:
         offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
         order = np.argsort(moved, kind="stable")
         splits = np.searchsorted(moved[order], self._offsets[list(self._bounds)])
-        found = self._of_each(
+        found = run(
+            self._of_each,
             point, state, batch,
             tf.constant(moved[order], tf.int64), tf.constant(offsets[order], tf.float64), tf.constant(splits, tf.int64),
         ).numpy()  # fmt: skip

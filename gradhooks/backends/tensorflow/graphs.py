@@ -49,6 +49,28 @@ def inlined_functions():
         function_type.__call__ = original
 
 
+def run(function, *arguments):
+    """Calls a concrete function with its graph as it was traced.
+
+    TensorFlow would first rewrite the graph to make it faster. Measured, that takes a third to a half of the time to a
+    first verdict, and evaluations in float64 are no faster for it.
+    """
+    flat = [*tf.nest.flatten(arguments), *function.captured_inputs]
+    found = tf.raw_ops.StatefulPartitionedCall(
+        args=flat, Tout=[output.dtype for output in function.outputs], f=function, config_proto=_AS_TRACED
+    )
+    return tf.nest.pack_sequence_as(function.structured_outputs, found)
+
+
+def _as_traced():
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config.SerializeToString()
+
+
+_AS_TRACED = _as_traced()
+
+
 def _nodes(definition):
     yield from definition.node
     for function in definition.library.function:
