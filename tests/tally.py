@@ -72,18 +72,24 @@ def summary(lines, with_trained=False):
     missed = [line for line in caught if not line["ok"]]
     inconclusive = sum(line["verdict"] == "INCONCLUSIVE" for line in innocent)
     full = sum(line["rung"] == "float64" for line in innocent)
-    spent = sum(line["evaluations"] for line in innocent) / max(1, sum(line["probes"] for line in innocent))
+    spent = evaluations_per_probe(innocent)
     rows = [
         f"defects caught and named: {len(caught) - len(missed)} of {len(caught)}",
         f"innocents accused: {len(accused)} of {len(innocent)}",
         f"innocents inconclusive: {inconclusive} of {len(innocent)}",
         f"innocents in float64 throughout: {full} of {len(innocent)}",
-        f"evaluations per probe over the innocents: {spent:.2f}",
+        f"evaluations per healthy probe over the innocents: {spent:.2f}",
     ]
     rows += trained_rows(innocent, with_trained)
     rows += [f"missed: {line['case']} at seed {line['seed']}" for line in missed]
     rows += [f"accused: {line['case']} at seed {line['seed']}" for line in accused]
     return "\n".join(rows)
+
+
+def evaluations_per_probe(innocent):
+    """Returns the loss evaluations per healthy probe: declared mismatches are measured again, as any is."""
+    healthy = [line for line in innocent if not line["is_declared"]]
+    return sum(line["evaluations"] for line in healthy) / max(1, sum(line["probes"] for line in healthy))
 
 
 def shortfalls(lines):
@@ -94,7 +100,7 @@ def shortfalls(lines):
         found.append("more than one innocent in ten is inconclusive")
     if sum(line["rung"] == "float64" for line in innocent) < 0.9 * count:
         found.append("fewer than nine innocents in ten are in float64 throughout")
-    spent = sum(line["evaluations"] for line in innocent) / max(1, sum(line["probes"] for line in innocent))
+    spent = evaluations_per_probe(innocent)
     if count and not 2 <= spent <= 3:
         found.append(f"{spent:.2f} evaluations per probe are not 2 to 3")
     return found

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradhooks import backends
 from gradhooks.errors import StateWriteError
-from gradhooks.model import blame, keras_internals, promotion, swapping, terms, train_step
+from gradhooks.model import blame, keras_internals, promotion, swapping, terms, train_step, workers
 from gradhooks.numerics import layout as layouts
 from gradhooks.numerics import verdict
 from gradhooks.numerics.records import Precision
@@ -233,8 +233,10 @@ class ModelOracle:
         written = self._backend.writes(self._gradients.graph)
         if written:
             raise StateWriteError(written)
-        state = self._backend.snapshot(self._state)
-        self._losses = self._backend.Losses(self._gradients, state, self._batch, self._is_sharing)
+        self._losses = self._backend.Losses(
+            self._gradients, self._backend.snapshot(self._state), self._batch, self._is_sharing,
+            workers.strategy_of(self._objective.model),
+        )  # fmt: skip
 
     def _traced_gradients(self):
         state, promote = self._backend.snapshot(self._state), self._promote
@@ -252,7 +254,7 @@ class ModelOracle:
                 mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
 
                 def finish(found, reset):
-                    _check_scalar(found[0])
+                    terms.check_scalar(found[0])
                     # The backward pass may run layers again; they must draw what the forward pass drew.
                     per_term = []
                     for term in found[: len(self.term_names)]:
@@ -292,12 +294,3 @@ def signature(model):
 
 
 _NOTHING = None, None
-
-
-def _check_scalar(total):
-    if len(total.shape) != 0:
-        raise ValueError(
-            "The loss must be a scalar to have a gradient. "
-            f"Received: a loss of shape {tuple(total.shape)}. Expected shape (). "
-            "Try a `reduction` in the loss, or keras.ops.mean in `loss_fn` or `compute_loss`."
-        )

@@ -178,3 +178,13 @@ class _PenaltySwitch:
             yield
         finally:
             self._is_on = True
+
+
+def check_scalar(total):
+    """Raises a ValueError for a loss that has no gradient because it is not a scalar."""
+    if len(total.shape) != 0:
+        raise ValueError(
+            "The loss must be a scalar to have a gradient. "
+            f"Received: a loss of shape {tuple(total.shape)}. Expected shape (). "
+            "Try a `reduction` in the loss, or keras.ops.mean in `loss_fn` or `compute_loss`."
+        )

@@ -6,6 +6,11 @@ same verdict, and all warn, stop or raise together.
 """
 
 
+def strategy_of(model):
+    """Returns the `tf.distribute` strategy that a model trains under, its backend's default one, or None."""
+    return getattr(model, "distribute_strategy", None)
+
+
 def is_chief(model):
     """Returns whether this process writes files; True where there is only one.
 
@@ -13,7 +18,7 @@ def is_chief(model):
         model: The model in training; its `tf.distribute` strategy knows the
             other processes, if there are any.
     """
-    strategy = getattr(model, "distribute_strategy", None)
+    strategy = strategy_of(model)
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None:
         return True

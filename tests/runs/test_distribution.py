@@ -77,6 +77,57 @@ def test_two_devices_come_to_the_verdict_of_one(tmp_path):
         assert stored(tmp_path / name) == [0, 1, 2, 3, 4]
 
 
+SHARED_OUT = """
+import json
+import tensorflow as tf
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import numpy as np
+import gradhooks
+from gradhooks.backends.tensorflow import replicas
+from gradhooks.model import workers
+from tests import models
+
+asked, run = [], replicas.run
+
+def watched(function, *arguments):
+    context = tf.distribute.get_replica_context()
+    is_mirrored = isinstance(context.strategy, tf.distribute.MirroredStrategy)
+    asked.append(tf.nest.flatten(context.devices)[0][-5:] if is_mirrored else "outside")
+    return run(function, *arguments)
+
+replicas.run = watched
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model, x, y = models.cnn()
+
+def checked():
+    asked.clear()
+    report = gradhooks.check_gradients(model, x, y, samples=9, train_step=False)
+    return sorted(set(asked)), report.to_json()
+
+two = checked()
+workers.strategy_of = lambda model: None
+one = checked()
+print(json.dumps({"devices": [two[0], one[0]], "reports": [two[1], one[1]]}))
+"""
+
+
+def test_two_devices_share_the_evaluations():
+    done = subprocess.run(
+        [sys.executable, "-c", SHARED_OUT], env=environ(), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["devices"] == [["CPU:0", "CPU:1", "outside"], ["outside"]]
+    two, one = map(json.loads, told["reports"])
+    assert two["verdict"] == "PASS"
+    # To the last bit: every evaluation is the same, wherever it runs.
+    assert two["comparisons"] == one["comparisons"]
+    assert two["evaluations"] == one["evaluations"]
+
+
 KERAS_ALONE = """
 import tensorflow as tf
 strategy = tf.distribute.MultiWorkerMirroredStrategy()

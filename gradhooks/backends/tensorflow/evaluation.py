@@ -6,12 +6,14 @@ an argument of the graph, so that one trace serves every later check.
 """
 
 import contextlib
+import functools
 import itertools
 
 import numpy as np
 import tensorflow as tf
 
 from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
+from gradhooks.backends.tensorflow.replicas import local_devices, shared_out
 from gradhooks.backends.tensorflow.surgery import Forward
 
 # Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
@@ -79,53 +81,55 @@ class Losses:
         state: Tensors; only their specifications matter here.
         batch: Nested tensors, likewise.
         is_sharing: Whether single parameters share what does not depend on them.
+        strategy: The `tf.distribute.Strategy` whose replicas share the evaluations, if any.
     """
 
-    def __init__(self, gradients, state, batch, is_sharing=True):
-        self._gradients, self._shapes = gradients, gradients.shapes
+    def __init__(self, gradients, state, batch, is_sharing=True, strategy=None):
+        self._gradients, self._shapes, self._strategy = gradients, gradients.shapes, strategy
         self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
         self._offsets = np.cumsum([0, *self._sizes])
         self._arguments = (tf.TensorSpec([int(self._offsets[-1])], tf.float64), specs(state), specs(batch))
         self._bounds = division(gradients.forward) if is_sharing else ()
-        self._along, self._of_each = None, None
 
     def __call__(self, point, state, batch, probes, pairs):
         """Returns float64, shape (K, 3): total, data and penalty for K pairs `(number of the probe, offset)`."""
-        if self._bounds and all(len(probe.weights) == 1 for probe in probes):
-            return self._evaluate_each(point, state, batch, probes, pairs)
-        return self._evaluate_along(point, state, batch, probes, pairs)
+        is_each = bool(self._bounds) and all(len(probe.weights) == 1 for probe in probes)
+        evaluate, arguments = (self._of_each, self._each) if is_each else (self._along, self._lines)
+        count = local_devices(self._strategy)
+        # In turn, since neighbours among the pairs cost alike.
+        places = [np.arange(first, len(pairs), count) for first in range(count)]
+        orders, shares = zip(*(arguments(probes, [pairs[k] for k in share]) for share in places), strict=True)
+        result = np.empty((len(pairs), 3))
+        for share, order, found in zip(places, orders, evaluate((point, state, batch), list(shares)), strict=True):
+            result[share[order]] = found.numpy()
+        return result
 
-    def _evaluate_along(self, point, state, batch, probes, pairs):
-        if self._along is None:
-            self._along = self._compile_along()
+    def _lines(self, probes, pairs):
+        """The order of evaluation, and the arguments of `_along`."""
         splits = np.cumsum([0] + [len(p.weights) for p in probes])
-        return run(
-            self._along,
-            point, state, batch,
+        return slice(None), (
             tf.constant([p.start for p in probes], tf.int64),
             tf.constant(splits, tf.int64),
             tf.constant(np.concatenate([p.weights for p in probes]), tf.float64),
             tf.constant([which for which, _ in pairs], tf.int64),
             tf.constant([offset for _, offset in pairs], tf.float64),
-        ).numpy()  # fmt: skip
+        )
 
-    def _evaluate_each(self, point, state, batch, probes, pairs):
-        if self._of_each is None:
-            self._of_each = self._compile_each()
-        moved = np.array([probes[which].start for which, _ in pairs])
+    def _each(self, probes, pairs):
+        """The order of evaluation, and the arguments of `_of_each`."""
+        moved = np.array([probes[which].start for which, _ in pairs], np.int64)
         offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
         order = np.argsort(moved, kind="stable")
         splits = np.searchsorted(moved[order], self._offsets[list(self._bounds)])
-        found = run(
-            self._of_each,
-            point, state, batch,
-            tf.constant(moved[order], tf.int64), tf.constant(offsets[order], tf.float64), tf.constant(splits, tf.int64),
-        ).numpy()  # fmt: skip
-        result = np.empty_like(found)
-        result[order] = found
-        return result
+        return order, (
+            tf.constant(moved[order], tf.int64),
+            tf.constant(offsets[order], tf.float64),
+            tf.constant(splits, tf.int64),
+        )
 
-    def _compile_along(self):
+    @functools.cached_property
+    def _along(self):
+        """Evaluates along lines through many parameters; compiled when first asked for."""
         forward = self._gradients.forward
         whole = forward.above(0, len(self._shapes))
         below = forward.below([whole])
@@ -146,9 +150,11 @@ class Losses:
             return self._loop(whole, 0, moved, fixed, 0, count, found).stack()
 
         vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
-        return along.get_concrete_function(*self._arguments, integers, integers, vector, integers, vector)
+        return self._compiled(along, integers, integers, vector, integers, vector)
 
-    def _compile_each(self):
+    @functools.cached_property
+    def _of_each(self):
+        """Evaluates single parameters; compiled when first asked for."""
         forward, bounds = self._gradients.forward, self._bounds
         parts = [forward.above(first, last) for first, last in itertools.pairwise(bounds)]
         below = forward.below(parts)
@@ -171,7 +177,11 @@ class Losses:
             return found.stack()
 
         vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
-        return of_each.get_concrete_function(*self._arguments, integers, vector, integers)
+        return self._compiled(of_each, integers, vector, integers)
+
+    def _compiled(self, function, *share):
+        concrete = function.get_concrete_function(*self._arguments, *share)
+        return shared_out(concrete, self._strategy, self._arguments, share)
 
     def _fixed(self, below, parts, arguments, values):
         """Tensors by name: everything that some parts need to be told, with nothing moved."""

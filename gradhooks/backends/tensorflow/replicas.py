@@ -1,0 +1,40 @@
+"""Devices that share the evaluations of one check."""
+
+import tensorflow as tf
+
+from gradhooks.backends.tensorflow.graphs import run, specs
+
+
+def local_devices(strategy):
+    """Returns how many devices of this process hold a replica of the model; 1 without a strategy that mirrors it."""
+    return len(strategy.extended.worker_devices) if isinstance(strategy, tf.distribute.MirroredStrategy) else 1
+
+
+def shared_out(function, strategy, common, share):
+    """Spreads a function over the replicas of a strategy, each of which takes a share of the work.
+
+    Args:
+        function: A concrete function of `(*common, *share)`.
+        strategy: A `tf.distribute.Strategy`, or None.
+        common: Nested specifications of what all calls have in common.
+        share: Specifications of what differs between them.
+
+    Returns:
+        A function `(common, shares) -> list of tensors`, one share and one
+        tensor for each of `local_devices(strategy)`.
+    """
+    count = local_devices(strategy)
+    if count == 1:
+        return lambda common, shares: [run(function, *common, *shares[0])]
+
+    def on_replica(common, shares):
+        number = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
+        return run(function, *common, *shares[number])
+
+    # Called outside of a graph, a strategy lets one replica wait for the other.
+    @tf.function(autograph=False)
+    def everywhere(common, shares):
+        return strategy.experimental_local_results(strategy.run(on_replica, args=(common, shares)))
+
+    compiled = everywhere.get_concrete_function(specs(common), [specs(share)] * count)
+    return lambda common, shares: list(run(compiled, common, shares))
