@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from gradhooks import backends
 from gradhooks.model import keras_internals
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """The examples on which every gradient is checked; NumPy arrays in the structure the model expects."""
+    """The examples on which every gradient is checked; NumPy arrays, or ragged tensors, in the structure the
+    model expects."""
 
     x: Any
     y: Any = None
@@ -22,7 +24,7 @@ class Batch:
         """Number of examples."""
         import keras
 
-        return int(np.shape(keras.tree.flatten(self.x)[0])[0])
+        return int(keras.tree.flatten(self.x)[0].shape[0])
 
 
 def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
@@ -70,7 +72,11 @@ def _first(x, y, sample_weight, class_weight, batch_size):
     if isinstance(x, keras.utils.PyDataset):
         # Asking for one item starts no worker processes.
         return _unpacked(keras, adapter._standardize_batch(x[0]) if len(x) else None)
-    return _unpacked(keras, next(iter(adapter.get_numpy_iterator()), None))
+    # NumPy has no ragged arrays: rows would be filled up, and the loss be another one.
+    specs = getattr(x, "element_spec", None)
+    is_ragged = any(map(backends.current().is_ragged, keras.tree.flatten((x, y) if specs is None else specs)))
+    batches = adapter.get_tf_dataset() if is_ragged else adapter.get_numpy_iterator()
+    return _unpacked(keras, next(iter(batches), None))
 
 
 def _without_sharing(x):
@@ -92,9 +98,18 @@ def _unpacked(keras, data):
 
 
 def _array(value):
+    if backends.current().is_ragged(value):
+        return value
     if hasattr(value, "numpy"):
         value = value.numpy()
     return np.asarray(value)
+
+
+def _values(value):
+    """All numbers of a part of a batch, as an array."""
+    if value is None:
+        return np.empty(0)
+    return value.flat_values.numpy() if backends.current().is_ragged(value) else value
 
 
 def _validate(batch):
@@ -107,7 +122,8 @@ def _validate(batch):
         )
     for name in ("x", "y", "sample_weight"):
         for array in keras.tree.flatten(getattr(batch, name)):
-            if array is not None and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            array = _values(array)
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 raise ValueError(
                     "The batch for a gradient check must be finite: a loss that is NaN has no derivative. "
                     f"Received: {name} with {int((~np.isfinite(array)).sum())} entries that are NaN or infinite. "

@@ -80,17 +80,20 @@ class ModelOracle:
             self.precision = self._compile(precision)
 
     def _present_tensors(self):
-        """The arrays of the batch that are not None, as a flat list of tensors."""
+        """The arrays of the batch that are not None, as a flat list of dense tensors."""
         import keras
 
-        return [self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None]
+        present = [self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None]
+        return [part for tensor in present for part in self._backend.dense_parts(tensor)]
 
     def _nested(self, tensors):
         """The inverse of `_present_tensors`."""
         import keras
 
         remaining = iter(tensors)
-        return keras.tree.map_structure(lambda a: None if a is None else next(remaining), self._nested_batch)
+        return keras.tree.map_structure(
+            lambda a: None if a is None else self._backend.put_together(a, remaining), self._nested_batch
+        )
 
     def point(self):
         """Returns the live parameters, flat: float64, shape (P,)."""

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
+import gradhooks
 from tests import models
 from tests.models import VAE, compiled, data
 from tests.runs import training
@@ -60,6 +61,20 @@ def masked_time_steps():
     x[:, 3:] = 0.0
     stack = [layers.Input((5, 2)), layers.Masking(), layers.GRU(3), layers.Dense(1)]
     return compiled(keras.Sequential(stack)), x, y
+
+
+class Mean(layers.Layer):
+    """The mean over the time steps that each row has."""
+
+    def call(self, x):
+        return tf.reduce_mean(x, axis=1)
+
+
+def ragged():
+    keras.utils.set_random_seed(0)
+    x, y = tokens()
+    stack = [layers.Input((None,), dtype="int32", ragged=True), layers.Embedding(9, 3), Mean(), layers.Dense(1)]
+    return compiled(keras.Sequential(stack)), tf.RaggedTensor.from_tensor(x, padding=0), y
 
 
 def stateful():
@@ -172,6 +187,7 @@ KINDS = {
     "dicts of inputs and outputs": models.two_in_two_out,
     "masked tokens": masked,
     "masked time steps": masked_time_steps,
+    "ragged": ragged,
     "stateful": stateful,
     "sparse gradients": sparse_gradients,
     "strings": strings,
@@ -191,6 +207,18 @@ def test_kind(kind):
     assert [r.step for r in checked.reports] == list(range(first, 5))
     assert checked.verdicts == {PASS}, checked.reports[-1]
     assert not checked.complaints
+
+
+@pytest.mark.parametrize("is_dataset", [False, True], ids=["tensor", "dataset"])
+def test_ragged_rows_are_not_filled_up(is_dataset):
+    model, x, y = ragged()
+    data = (tf.data.Dataset.from_tensor_slices((x, y)).batch(32),) if is_dataset else (x, y)
+    report = gradhooks.check_gradients(model, *data, samples=4)
+    assert report.verdict is PASS
+    residuals = model(x[:32]).numpy() - y[:32], model(x[:32].to_tensor()).numpy() - y[:32]
+    loss, of_filled_rows = (float(np.mean(np.square(r))) for r in residuals)
+    assert report.loss["total"] == pytest.approx(loss, rel=1e-5)
+    assert abs(loss - of_filled_rows) > 1e-3
 
 
 @pytest.mark.parametrize(("expect", "verdict"), [({}, FAIL), ({"*/dense/*": "mismatch"}, PASS)], ids=["", "declared"])

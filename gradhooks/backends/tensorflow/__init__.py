@@ -12,7 +12,17 @@ from gradhooks.backends.tensorflow.steps import (
     shadow,
     summed,
 )
-from gradhooks.backends.tensorflow.tensors import flat_point, is_constant, is_exhausted, snapshot, tensor, to_host
+from gradhooks.backends.tensorflow.tensors import (
+    dense_parts,
+    flat_point,
+    is_constant,
+    is_exhausted,
+    is_ragged,
+    put_together,
+    snapshot,
+    tensor,
+    to_host,
+)
 
 __all__ = [
     "Gradients",
@@ -22,12 +32,15 @@ __all__ = [
     "cast",
     "casts_intercepted",
     "dataset_copy",
+    "dense_parts",
     "flat_point",
     "is_constant",
     "is_exhausted",
+    "is_ragged",
     "is_raw_state",
     "isolated_generator",
     "narrow_casts",
+    "put_together",
     "recording",
     "shadow",
     "snapshot",

@@ -4,6 +4,8 @@ import contextlib
 
 import tensorflow as tf
 
+from gradhooks.backends.tensorflow.tensors import is_ragged
+
 # Operations that write to state outside the graph, or advance a generator there.
 WRITES = (
     "Assign",
@@ -79,7 +81,11 @@ def _nodes(definition):
 
 def specs(tensors):
     """Returns the specifications of nested tensors."""
-    return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), tensors)
+
+    def spec(tensor):
+        return tf.type_spec_from_value(tensor) if is_ragged(tensor) else tf.TensorSpec(tensor.shape, tensor.dtype)
+
+    return tf.nest.map_structure(spec, tensors)
 
 
 def called(operation):

@@ -4,8 +4,27 @@ import tensorflow as tf
 
 
 def tensor(value):
-    """Returns a tensor of the array's own dtype."""
-    return tf.convert_to_tensor(value)
+    """Returns a tensor of the array's own dtype; a ragged one stays as it is."""
+    return value if is_ragged(value) else tf.convert_to_tensor(value)
+
+
+def is_ragged(value):
+    """Returns whether a value is a ragged tensor, or the specification of one."""
+    return isinstance(value, (tf.RaggedTensor, tf.RaggedTensorSpec))
+
+
+def dense_parts(value):
+    """Returns what a tensor is made of: itself, or the values and the row splits of a ragged one."""
+    return [value.flat_values, *value.nested_row_splits] if is_ragged(value) else [value]
+
+
+def put_together(like, parts):
+    """Returns a tensor made of the next parts of an iterator: the inverse of `dense_parts`."""
+    first = next(parts)
+    if not is_ragged(like):
+        return first
+    splits = [next(parts) for _ in range(like.ragged_rank)]
+    return tf.RaggedTensor.from_nested_row_splits(first, splits, validate=False)
 
 
 def flat_point(variables):
