@@ -58,9 +58,13 @@ def run(function, *arguments):
     first verdict, and evaluations in float64 are no faster for it.
     """
     flat = [*tf.nest.flatten(arguments), *function.captured_inputs]
-    found = tf.raw_ops.StatefulPartitionedCall(
-        args=flat, Tout=[output.dtype for output in function.outputs], f=function, config_proto=_AS_TRACED
-    )
+    try:
+        found = tf.raw_ops.StatefulPartitionedCall(
+            args=flat, Tout=[output.dtype for output in function.outputs], f=function, config_proto=_AS_TRACED
+        )
+    except tf.errors.OpError:
+        # Called as everybody calls it, it fails again and says at which layer.
+        return function(*arguments)
     return tf.nest.pack_sequence_as(function.structured_outputs, found)
 
 
