@@ -57,12 +57,17 @@ def forward_pass(model, x, y):
 
 def wide(build):
     """The same network with dtype policy float64, with its batch."""
-    before = keras.config.floatx()
+    # Keras remembers the policy that it has made of `floatx` once, so both are set.
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     try:
-        return build()
+        model, x, y = build()
     finally:
-        keras.config.set_floatx(before)
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+    assert {v.dtype for v in model.trainable_variables} == {"float64"}
+    return model, x, y
 
 
 def healthy_coordinates(answering):

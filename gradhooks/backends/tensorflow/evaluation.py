@@ -19,6 +19,9 @@ from gradhooks.backends.tensorflow.surgery import Forward
 # Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
 # (1 + 1/G) / 2 of the whole on average: 0.63 with four. More save little, and every part takes time to compile.
 _PARTS = 4
+# So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go of
+# an activation as soon as it is used, hold less than the gradient's pass forth and back, which keeps them all.
+_AT_ONCE = 2
 # Sharing must save at least this part of the work to be worth another function.
 _WORTHWHILE = 0.1
 
@@ -200,8 +203,7 @@ class Losses:
             given = {name: _inner(fixed[name]) for name in forward.taken_by(part) if name not in roots}
             return k + 1, found.write(k, tf.stack(forward.put(part, given | roots, forward.outputs)))
 
-        # One evaluation at a time: more would multiply the memory of the activations.
-        return tf.while_loop(lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=1)[1]
+        return tf.while_loop(lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=_AT_ONCE)[1]
 
 
 def division(forward):
