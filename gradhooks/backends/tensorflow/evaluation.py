@@ -19,8 +19,8 @@ from gradhooks.backends.tensorflow.surgery import Forward
 # Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
 # (1 + 1/G) / 2 of the whole on average: 0.63 with four. More save little, and every part takes time to compile.
 _PARTS = 4
-# So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go of
-# an activation as soon as it is used, hold less than the gradient's pass forth and back, which keeps them all.
+# So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go
+# of an activation as soon as it is used, hold less than the gradient's pass forth and back, which keeps them all.
 _AT_ONCE = 2
 # Sharing must save at least this part of the work to be worth another function.
 _WORTHWHILE = 0.1
