@@ -6,6 +6,7 @@ import pathlib
 import threading
 
 import keras
+import numpy as np
 import pytest
 
 from tests.runs.training import PASS, check_of, small, stored
@@ -48,7 +49,10 @@ def test_ten_thousand_steps_with_a_check_every_ten(tmp_path):
     model, x, y = small()
     check = check_of(x, y, freq=10, log_dir=tmp_path)
     watch = Watch(check, tmp_path)
-    model.fit(x, y, batch_size=32, epochs=10, steps_per_epoch=1000, verbose=0, callbacks=[check, watch])
+    many = 1000 * 32 // len(x)
+    model.fit(
+        np.tile(x, (many, 1)), np.tile(y, (many, 1)), batch_size=32, epochs=10, verbose=0, callbacks=[check, watch]
+    )
     first, last = watch.noted[0], watch.noted[-1]
     print({name: (first[name], last[name]) for name in first})
     assert len(check.reports) == 1001
