@@ -186,6 +186,27 @@ def test_memory_runs_out_in_a_check(monkeypatch):
     assert "use a smaller batch if memory ran out" in checked.complaints[0]
 
 
+def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
+    from gradhooks.backends.tensorflow import evaluation
+
+    evaluated, asked = evaluation.Losses._evaluated, []
+
+    def alone(self, point, state, batch, probes, pairs):
+        asked.append(len(pairs))
+        if len(pairs) > 1:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return evaluated(self, point, state, batch, probes, pairs)
+
+    whole = training.run(small, check_of)
+    monkeypatch.setattr(evaluation.Losses, "_evaluated", alone)
+    checked = training.with_and_without(small)
+    assert 1 in asked
+    assert max(asked) > 1
+    assert not checked.complaints
+    assert checked.verdicts == {PASS}
+    assert [r.relative_difference for r in checked.reports] == [r.relative_difference for r in whole.reports]
+
+
 def test_memory_runs_out_while_a_check_is_compiled(monkeypatch):
     from gradhooks.backends.tensorflow import evaluation
 

@@ -96,6 +96,16 @@ class Losses:
 
     def __call__(self, point, state, batch, probes, pairs):
         """Returns float64, shape (K, 3): total, data and penalty for K pairs `(number of the probe, offset)`."""
+        try:
+            return self._evaluated(point, state, batch, probes, pairs)
+        except tf.errors.ResourceExhaustedError:
+            if len(pairs) == 1:
+                raise
+            # By itself, an evaluation shares the memory with no other, and with no other probe.
+            each = [self._evaluated(point, state, batch, [probes[k]], [(0, offset)]) for k, offset in pairs]
+            return np.concatenate(each)
+
+    def _evaluated(self, point, state, batch, probes, pairs):
         is_each = bool(self._bounds) and all(len(probe.weights) == 1 for probe in probes)
         evaluate, arguments = (self._of_each, self._each) if is_each else (self._along, self._lines)
         count = local_devices(self._strategy)

@@ -62,6 +62,8 @@ def run(function, *arguments):
         found = tf.raw_ops.StatefulPartitionedCall(
             args=flat, Tout=[output.dtype for output in function.outputs], f=function, config_proto=_AS_TRACED
         )
+    except tf.errors.ResourceExhaustedError:
+        raise
     except tf.errors.OpError:
         # Called as everybody calls it, it fails again and says at which layer.
         return function(*arguments)
