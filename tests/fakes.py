@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from gradhooks.numerics import sampling, surveying
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.records import Precision
 
@@ -76,3 +77,32 @@ class FunctionOracle:
         moved = point.copy()
         moved[probe.start : probe.stop] += offset * probe.weights
         return moved
+
+
+def quadratic(size=12, **options):
+    """The oracle of a sum of squares."""
+    point = np.random.default_rng(1).uniform(0.5, 1.5, size)
+    return FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, point, **options)
+
+
+def surveyed(oracle, spacing=surveying.PROMOTED, is_suspect=False):
+    """(place, probe, windows) along the screening probe, as a check does it."""
+    point = oracle.point()
+    gradients = oracle.gradients(point).terms
+    scales = sampling.scales(oracle.layout, point)
+    probe = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(0))
+    place, windows = surveying.survey(oracle, point, gradients, probe, spacing, is_suspect)
+    return place, probe, windows
+
+
+def kinky(size=12):
+    """The oracle of a sum of squares with thousands of corners around each parameter, none within 1e-7."""
+    rng = np.random.default_rng(3)
+    point = rng.uniform(0.5, 1.5, size)
+    where = point[:, None] + rng.choice([-1, 1], (size, 2000)) * rng.uniform(1e-7, 5e-4, (size, 2000))
+    bend = 1e-2 * rng.normal(size=(size, 2000))
+
+    def loss(p):
+        return float(p @ p + np.sum(bend * np.abs(p[:, None] - where)))
+
+    return FunctionOracle(loss, lambda p: 2 * p + np.sum(bend * np.sign(p[:, None] - where), axis=1), point)

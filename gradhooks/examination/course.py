@@ -9,7 +9,7 @@ import numpy as np
 from gradhooks.examination import culprit, received
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
-from gradhooks.numerics import blockage, diagnosis, expectation, measurement, sampling, verdict
+from gradhooks.numerics import blockage, diagnosis, expectation, measurement, sampling, surveying, verdict
 from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Reason, Verdict
 
 # A probe on a kink is replaced by another of the same variable, this often at most.
@@ -56,14 +56,14 @@ class _Examination:
     def _survey(self):
         settings, point = self._settings, self._oracle.point()
         precision = self._oracle.precision
-        spacing = measurement.NATIVE if precision.rung == "model" else measurement.PROMOTED
+        spacing = surveying.NATIVE if precision.rung == "model" else surveying.PROMOTED
         declared = frozenset(expectation.declared_variables(self._layout, settings.expect))
         scales = sampling.scales(self._layout, point)
         gradients = self._oracle.gradients(point)
         rng = sampling.generator(settings.seed, settings.step, 1)
         probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, declared)
         is_suspect = bool(precision.narrow_operations or precision.native_layers)
-        place, windows = measurement.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect)
+        place, windows = surveying.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect)
         settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, declared)
         return settling, windows
 
@@ -146,7 +146,7 @@ class _Examination:
         """Measures directions over many parameters: the screening probe, and whole variables where digits are few."""
         settling = self._settling
         spacing = settling.spacing.working
-        magnitude = measurement.natural_sizes(settling.screening, self._place.gradients)
+        magnitude = surveying.natural_sizes(settling.screening, self._place.gradients)
         screened = measurement.from_window(
             self._place, settling.screening, self._windows[spacing], spacing, magnitude, self._tolerance
         )

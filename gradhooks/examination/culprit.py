@@ -1,6 +1,6 @@
 """Where the bug is: the last variable in forward order that is wrong, and a pattern in it."""
 
-from gradhooks.numerics import bisection, measurement, sampling
+from gradhooks.numerics import bisection, sampling, surveying
 from gradhooks.numerics.records import Probe
 
 # How often a search for the culprit goes on above what it has found.
@@ -60,4 +60,4 @@ def _above(settling, variable):
     if not weights.any():
         return None
     probe = Probe(start, weights, settling.screening.scale)
-    return settling.settled([probe], [measurement.natural_sizes(probe, settling.place.gradients)])[0]
+    return settling.settled([probe], [surveying.natural_sizes(probe, settling.place.gradients)])[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradhooks.examination.settings import Settings
-from gradhooks.numerics import derivative, measurement, sampling, verdict
+from gradhooks.numerics import derivative, measurement, sampling, surveying, verdict
 from gradhooks.numerics.records import Probe, Reason, Verdict
 
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network, and
@@ -26,20 +26,20 @@ class Settling:
     Args:
         oracle: What is asked for losses.
         settings: The check's `Settings`.
-        place: The `measurement.Place`.
+        place: The `surveying.Place`.
         screening: Direction over all parameters, along which noise is measured.
         scales: float64, shape (V,). Typical parameter size per variable.
-        spacing: A `measurement.Spacing`.
+        spacing: A `surveying.Spacing`.
         tolerance: Relative difference that the verdict allows.
         declared: Numbers of variables that are declared to mismatch.
     """
 
     oracle: Any
     settings: Settings
-    place: measurement.Place
+    place: surveying.Place
     screening: Probe
     scales: np.ndarray
-    spacing: measurement.Spacing
+    spacing: surveying.Spacing
     tolerance: float
     declared: frozenset
 
@@ -57,11 +57,13 @@ class Settling:
         return measured.probe.is_coordinate and self.layout.variable_of(measured.probe.start) in self.declared
 
     def settled(self, probes, magnitudes=None):
-        """Measures probes: two evaluations, then a ladder, and before accusing a second opinion."""
+        """Measures probes: two evaluations, smaller steps, then a ladder, and before accusing a second opinion."""
         return self.decided(measurement.quick(self.oracle, self.place, probes, self.tolerance, magnitudes))
 
     def decided(self, measured):
         """Measures on where two evaluations did not settle it."""
+        for sharpness in derivative.CLOSER:
+            measured = measurement.closer(self.oracle, self.place, measured, self.tolerance, sharpness)
         unsettled = [m for m in measured if not m.settled]
         climbed = measurement.climb(self.oracle, self.place, unsettled, self.tolerance)
         decided = iter(self._confirmed(climbed))
@@ -104,7 +106,7 @@ class Settling:
                 rounded too, which no error bar knows, and at the nudged point
                 rounding is drawn anew. Elsewhere it takes a witness that passes,
                 and has seen sharply, to acquit.
-            place: The `measurement.Place` at the nudged point.
+            place: The `surveying.Place` at the nudged point.
         """
         is_native = self.spacing.is_native
         probes, magnitudes = [m.probe for m, _ in accused], [m.magnitude for m, _ in accused]
@@ -135,7 +137,7 @@ class Settling:
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
         point = sampling.nudge(self.layout, self.place.point, self.scales, settings.seed + turn, settings.step, size)
         gradients = self.oracle.gradients(point)
-        place, _ = measurement.survey(self.oracle, point, gradients.terms, self.screening, self.spacing)
+        place, _ = surveying.survey(self.oracle, point, gradients.terms, self.screening, self.spacing)
         # A nudge does not change how many digits the loss has; the larger estimate of the two holds.
         return dataclasses.replace(place, noise=np.maximum(place.noise, self.place.noise))
 

@@ -17,8 +17,12 @@ DEVIATIONS = 4.0
 # Steps of the ladder in units of the first step; the finer one re-measures before anybody is accused.
 LADDER = (1e-3, 1e-2, 1e-1, 0.3, 3.0, 10.0, 100.0)
 FINE_LADDER = (3e-4, 3e-3, 2e-2, 5e-2, 0.2, 0.5, 2.0, 5.0, 30.0)
-# A derivative whose noise is this share of the tolerance costs no verdict its sharpness.
-_SHARPNESS = 100.0
+# The noise of the first quotient is one part in so many of what the tolerance allows; its error bar, one in seven.
+_SHARPNESS = 10.0
+# Sharpness of the steps that follow where kinks lie within the first one.
+CLOSER = (1.0, 0.1, 0.01)
+# A step whose rounding error is more than this share of the derivative blurs too much to be worth a try.
+_BLURRED = 3e-4
 # Steps stay below this share of the parameter scale, where a loss still looks like a curve of low order.
 _LARGEST = 0.15
 # A loss changes its shape over this share of the parameter scale: networks bend faster than their weights are large.
@@ -28,7 +32,7 @@ _LENGTH = 0.5
 def first_step(slope, loss, noise, scale, tolerance):
     """Chooses the step of the first quotient.
 
-    The smallest step whose rounding error is a hundredth of what the tolerance
+    The smallest step whose rounding noise is a tenth of what the tolerance
     allows for a slope of this size, within limits that follow from the noise:
     `(noise/loss)^(1/3)` balances rounding and truncation for a loss of ordinary
     curvature (Press et al., "Numerical Recipes", section 5.7); one parameter
@@ -49,6 +53,25 @@ def first_step(slope, loss, noise, scale, tolerance):
     highest = min(10 * scale * relative_noise**0.25, _LARGEST * scale)
     wanted = _SHARPNESS * noise / (tolerance * abs(slope)) if slope and math.isfinite(slope) else highest
     return float(min(max(wanted, lowest), highest))
+
+
+def closer_step(slope, noise, tolerance, sharpness):
+    """Returns a step that gets by with fewer digits, and so meets fewer kinks than `first_step`.
+
+    Args:
+        slope: Expected derivative along the probe.
+        noise: Standard deviation of the loss' rounding noise.
+        tolerance: Relative difference that the verdict allows.
+        sharpness: The step's noise is one part in so many of what the tolerance
+            allows.
+
+    Returns:
+        float, an offset; infinite where there is none that sees sharply.
+    """
+    if not slope or not math.isfinite(slope):
+        return math.inf
+    step = sharpness * noise / tolerance / abs(slope)
+    return step if step and rounding_error(noise, step) <= _BLURRED * abs(slope) else math.inf
 
 
 def ladder(step, scale, factors=LADDER):

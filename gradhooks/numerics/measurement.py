@@ -1,4 +1,4 @@
-"""Measuring at one place: its noise, and the derivatives along probes.
+"""Measuring at one place: the derivatives along probes.
 
 An oracle is anything with `losses(point, probes, pairs)`, returning float64 of
 shape (pairs, T), one column per loss term, and `gradients(point)`.
@@ -8,51 +8,11 @@ import dataclasses
 
 import numpy as np
 
-from gradhooks.numerics import derivative, noise, verdict
+from gradhooks.numerics import derivative, surveying, verdict
 from gradhooks.numerics.records import DerivativeEstimate, Probe, Reason, Verdict
 
-_REACH = noise.OFFSETS[-1]
-_MIDDLE = noise.OFFSETS.index(0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Spacing:
-    """How finely the noise is sampled along a direction, in relative parameter changes.
-
-    Args:
-        tiny: Shows the rounding of the loss alone: nothing smooth moves at this distance.
-        working: A quarter of the step of the screening probe: shows lost digits that only larger steps meet.
-        wide: Further distances to look at where a core of low precision is known or suspected.
-        is_native: Whether low precision is a matter of course.
-    """
-
-    tiny: float
-    working: float
-    wide: tuple[float, ...]
-    is_native: bool = False
-
-
-PROMOTED = Spacing(1e-9, 2.5e-6, (1e-4, 3e-3, 5e-2))
-NATIVE = Spacing(1e-4, 2.5e-3, (), True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """A point in parameter space and what is known there.
-
-    Args:
-        point: float64, shape (P,).
-        gradients: Per term name, float64, shape (P,).
-        base: float64, shape (T,). Loss terms at the point.
-        noise: float64, shape (T,). Standard deviation of their rounding noise.
-        jitter: Largest difference between two evaluations at the point.
-    """
-
-    point: np.ndarray
-    gradients: dict
-    base: np.ndarray
-    noise: np.ndarray
-    jitter: float = 0.0
+# A step must be so much smaller than the last to be worth two evaluations.
+_CLOSER_BY = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,126 +51,55 @@ class Measurement:
         return all(r is Reason.VACUOUS for _, r in self.judgements)
 
 
-def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
-    """Evaluates the loss along the screening probe: base value, jitter, noise.
-
-    Args:
-        oracle: The oracle.
-        point: float64, shape (P,).
-        gradients: Per term name, float64, shape (P,).
-        screening: `Probe` over all parameters, in relative parameter changes.
-        spacing: A `Spacing`.
-        is_suspect: Whether a core of low precision is known, so that wide
-            distances are looked at in any case.
-
-    Returns:
-        (Place, windows): windows maps a spacing to float64, shape (POINTS, T).
-    """
-    near = _windows(oracle, point, screening, (spacing.tiny, spacing.working))
-    # Both windows have the point itself in the middle.
-    base, again = (near[s][_MIDDLE] for s in (spacing.tiny, spacing.working))
-    if not np.isfinite([base, again]).all():
-        return Place(point, gradients, base, np.zeros_like(base), 0.0), near
-    level = np.maximum([noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_corner=True))
-    working = _roughness(near[spacing.working], 3)
-    suspicious = _SUSPICIOUS_NATIVE if spacing.is_native else _SUSPICIOUS
-    # Two windows know the noise better than one, as long as the larger one shows nothing but noise.
-    is_rougher = working > suspicious * level
-    level = np.where(is_rougher, level, np.maximum(level, working))
-    is_flat = _is_flat(near[spacing.working], gradients, screening, spacing.working, level)
-    if is_suspect or spacing.is_native:
-        level = np.maximum(level, np.where(is_flat, noise.FLOAT32 * np.abs(base), 0.0))
-    if is_suspect:
-        level = np.maximum(level, np.where(is_flat, 0.0, working))
-    if is_flat.any():
-        level = _level_from_afar(oracle, point, gradients, screening, spacing.wide, base, level, is_flat, is_suspect)
-    elif is_rougher.any():
-        further = _roughness(_windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3)
-        lost = [noise.is_staircase(w, f) for w, f in zip(working, further, strict=True)]
-        level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
-    level[0] = max(level)  # the total is made of the other terms, and has lost what they have lost
-    return Place(point, gradients, base, level, float(np.max(np.abs(base - again)))), near
-
-
-def _level_from_afar(oracle, point, gradients, screening, spacings, base, level, is_flat, is_suspect):
-    """Looks further and further along a loss that stands still, until it moves.
-
-    If its jumps are then of the size that float32 leaves, it has few digits; if
-    they are larger it has real steps, which are no noise.
-    """
-    level, is_flat = level.copy(), is_flat.copy()
-    for spacing in spacings:
-        window = _windows(oracle, point, screening, (spacing,))[spacing]
-        still = _is_flat(window, gradients, screening, spacing, level)
-        rough = _roughness(window, 3)
-        for t in np.flatnonzero(is_flat & ~still):
-            if is_suspect or noise.is_float32(rough[t], base[t]):
-                level[t] = max(level[t], rough[t])
-        is_flat &= still
-        if not is_flat.any():
-            break
-    return level
-
-
-# Kinks make a window rougher than rounding alone; only this much more calls for a second look. At native precision,
-# where the windows are far wider, kinks are met often, and noise in excess means steps across even more of them.
-_SUSPICIOUS, _SUSPICIOUS_NATIVE = 50.0, 4.0
-
-
-def _is_flat(window, gradients, probe, spacing, level):
-    """Per term, whether the loss stands still where backpropagation says that it moves.
-
-    It must move by far less than its parts promise, and by less than they
-    promise together: in some directions they cancel, and that is no standstill.
-    """
-    span = 2 * _REACH * spacing
-    promised = [span * size for size in natural_sizes(probe, gradients)]
-    together = [span * abs(probe.slope_of(gradient)) for gradient in gradients.values()]
-    moved = np.ptp(np.where(np.isfinite(window), window, 0.0), axis=0)
-    return np.array(
-        [
-            p > 100.0 * n and m < min(0.01 * p, 0.5 * t)
-            for p, t, n, m in zip(promised, together, level, moved, strict=True)
-        ]
-    )
-
-
-def _windows(oracle, point, probe, spacings):
-    """Maps each spacing to the losses around the point."""
-    pairs = [(0, float(s * t)) for s in spacings for t in noise.OFFSETS]
-    found = oracle.losses(point, [probe], pairs)
-    return dict(zip(spacings, np.asarray(found).reshape(len(spacings), noise.POINTS, -1), strict=True))
-
-
-def _roughness(window, degree, has_corner=False):
-    return np.array([noise.roughness(column, degree, noise.OFFSETS, has_corner) for column in window.T])
-
-
-def natural_sizes(probe, gradients):
-    """Returns, per term, the size of the slope along a probe when its parts do not cancel."""
-    part = slice(probe.start, probe.stop)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return tuple(_norm(probe.weights * g[part]) for g in gradients.values())
-
-
-def _norm(values):
-    """The Euclidean norm, also where the squares overflow; 0 where an entry is not finite."""
-    largest = np.max(np.abs(values), initial=0.0)
-    if not largest or not np.isfinite(largest):
-        return 0.0
-    return min(float(largest * np.linalg.norm(values / largest)), float(np.finfo(np.float64).max))
-
-
 def from_window(place, probe, window, spacing, magnitude, tolerance):
     """Returns the `Measurement` along the screening probe that the survey already paid for."""
-    step = _REACH * spacing
+    step = surveying.REACH * spacing
     return _measured(place, probe, step, window[-1], window[0], magnitude, tolerance)
 
 
 def quick(oracle, place, probes, tolerance, magnitudes=None):
     """Measures with two evaluations a probe."""
     magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
-    steps = [_actual(place, p, _first_step(place, p, tolerance)) for p in probes]
+    steps = [_first_step(place, p, tolerance) for p in probes]
+    if place.is_kinky:
+        closer = [_closer_step(place, p, tolerance, derivative.CLOSER[0]) for p in probes]
+        steps = np.minimum(steps, closer)
+    return _two_sided(oracle, place, probes, steps, tolerance, magnitudes)
+
+
+def closer(oracle, place, measurements, tolerance, sharpness):
+    """Measures what is not settled with two evaluations more, at a step that meets fewer kinks.
+
+    Returns:
+        The measurements, with those replaced that are settled now.
+    """
+    steps = {}
+    for k, measured in enumerate(measurements):
+        step = _closer_step(place, measured.probe, tolerance, sharpness)
+        if not measured.settled and _is_worthwhile(place, measured, step, tolerance):
+            steps[k] = step
+    probes, magnitudes = [measurements[k].probe for k in steps], [measurements[k].magnitude for k in steps]
+    again = _two_sided(oracle, place, probes, list(steps.values()), tolerance, magnitudes)
+    replaced = {k: m for k, m in zip(steps, again, strict=True) if m.settled}
+    return [replaced.get(k, m) for k, m in enumerate(measurements)]
+
+
+def _is_worthwhile(place, measured, step, tolerance):
+    """Whether a smaller step may settle it: the gaps seen so far would still show, if they were there.
+
+    A look so blurred that it would let them pass settles nothing.
+    """
+    terms = zip(measured.analytic, measured.estimates, measured.magnitude, place.noise, strict=True)
+    return step < _CLOSER_BY * measured.estimates[0].step and all(
+        _is_settled(analytic, estimate, level, tolerance, magnitude)
+        or abs(analytic - estimate.slope)
+        > 2 * verdict.settled_gap(analytic, estimate, derivative.rounding_error(level, step), tolerance, magnitude)
+        for analytic, estimate, magnitude, level in terms
+    )
+
+
+def _two_sided(oracle, place, probes, steps, tolerance, magnitudes):
+    steps = [_actual(place, p, float(step)) for p, step in zip(probes, steps, strict=True)]
     pairs = [(k, sign * step) for k, step in enumerate(steps) for sign in (1, -1)]
     found = oracle.losses(place.point, probes, pairs).reshape(len(probes), 2, -1) if probes else ()
     return [
@@ -250,6 +139,10 @@ def _first_step(place, probe, tolerance):
     return derivative.first_step(slope, place.base[0], place.noise[0], probe.scale, tolerance)
 
 
+def _closer_step(place, probe, tolerance, sharpness):
+    return derivative.closer_step(probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness)
+
+
 def _actual(place, probe, step):
     """The step that floating point really takes from here: `(theta + h) - theta`, for a coordinate."""
     if not probe.is_coordinate:
@@ -265,10 +158,15 @@ def _measured(place, probe, step, plus, minus, magnitude, tolerance):
         for t in range(len(place.base))
     )
     settled = all(
-        verdict.is_settled(a, e, derivative.rounding_error(n, step), tolerance, m)
+        _is_settled(a, e, n, tolerance, m)
         for a, e, n, m in zip(analytic, estimates, place.noise, magnitude, strict=True)
     )
     return _judged(probe, analytic, estimates, magnitude, settled, tolerance)
+
+
+def _is_settled(analytic, estimate, level, tolerance, magnitude):
+    rounding = derivative.rounding_error(level, estimate.step)
+    return verdict.is_settled(analytic, estimate, rounding, tolerance, magnitude)
 
 
 def _judged(probe, analytic, estimates, magnitude, settled, tolerance):

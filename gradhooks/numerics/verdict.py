@@ -47,9 +47,14 @@ def is_settled(analytic, estimate, rounding, tolerance, magnitude=0.0):
     """Whether one quotient is enough: it agrees, or both vanish, to within tolerance and rounding alone."""
     if not all(map(math.isfinite, (analytic, estimate.slope, magnitude, rounding))):
         return False
-    agrees = abs(analytic - estimate.slope) <= _of_size(tolerance, analytic, estimate, magnitude) + rounding
+    agrees = abs(analytic - estimate.slope) <= settled_gap(analytic, estimate, rounding, tolerance, magnitude)
     is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
     return agrees and (is_zero or rounding <= _of_size(RESOLUTION, analytic, estimate, magnitude))
+
+
+def settled_gap(analytic, estimate, rounding, tolerance, magnitude=0.0):
+    """Returns the largest gap that one quotient settles: `tolerance * max(|a| + |n|, magnitude) + rounding`."""
+    return _of_size(tolerance, analytic, estimate, magnitude) + rounding
 
 
 def _of_size(share, analytic, estimate, magnitude):

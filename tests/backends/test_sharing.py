@@ -99,7 +99,7 @@ def _subsets(numbers, most):
 
 def test_what_cannot_be_shared_is_not_divided():
     model = models.compiled(keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)]))
-    assert asked(model, *models.data((4,), (1,), 0))._losses._bounds == ()
+    assert asked(model, *models.data((4,), (1,), 0))._losses._bounds == (0, 1)
 
 
 def test_one_trace_serves_losses_and_gradients():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradhooks.numerics import bisection, measurement, sampling
+from gradhooks.numerics import bisection, measurement, sampling, surveying
 from tests.fakes import FunctionOracle
 
 TOLERANCE = 1e-6
@@ -40,7 +40,7 @@ def failing(oracle, seed=0):
     gradients = oracle.gradients(point).terms
     scales = sampling.scales(oracle.layout, point)
     probe = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(seed))
-    place, _ = measurement.survey(oracle, point, gradients, probe, measurement.PROMOTED)
+    place, _ = surveying.survey(oracle, point, gradients, probe, surveying.PROMOTED)
     measured = measurement.quick(oracle, place, [probe], TOLERANCE)
     measured = measurement.climb(oracle, place, measured, TOLERANCE)[0]
     assert measured.has_failed

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradhooks.numerics import blockage, measurement, sampling
+from gradhooks.numerics import blockage, sampling, surveying
 from tests.fakes import FunctionOracle
 
 SIZE = 6
@@ -23,7 +23,7 @@ def investigated(function, gradient, seed=0):
     gradients = oracle.gradients(POINT).terms
     scales = sampling.scales(oracle.layout, POINT)
     screening = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(seed))
-    place, _ = measurement.survey(oracle, POINT, gradients, screening, measurement.PROMOTED)
+    place, _ = surveying.survey(oracle, POINT, gradients, screening, surveying.PROMOTED)
     silent = blockage.silent_variables(oracle.layout, gradients["total"])
     assert silent == [0]
     found = blockage.investigate(oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed))

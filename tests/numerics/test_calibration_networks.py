@@ -13,7 +13,7 @@ import pytest
 
 from gradhooks import examination
 from gradhooks.model import batch, oracle, terms
-from gradhooks.numerics import measurement, sampling
+from gradhooks.numerics import measurement, sampling, surveying
 from gradhooks.numerics.records import Reason
 from tests import innocents, models
 from tests.numerics.test_calibration import SHARE
@@ -49,11 +49,11 @@ def errors(asked, truth, seed=0):
     gradients = asked.gradients(point).terms
     rung = asked.precision.rung
     tolerance = examination.THRESHOLDS[rung]
-    spacing = measurement.NATIVE if rung == "model" else measurement.PROMOTED
+    spacing = surveying.NATIVE if rung == "model" else surveying.PROMOTED
     scales, rng = sampling.scales(layout, point), sampling.generator(seed, 0, 9)
     screening = sampling.screening_probe(layout, scales, gradients["total"], rng)
     is_suspect = bool(asked.precision.narrow_operations or asked.precision.native_layers)
-    place, _ = measurement.survey(asked, point, gradients, screening, spacing, is_suspect)
+    place, _ = surveying.survey(asked, point, gradients, screening, spacing, is_suspect)
     probes = [
         sampling.coordinate_probe(p, scales[layout.variable_of(p)])
         for p in sampling.coordinates(layout, PROBES, seed, 0)

@@ -92,7 +92,7 @@ class Losses:
         self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
         self._offsets = np.cumsum([0, *self._sizes])
         self._arguments = (tf.TensorSpec([int(self._offsets[-1])], tf.float64), specs(state), specs(batch))
-        self._bounds = division(gradients.forward) if is_sharing else ()
+        self._bounds = division(gradients.forward) if is_sharing else (0, len(self._shapes))
 
     def __call__(self, point, state, batch, probes, pairs):
         """Returns float64, shape (K, 3): total, data and penalty for K pairs `(number of the probe, offset)`."""
@@ -106,32 +106,37 @@ class Losses:
             return np.concatenate(each)
 
     def _evaluated(self, point, state, batch, probes, pairs):
-        is_each = bool(self._bounds) and all(len(probe.weights) == 1 for probe in probes)
-        evaluate, arguments = (self._of_each, self._each) if is_each else (self._along, self._lines)
-        count = local_devices(self._strategy)
-        # In turn, since neighbours among the pairs cost alike.
-        places = [np.arange(first, len(pairs), count) for first in range(count)]
-        orders, shares = zip(*(arguments(probes, [pairs[k] for k in share]) for share in places), strict=True)
+        if all(len(probe.weights) == 1 for probe in probes):
+            moved = np.array([probes[which].start for which, _ in pairs], np.int64)
+            offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
+            return self._spread(self._of_each, (point, state, batch), self._each, moved, offsets)
+        # One line after the other, so that no more than one direction of the size of the model is held.
         result = np.empty((len(pairs), 3))
-        for share, order, found in zip(places, orders, evaluate((point, state, batch), list(shares)), strict=True):
-            result[share[order]] = found.numpy()
+        for number, probe in enumerate(probes):
+            places = [k for k, (which, _) in enumerate(pairs) if which == number]
+            direction = np.zeros(self._offsets[-1])
+            direction[probe.start : probe.stop] = probe.weights
+            offsets = np.array([pairs[k][1] for k in places])
+            arguments = point, state, batch, tf.constant(direction)
+            result[places] = self._spread(self._along, arguments, self._line, offsets)
         return result
 
-    def _lines(self, probes, pairs):
-        """The order of evaluation, and the arguments of `_along`."""
-        splits = np.cumsum([0] + [len(p.weights) for p in probes])
-        return slice(None), (
-            tf.constant([p.start for p in probes], tf.int64),
-            tf.constant(splits, tf.int64),
-            tf.constant(np.concatenate([p.weights for p in probes]), tf.float64),
-            tf.constant([which for which, _ in pairs], tf.int64),
-            tf.constant([offset for _, offset in pairs], tf.float64),
-        )
+    def _spread(self, evaluate, arguments, share_of, *columns):
+        """Evaluates rows of columns on all devices, in turn, since neighbours among them cost alike."""
+        count = local_devices(self._strategy)
+        places = [np.arange(first, len(columns[0]), count) for first in range(count)]
+        orders, shares = zip(*(share_of(*(column[rows] for column in columns)) for rows in places), strict=True)
+        result = np.empty((len(columns[0]), 3))
+        for rows, order, found in zip(places, orders, evaluate(arguments, list(shares)), strict=True):
+            result[rows[order]] = found.numpy()
+        return result
 
-    def _each(self, probes, pairs):
+    def _line(self, offsets):
+        """The order of evaluation, and the arguments of `_along`."""
+        return slice(None), (tf.constant(offsets, tf.float64),)
+
+    def _each(self, moved, offsets):
         """The order of evaluation, and the arguments of `_of_each`."""
-        moved = np.array([probes[which].start for which, _ in pairs], np.int64)
-        offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
         order = np.argsort(moved, kind="stable")
         splits = np.searchsorted(moved[order], self._offsets[list(self._bounds)])
         return order, (
@@ -142,28 +147,25 @@ class Losses:
 
     @functools.cached_property
     def _along(self):
-        """Evaluates along lines through many parameters; compiled when first asked for."""
+        """Evaluates along a line through many parameters; compiled when first asked for."""
         forward = self._gradients.forward
         whole = forward.above(0, len(self._shapes))
         below = forward.below([whole])
 
         @tf.function(autograph=False)
-        def along(point, state, batch, starts, splits, weights, which, offsets):
-            fixed = self._fixed(below, [whole], (point, state, batch), _unflatten(point, self._shapes))
+        def along(point, state, batch, direction, offsets):
+            values, directions = (_unflatten(flat, self._shapes) for flat in (point, direction))
+            fixed = self._fixed(below, [whole], (point, state, batch), values)
 
             def moved(k):
-                first, last = splits[which[k]], splits[which[k] + 1]
-                start = starts[which[k]]
-                stop = start + last - first
-                values = point[start:stop] + offsets[k] * weights[first:last]
-                return _unflatten(tf.concat([point[:start], values, point[stop:]], 0), self._shapes)
+                return [v + offsets[k] * d for v, d in zip(values, directions, strict=True)]
 
             count = tf.shape(offsets)[0]
             found = tf.TensorArray(tf.float64, size=count, element_shape=(3,))
             return self._loop(whole, 0, moved, fixed, 0, count, found).stack()
 
-        vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
-        return self._compiled(along, integers, integers, vector, integers, vector)
+        vector = tf.TensorSpec([None], tf.float64)
+        return self._compiled(along, (*self._arguments, self._arguments[0]), vector)
 
     @functools.cached_property
     def _of_each(self):
@@ -190,11 +192,10 @@ class Losses:
             return found.stack()
 
         vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
-        return self._compiled(of_each, integers, vector, integers)
+        return self._compiled(of_each, self._arguments, integers, vector, integers)
 
-    def _compiled(self, function, *share):
-        concrete = function.get_concrete_function(*self._arguments, *share)
-        return shared_out(concrete, self._strategy, self._arguments, share)
+    def _compiled(self, function, common, *share):
+        return shared_out(function.get_concrete_function(*common, *share), self._strategy, common, share)
 
     def _fixed(self, below, parts, arguments, values):
         """Tensors by name: everything that some parts need to be told, with nothing moved."""
@@ -224,7 +225,7 @@ def division(forward):
 
     Returns:
         The number of the first parameter of each group, and the number of
-        parameters; empty where division would save next to nothing.
+        parameters; a single group where division would save next to nothing.
     """
     count = len(forward.roots)
     # A few dozen places to cut at are as good as all.
@@ -247,7 +248,7 @@ def division(forward):
             for j in range(len(places))
         ]
     least, bounds = best[-1]
-    return bounds if least < (1 - _WORTHWHILE) * alone else ()
+    return bounds if least < (1 - _WORTHWHILE) * alone else (0, count)
 
 
 def _inner(tensor):
