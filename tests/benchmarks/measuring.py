@@ -1,10 +1,8 @@
-"""Times and memory, as ratios within one run."""
+"""What a check is asked for, and the memory it takes."""
 
 import resource
-import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from gradhooks import examination
@@ -12,30 +10,7 @@ from gradhooks.model import batch as batches
 from gradhooks.model import oracle, terms
 from gradhooks.numerics import sampling
 
-REPEATS = 5
 SAMPLES = 32
-
-
-def seconds(function, repeats=REPEATS, least=0.02):
-    """Median over repeats of what one call takes; short calls are repeated until the clock sees them."""
-    function()
-    started = time.perf_counter()
-    function()
-    calls = max(1, int(least / max(time.perf_counter() - started, 1e-9)))
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        for _ in range(calls):
-            function()
-        taken.append((time.perf_counter() - started) / calls)
-    return float(np.median(taken))
-
-
-def once(function):
-    """(seconds, result) of one call."""
-    started = time.perf_counter()
-    result = function()
-    return time.perf_counter() - started, result
 
 
 def peak_megabytes():

@@ -72,3 +72,25 @@ def chain(depth=3, width=64):
     """A dense network of any depth and width."""
     hidden = [layers.Dense(width, "tanh") for _ in range(depth)]
     return _compiled(keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(CLASSES)])), *_batch((64,), 32)
+
+
+class TooLarge(layers.Layer):
+    """The identity with a gradient 1.001 times too large."""
+
+    def call(self, x):
+        @keras.ops.custom_gradient
+        def identity(x):
+            def grad(*args, upstream=None):
+                return 1.001 * (args[0] if upstream is None else upstream)
+
+            return x, grad
+
+        return identity(x)
+
+
+def relu_network(is_wrong):
+    """A float32 ReLU network as people have it, healthy or wrong."""
+    keras.utils.set_random_seed(0)
+    middle = [TooLarge()] if is_wrong else []
+    stack = [keras.Input((64,)), layers.Dense(64, "relu"), *middle, layers.Dense(64, "relu"), layers.Dense(CLASSES)]
+    return _compiled(keras.Sequential(stack)), *_batch((64,), 32)

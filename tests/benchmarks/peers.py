@@ -2,16 +2,19 @@
 
 Each network is measured in a process of its own, so that the peak of its
 memory is its own. Costs are per sampled parameter, in units of one float64
-forward pass of the fixed batch called from Python.
+forward pass of the fixed batch called from Python; for the tools of PyTorch
+and JAX, of one pass there.
 """
 
 import datetime
+import importlib.util
 import json
 import math
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -19,44 +22,13 @@ import scipy.optimize
 import tensorflow as tf
 
 from gradhooks import Verdict, check_gradients
-from tests.benchmarks import measuring, networks
-
-# A tool is asked for so few parameters that a slow one ends.
-FEW = 4
+from tests.benchmarks import clock, measuring, networks, sampled
 
 
-def moved(model, positions):
-    """(get, put, loss, gradient): sampled parameters of a model as a vector, as the tools want it."""
-    variables = model.trainable_variables
-    sizes = np.cumsum([0] + [int(np.prod(v.shape)) for v in variables])
-    places = [(int(np.searchsorted(sizes, p, "right") - 1), p) for p in positions]
-    places = [(v, int(p - sizes[v])) for v, p in places]
-
-    def values(vector):
-        """The weights with the sampled entries replaced, as tensors that depend on the vector."""
-        weights = [tf.convert_to_tensor(v) for v in variables]
-        for k, (v, place) in enumerate(places):
-            flat = tf.reshape(weights[v], [-1])
-            flat = tf.tensor_scatter_nd_update(flat, [[place]], [tf.cast(vector[k], flat.dtype)])
-            weights[v] = tf.reshape(flat, variables[v].shape)
-        return weights
-
-    start = np.array([variables[v].numpy().ravel()[place] for v, place in places])
-    return values, start, places
-
-
-def tool_functions(model, x, y, count=FEW):
-    """(loss of a vector of sampled parameters, its gradient, the vector)."""
-    total = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    positions = np.linspace(0, total - 1, count).astype(int)
-    values, start, _ = moved(model, positions)
-    x, y = tf.constant(x), tf.constant(y)
-
-    @tf.function
-    def loss(vector):
-        mapping = list(zip(model.trainable_variables, values(vector), strict=True))
-        with keras.StatelessScope(mapping):
-            return model.compute_loss(x, y, model(x, training=True), None, True)
+def tool_functions(model, x, y):
+    """(loss of a vector of sampled parameters, its gradient, the vector), compiled."""
+    loss, start = sampled.loss_of_sampled(model, x, y)
+    loss = tf.function(loss)
 
     @tf.function
     def gradient(vector):
@@ -110,74 +82,67 @@ TOOLS = {
 }
 
 
-def measured(name):
-    """Everything about one network, as a dict."""
-    build = networks.NETWORKS[name]
-    model, x, y = build()
-    first_step, _ = measuring.once(lambda: model.train_on_batch(x, y))
-    baseline = measuring.peak_megabytes()
-    first_check, (answering, report) = measuring.once(lambda: _first_verdict(model, x, y))
-    peak = measuring.peak_megabytes() - baseline
-    narrow = measuring.seconds(measuring.forward_pass(model, x, y))
-    step = measuring.seconds(lambda: model.train_on_batch(x, y))
-    steady = measuring.seconds(measuring.check(answering))
-    evaluate, count = measuring.healthy_coordinates(answering)
-    each = measuring.seconds(evaluate) / count
-    in_float64, x64, y64 = measuring.wide(build)
-    forward = measuring.seconds(measuring.forward_pass(in_float64, x64, y64))
-    costs = {}
-    for tool, prepare in TOOLS.items():
-        run, parameters = prepare(in_float64, x64, y64)
-        costs[tool] = measuring.seconds(run) / parameters / forward
-    return {
-        "network": name, "verdict": str(report.verdict), "per coordinate": each / forward,
-        "per coordinate, float32": each / narrow, "first verdict": first_check / first_step,
-        "first verdict, seconds": first_check, "first step, seconds": first_step,
-        "check": steady / step, "peak MB": peak, "parameters MB": 8e-6 * model.count_params(),
-        "activations MB": measuring.activation_megabytes(answering), **costs,
-    }  # fmt: skip
+def elsewhere(name, model):
+    """What the tools of other frameworks cost and whether they are right, where they are installed; empty elsewhere."""
+    costs, right = {}, {}
+    with tempfile.TemporaryDirectory() as directory:
+        weights = os.path.join(directory, "weights.npz")
+        np.savez(weights, *model.get_weights())
+        for backend in ("torch", "jax"):
+            if importlib.util.find_spec(backend):
+                found = _run("tests.benchmarks.elsewhere", weights, name, KERAS_BACKEND=backend)
+                costs |= found["costs"]
+                right |= found["right"]
+    return costs, right
 
 
-def measured_apart(name):
-    """`measured` in a process of its own, so that the peak of memory is that network's."""
-    command = [sys.executable, "-m", "tests.benchmarks.peers", "--one", name]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+def _run(module, *arguments, **environment):
+    """What a module prints last, in a process of its own, as JSON."""
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def measured(name):
+    """Everything about one network, as a dict."""
+    build = networks.NETWORKS[name]
+    model, x, y = build()
+    first_step, _ = clock.once(lambda: model.train_on_batch(x, y))
+    baseline = measuring.peak_megabytes()
+    first_check, (answering, report) = clock.once(lambda: _first_verdict(model, x, y))
+    peak = measuring.peak_megabytes() - baseline
+    narrow = clock.seconds(measuring.forward_pass(model, x, y))
+    step = clock.seconds(lambda: model.train_on_batch(x, y))
+    steady = clock.seconds(measuring.check(answering))
+    evaluate, count = measuring.healthy_coordinates(answering)
+    each = clock.seconds(evaluate) / count
+    in_float64, x64, y64 = measuring.wide(build)
+    forward = clock.seconds(measuring.forward_pass(in_float64, x64, y64))
+    costs = {}
+    for tool, prepare in TOOLS.items():
+        run, parameters = prepare(in_float64, x64, y64)
+        costs[tool] = clock.seconds(run) / parameters / forward
+    others, right = elsewhere(name, model)
+    return {
+        "network": name, "verdict": str(report.verdict), "per coordinate": each / forward,
+        "per coordinate, float32": each / narrow, "first verdict": first_check / first_step,
+        "first verdict, seconds": first_check, "first step, seconds": first_step,
+        "check": steady / step, "peak MB": peak, "parameters MB": 8e-6 * model.count_params(),
+        "activations MB": measuring.activation_megabytes(answering), "tools": costs | others, "right": right,
+    }  # fmt: skip
+
+
+def measured_apart(name):
+    """`measured` in a process of its own, so that the peak of memory is that network's."""
+    return _run("tests.benchmarks.peers", "--one", name)
+
+
 def _first_verdict(model, x, y):
     answering = measuring.asked(model, x, y)
     return answering, measuring.check(answering)()
-
-
-class TooLarge(keras.layers.Layer):
-    """The identity with a gradient 1.001 times too large."""
-
-    def call(self, x):
-        @tf.custom_gradient
-        def identity(x):
-            return tf.identity(x), lambda upstream: 1.001 * upstream
-
-        return identity(x)
-
-
-def relu_network(is_wrong):
-    """A float32 ReLU network as people have it, healthy or wrong."""
-    keras.utils.set_random_seed(0)
-    middle = [TooLarge()] if is_wrong else []
-    stack = [
-        keras.Input((64,)),
-        keras.layers.Dense(64, "relu"),
-        *middle,
-        keras.layers.Dense(64, "relu"),
-        keras.layers.Dense(10),
-    ]
-    model = keras.Sequential(stack)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
-    rng = np.random.default_rng(0)
-    return model, rng.normal(size=(32, 64)).astype("float32"), rng.integers(10, size=32)
 
 
 def verdicts():
@@ -209,7 +174,8 @@ def verdicts():
         "scipy check_grad": scipys,
     }
     return {
-        tool: (bool(passes(*relu_network(False))), not passes(*relu_network(True))) for tool, passes in tools.items()
+        tool: (bool(passes(*networks.relu_network(False))), not passes(*networks.relu_network(True)))
+        for tool, passes in tools.items()
     }
 
 
@@ -219,12 +185,14 @@ def geometric_mean(values):
 
 def table(rows, right):
     """The table as Markdown."""
-    cells = ("per coordinate", "per coordinate, float32", *TOOLS, "first verdict", "check", "peak MB")
-    heads = ("gradhooks", "in float32 passes", *TOOLS, "first verdict / first step", "check / step", "peak MB")
+    tools = list(rows[0]["tools"])
+    cells = ("per coordinate", "per coordinate, float32", *tools, "first verdict", "check", "peak MB")
+    heads = ("gradhooks", "in float32 passes", *tools, "first verdict / first step", "check / step", "peak MB")
     lines = ["| network | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
-    lines += [f"| {row['network']} | " + " | ".join(f"{row[cell]:.3g}" for cell in cells) + " |" for row in rows]
+    flat = [row | row["tools"] for row in rows]
+    lines += [f"| {row['network']} | " + " | ".join(f"{row[cell]:.3g}" for cell in cells) + " |" for row in flat]
     if len(rows) > 1:
-        means = (f"{geometric_mean([row[cell] for row in rows]):.3g}" for cell in cells)
+        means = (f"{geometric_mean([row[cell] for row in flat]):.3g}" for cell in cells)
         lines.append("| geometric mean | " + " | ".join(means) + " |")
     lines += [
         "",
@@ -249,7 +217,7 @@ def main():
         print(json.dumps(rows[-1]), flush=True)
     print(f"\n{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, "
           f"Keras {keras.__version__}\n")  # fmt: skip
-    print(table(rows, verdicts()))
+    print(table(rows, verdicts() | rows[0]["right"]))
 
 
 if __name__ == "__main__":
