@@ -71,7 +71,7 @@ def _put_into(kept, model, batch):
 
 
 def _kinds(values):
-    return [None if v is None else (tuple(v.shape), keras.backend.standardize_dtype(v.dtype)) for v in values]
+    return [None if v is None else (tuple(v.shape), str(v.dtype)) for v in values]
 
 
 def is_named(case, report):
