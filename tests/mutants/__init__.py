@@ -9,6 +9,7 @@ nothing to compare there, but a report must name them.
 from tests.mutants import (
     attention,
     blocked,
+    crowded,
     factors,
     lookups,
     losses,
@@ -38,6 +39,7 @@ CASES = [
     *normalization.CASES,
     *attention.CASES,
     *nonfinite.CASES,
+    *crowded.CASES,
 ]
 
 UNREACHED = list(unreached.CASES)
