@@ -9,7 +9,8 @@ from gradhooks.errors import RecordingError
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
 from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
 
-# How far a second opinion on the trained gradient moves: enough to draw its rounding anew, twice.
+# How far a second opinion on the trained gradient moves: enough to draw its rounding anew. Rounding may repeat itself
+# once, so nobody is accused before a second one.
 _NUDGE, _NUDGES = 1e-3, 2
 
 # Path of a comparison that concerns all variables.
@@ -45,15 +46,14 @@ def compare(settling):
         received = _received(oracle, layout, None, gradients["total"])
         if received is None:
             return Finding()
-        suspects = training.suspects(received, oracle.training_dtype)
-        if suspects and not _is_steady(settling):
+        comparisons = training.compare(received, _noisy(settling, received), oracle.training_dtype)
+        comparisons = expectation.excused(comparisons, settling.settings.expect)
+        # Last, since it takes traces anew, and only an accusation needs it.
+        if any(c.verdict is Verdict.FAIL for c in comparisons) and not _is_steady(settling):
             raise RecordingError("the model computes another gradient each time that its code runs")
-        nudged = _received_nearby(settling) if suspects else ()
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
         return Finding((_unrecorded(gradients["total"]),), (), {training.TERM: math.nan}, (note,))
-    comparisons = training.compare(received, nudged, oracle.training_dtype)
-    comparisons = expectation.excused(comparisons, settling.settings.expect)
     diagnoses = training_diagnosis.diagnose(
         layout, received, gradients.get("data"), comparisons, oracle.training_dtype,
         oracle.batch_size, oracle.has_noise,
@@ -82,13 +82,21 @@ def _received(oracle, layout, point, analytic):
     return None if recording is None else training.Received(layout, analytic, recording.gradient, recording.received)
 
 
-def _received_nearby(settling):
-    """Records again at nudged points, where rounding is drawn anew and an error is not."""
-    oracle, settings, nearby = settling.oracle, settling.settings, []
-    size = max(_NUDGE, 4 * training.ROUNDOFF[oracle.training_dtype])
+def _noisy(settling, received):
+    """Numbers of the suspect variables whose error is drawn anew at a nudged point, as rounding is and no mistake."""
+    suspects = training.suspects(received, settling.oracle.training_dtype)
+    repeated = suspects
     for turn in range(_NUDGES):
-        point = sampling.nudge(
-            settling.layout, settling.place.point, settling.scales, settings.seed + turn, settings.step, size
-        )
-        nearby.append(_received(oracle, settling.layout, point, oracle.gradients(point).terms["total"]))
-    return nearby
+        if repeated:
+            repeated = training.repeated(received, _received_nearby(settling, turn), repeated)
+    return {*suspects} - {*repeated}
+
+
+def _received_nearby(settling, turn):
+    """Records again at a nudged point."""
+    oracle, settings = settling.oracle, settling.settings
+    size = max(_NUDGE, 4 * training.ROUNDOFF[oracle.training_dtype])
+    point = sampling.nudge(
+        settling.layout, settling.place.point, settling.scales, settings.seed + turn, settings.step, size
+    )
+    return _received(oracle, settling.layout, point, oracle.gradients(point).terms["total"])

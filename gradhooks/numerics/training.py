@@ -122,22 +122,35 @@ def _underflows(received, variable, dtype):
     return _root_mean_square(analytic[lost]) <= min(_LOST, _root_mean_square(rest) if len(rest) else _LOST)
 
 
-def compare(received, nudged, dtype):
+def repeated(received, nudged, variables):
+    """Returns those of some variables whose error at a nudged point is the same error: rounding is not.
+
+    Args:
+        received: `Received` at the point.
+        nudged: `Received` at a nudged point.
+        variables: Numbers of variables.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # the nudged point may be one where the gradient is not finite
+        return [v for v in variables if _repeats(received, nudged, received.layout.slice(v))]
+
+
+def compare(received, noisy, dtype):
     """Returns one `Comparison` per variable.
 
     Args:
         received: `Received` at the point.
-        nudged: `Received` at nudged points, empty if nothing was suspect.
+        noisy: Numbers of the suspect variables whose error is not repeated at
+            nudged points.
         dtype: Name of the dtype that training computes in.
     """
     with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite is judged, and no surprise
-        return [_comparison(received, nudged, v, dtype) for v in range(len(received.layout))]
+        return [_comparison(received, v in noisy, v, dtype) for v in range(len(received.layout))]
 
 
-def _comparison(received, nudged, variable, dtype):
+def _comparison(received, is_noisy, variable, dtype):
     layout, part = received.layout, received.layout.slice(variable)
     analytic, trained = received.analytic[part], received.trained[part]
-    verdict, reason = _verdict(received, nudged, variable, dtype)
+    verdict, reason = _verdict(received, is_noisy, variable, dtype)
     noise = _floor(received, dtype) * math.sqrt(max(len(analytic), 1))
     sizes, distance = tuple(map(float, received.sizes[:, variable])), float(received.distances[variable])
     product, square = float(analytic @ trained), sizes[0] ** 2
@@ -161,7 +174,7 @@ def _relative(sizes, distance):
     return distance / sum(sizes) if any(sizes) else 0.0
 
 
-def _verdict(received, nudged, variable, dtype):
+def _verdict(received, is_noisy, variable, dtype):
     part = received.layout.slice(variable)
     if not np.isfinite(received.trained[part]).all():
         if np.isfinite(received.analytic[part]).all() and dtype == "float16":
@@ -169,14 +182,12 @@ def _verdict(received, nudged, variable, dtype):
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
     if _is_close(received, variable, dtype):
         return Verdict.PASS, Reason.AGREES
-    # The nudged point may be one where the gradient is not finite.
-    if not all(_repeats(received, other, part) for other in nudged):
+    if is_noisy:
         return Verdict.INCONCLUSIVE, Reason.NOISE
     return Verdict.FAIL, Reason.UNDERFLOW if _underflows(received, variable, dtype) else Reason.UNTRAINED
 
 
 def _repeats(received, other, part):
-    """Whether the error at another point is the same error: rounding is not."""
     error, again = (r.trained[part] - r.analytic[part] for r in (received, other))
     norms = float(np.linalg.norm(error)), float(np.linalg.norm(again))
     if not all(map(math.isfinite, norms)) or not min(norms):

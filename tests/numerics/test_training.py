@@ -32,6 +32,13 @@ def noisy(size, seed):
     return ANALYTIC + size * np.random.default_rng(seed).normal(size=80)
 
 
+def judged(now, nudged=(), dtype="float16"):
+    """The comparisons, with every suspect looked at again at some points."""
+    suspects = training.suspects(now, dtype)
+    noisy = {v for other in nudged for v in {*suspects} - {*training.repeated(now, other, suspects)}}
+    return training.compare(now, noisy, dtype)
+
+
 AGREES = (Verdict.PASS, Reason.AGREES)
 # (what, trained, trained at nudged points, dtype, judgement of the lower variable)
 TABLE = [
@@ -56,7 +63,7 @@ TABLE = [
 def test_verdicts(what, trained, nudged, dtype, expected):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = training.compare(received(trained), [received(n) for n in nudged], dtype)
+        found = judged(received(trained), [received(n) for n in nudged], dtype)
     verdict, reason = found[0].verdict, found[0].reason
     assert (verdict, reason) == expected if isinstance(expected, tuple) else str(reason) == expected
     assert (verdict is Verdict.FAIL) == (reason in (Reason.UNTRAINED, Reason.NON_FINITE_GRADIENT))
@@ -68,7 +75,7 @@ SMALL = np.concatenate([1e-4 * ANALYTIC[:40], ANALYTIC[40:]])
 
 def small_judged(lower, dtype="float16", reached=ALL):
     now = received(np.concatenate([lower, SMALL[40:]]), SMALL, reached)
-    (found, _) = training.compare(now, [now], dtype)
+    (found, _) = judged(now, [now], dtype)
     return found.verdict, found.reason
 
 
@@ -76,7 +83,7 @@ def test_underflow_is_no_noise_however_small_the_variable():
     flushed = np.where(np.abs(SMALL[:40]) < 5e-5, 0.0, SMALL[:40])
     for scale in (0.01, 0.001):
         now = received(scale * np.concatenate([flushed, SMALL[40:]]), scale * SMALL)
-        found = training.compare(now, [now], "float16")[0]
+        found = judged(now, [now], "float16")[0]
         assert (found.verdict, found.reason) == (Verdict.FAIL, Reason.UNDERFLOW)
         assert found.zeros == np.mean(flushed == 0)
 
@@ -87,21 +94,21 @@ def test_zeros_that_are_no_underflow():
     assert small_judged(zeros, "bfloat16") == (Verdict.INCONCLUSIVE, Reason.VACUOUS)
     # Never handed on: that is no matter of small numbers.
     now = received(changed(zeros), reached=[False, True])
-    assert training.compare(now, [now], "float16")[0].reason is Reason.UNTRAINED
+    assert judged(now, [now], "float16")[0].reason is Reason.UNTRAINED
     # Too large to underflow: zeroed by somebody.
     now = received(changed(zeros))
-    assert training.compare(now, [now], "float16")[0].reason is Reason.UNTRAINED
+    assert judged(now, [now], "float16")[0].reason is Reason.UNTRAINED
     # What not even float64 can tell from zero, as the bias in front of batch normalization.
     nothing = np.concatenate([1e-17 * ANALYTIC[:40], ANALYTIC[40:]])
     now = received(np.concatenate([zeros, ANALYTIC[40:]]), nothing)
-    assert training.compare(now, [now], "float16")[0].reason is Reason.VACUOUS
+    assert judged(now, [now], "float16")[0].reason is Reason.VACUOUS
 
 
 def test_a_small_gradient_that_agrees_is_no_noise():
     now = received(SMALL * 1.0001, SMALL)
-    assert [c.reason for c in training.compare(now, (), "float16")] == [Reason.AGREES] * 2
+    assert [c.reason for c in judged(now)] == [Reason.AGREES] * 2
     nothing = received(np.zeros(80), np.zeros(80))
-    assert [c.reason for c in training.compare(nothing, (), "float16")] == [Reason.VACUOUS] * 2
+    assert [c.reason for c in judged(nothing)] == [Reason.VACUOUS] * 2
 
 
 def test_suspects_are_what_is_not_close():
@@ -111,7 +118,7 @@ def test_suspects_are_what_is_not_close():
 
 def test_the_headline_leaves_out_what_could_not_be_decided():
     now = received(changed(math.inf * ANALYTIC[:40]))
-    comparisons = training.compare(now, (), "float16")
+    comparisons = judged(now)
     assert training.headline(now, comparisons) == 0.0
     assert training.headline(now, []) == 0.0
 
@@ -127,9 +134,9 @@ def test_the_tolerance_belongs_to_the_precision():
 def test_the_size_of_the_loss_says_nothing_about_its_gradient(scale, dtype):
     """Rounding and errors are relative; only underflow knows absolute sizes, and here nothing is zero."""
     wrong = changed(ANALYTIC[:40] / 2)
-    one = training.compare(received(wrong), [received(wrong)], dtype)
+    one = judged(received(wrong), [received(wrong)], dtype)
     other = received(scale * wrong, scale * ANALYTIC)
-    assert [c.verdict for c in one] == [c.verdict for c in training.compare(other, [other], dtype)]
+    assert [c.verdict for c in one] == [c.verdict for c in judged(other, [other], dtype)]
 
 
 @hypothesis.given(st.integers(0, 1000))
@@ -138,4 +145,4 @@ def test_rounding_of_the_precision_is_never_accused(seed):
     analytic = rng.normal(size=80) * 10.0 ** rng.uniform(-4, 4)
     rounded = received(analytic.astype(np.float16).astype(float), analytic)
     hypothesis.assume(np.isfinite(rounded.trained).all() and np.abs(analytic).max() > 1e-3)
-    assert all(c.verdict is not Verdict.FAIL for c in training.compare(rounded, [rounded], "float16"))
+    assert all(c.verdict is not Verdict.FAIL for c in judged(rounded, [rounded], "float16"))

@@ -25,7 +25,7 @@ def replaced(part, values):
 
 def diagnosed(trained, reached=(True, True, True), dtype="float32", analytic=ANALYTIC, has_noise=False, data=None):
     received = Received(LAYOUT, analytic, trained, np.array(reached))
-    comparisons = training.compare(received, [received], dtype)
+    comparisons = training.compare(received, (), dtype)
     return training_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8, has_noise)
 
 

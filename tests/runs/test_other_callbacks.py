@@ -116,7 +116,7 @@ def test_a_run_resumed_from_a_backup(tmp_path, order, freq):
 
         return training.run(
             # Keras' backup leaves out the states of dropout, so after it the noise is another.
-            lambda: small(rate=0.0),
+            lambda: small("adam", rate=0.0),
             lambda x, y: check_of(x, y, log_dir=log_dir, freq=freq),
             others=in_order(order, backup, *others),
             epochs=4,
@@ -148,7 +148,7 @@ def test_model_checkpoint(tmp_path, order):
         return keras.callbacks.ModelCheckpoint(path, monitor=KEY, mode="min", save_best_only=True)
 
     # One epoch: saving a model takes names, and which of two epochs is the better one differs without the check.
-    checked = training.with_and_without(small, others=in_order(order, checkpoint), epochs=1)
+    checked = training.with_and_without(lambda: small("adam"), others=in_order(order, checkpoint), epochs=1)
     assert checked.verdicts == {PASS}
     assert path.exists() or order == "before the check"
     if path.exists():

@@ -22,8 +22,11 @@ _PARTS = 4
 # So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go
 # of an activation as soon as it is used, hold less than the gradient's pass forth and back, which keeps them all.
 _AT_ONCE = 2
-# Sharing must save at least this part of the work to be worth another function.
-_WORTHWHILE = 0.1
+# Sharing must save at least this part of the work, and so many multiplications an evaluation, to be worth more loops:
+# each takes some 30 ms to trace, and the second saves as much in a thousand evaluations.
+_WORTHWHILE, _WORTH_TRACING = 0.1, 1e5
+# Up to so many parameters, an undivided graph is called for each point on a line by itself, and no loop traced for it.
+_FEW = 1e5
 
 
 class Gradients:
@@ -93,6 +96,7 @@ class Losses:
         self._offsets = np.cumsum([0, *self._sizes])
         self._arguments = (tf.TensorSpec([int(self._offsets[-1])], tf.float64), specs(state), specs(batch))
         self._bounds = division(gradients.forward) if is_sharing else (0, len(self._shapes))
+        self._is_light = len(self._bounds) == 2 and self._offsets[-1] <= _FEW
 
     def __call__(self, point, state, batch, probes, pairs):
         """Returns float64, shape (K, 3): total, data and penalty for K pairs `(number of the probe, offset)`."""
@@ -110,6 +114,8 @@ class Losses:
             moved = np.array([probes[which].start for which, _ in pairs], np.int64)
             offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
             return self._spread(self._of_each, (point, state, batch), self._each, moved, offsets)
+        if self._is_light:
+            return np.concatenate([self._moved(point, state, batch, probes[k], offset) for k, offset in pairs])
         # One line after the other, so that no more than one direction of the size of the model is held.
         result = np.empty((len(pairs), 3))
         for number, probe in enumerate(probes):
@@ -120,6 +126,13 @@ class Losses:
             arguments = point, state, batch, tf.constant(direction)
             result[places] = self._spread(self._along, arguments, self._line, offsets)
         return result
+
+    def _moved(self, point, state, batch, probe, offset):
+        """The loss terms at a point that is moved here, shape (1, 3)."""
+        moved = np.array(point, np.float64)
+        moved[probe.start : probe.stop] += offset * probe.weights
+        nowhere = np.zeros(1, np.int64), np.zeros(1)
+        return self._spread(self._of_each, (moved, state, batch), self._each, *nowhere)
 
     def _spread(self, evaluate, arguments, share_of, *columns):
         """Evaluates rows of columns on all devices, in turn, since neighbours among them cost alike."""
@@ -158,7 +171,8 @@ class Losses:
             fixed = self._fixed(below, [whole], (point, state, batch), values)
 
             def moved(k):
-                return [v + offsets[k] * d for v, d in zip(values, directions, strict=True)]
+                offset = tf.gather(offsets, k)
+                return [v + offset * d for v, d in zip(values, directions, strict=True)]
 
             count = tf.shape(offsets)[0]
             found = tf.TensorArray(tf.float64, size=count, element_shape=(3,))
@@ -183,8 +197,10 @@ class Losses:
                 start, stop = (int(self._offsets[v]) for v in (first, last))
 
                 def moved(k, first=first, last=last, start=start, stop=stop):
-                    place = (positions[k] - start)[None, None]
-                    flat = tf.tensor_scatter_nd_add(point[start:stop], place, offsets[k][None])
+                    # Slices written in brackets take many operations, and so long to trace.
+                    place = tf.reshape(tf.gather(positions, k) - start, [1, 1])
+                    part = tf.slice(point, [start], [stop - start])
+                    flat = tf.tensor_scatter_nd_add(part, place, tf.reshape(tf.gather(offsets, k), [1]))
                     return _unflatten(flat, self._shapes[first:last])
 
                 ends = tf.cast(splits[number], tf.int32), tf.cast(splits[number + 1], tf.int32)
@@ -248,7 +264,8 @@ def division(forward):
             for j in range(len(places))
         ]
     least, bounds = best[-1]
-    return bounds if least < (1 - _WORTHWHILE) * alone else (0, count)
+    is_worthwhile = alone - least > max(_WORTHWHILE * alone, _WORTH_TRACING * count)
+    return bounds if is_worthwhile else (0, count)
 
 
 def _inner(tensor):
