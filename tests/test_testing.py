@@ -43,8 +43,7 @@ def test_every_core_layer(case):
         arguments = as_called(layer, np.random.default_rng(1))
         before = [w.numpy() for w in layer.weights]
         report = assert_gradients(layer, arguments, call=with_all, samples=16)
-        # TensorFlow cannot differentiate a grouped convolution of float64 with respect to its input on a CPU.
-        assert report.precision.rung == ("partial" if case.name == "conv2d_grouped_strided" else "float64")
+        assert report.precision.rung == "float64"
         looked_at = {c.path.split("_")[0] if c.path.startswith("inputs") else c.path for c in report.comparisons}
         real = any(np.issubdtype(a.dtype, np.floating) for a in keras.tree.flatten(arguments))
         assert looked_at >= {v.path for v in layer.trainable_variables} | ({"inputs"} if real else set())

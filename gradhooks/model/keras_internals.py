@@ -185,18 +185,11 @@ def state_of(model):
     return list(state.values())
 
 
-def random_module():
-    """Returns the backend's module of random operations, in which every layer draws."""
+def backend_module(name):
+    """Returns the backend's module of operations of a kind: `"numpy"`, `"nn"`, or `"random"`, in which layers draw."""
     from keras.src import backend
 
-    return backend.random
-
-
-def numpy_module():
-    """Returns the backend's module of NumPy-like operations."""
-    from keras.src import backend
-
-    return backend.numpy
+    return getattr(backend, name)
 
 
 def draw_seed(seed):

@@ -64,7 +64,8 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
             _promote_constants(put, owner, backend)
         put(model, "_aggregate_additional_loss", wide_sum)
         # Keras takes the sign from the bits of a float32, which a widened cast no longer gives.
-        put(keras_internals.numpy_module(), "signbit", _signbit)
+        put(keras_internals.backend_module("numpy"), "signbit", _signbit)
+        _take_groups_apart(put)
         for layer in layers:
             if id(layer) in native:
                 put(layer, "call", _with_casts(layer, layer.call, native_floatx, switch, backend))
@@ -78,6 +79,34 @@ def _promote_constants(put, owner, backend):
     for name, value in list(vars(owner).items()):
         if backend.is_constant(value) and keras_internals.dtype_of(value) in _NARROW:
             put(owner, name, keras.ops.cast(value, WIDE))
+
+
+def _take_groups_apart(put):
+    """Computes convolutions in groups one after the other: TensorFlow cannot differentiate them at once in float64.
+
+    With one channel a group they are the depthwise convolution, which it can; that has one stride and two dimensions.
+    """
+    import keras
+    from keras import ops
+
+    module = keras_internals.backend_module("nn")
+    convolve = keras_internals.require(module, "conv", "check convolutions in groups in float64")
+
+    def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
+        axis = 1 if (data_format or keras.config.image_data_format()) == "channels_first" else -1
+        groups = inputs.shape[axis] // kernel.shape[-2]
+        strides, dilation_rate = (n if isinstance(n, int) else tuple(n) for n in (strides, dilation_rate))
+        options = strides, padding, data_format, dilation_rate
+        if groups == 1 or keras_internals.dtype_of(kernel) != WIDE:
+            return convolve(inputs, kernel, *options)
+        has_one_stride = isinstance(strides, int) or len(set(strides)) == 1
+        if kernel.shape[-2] == 1 and len(inputs.shape) <= 4 and has_one_stride:
+            apart = ops.reshape(kernel, (*kernel.shape[:-2], groups, kernel.shape[-1] // groups))
+            return module.depthwise_conv(inputs, apart, *options)
+        pairs = zip(ops.split(inputs, groups, axis), ops.split(kernel, groups, -1), strict=True)
+        return ops.concatenate([convolve(*pair, *options) for pair in pairs], axis)
+
+    put(module, "conv", conv)
 
 
 def _signbit(x):
@@ -126,7 +155,7 @@ def _promote_draws(put, draw_dtypes, floatx, switch, draw_from):
     """Draws at the native dtype and widens: from one seed, a float64 draw gives other numbers."""
     from keras import ops
 
-    module = keras_internals.random_module()
+    module = keras_internals.backend_module("random")
 
     def native_dtype(seed):
         return draw_dtypes.get(id(seed), floatx)
