@@ -20,8 +20,8 @@ unoptimized = pytest.mark.usefixtures("unoptimized")
 
 
 def once(cases):
-    """Every case; large architectures count as slow."""
-    return [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.large else []) for case in cases]
+    """Every case."""
+    return [pytest.param(case, id=case.name) for case in cases]
 
 
 def swept(cases):

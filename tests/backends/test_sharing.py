@@ -19,6 +19,12 @@ from tests import innocents, judging, models, mutants
 FEW_ROUNDINGS = 8 * np.finfo(float).eps
 
 
+@pytest.fixture(autouse=True)
+def divided(monkeypatch):
+    """Divides small graphs as large ones are."""
+    monkeypatch.setattr(evaluation, "_WORTH_TRACING", 0.0)
+
+
 def asked(model, x, y, sample_weight=None, **options):
     batch = batches.fixed_batch(x, y, sample_weight, None, 32)
     return oracle.ModelOracle(terms.Objective(model, True, None), batch, **options)
@@ -40,7 +46,7 @@ def deep(width=8, depth=12):
 SMALL = [case for case in [*innocents.CASES, *mutants.CASES] if not case.large and not case.needs]
 
 
-@pytest.mark.parametrize("case", SMALL[::8], ids=str)
+@pytest.mark.parametrize("case", SMALL[::12], ids=str)
 def test_shared_and_unshared_evaluations_are_the_same(case):
     model, x, y, *sample_weight = case.build(0)
     if not model.built:
@@ -49,6 +55,22 @@ def test_shared_and_unshared_evaluations_are_the_same(case):
     probes, pairs = one_of_each(shared.layout)
     found, expected = (o.losses(o.point(), probes, pairs) for o in (shared, unshared))
     np.testing.assert_allclose(found, expected, rtol=FEW_ROUNDINGS, atol=FEW_ROUNDINGS * np.nanmax(np.abs(expected)))
+
+
+@pytest.mark.parametrize("build", [models.mlp, models.noisy], ids=["dense", "with a penalty"])
+def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
+    model, x, y = build()
+    of_its_own = asked(model, x, y)
+    assert not of_its_own._losses._is_light
+    monkeypatch.setattr(evaluation, "_WORTH_TRACING", np.inf)
+    light = asked(model, x, y)
+    assert light._losses._is_light
+    rng = np.random.default_rng(0)
+    probes = [Probe(0, rng.normal(size=light.layout.size)), Probe(3, rng.normal(size=20))]
+    pairs = [(1, 1e-3), (0, -1e-4), (0, 0.0), (1, -1e-3)]
+    found, expected = (o.losses(o.point(), probes, pairs) for o in (light, of_its_own))
+    np.testing.assert_allclose(found, expected, rtol=FEW_ROUNDINGS)
+    assert len(np.unique(found[:, 0])) == len(pairs)
 
 
 def test_pairs_come_back_in_the_order_in_which_they_were_asked_for():
