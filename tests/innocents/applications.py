@@ -5,8 +5,8 @@ import keras
 from tests.corpus import Case, compiled, features, integers, seeded
 
 # Small images leave one pixel of the last feature maps, and statistics over few numbers amplify the rounding of
-# float32: with a batch of 4, MobileNetV2's trained gradient is off by 2e-4, with 16 by 1e-5. Where more pixels are left,
-# or no statistics taken, few images do.
+# float32: with a batch of 4, MobileNetV2's trained gradient is off by 2e-4, with 16 by 1e-5. Where more pixels are
+# left, or no statistics taken, few images do.
 MANY, FEW = 16, 4
 
 
