@@ -1,5 +1,7 @@
 """check_gradients() on real Keras models: the healthy pass, the planted defects fail, nothing is traced twice."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -244,3 +246,17 @@ def test_state_outside_keras_variables_is_refused_not_written():
     with pytest.raises(errors.StateWriteError, match="AssignAdd"):
         gradhooks.check_gradients(model, x, y)
     assert float(calls) == before
+
+
+def test_no_graph_outlives_a_check():
+    """What is registered globally while tracing would keep every graph, and with it a model's size of memory."""
+
+    def graphs():
+        gc.collect()
+        return sum(isinstance(o, tf.Graph) for o in gc.get_objects())
+
+    model, x, y = models.noisy()
+    gradhooks.check_gradients(model, x, y, samples=4)  # what TensorFlow makes once
+    before = graphs()
+    gradhooks.check_gradients(model, x, y, samples=4)
+    assert graphs() == before

@@ -18,16 +18,14 @@ def with_xla(function, argument):
 
 
 def cast(value, dtype):
-    """Casts floats, forth and in the gradient back, whoever intercepts casts; leaves other dtypes alone."""
+    """Casts floats, whoever intercepts casts; leaves other dtypes alone.
+
+    The gradient is cast back, by TensorFlow or by what intercepts casts.
+    """
     target = tf.as_dtype(dtype)
     if not (value.dtype.is_floating and target.is_floating) or value.dtype == target:
         return value
-
-    @tf.custom_gradient
-    def exactly(x):
-        return _cast(x, target), lambda gradient: _cast(gradient, x.dtype)
-
-    return exactly(value)
+    return _cast(value, target)
 
 
 @contextlib.contextmanager
