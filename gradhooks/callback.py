@@ -114,7 +114,7 @@ class GradientCheck(keras.callbacks.Callback):
         super().__init__()
         self._data = (x, y, sample_weight, class_weight)
         self._batch_size = arguments.positive_int("batch_size", batch_size, "Try batch_size=32.")
-        self._freq = arguments.frequency(freq)
+        self._schedule = Schedule(arguments.frequency(freq))
         self._at_start = arguments.flag("at_start", at_start)
         self._samples = arguments.positive_int("samples", samples, "Try samples=32.")
         self._threshold = arguments.threshold(threshold)
@@ -131,8 +131,6 @@ class GradientCheck(keras.callbacks.Callback):
         self._seed = arguments.natural_int("seed", seed, "Try seed=0.")
         self._verbose = arguments.natural_int("verbose", verbose, "Try verbose=1.")
         self._name = arguments.file_name("name", name)
-        self.reports = []
-        self._schedule = Schedule(self._freq)
         self._budget = Budget(self._max_overhead, self._samples)
         self._teller = Teller(self._name, self._log_dir, histograms, sinks, self._verbose)
         self._batch = None
