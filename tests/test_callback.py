@@ -128,6 +128,7 @@ def test_gradients_to_look_at(tmp_path, histograms):
     assert any(tag.endswith(f"gradients/{path}") for tag in tags) == histograms
 
 
+@pytest.mark.system
 def test_checks_keep_to_a_share_of_the_training_time(tmp_path):
     model, x, y = models.mlp()
     check = gradhooks.GradientCheck(x, y, samples=8, freq=1, log_dir=tmp_path, max_overhead=0.05)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 # (arguments, lines or parts of lines that it must print, in this order)

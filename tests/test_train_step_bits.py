@@ -9,6 +9,8 @@ from tests.innocents import train_steps as right_steps
 from tests.mutants import train_steps as wrong_steps
 from tests.mutants.train_steps import regression
 
+pytestmark = pytest.mark.system
+
 # What makes a step assign, keep, scale or recompute something: the right ones and those that are not.
 KINDS = [*right_steps.STEPS, right_steps.TwoOptimizers, wrong_steps.AccumulatedTwice, wrong_steps.Stopped]
 

@@ -46,7 +46,10 @@ def deep(width=8, depth=12):
 SMALL = [case for case in [*innocents.CASES, *mutants.CASES] if not case.large and not case.needs]
 
 
-@pytest.mark.parametrize("case", SMALL[::12], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=c.name, marks=[pytest.mark.sweep] if k % 3 else []) for k, c in enumerate(SMALL[::12])],
+)
 def test_shared_and_unshared_evaluations_are_the_same(case):
     model, x, y, *sample_weight = case.build(0)
     if not model.built:

@@ -256,6 +256,7 @@ def fetch(address, route, **query):
         return json.load(response)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("load_fast", ["false", "true"])
 def test_a_running_tensorboard_serves_scalars_and_text(tmp_path, load_fast):
     log_dir = tmp_path / "logs"

@@ -15,6 +15,8 @@ from tests import models
 from tests.runs import training
 from tests.runs.training import INCONCLUSIVE, PASS, At, check_of, failing_evaluations, plotted, small, stored
 
+pytestmark = pytest.mark.system
+
 STEPS = [0, 1, 2, 3, 4]
 
 

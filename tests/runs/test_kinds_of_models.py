@@ -13,6 +13,8 @@ from tests.runs import training
 from tests.runs.training import FAIL, PASS, check_of, small
 from tests.test_bit_identity import unbuilt
 
+pytestmark = pytest.mark.system
+
 WORDS = np.array(["red", "green", "blue", "black", "white"])
 
 

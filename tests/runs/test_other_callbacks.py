@@ -11,6 +11,8 @@ import gradhooks
 from tests.runs import training
 from tests.runs.training import PASS, At, check_of, plotted, small, stored
 
+pytestmark = pytest.mark.system
+
 KEY = "gradcheck_relative_difference"
 ORDERS = {
     "before the check": lambda *others: (list(others), []),

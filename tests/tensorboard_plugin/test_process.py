@@ -11,6 +11,8 @@ from tensorboard.util import tensor_util
 from tests.tensorboard_plugin import browser, logs
 from tests.tensorboard_plugin.serving import REPOSITORY, eventually, fetch, get, series, served
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def log_dir(tmp_path_factory):

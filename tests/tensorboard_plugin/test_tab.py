@@ -11,7 +11,7 @@ from tests.tensorboard_plugin import logs
 from tests.tensorboard_plugin.browser import needs_browser
 from tests.tensorboard_plugin.serving import series, served
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.system]
 Keys = pytest.importorskip("selenium.webdriver.common.keys", reason="selenium is not installed").Keys
 
 

@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
+
 from tests.tensorboard_plugin import logs
 from tests.tensorboard_plugin.browser import needs_browser
 from tests.tensorboard_plugin.serving import series, served
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.system]
 
 
 def test_an_empty_log_tells_how_to_begin_and_a_run_appears(tab, tmp_path):
