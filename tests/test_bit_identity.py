@@ -53,7 +53,11 @@ def test_every_step_checked_is_every_bit_the_same(mode):
     assert history == plain_history
 
 
-@pytest.mark.parametrize("name", [n for n in models.HEALTHY if n != "tanh MLP"])
+OFTEN = ("LSTM", "two-block transformer", "mixed_float16")
+OTHERS = [pytest.param(n, marks=[] if n in OFTEN else [pytest.mark.system]) for n in models.HEALTHY if n != "tanh MLP"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_models_too(name):
     def check(x, y):
         return [gradhooks.GradientCheck(x, y, freq=3, samples=4, on_failure="ignore")]

@@ -22,6 +22,8 @@ from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink
 from gradhooks.reporting.runs import stored_runs
 from tests.arbitrary import REPORTS
 
+pytestmark = pytest.mark.system
+
 ROOT = pathlib.Path(__file__).parents[1]
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\n[bold]\u202ename\ud800"
 ESCAPED = r"\x1b[31mred\x1b]0;title\x07\n[bold]\u202ename\ud800"

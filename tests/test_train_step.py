@@ -1,7 +1,7 @@
 """The gradient that the optimizer receives: planted defects of `train_step` are named, right ones are not accused.
 
-`tests/test_corpora.py` runs the same cases as they stand; here they run in
-every mode, and what is said about them is read.
+`tests/test_corpora.py` runs the same cases as they stand; here, apart from the
+default run, they run in every mode, and what is said about them is read.
 """
 
 import contextlib
@@ -53,6 +53,7 @@ def test_every_defect_has_its_words():
 @pytest.mark.parametrize("mode", MODES)
 @named(mutants.TRAIN_STEPS)
 @pytest.mark.usefixtures("unoptimized")
+@pytest.mark.system
 def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
     report = judging.judged(mode.of(case), seed)
     assert report.verdict is Verdict.FAIL, report
@@ -64,6 +65,7 @@ def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
 
 @pytest.mark.parametrize("mode", MODES)
 @named(right_steps.OWN)
+@pytest.mark.system
 def test_a_right_train_step_is_not_accused_and_nothing_changes(case, mode):
     keras.utils.clear_session(free_memory=False)
     model, x, y = mode.of(case).build(0)
@@ -117,6 +119,7 @@ def regression(kind, seed=0):
     return train_steps.regression(kind, seed)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", right_steps.OPTIMIZERS)
 def test_optimizers_that_scale_or_keep_gradients_go_on_to_do_so(name):
     model, x, y = models.mlp(optimizer=right_steps.OPTIMIZERS[name]())

@@ -253,19 +253,18 @@ class ModelOracle:
         def differentiate(values, state, batch):
             mapping = [*zip(self.variables, values, strict=True), *zip(self._state, state, strict=True)]
             nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
-            with self._backend.recording(values) as gradient:
-                mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
+            mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
 
-                def finish(found, reset):
-                    terms.check_scalar(found[0])
-                    # The backward pass may run layers again; they must draw what the forward pass drew.
-                    per_term = []
-                    for term in found[: len(self.term_names)]:
-                        reset()
-                        per_term.append(gradient(term))
-                    return found, tuple(per_term)
+            def finish(found, reset):
+                terms.check_scalar(found[0])
+                # The backward pass may run layers again; they must draw what the forward pass drew.
+                per_term = []
+                for term in found[: len(self.term_names)]:
+                    reset()
+                    per_term.append(self._backend.gradient(term, values))
+                return found, tuple(per_term)
 
-                return terms.evaluate(self._objective, self._container, mapping, nested, finish, while_losing)
+            return terms.evaluate(self._objective, self._container, mapping, nested, finish, while_losing)
 
         return differentiate
 

@@ -48,7 +48,7 @@ SMALL = [case for case in [*innocents.CASES, *mutants.CASES] if not case.large a
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, id=c.name, marks=[pytest.mark.sweep] if k % 3 else []) for k, c in enumerate(SMALL[::12])],
+    [pytest.param(c, id=c.name, marks=[pytest.mark.sweep] if k % 6 else []) for k, c in enumerate(SMALL[::12])],
 )
 def test_shared_and_unshared_evaluations_are_the_same(case):
     model, x, y, *sample_weight = case.build(0)

@@ -18,6 +18,8 @@ from gradhooks.numerics.records import Reason
 from tests import innocents, models
 from tests.numerics.test_calibration import SHARE
 
+pytestmark = pytest.mark.system
+
 PARTIAL = ("pooling_in_three_dimensions", "local_response_normalization", "fixed_float32_constant")
 NAMES = (
     "two_block_transformer", "variational_autoencoder", "l2", "float64_mlp", "loss_circle", "loss_dice",

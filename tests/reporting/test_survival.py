@@ -13,6 +13,8 @@ from gradhooks.numerics.records import CheckReport, Comparison, Reason, Verdict
 from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink, read_reports
 from gradhooks.reporting.tensorboard import TensorBoardSink
 
+pytestmark = pytest.mark.system
+
 ROOT = pathlib.Path(__file__).parents[2]
 # Smaller than the buffers of Python and of the system, and larger than both.
 SIZES = (1, 300)

@@ -11,6 +11,8 @@ import pytest
 from gradhooks.model import workers
 from tests.runs.training import stored
 
+pytestmark = pytest.mark.system
+
 ROOT = pathlib.Path(__file__).parents[2]
 ONE_DEVICE, TWO_DEVICES = "1", "2"
 
@@ -132,8 +134,6 @@ KERAS_ALONE = """
 import tensorflow as tf
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 import keras, numpy as np
-
-pytestmark = pytest.mark.system
 
 with strategy.scope():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])

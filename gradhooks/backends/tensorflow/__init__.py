@@ -2,7 +2,7 @@
 
 from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, with_xla
 from gradhooks.backends.tensorflow.datasets import dataset_copy
-from gradhooks.backends.tensorflow.evaluation import Gradients, Losses, recording
+from gradhooks.backends.tensorflow.evaluation import Gradients, Losses, gradient
 from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
 from gradhooks.backends.tensorflow.steps import (
     Step,
@@ -34,6 +34,7 @@ __all__ = [
     "dataset_copy",
     "dense_parts",
     "flat_point",
+    "gradient",
     "is_constant",
     "is_exhausted",
     "is_ragged",
@@ -41,7 +42,6 @@ __all__ = [
     "isolated_generator",
     "narrow_casts",
     "put_together",
-    "recording",
     "shadow",
     "snapshot",
     "summed",
