@@ -25,8 +25,8 @@ def once(cases):
 
 
 def swept(cases):
-    """Every case, for the sweep over the other seeds; large architectures are run at one."""
-    return [pytest.param(case, id=case.name, marks=pytest.mark.sweep) for case in cases if not case.large]
+    """Every case, for the sweep over the other seeds."""
+    return [pytest.param(case, id=case.name, marks=pytest.mark.sweep) for case in cases]
 
 
 def assert_caught(case, seed):
