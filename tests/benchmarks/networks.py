@@ -68,10 +68,10 @@ def resnet50():
 NETWORKS = {f.__name__: f for f in (digits, cnn, lstm, transformer, resnet50)}
 
 
-def chain(depth=3, width=64):
-    """A dense network of any depth and width."""
+def chain(depth=3, width=64, rows=32):
+    """A dense network of any depth and width, and a batch of any size."""
     hidden = [layers.Dense(width, "tanh") for _ in range(depth)]
-    return _compiled(keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(CLASSES)])), *_batch((64,), 32)
+    return _compiled(keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(CLASSES)])), *_batch((64,), rows)
 
 
 class TooLarge(layers.Layer):
