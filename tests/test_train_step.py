@@ -65,7 +65,7 @@ def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
 
 @pytest.mark.parametrize("mode", MODES)
 @named(right_steps.OWN)
-@pytest.mark.system
+@pytest.mark.sweep
 def test_a_right_train_step_is_not_accused_and_nothing_changes(case, mode):
     keras.utils.clear_session(free_memory=False)
     model, x, y = mode.of(case).build(0)

@@ -18,7 +18,7 @@ from gradhooks.numerics.records import Reason
 from tests import innocents, models
 from tests.numerics.test_calibration import SHARE
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.sweep
 
 PARTIAL = ("pooling_in_three_dimensions", "local_response_normalization", "fixed_float32_constant")
 NAMES = (
