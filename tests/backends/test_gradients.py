@@ -1,4 +1,4 @@
-"""The gradient is traced once, by TensorFlow's own rules."""
+"""What is traced for the gradient, and no more."""
 
 from gradhooks.model import batch as batches
 from gradhooks.model import oracle, terms
