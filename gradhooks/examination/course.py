@@ -25,7 +25,7 @@ def run(oracle, settings, watch=None):
         oracle: A `ModelOracle`, or anything that answers like one.
         settings: `Settings`.
         watch: Called with the layout and the gradient that the optimizer
-            receives (float64, shape (P,)), if it has been recorded.
+            receives (float32 or float64, shape (P,)), if it has been recorded.
 
     Returns:
         A `CheckReport`.
@@ -95,14 +95,9 @@ class _Examination:
 
     def report(self):
         """Measures everything and reports."""
-        coordinates = self._coordinates()
-        directions = self._directions()
-        found, self._trail = culprit.search(self._settling, coordinates, directions)
-        coordinates += found
-        coordinates += culprit.corroboration(self._settling, coordinates)
-        comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
-        comparisons += self._blocked()
-        comparisons = expectation.apply(comparisons, self._settings.expect)
+        comparisons = self._measured()
+        # As large as the model, and done with: what comes now takes the most memory.
+        self._settling = dataclasses.replace(self._settling, screening=None)
         trained = received.compare(self._settling)
         if self._watch and trained.gradient is not None:
             self._watch(self._layout, trained.gradient)
@@ -116,6 +111,17 @@ class _Examination:
         comparisons = [*comparisons, *trained.comparisons]
         diagnoses = (*diagnoses, *trained.diagnoses)
         return self._report(comparisons, diagnoses, differences, *verdict.overall(comparisons))
+
+    def _measured(self):
+        """Comparisons of the analytic gradient with what is measured: of parameters, directions, blocked variables."""
+        coordinates = self._coordinates()
+        directions = self._directions()
+        found, self._trail = culprit.search(self._settling, coordinates, directions)
+        coordinates += found
+        coordinates += culprit.corroboration(self._settling, coordinates)
+        comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
+        comparisons += self._blocked()
+        return expectation.apply(comparisons, self._settings.expect)
 
     def _coordinates(self):
         """Measures the sampled parameters; those on a kink make room for others of their variable."""

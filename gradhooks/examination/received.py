@@ -26,8 +26,8 @@ class Finding:
         diagnoses: One per wrong variable.
         differences: Relative difference by term name.
         notes: Remarks for people.
-        gradient: float64, shape (P,). What the optimizer received; None where
-            nothing was recorded.
+        gradient: float32 or float64, shape (P,). What the optimizer received;
+            None where nothing was recorded.
     """
 
     comparisons: tuple[Comparison, ...] = ()

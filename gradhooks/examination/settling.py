@@ -27,7 +27,8 @@ class Settling:
         oracle: What is asked for losses.
         settings: The check's `Settings`.
         place: The `surveying.Place`.
-        screening: Direction over all parameters, along which noise is measured.
+        screening: Direction over all parameters, along which noise is measured;
+            None when all is measured.
         scales: float64, shape (V,). Typical parameter size per variable.
         spacing: A `surveying.Spacing`.
         tolerance: Relative difference that the verdict allows.
@@ -37,7 +38,7 @@ class Settling:
     oracle: Any
     settings: Settings
     place: surveying.Place
-    screening: Probe
+    screening: Probe | None
     scales: np.ndarray
     spacing: surveying.Spacing
     tolerance: float

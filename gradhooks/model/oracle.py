@@ -97,7 +97,7 @@ class ModelOracle:
 
     def point(self):
         """Returns the live parameters, flat: float64, shape (P,)."""
-        return self._backend.to_host(self._backend.flat_point(self.variables))
+        return self._backend.flattened(self._backend.snapshot(self.variables))
 
     def losses(self, point, probes, pairs):
         """Evaluates the loss terms at many places.
@@ -112,6 +112,7 @@ class ModelOracle:
         """
         self.evaluations += len(pairs)
         found = self._losses(point, self._backend.snapshot(self._state), self._batch, probes, pairs)
+        self._backend.trim_memory(self.layout.size)
         return found[:, : len(self.term_names)]
 
     def gradients(self, point):
@@ -122,6 +123,7 @@ class ModelOracle:
         if tried is not None and np.array_equal(tried, point):
             return first
         found = self._gradients(point, self._backend.snapshot(self._state), self._batch)
+        self._backend.trim_memory(self.layout.size)
         return Gradients(dict(zip(self.term_names, found, strict=True)), self._gradients.connected)
 
     def record(self, point=None):
@@ -130,7 +132,9 @@ class ModelOracle:
         Raises:
             RecordingError: If the step cannot be recorded.
         """
-        return None if self._train_step is None else self._train_step.record(point)
+        recording = None if self._train_step is None else self._train_step.record(point)
+        self._backend.trim_memory(self.layout.size)
+        return recording
 
     def is_steady(self, point, tolerance):
         """Returns whether the model's code, traced anew, computes the same gradient; traced once, the answer is kept.

@@ -20,8 +20,9 @@ class Recording:
     """What one `train_step` handed to the optimizer.
 
     Args:
-        gradient: float64, shape (P,). Unscaled; summed where a variable was
-            applied more than once; zero where nothing came.
+        gradient: float64 or, where that holds all there is, float32, shape
+            (P,). Unscaled; summed where a variable was applied more than once;
+            zero where nothing came.
         received: bool, shape (V,). Whether a gradient came for the variable.
         applications: How often gradients were applied.
         optimizers: How many optimizers were used.
@@ -132,8 +133,9 @@ class TrainStep:
             raise RecordingError(
                 f"`train_step` uses {optimizers} optimizers, so there is no single loss whose gradient they receive"
             )
-        flat = [np.asarray(self._backend.to_host(g), dtype=np.float64).ravel() for g in gradients]
-        return Recording(np.concatenate(flat), np.array(received), applications, optimizers)
+        is_wide = any(g.dtype == "float64" for g in gradients)
+        flat = self._backend.flattened(gradients, "float64" if is_wide else "float32")
+        return Recording(flat, np.array(received), applications, optimizers)
 
 
 def _nested_tensors(backend, batch):

@@ -70,7 +70,8 @@ class Layout:
 
     def norms(self, flat):
         """Returns the Euclidean norm of each variable's part of a flat vector: float64, shape (V,)."""
-        return np.array([np.linalg.norm(flat[self.slice(v)]) for v in range(len(self))])
+        parts = (flat[self.slice(v)] for v in range(len(self)))
+        return np.array([np.linalg.norm(part.astype(np.float64, copy=False)) for part in parts])
 
 
 def unique_paths(paths):

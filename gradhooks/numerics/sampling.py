@@ -125,15 +125,16 @@ def screening_probe(layout, variable_scales, gradient, rng, left_out=()):
     Returns:
         A `Probe` over all parameters.
     """
-    weights = rng.choice(np.array([-1.0, 1.0]), size=layout.size)
     with np.errstate(over="ignore", invalid="ignore"):
         norms = layout.norms(gradient)
     shares = np.where(np.isfinite(norms) & np.isfinite(variable_scales), norms, 0.0) * np.nan_to_num(variable_scales)
     felt = shares[shares > 1e-9 * shares.max(initial=0.0)]
     target = np.quantile(felt, 0.25) if len(felt) else 0.0
     damping = np.divide(target, shares, out=np.ones(len(layout)), where=(shares > target) & (target > 0))
+    weights = np.empty(layout.size)
     for v in range(len(layout)):
-        weights[layout.slice(v)] *= 0.0 if v in left_out else variable_scales[v] * damping[v]
+        size = 0.0 if v in left_out else variable_scales[v] * damping[v]
+        weights[layout.slice(v)] = size * rng.choice(np.array([-1.0, 1.0]), size=layout.sizes[v])
     return Probe(0, weights)
 
 
@@ -156,5 +157,9 @@ def variable_probe(layout, variable, variable_scale, gradient, rng, aligned):
 
 def nudge(layout, point, variable_scales, seed, step, size):
     """Returns the point moved by Gaussian noise of `size` times each variable's scale: float64, shape (P,)."""
-    noise = generator(seed, step, _NUDGE).standard_normal(layout.size)
-    return point + size * noise * np.repeat(variable_scales, layout.sizes)
+    moved = generator(seed, step, _NUDGE).standard_normal(layout.size)
+    moved *= size
+    for v in range(len(layout)):
+        moved[layout.slice(v)] *= variable_scales[v]
+    moved += point
+    return moved

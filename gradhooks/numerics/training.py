@@ -37,7 +37,8 @@ class Received:
     Args:
         layout: The `Layout`.
         analytic: float64, shape (P,). Gradient of the total loss, float64.
-        trained: float64, shape (P,). What the optimizer received, unscaled.
+        trained: float32 or float64, shape (P,). What the optimizer received,
+            unscaled.
         reached: bool, shape (V,). Whether a gradient came for the variable.
     """
 

@@ -1,5 +1,6 @@
 """What `train_step` does to the gradient, in words: one look at all variables together."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -26,6 +27,7 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
     failed = {layout.paths.index(c.path): c for c in comparisons if c.term == TERM and c.verdict is Verdict.FAIL}
     if not failed:
         return ()
+    received = dataclasses.replace(received, trained=received.trained.astype(np.float64, copy=False))
     with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite agrees with nothing
         pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size)
         sentences = [

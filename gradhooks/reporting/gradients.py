@@ -28,11 +28,16 @@ class Gradients:
 
     Args:
         layout: The `Layout` of the variables.
-        vector: float64, shape (P,). What the optimizer received, unscaled.
+        vector: float32 or float64, shape (P,). What the optimizer received,
+            unscaled.
     """
 
     layout: Layout
     vector: np.ndarray
+
+    def of(self, variable):
+        """Returns the part of the variable with this number: float64, shape (K,)."""
+        return self.vector[self.layout.slice(variable)].astype(np.float64, copy=False)
 
 
 def shown(count, most):
@@ -59,14 +64,14 @@ def norms(gradients):
     """
     layout = gradients.layout
     with np.errstate(over="ignore", invalid="ignore"):
-        sizes = {v: float(np.linalg.norm(gradients.vector[layout.slice(v)])) for v in shown(len(layout), MOST_NORMS)}
+        sizes = {v: float(np.linalg.norm(gradients.of(v))) for v in shown(len(layout), MOST_NORMS)}
     return {layout.paths[v]: size for v, size in sizes.items() if size <= _LARGEST}
 
 
 def entries(gradients):
     """Returns the finite entries by path, float64 of shape (K,); variables without any are left out."""
     layout = gradients.layout
-    parts = {v: gradients.vector[layout.slice(v)] for v in shown(len(layout), MOST_HISTOGRAMS)}
+    parts = {v: gradients.of(v) for v in shown(len(layout), MOST_HISTOGRAMS)}
     finite = {layout.paths[v]: part[np.isfinite(part)] for v, part in parts.items()}
     return {path: part for path, part in finite.items() if len(part)}
 

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import gradhooks
-from gradhooks.backends.tensorflow import evaluation
+from gradhooks.backends.tensorflow import division, evaluation, parameters
 from gradhooks.model import batch as batches
 from gradhooks.model import oracle, terms
 from gradhooks.numerics.records import Probe
@@ -22,7 +22,7 @@ FEW_ROUNDINGS = 8 * np.finfo(float).eps
 @pytest.fixture(autouse=True)
 def divided(monkeypatch):
     """Divides small graphs as large ones are."""
-    monkeypatch.setattr(evaluation, "_WORTH_TRACING", 0.0)
+    monkeypatch.setattr(division, "_WORTH_TRACING", 0.0)
 
 
 def asked(model, x, y, sample_weight=None, **options):
@@ -41,6 +41,10 @@ def one_of_each(layout):
 def deep(width=8, depth=12):
     hidden = [layers.Dense(width, "tanh", name=f"hidden_{k}") for k in range(depth)]
     return models.compiled(keras.Sequential([keras.Input((width,)), *hidden, layers.Dense(1)]))
+
+
+def deep_with_data():
+    return deep(), *models.data((8,), (1,), 0)
 
 
 SMALL = [case for case in [*innocents.CASES, *mutants.CASES] if not case.large and not case.needs]
@@ -65,7 +69,7 @@ def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
     model, x, y = build()
     of_its_own = asked(model, x, y)
     assert not of_its_own._losses._is_light
-    monkeypatch.setattr(evaluation, "_WORTH_TRACING", np.inf)
+    monkeypatch.setattr(division, "_WORTH_TRACING", np.inf)
     light = asked(model, x, y)
     assert light._losses._is_light
     rng = np.random.default_rng(0)
@@ -74,6 +78,24 @@ def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
     found, expected = (o.losses(o.point(), probes, pairs) for o in (light, of_its_own))
     np.testing.assert_allclose(found, expected, rtol=FEW_ROUNDINGS)
     assert len(np.unique(found[:, 0])) == len(pairs)
+
+
+@pytest.mark.parametrize("build", [models.mlp, models.noisy, deep_with_data], ids=["dense", "with a penalty", "deep"])
+def test_a_heavy_model_is_held_once_and_finds_the_same(build, monkeypatch):
+    model, x, y = build()
+    expected_of = asked(model, x, y)
+    monkeypatch.setattr(evaluation, "_HEAVY", 0)
+    monkeypatch.setattr(parameters, "_MISSED", 0)
+    heavy = asked(model, x, y)
+    assert heavy._losses._is_heavy
+    assert not expected_of._losses._is_heavy
+    probes, pairs = one_of_each(heavy.layout)
+    along = [Probe(0, np.random.default_rng(0).normal(size=heavy.layout.size))]
+    for asking in ((probes, pairs), (along, [(0, 1e-3), (0, -1e-3)])):
+        found, expected = (o.losses(o.point(), *asking) for o in (heavy, expected_of))
+        np.testing.assert_array_equal(found, expected)
+    found, expected = (o.gradients(o.point()).terms["total"] for o in (heavy, expected_of))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_pairs_come_back_in_the_order_in_which_they_were_asked_for():
@@ -109,8 +131,8 @@ def test_division_takes_the_least_work_among_all_ways_to_cut():
     def cost(bounds):
         return sum((b - a) * Chain().work(a)[b] for a, b in itertools.pairwise(bounds))
 
-    best = evaluation.division(Chain())
-    others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), evaluation._PARTS - 1)]
+    best = division.division(Chain())
+    others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), division._PARTS - 1)]
     assert cost(best) == min(map(cost, others))
     assert 4 in best  # above the expensive one
 

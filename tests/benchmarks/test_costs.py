@@ -78,13 +78,15 @@ def test_cost_grows_with_the_forward_pass():
 
 
 def test_compile_time_follows_the_models_own():
-    ratios = []
-    for depth in (10, 100):
+    def ratio(depth):
         model, x, y = networks.chain(depth, 8)
-        own, _ = clock.once(lambda model=model, x=x, y=y: model.train_on_batch(x, y))
-        checked, _ = clock.once(lambda model=model, x=x, y=y: measuring.check(measuring.asked(model, x, y))())
-        ratios.append(checked / own)
-    assert ratios[1] <= 1.3 * ratios[0], ratios
+        own, _ = clock.once(lambda: model.train_on_batch(x, y))
+        checked, _ = clock.once(lambda: measuring.check(measuring.asked(model, x, y))())
+        return checked / own
+
+    ratio(10)  # what TensorFlow does once in a process
+    shallow, deep = np.median([(ratio(10), ratio(100)) for _ in range(clock.REPEATS)], axis=0)
+    assert deep <= 1.3 * shallow, (shallow, deep)
 
 
 def fit_seconds(epochs, batches, callbacks):

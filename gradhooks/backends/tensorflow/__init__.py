@@ -4,6 +4,7 @@ from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, with_xl
 from gradhooks.backends.tensorflow.datasets import dataset_copy
 from gradhooks.backends.tensorflow.evaluation import Gradients, Losses, gradient
 from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
+from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
 from gradhooks.backends.tensorflow.steps import (
     Step,
     assign,
@@ -14,14 +15,12 @@ from gradhooks.backends.tensorflow.steps import (
 )
 from gradhooks.backends.tensorflow.tensors import (
     dense_parts,
-    flat_point,
     is_constant,
     is_exhausted,
     is_ragged,
     put_together,
     snapshot,
     tensor,
-    to_host,
 )
 
 __all__ = [
@@ -33,7 +32,7 @@ __all__ = [
     "casts_intercepted",
     "dataset_copy",
     "dense_parts",
-    "flat_point",
+    "flattened",
     "gradient",
     "is_constant",
     "is_exhausted",
@@ -46,7 +45,7 @@ __all__ = [
     "snapshot",
     "summed",
     "tensor",
-    "to_host",
+    "trim_memory",
     "with_xla",
     "writes",
 ]

@@ -11,19 +11,26 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from gradhooks.backends.tensorflow.division import division
 from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
+from gradhooks.backends.tensorflow.parameters import (
+    bundled,
+    flattened,
+    parted,
+    specifications,
+    trim_memory,
+    unbundled,
+    with_one_moved,
+    without_gaps,
+)
 from gradhooks.backends.tensorflow.replicas import local_devices, shared_out
 from gradhooks.backends.tensorflow.surgery import Forward
 
-# Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
-# (1 + 1/G) / 2 of the whole on average: 0.63 with four. More save little, and every part takes time to compile.
-_PARTS = 4
 # So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go
 # of an activation as soon as it is used, hold less than the gradient's pass forth and back, which keeps them all.
 _AT_ONCE = 2
-# Sharing must save at least this part of the work, and so many multiplications an evaluation, to be worth more loops:
-# each takes some 30 ms to trace, and the second saves as much in a thousand evaluations.
-_WORTHWHILE, _WORTH_TRACING = 0.1, 1e5
+# Of more parameters, 80 MB, no two copies at once. Operations on so many keep processors busy by themselves.
+_HEAVY = 1e7
 # Up to so many parameters, an undivided graph is called for each point on a line by itself, and no loop traced for it.
 _FEW = 1e5
 
@@ -46,27 +53,26 @@ class Gradients:
         self.shapes = shapes
         marked = []
 
+        # Parameters come and gradients leave one by one: laid end to end, they would be held twice.
         @tf.function(autograph=False)
-        def gradients(point, state, batch):
-            values = _unflatten(point, shapes)
+        def gradients(values, state, batch):
             terms, per_term = differentiate(values, state, batch)
             self.connected = np.array([g is not None for g in per_term[0]])
             terms = [_scalar(term) for term in terms]
             marked[:] = terms, values
             # The terms are returned, too, so that an operation that cannot run shows at the first call.
-            return tuple(_flatten(gradient, shapes) for gradient in per_term), terms
+            return [without_gaps(gradient, shapes) for gradient in per_term], terms
 
         with inlined_functions():
-            self._function = gradients.get_concrete_function(
-                tf.TensorSpec([_size(shapes)], tf.float64), specs(state), specs(batch)
-            )
+            self._function = gradients.get_concrete_function(specifications(shapes), specs(state), specs(batch))
         self.graph = self._function.graph
         self.forward = Forward(self.graph, *marked)
 
     def __call__(self, point, state, batch):
         """Returns one float64 array of shape (P,) per term."""
-        per_term, _ = run(self._function, point, state, batch)
-        return tuple(gradient.numpy() for gradient in per_term)
+        per_term, _ = run(self._function, parted(point, self.shapes), state, batch)
+        trim_memory(len(point))
+        return tuple(flattened(gradient) for gradient in per_term)
 
     def given(self, arguments):
         """Returns tensors of the default graph by the names of the inputs that stand for them."""
@@ -93,8 +99,9 @@ class Losses:
         self._gradients, self._shapes, self._strategy = gradients, gradients.shapes, strategy
         self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
         self._offsets = np.cumsum([0, *self._sizes])
-        self._arguments = (tf.TensorSpec([int(self._offsets[-1])], tf.float64), specs(state), specs(batch))
+        self._arguments = (specifications(self._shapes), specs(state), specs(batch))
         self._bounds = division(gradients.forward) if is_sharing else (0, len(self._shapes))
+        self._is_heavy = self._offsets[-1] > _HEAVY
         self._is_light = len(self._bounds) == 2 and self._offsets[-1] <= _FEW
 
     def __call__(self, point, state, batch, probes, pairs):
@@ -112,26 +119,33 @@ class Losses:
         if all(len(probe.weights) == 1 for probe in probes):
             moved = np.array([probes[which].start for which, _ in pairs], np.int64)
             offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
-            return self._spread(self._of_each, (point, state, batch), self._each, moved, offsets)
+            return self._spread(self._of_each, (parted(point, self._shapes), state, batch), self._each, moved, offsets)
         if self._is_light:
             return np.concatenate([self._moved(point, state, batch, probes[k], offset) for k, offset in pairs])
         # One line after the other, so that no more than one direction of the size of the model is held.
         result = np.empty((len(pairs), 3))
         for number, probe in enumerate(probes):
             places = [k for k, (which, _) in enumerate(pairs) if which == number]
-            direction = np.zeros(self._offsets[-1])
-            direction[probe.start : probe.stop] = probe.weights
             offsets = np.array([pairs[k][1] for k in places])
-            arguments = point, state, batch, tf.constant(direction)
+            values, direction = parted(point, self._shapes), parted(self._direction(probe), self._shapes)
+            arguments = values, state, batch, direction
             result[places] = self._spread(self._along, arguments, self._line, offsets)
         return result
+
+    def _direction(self, probe):
+        """The weights of all parameters, shape (P,)."""
+        if len(probe.weights) == self._offsets[-1]:
+            return probe.weights
+        direction = np.zeros(self._offsets[-1])
+        direction[probe.start : probe.stop] = probe.weights
+        return direction
 
     def _moved(self, point, state, batch, probe, offset):
         """The loss terms at a point that is moved here, shape (1, 3)."""
         moved = np.array(point, np.float64)
         moved[probe.start : probe.stop] += offset * probe.weights
         nowhere = np.zeros(1, np.int64), np.zeros(1)
-        return self._spread(self._of_each, (moved, state, batch), self._each, *nowhere)
+        return self._spread(self._of_each, (parted(moved, self._shapes), state, batch), self._each, *nowhere)
 
     def _spread(self, evaluate, arguments, share_of, *columns):
         """Evaluates rows of columns on all devices, in turn, since neighbours among them cost alike."""
@@ -165,13 +179,12 @@ class Losses:
         below = forward.below([whole])
 
         @tf.function(autograph=False)
-        def along(point, state, batch, direction, offsets):
-            values, directions = (_unflatten(flat, self._shapes) for flat in (point, direction))
-            fixed = self._fixed(below, [whole], (point, state, batch), values)
+        def along(values, state, batch, direction, offsets):
+            fixed = self._fixed(below, [whole], (values, state, batch))
 
             def moved(k):
                 offset = tf.gather(offsets, k)
-                return [v + offset * d for v, d in zip(values, directions, strict=True)]
+                return [v + offset * d for v, d in zip(values, direction, strict=True)]
 
             count = tf.shape(offsets)[0]
             found = tf.TensorArray(tf.float64, size=count, element_shape=(3,))
@@ -188,19 +201,22 @@ class Losses:
         below = forward.below(parts)
 
         @tf.function(autograph=False)
-        def of_each(point, state, batch, positions, offsets, splits):
-            fixed = self._fixed(below, parts, (point, state, batch), _unflatten(point, self._shapes))
+        def of_each(values, state, batch, positions, offsets, splits):
+            fixed = self._fixed(below, parts, (values, state, batch))
             found = tf.TensorArray(tf.float64, size=tf.shape(offsets)[0], element_shape=(3,))
             for number, part in enumerate(parts):
                 first, last = bounds[number], bounds[number + 1]
-                start, stop = (int(self._offsets[v]) for v in (first, last))
+                bundles = [(a, b, bundled(values[a:b])) for a, b in self._bundles(first, last)]
 
-                def moved(k, first=first, last=last, start=start, stop=stop):
-                    # Slices written in brackets take many operations, and so long to trace.
-                    place = tf.reshape(tf.gather(positions, k) - start, [1, 1])
-                    part = tf.slice(point, [start], [stop - start])
-                    flat = tf.tensor_scatter_nd_add(part, place, tf.reshape(tf.gather(offsets, k), [1]))
-                    return _unflatten(flat, self._shapes[first:last])
+                def moved(k, bundles=bundles):
+                    place, offset = tf.gather(positions, k), tf.reshape(tf.gather(offsets, k), [1])
+                    return [
+                        value
+                        for a, b, flat in bundles
+                        for value in unbundled(
+                            with_one_moved(flat, place - int(self._offsets[a]), offset), self._shapes[a:b]
+                        )
+                    ]
 
                 ends = tf.cast(splits[number], tf.int32), tf.cast(splits[number + 1], tf.int32)
                 found = self._loop(part, first, moved, fixed, *ends, found)
@@ -209,13 +225,16 @@ class Losses:
         vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
         return self._compiled(of_each, self._arguments, integers, vector, integers)
 
+    def _bundles(self, first, last):
+        """Ranges of parameters that are held end to end: together is faster, and one by one holds no second copy."""
+        return [(v, v + 1) for v in range(first, last)] if self._is_heavy else [(first, last)]
+
     def _compiled(self, function, common, *share):
         return shared_out(function.get_concrete_function(*common, *share), self._strategy, common, share)
 
-    def _fixed(self, below, parts, arguments, values):
+    def _fixed(self, below, parts, arguments):
         """Tensors by name: everything that some parts need to be told, with nothing moved."""
-        forward = self._gradients.forward
-        given = self._gradients.given(arguments) | dict(zip(forward.roots, values, strict=True))
+        forward, given = self._gradients.forward, self._gradients.given(arguments)
         wanted = list(dict.fromkeys(name for part in parts for name in forward.taken_by(part)))
         return dict(zip(wanted, forward.put(below, given, wanted), strict=True))
 
@@ -229,42 +248,8 @@ class Losses:
             given = {name: _inner(fixed[name]) for name in forward.taken_by(part) if name not in roots}
             return k + 1, found.write(k, tf.stack(forward.put(part, given | roots, forward.outputs)))
 
-        return tf.while_loop(lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=_AT_ONCE)[1]
-
-
-def division(forward):
-    """Divides the parameters into groups of neighbours, so that moving each parameter of a group once takes least work.
-
-    Args:
-        forward: A `Forward`.
-
-    Returns:
-        The number of the first parameter of each group, and the number of
-        parameters; a single group where division would save next to nothing.
-    """
-    count = len(forward.roots)
-    # A few dozen places to cut at are as good as all.
-    places = sorted({*np.linspace(0, count, min(count, 48) + 1).round().astype(int).tolist()})
-    # best[j]: least work with the parameters before places[j], and the cuts that lead there.
-    work = [forward.work(place) for place in places[:-1]]
-    best = [(0.0, (0,))] + [(np.inf, ())] * (len(places) - 1)
-    alone = count * work[0][count]
-    for _ in range(min(count, _PARTS)):
-        best = [
-            min(
-                [best[j]]
-                + [
-                    (best[i][0] + (places[j] - places[i]) * work[i][places[j]], (*best[i][1], places[j]))
-                    for i in range(j)
-                    if best[i][1]
-                ],
-                key=lambda found: found[0],
-            )
-            for j in range(len(places))
-        ]
-    least, bounds = best[-1]
-    is_worthwhile = alone - least > max(_WORTHWHILE * alone, _WORTH_TRACING * count)
-    return bounds if is_worthwhile else (0, count)
+        at_once = 1 if self._is_heavy else _AT_ONCE
+        return tf.while_loop(lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=at_once)[1]
 
 
 def _inner(tensor):
@@ -279,24 +264,6 @@ def gradient(target, values):
     compiles every loop for derivatives of higher order, which takes several times as long to trace.
     """
     return tf.gradients(target, values)
-
-
-def _size(shapes):
-    return int(sum(np.prod(shape, dtype=np.int64) for shape in shapes))
-
-
-def _unflatten(flat, shapes):
-    parts = tf.split(flat, [int(np.prod(shape, dtype=np.int64)) for shape in shapes])
-    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _flatten(gradient, shapes):
-    """A missing gradient is zero here; `connected` tells the difference."""
-    dense = [
-        tf.zeros(shape, tf.float64) if g is None else tf.convert_to_tensor(g)
-        for g, shape in zip(gradient, shapes, strict=True)
-    ]
-    return tf.concat([tf.reshape(tf.cast(g, tf.float64), [-1]) for g in dense], 0)
 
 
 def _scalar(term):

@@ -27,19 +27,9 @@ def put_together(like, parts):
     return tf.RaggedTensor.from_nested_row_splits(first, splits, validate=False)
 
 
-def flat_point(variables):
-    """Returns the values of the variables as one float64 tensor of shape (P,)."""
-    return tf.concat([tf.reshape(tf.cast(v.value, tf.float64), [-1]) for v in variables], 0)
-
-
 def snapshot(variables):
     """Returns copies of the variables' values, each at its own dtype."""
     return [tf.identity(tf.convert_to_tensor(v.value)) for v in variables]
-
-
-def to_host(value):
-    """Returns a NumPy array."""
-    return value.numpy()
 
 
 def is_constant(value):

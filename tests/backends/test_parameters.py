@@ -1,0 +1,56 @@
+"""Parameters end to end and one by one, and what holding them costs."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradhooks.backends.tensorflow import parameters
+
+SHAPES = [(2, 3), (), (0, 4), (5,)]
+
+
+@pytest.mark.parametrize("missed", [0, 1e6], ids=["large", "small"])
+def test_parted_and_flattened_are_inverse(missed, monkeypatch):
+    monkeypatch.setattr(parameters, "_MISSED", missed)
+    flat = np.arange(12.0)
+    parts = parameters.parted(flat, SHAPES)
+    assert [tuple(part.shape) for part in parts] == SHAPES
+    np.testing.assert_array_equal(parameters.flattened([tf.constant(part) for part in parts]), flat)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_flattened_keeps_every_digit(dtype):
+    values = tf.cast(tf.constant([1 / 3, -2e-5, 0.0]), dtype)
+    wide = "float64" if dtype == "float64" else "float32"
+    found = parameters.flattened([values, values], wide)
+    assert found.dtype == wide
+    np.testing.assert_array_equal(found, np.tile(tf.cast(values, tf.float64).numpy(), 2))
+
+
+@pytest.mark.parametrize("shapes", [SHAPES, SHAPES[:1]], ids=["several", "one"])
+def test_unbundled_is_the_inverse_of_bundled(shapes):
+    rng = np.random.default_rng(0)
+    values = [tf.constant(rng.normal(size=shape)) for shape in shapes]
+    again = parameters.unbundled(parameters.bundled(values), shapes)
+    for value, other in zip(values, again, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.parametrize(("place", "expected"), [(1, [-0.0, 2.5, 3.0]), (-1, [-0.0, 2.0, 3.0]), (3, [-0.0, 2.0, 3.0])])
+def test_one_entry_moves_and_the_others_stay_bit_for_bit(place, expected):
+    flat = tf.constant([-0.0, 2.0, 3.0], tf.float64)
+    moved = parameters.with_one_moved(flat, tf.constant(place, tf.int64), tf.constant([0.5], tf.float64))
+    assert moved.numpy().tobytes() == np.array(expected).tobytes()
+
+
+def test_nothing_moves_where_nothing_is():
+    empty = tf.zeros([0], tf.float64)
+    assert parameters.with_one_moved(empty, tf.constant(0, tf.int64), tf.constant([0.5], tf.float64)).shape == (0,)
+
+
+def test_a_missing_gradient_is_zero():
+    rows = tf.IndexedSlices(tf.ones([1, 3]), tf.constant([1]), tf.constant([2, 3]))
+    found = parameters.without_gaps([rows, None], [(2, 3), (2,)])
+    assert [f.dtype for f in found] == [tf.float64] * 2
+    np.testing.assert_array_equal(found[0], [[0, 0, 0], [1, 1, 1]])
+    np.testing.assert_array_equal(found[1], [0, 0])
