@@ -214,12 +214,26 @@ def test_a_loss_that_lives_in_train_step_must_be_given():
     assert report.relative_difference["trained"] < 1e-4
 
 
-def test_one_recording_and_one_gradient_per_check():
-    from gradhooks import examination
+def asked_of(model, x, y):
     from gradhooks.model import batch, oracle, terms
 
-    model, x, y = models.noisy()
-    asked = oracle.ModelOracle(terms.Objective(model), batch.fixed_batch(x, y))
+    return oracle.ModelOracle(terms.Objective(model), batch.fixed_batch(x, y))
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"), [("mixed_bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")]
+)
+def test_a_recording_keeps_every_digit_and_no_more(policy, kept):
+    with variants.dtype_policy(policy):
+        recording = asked_of(*models.mlp()).record()
+    assert recording.gradient.dtype == kept
+    assert recording.received.all()
+
+
+def test_one_recording_and_one_gradient_per_check():
+    from gradhooks import examination
+
+    asked = asked_of(*models.noisy())
     counts = []
     for step in range(1, 4):
         report = examination.run(asked, examination.Settings(step=step))
