@@ -23,6 +23,7 @@ FEW_ROUNDINGS = 8 * np.finfo(float).eps
 def divided(monkeypatch):
     """Divides small graphs as large ones are."""
     monkeypatch.setattr(division, "_WORTH_TRACING", 0.0)
+    monkeypatch.setattr(division, "_WORTH_TRACING_EACH", 0.0)
 
 
 def asked(model, x, y, sample_weight=None, **options):
@@ -118,23 +119,37 @@ def test_a_deep_network_is_divided_and_the_parts_shrink_upwards():
     assert sizes[-1] < sizes[0] / 2
 
 
+class Chain:
+    """Parameters one above the other; moving one redoes everything above it."""
+
+    def __init__(self, each):
+        self.each = np.array(each)
+        self.roots = [f"v{k}" for k in range(len(each))]
+
+    def work(self, first):
+        return np.array([self.each[first:].sum() if b > first else 0.0 for b in range(len(self.each) + 1)])
+
+
 def test_division_takes_the_least_work_among_all_ways_to_cut():
-    class Chain:
-        """Parameters one above the other; moving one redoes everything above it."""
-
-        roots = [f"v{k}" for k in range(6)]
-        each = np.array([1.0, 1.0, 1.0, 50.0, 1.0, 1.0])
-
-        def work(self, first):
-            return np.array([self.each[first:].sum() if b > first else 0.0 for b in range(7)])
+    chain = Chain([1.0, 1.0, 1.0, 50.0, 1.0, 1.0])
 
     def cost(bounds):
-        return sum((b - a) * Chain().work(a)[b] for a, b in itertools.pairwise(bounds))
+        return sum((b - a) * chain.work(a)[b] for a, b in itertools.pairwise(bounds))
 
-    best = division.division(Chain())
+    best = division.division(chain)
     others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), division._PARTS - 1)]
     assert cost(best) == min(map(cost, others))
     assert 4 in best  # above the expensive one
+
+
+@pytest.mark.parametrize("count", [10, 200])
+def test_loops_must_pay_for_their_tracing(count, monkeypatch):
+    """Four parts of equal work save three eighths of it, and every parameter makes them slower to trace."""
+    monkeypatch.undo()
+    needed = (division._WORTH_TRACING + division._WORTH_TRACING_EACH * count) / (3 / 8)
+    too_little, enough = (division.division(Chain(np.full(count, share * needed / count))) for share in (0.8, 1.25))
+    assert too_little == (0, count)
+    assert len(enough) == 5
 
 
 def _subsets(numbers, most):

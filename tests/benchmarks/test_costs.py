@@ -77,9 +77,10 @@ def test_cost_grows_with_the_forward_pass():
     assert all(0.7 * middle <= p <= 1.3 * middle for p in passes), passes
 
 
-def test_compile_time_follows_the_models_own():
+@pytest.mark.parametrize("width", [8, 64], ids=["too narrow to be divided", "divided"])
+def test_compile_time_follows_the_models_own(width):
     def ratio(depth):
-        model, x, y = networks.chain(depth, 8)
+        model, x, y = networks.chain(depth, width)
         own, _ = clock.once(lambda: model.train_on_batch(x, y))
         checked, _ = clock.once(lambda: measuring.check(measuring.asked(model, x, y))())
         return checked / own

@@ -5,9 +5,9 @@ import numpy as np
 # Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
 # (1 + 1/G) / 2 of the whole on average: 0.63 with four. More save little, and every part takes time to compile.
 _PARTS = 4
-# Sharing must save at least this part of the work, and so many multiplications an evaluation, to be worth more loops:
-# each takes some 30 ms to trace, and the second saves as much in a thousand evaluations.
-_WORTHWHILE, _WORTH_TRACING = 0.1, 1e5
+# Sharing must save at least this part of the work. It must also pay for more loops within a thousand evaluations, a
+# dozen checks: some 30 ms to trace them and 2 ms for each parameter, which is so many multiplications an evaluation.
+_WORTHWHILE, _WORTH_TRACING, _WORTH_TRACING_EACH = 0.1, 1e5, 6e3
 
 
 def division(forward):
@@ -41,5 +41,6 @@ def division(forward):
             for j in range(len(places))
         ]
     least, bounds = best[-1]
-    is_worthwhile = alone - least > max(_WORTHWHILE * alone, _WORTH_TRACING * count)
+    worth_tracing = _WORTH_TRACING + _WORTH_TRACING_EACH * count
+    is_worthwhile = alone - least > max(_WORTHWHILE * alone, worth_tracing * count)
     return bounds if is_worthwhile else (0, count)
