@@ -247,7 +247,7 @@ class ModelOracle:
 
     def _traced_gradients(self):
         state, promote = self._backend.snapshot(self._state), self._promote
-        with promote() if promote else contextlib.nullcontext():
+        with promote() if promote else promotion.unpromoted():
             return self._backend.Gradients(self._differentiator(promote), self.layout.shapes, state, self._batch)
 
     def _differentiator(self, promote):

@@ -72,6 +72,14 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
         yield
 
 
+@contextlib.contextmanager
+def unpromoted():
+    """Opens a stretch of time in which tracing a model leaves every precision as it is."""
+    with contextlib.ExitStack() as stack:
+        _take_groups_apart(swapping.Swap(stack))
+        yield
+
+
 def _promote_constants(put, owner, backend):
     """Widens the tensors that an object keeps as attributes: some regularizers of Keras hold their factor so."""
     import keras
@@ -85,22 +93,24 @@ def _take_groups_apart(put):
     """Computes convolutions in groups one after the other: TensorFlow cannot differentiate them at once in float64.
 
     With one channel a group they are the depthwise convolution, which it can; that has one stride and two dimensions.
+    In three dimensions it can do nothing in groups at any precision, unless it first rewrites the graph to fuse them.
     """
     import keras
     from keras import ops
 
     module = keras_internals.backend_module("nn")
-    convolve = keras_internals.require(module, "conv", "check convolutions in groups in float64")
+    convolve = keras_internals.require(module, "conv", "check convolutions in groups")
 
     def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
         axis = 1 if (data_format or keras.config.image_data_format()) == "channels_first" else -1
         groups = inputs.shape[axis] // kernel.shape[-2]
         strides, dilation_rate = (n if isinstance(n, int) else tuple(n) for n in (strides, dilation_rate))
         options = strides, padding, data_format, dilation_rate
-        if groups == 1 or keras_internals.dtype_of(kernel) != WIDE:
+        is_volume = len(inputs.shape) == 5
+        if groups == 1 or (keras_internals.dtype_of(kernel) != WIDE and not is_volume):
             return convolve(inputs, kernel, *options)
         has_one_stride = isinstance(strides, int) or len(set(strides)) == 1
-        if kernel.shape[-2] == 1 and len(inputs.shape) <= 4 and has_one_stride:
+        if kernel.shape[-2] == 1 and not is_volume and has_one_stride:
             apart = ops.reshape(kernel, (*kernel.shape[:-2], groups, kernel.shape[-1] // groups))
             return module.depthwise_conv(inputs, apart, *options)
         pairs = zip(ops.split(inputs, groups, axis), ops.split(kernel, groups, -1), strict=True)
