@@ -11,7 +11,8 @@ from gradhooks import Verdict
 from tests import corpus, innocents
 from tests.mutants import planted
 
-# Normalization, pooling, recurrence, half precision, dropout, corners and a penalty: what is hard at native precision.
+# Normalization, pooling, recurrence, half precision, dropout, corners and a penalty: what is hard at native precision;
+# and what TensorFlow cannot do there without help.
 REPRESENTATIVE = {
     "relu_batch_norm_max_pool",
     "res_net",
@@ -26,6 +27,7 @@ REPRESENTATIVE = {
     "pooling_in_three_dimensions",
     "l1",
     "masked_lstm",
+    "conv3d_grouped",
 }
 CASES = [case for case in (*innocents.CASES, *innocents.TWINS) if not case.large]
 
@@ -113,10 +115,19 @@ def checked(seed, where, factor):
 
 # Seeds of the networks below; the sweep has the other eight.
 SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(2, 10))]
+# Missed once, where the corners at nudged points swallowed the gap; runs every time.
+ONCE_MISSED = {("hidden/bias", 7)}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("where", PLACES)
+def places():
+    """Every place at every seed, most of them in the sweep."""
+    for where in PLACES:
+        for seed in range(10):
+            always = seed < 2 or (where, seed) in ONCE_MISSED
+            yield pytest.param(where, seed, marks=[] if always else [pytest.mark.sweep])
+
+
+@pytest.mark.parametrize(("where", "seed"), list(places()))
 def test_five_percent_in_one_variable_are_caught_and_named(where, seed):
     report = checked(seed, where, 1.05)
     assert (report.verdict, report.precision.rung) == (Verdict.FAIL, "model"), report

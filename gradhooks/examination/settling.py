@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 
 from gradhooks.examination.settings import Settings
-from gradhooks.numerics import derivative, measurement, sampling, surveying, verdict
+from gradhooks.numerics import derivative, measurement, sampling, surveying, witness
 from gradhooks.numerics.records import Probe, Reason, Verdict
 
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network, and
 # farther than the steps, or they reach back to the corner. At native precision those are larger.
 _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
-# Gaps at two points within this factor of each other are one error, not rounding twice.
-_ALIKE = 4.0
-# Rounding in half precision may repeat itself once.
-_WITNESSES_NATIVE = 2
+# How many nudged points are asked at native precision, for their median.
+_WITNESSES_NATIVE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,52 +84,43 @@ class Settling:
         finer = measurement.climb(self.oracle, self.place, suspects, self.tolerance, derivative.FINE_LADDER)
         pairs = list(zip(suspects, finer, strict=True))
         accused = [
-            (m, _is_beside_corner(m) or _is_beside_corner(fine))
+            (m, witness.is_beside_corner(m) or witness.is_beside_corner(fine))
             for m, fine in pairs
             if fine.has_failed and all(map(math.isfinite, m.analytic))
         ]
-        acquitted = set()
-        for turn in range((_WITNESSES_NATIVE if self.spacing.is_native else 1) if accused else 0):
-            acquitted |= self._acquitted(accused, self._nudged(turn))
+        acquitted = self._acquitted(accused) if accused else set()
         finer = [m if fine.has_failed else fine for m, fine in pairs]
         replacement = iter([_on_kink(m) if id(m) in acquitted else m for m in finer])
         return [next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured]
 
-    def _acquitted(self, accused, place):
-        """ids of measurements that the nudged point acquits: the gap was one of an exact corner.
+    def _acquitted(self, accused):
+        """ids of measurements that nudged points acquit: the gap was one of an exact corner, or of rounding.
 
         Args:
             accused: Pairs (measurement, whether corners were seen there). Beside
-                corners it takes a second witness to convict, and at native
-                precision one who saw the same: there the analytic gradient is
-                rounded too, which no error bar knows, and at the nudged point
-                rounding is drawn anew. Elsewhere it takes a witness that passes,
-                and has seen sharply, to acquit.
-            place: The `surveying.Place` at the nudged point.
+                corners it takes a second witness to convict, elsewhere one that
+                passes, and has seen sharply, to acquit. At native precision no
+                witness sees sharply, and several are asked for the share by
+                which the gradient is wrong.
         """
-        is_native = self.spacing.is_native
-        probes, magnitudes = [m.probe for m, _ in accused], [m.magnitude for m, _ in accused]
-        quick = measurement.quick(self.oracle, place, probes, self.tolerance, magnitudes)
-        climbed = iter(measurement.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
-        again = [m if m.settled else next(climbed) for m in quick]
+        suspects = [m for m, _ in accused]
+        if self.spacing.is_native:
+            witnesses = zip(*(self._witnessed(suspects, turn) for turn in range(_WITNESSES_NATIVE)), strict=True)
+            pairs = zip(suspects, witnesses, strict=True)
+            return {id(m) for m, again in pairs if not witness.is_repeated(m, again, self.tolerance)}
         return {
             id(m)
-            for (m, is_beside_corner), second in zip(accused, again, strict=True)
-            if (is_beside_corner and not second.has_failed)
-            or (is_native and not _is_repeated(m, second))
-            or (_passes(second) and self._is_sharp(second, m))
+            for (m, is_beside_corner), second in zip(accused, self._witnessed(suspects, 0), strict=True)
+            if (is_beside_corner and not second.has_failed) or witness.acquits(second, m, self.tolerance)
         }
 
-    def _is_sharp(self, second, first):
-        """Whether a second look would have seen the gaps that the first one found; a blind witness acquits nobody."""
-        terms = zip(second.analytic, second.estimates, second.magnitude, first.analytic, first.estimates, strict=True)
-        return all(
-            verdict.allowed_gap(analytic, estimate, self.tolerance, magnitude) < abs(before - measured.slope)
-            for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(
-                terms, first.judgements, strict=True
-            )
-            if judged is Verdict.FAIL
-        )
+    def _witnessed(self, suspects, turn):
+        """Measures once more at a nudged point, another one each turn."""
+        place = self._nudged(turn)
+        probes, magnitudes = [m.probe for m in suspects], [m.magnitude for m in suspects]
+        quick = measurement.quick(self.oracle, place, probes, self.tolerance, magnitudes)
+        climbed = iter(measurement.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
+        return [m if m.settled else next(climbed) for m in quick]
 
     def _nudged(self, turn):
         settings = self.settings
@@ -141,31 +130,6 @@ class Settling:
         place, _ = surveying.survey(self.oracle, point, gradients.terms, self.screening, self.spacing)
         # A nudge does not change how many digits the loss has; the larger estimate of the two holds.
         return dataclasses.replace(place, noise=np.maximum(place.noise, self.place.noise))
-
-
-def _passes(measured):
-    return all(v is Verdict.PASS or r is Reason.VACUOUS for v, r in measured.judgements) and not measured.is_vacuous
-
-
-def _is_repeated(first, second):
-    """Whether a term failed twice, by relative gaps of one sign and about one size."""
-    terms = zip(first.judgements, second.judgements, _relative_gaps(first), _relative_gaps(second), strict=True)
-    return any(
-        one is other is Verdict.FAIL and gap * again > 0 and 1 / _ALIKE <= gap / again <= _ALIKE
-        for (one, _), (other, _), gap, again in terms
-    )
-
-
-def _relative_gaps(measured):
-    """Per term, the gap in units of the larger slope, sign included: a wrong factor gives the same everywhere."""
-    pairs = zip(measured.analytic, measured.estimates, strict=True)
-    return [(a - e.slope) / max(a, e.slope, key=abs) if a != e.slope else 0.0 for a, e in pairs]
-
-
-def _is_beside_corner(measured):
-    """Whether a term that failed did so where the one-sided slopes do not meet."""
-    pairs = zip(measured.judgements, measured.estimates, strict=True)
-    return any(v is Verdict.FAIL and estimate.is_kink for (v, _), estimate in pairs)
 
 
 def _on_kink(measured):

@@ -1,0 +1,78 @@
+"""What a second look at a nudged point says of a gradient that failed at the first.
+
+A corner that parameters sit on is gone there, and rounding is drawn anew; a
+wrong gradient stays wrong. Everything here takes `measurement.Measurement`s of
+one probe.
+"""
+
+import math
+
+import numpy as np
+
+from gradhooks.numerics import verdict
+from gradhooks.numerics.records import Reason, Verdict
+
+# Shares within this factor of each other are one error.
+_ALIKE = 1.5
+
+
+def is_beside_corner(measured):
+    """Whether a term that failed did so where the one-sided slopes do not meet."""
+    pairs = zip(measured.judgements, measured.estimates, strict=True)
+    return any(v is Verdict.FAIL and estimate.is_kink for (v, _), estimate in pairs)
+
+
+def acquits(second, first, tolerance):
+    """Whether a second look passes, and would have seen the gaps of the first one: the blind acquit nobody."""
+    is_passing = all(v is Verdict.PASS or r is Reason.VACUOUS for v, r in second.judgements) and not second.is_vacuous
+    terms = zip(second.analytic, second.estimates, second.magnitude, first.analytic, first.estimates, strict=True)
+    return is_passing and all(
+        verdict.allowed_gap(analytic, estimate, tolerance, magnitude) < abs(before - measured.slope)
+        for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(terms, first.judgements, strict=True)
+        if judged is Verdict.FAIL
+    )
+
+
+def is_repeated(first, others, tolerance):
+    """Whether several other looks find, in the median, the error of a first one that failed.
+
+    At native precision no look is sharp: steps are so large that they cross
+    corners, and the analytic gradient is rounded, which no error bar knows. Both
+    are drawn anew each time. A wrong gradient is wrong by the same share of its
+    size wherever one looks, and the median does not mind a few looks gone wrong.
+
+    Args:
+        first: `Measurement` that failed.
+        others: `Measurement`s of the same probe at nudged points.
+        tolerance: Relative difference that the verdict allows.
+
+    Returns:
+        True if, for a term that failed, most looks see a gap beyond their error
+        bars, and the median share is beyond the tolerance and about the first
+        one's, sign included.
+    """
+    shares, seen = (np.array([of(other) for other in others]) for of in (_shares, _seen))
+    terms = zip(first.judgements, _shares(first), np.median(shares, axis=0), np.mean(seen, axis=0), strict=True)
+    return any(
+        judged is Verdict.FAIL and most > 0.5 and abs(middle) > tolerance and 1 / _ALIKE <= middle / share <= _ALIKE
+        for (judged, _), share, middle, most in terms
+        if share
+    )
+
+
+def _shares(measured):
+    """Per term, the gap in units of what the verdict holds it against; a wrong factor gives the same anywhere."""
+    terms = zip(measured.analytic, measured.estimates, measured.magnitude, strict=True)
+    return [_share(analytic, estimate.slope, magnitude) for analytic, estimate, magnitude in terms]
+
+
+def _share(analytic, numeric, magnitude):
+    size = max(abs(analytic) + abs(numeric), magnitude)
+    if not size or not math.isfinite(size):
+        return 0.0  # there is no telling
+    return (analytic - numeric) / math.copysign(size, max(analytic, numeric, key=abs))
+
+
+def _seen(measured):
+    """Per term, whether the gap is beyond the error bar."""
+    return [abs(a - e.slope) > e.error for a, e in zip(measured.analytic, measured.estimates, strict=True)]
