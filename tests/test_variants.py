@@ -18,22 +18,25 @@ SMALL = [case for case in innocents.CASES if not case.large and not case.name.st
 
 
 # Accused once, each for a reason of its own: noise drawn at another dtype, a loss that does not see the logits behind
-# a cast, layers without operations in half precision, state that Keras does not list. These run every time.
+# a cast, layers without operations in half precision, state that Keras does not list, rounding that stays the same all
+# around. These run every time.
 ONCE_ACCUSED = {
-    "stochastic_depth",
-    "alpha_dropout",
-    "saturated_softmax",
-    "pooling_in_three_dimensions",
-    "conv2d_grouped_strided",
-    "stateful_lstm",
-    "tiny_loss",
+    ("mixed_float16", "stochastic_depth"),
+    ("mixed_float16", "alpha_dropout"),
+    ("mixed_float16", "saturated_softmax"),
+    ("mixed_float16", "pooling_in_three_dimensions"),
+    ("mixed_float16", "conv2d_grouped_strided"),
+    ("mixed_float16", "stateful_lstm"),
+    ("mixed_float16", "tiny_loss"),
+    ("mixed_bfloat16_xla", "saturated_softmax"),
+    ("xla", "two_optimizers"),
 }
 
 
 def combinations():
     for variant in variants.OTHERS:
         for case in SMALL:
-            always = variant.name == "mixed_float16" and case.name in ONCE_ACCUSED
+            always = (variant.name, case.name) in ONCE_ACCUSED
             yield pytest.param(variant, case, id=f"{variant}-{case}", marks=[] if always else [pytest.mark.sweep])
 
 
@@ -51,10 +54,9 @@ def test_an_innocent_is_not_accused_in_any_variant(variant, case):
     tally.note(variant.name, case, 0, report, examined[0], ok)
     assert ok, f"{case.note}\n{report}"
     if math.isnan(report.relative_difference.get("trained", math.nan)):
-        # A gradient may stay unrecorded where Keras itself cannot train the model so, and nowhere else.
-        error = variants.own_failure(*examined)
-        assert error is not None, report
+        # A gradient may stay unrecorded where Keras itself cannot train the model so, or where there is none to record.
         assert any("could not be recorded" in note for note in report.notes), report
+        assert case.name == "two_optimizers" or variants.own_failure(*examined) is not None, report
 
 
 def is_lost(case, variant):

@@ -9,9 +9,10 @@ from gradhooks.errors import RecordingError
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
 from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
 
-# How far a second opinion on the trained gradient moves: enough to draw its rounding anew. Rounding may repeat itself
-# once, so nobody is accused before a second one.
-_NUDGE, _NUDGES = 1e-3, 2
+# How far a second opinion on the trained gradient moves, at least and in units of roundoff: rounding is drawn anew.
+# Over a few units a logit may stay as it was rounded, on its side of a corner: with a saturated softmax in bfloat16 an
+# error came again at most points 4 units away, and at few 25 units away. Hence one look from farther off.
+_NUDGE, _NUDGE_ROUNDOFFS = 1e-3, (4, 4, 25)
 
 # Path of a comparison that concerns all variables.
 EVERYTHING = "*"
@@ -86,16 +87,17 @@ def _noisy(settling, received):
     """Numbers of the suspect variables whose error is drawn anew at a nudged point, as rounding is and no mistake."""
     suspects = training.suspects(received, settling.oracle.training_dtype)
     repeated = suspects
-    for turn in range(_NUDGES):
+    for turn, units in enumerate(_NUDGE_ROUNDOFFS):
         if repeated:
-            repeated = training.repeated(received, _received_nearby(settling, turn), repeated)
+            nearby = _received_nearby(settling, turn, units)
+            repeated = training.repeated(received, nearby, repeated, settling.oracle.training_dtype)
     return {*suspects} - {*repeated}
 
 
-def _received_nearby(settling, turn):
-    """Records again at a nudged point."""
+def _received_nearby(settling, turn, units):
+    """Records again at a nudged point, so many units of roundoff away."""
     oracle, settings = settling.oracle, settling.settings
-    size = max(_NUDGE, 4 * training.ROUNDOFF[oracle.training_dtype])
+    size = max(_NUDGE, units * training.ROUNDOFF[oracle.training_dtype])
     point = sampling.nudge(
         settling.layout, settling.place.point, settling.scales, settings.seed + turn, settings.step, size
     )

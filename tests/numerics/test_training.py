@@ -35,7 +35,7 @@ def noisy(size, seed):
 def judged(now, nudged=(), dtype="float16"):
     """The comparisons, with every suspect looked at again at some points."""
     suspects = training.suspects(now, dtype)
-    noisy = {v for other in nudged for v in {*suspects} - {*training.repeated(now, other, suspects)}}
+    noisy = {v for other in nudged for v in {*suspects} - {*training.repeated(now, other, suspects, dtype)}}
     return training.compare(now, noisy, dtype)
 
 
@@ -67,6 +67,32 @@ def test_verdicts(what, trained, nudged, dtype, expected):
     verdict, reason = found[0].verdict, found[0].reason
     assert (verdict, reason) == expected if isinstance(expected, tuple) else str(reason) == expected
     assert (verdict is Verdict.FAIL) == (reason in (Reason.UNTRAINED, Reason.NON_FINITE_GRADIENT))
+
+
+TURNED = np.random.default_rng(7).normal(size=80)
+# (what, at the point, gradient at the nudged point, trained there, whether it is one error)
+TURNS = [
+    ("a factor", 1.5 * ANALYTIC, TURNED, 1.5 * TURNED, True),
+    ("another factor of the same kind", 1.5 * ANALYTIC, TURNED, 2.5 * TURNED, True),
+    ("a factor far larger", 1.1 * ANALYTIC, TURNED, 2.0 * TURNED, False),
+    ("a factor of the other kind", 1.5 * ANALYTIC, TURNED, 0.5 * TURNED, False),
+    ("nothing", 1.5 * ANALYTIC, TURNED, TURNED, False),
+    ("no gradient", 1.5 * ANALYTIC, np.zeros(80), np.zeros(80), False),
+    ("anything", 1.5 * ANALYTIC, TURNED, TURNED + noisy(0.5, 3) - ANALYTIC, False),
+    ("what does not depend on the gradient", noisy(0.5, 3), TURNED, TURNED + noisy(0.5, 3) - ANALYTIC, True),
+]
+
+
+@pytest.mark.parametrize(("what", "trained", "gradient", "there", "expected"), TURNS, ids=[row[0] for row in TURNS])
+def test_an_error_is_known_again_where_the_gradient_has_turned(what, trained, gradient, there, expected):
+    found = training.repeated(received(trained), received(there, gradient), [0, 1], "float32")
+    assert found == ([0, 1] if expected else [])
+
+
+def test_underflow_is_known_again_whichever_entries_are_lost():
+    here, nearby = (received(np.where(np.abs(g) < 0.7, 0.0, 1e-6 * g), 1e-6 * g) for g in (ANALYTIC, TURNED))
+    assert training.repeated(here, nearby, [0, 1], "float16") == [0, 1]
+    assert training.repeated(here, nearby, [0, 1], "bfloat16") == []
 
 
 # A gradient of 1e-4 beside one of 1: small, but float32 would have kept it.
