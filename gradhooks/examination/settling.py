@@ -105,14 +105,27 @@ class Settling:
         """
         suspects = [m for m, _ in accused]
         if self.spacing.is_native:
-            witnesses = zip(*(self._witnessed(suspects, turn) for turn in range(_WITNESSES_NATIVE)), strict=True)
-            pairs = zip(suspects, witnesses, strict=True)
-            return {id(m) for m, again in pairs if not witness.is_repeated(m, again, self.tolerance)}
+            return {id(m) for m in suspects} - self._convicted(suspects)
         return {
             id(m)
             for (m, is_beside_corner), second in zip(accused, self._witnessed(suspects, 0), strict=True)
             if (is_beside_corner and not second.has_failed) or witness.acquits(second, m, self.tolerance)
         }
+
+    def _convicted(self, suspects):
+        """ids of measurements whose error most nudged points confirm; asks no further once that cannot be any more."""
+        looks = [[] for _ in suspects]
+        for turn in range(_WITNESSES_NATIVE):
+            pairs = [(m, seen) for m, seen in zip(suspects, looks, strict=True) if self._is_open(m, seen)]
+            again = self._witnessed([m for m, _ in pairs], turn) if pairs else []
+            for (_, seen), look in zip(pairs, again, strict=True):
+                seen.append(look)
+        pairs = zip(suspects, looks, strict=True)
+        return {id(m) for m, seen in pairs if self._is_open(m, seen) and witness.is_repeated(m, seen, self.tolerance)}
+
+    @staticmethod
+    def _is_open(measured, looks):
+        return witness.may_be_repeated(measured, looks, _WITNESSES_NATIVE)
 
     def _witnessed(self, suspects, turn):
         """Measures once more at a nudged point, another one each turn."""

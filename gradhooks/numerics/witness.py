@@ -60,6 +60,12 @@ def is_repeated(first, others, tolerance):
     )
 
 
+def may_be_repeated(first, others, count):
+    """Whether `is_repeated` may still hold when there are `count` looks: where a term failed, few have seen nothing."""
+    blind = [sum(not _seen(other)[t] for other in others) for t in range(len(first.judgements))]
+    return any(v is Verdict.FAIL and 2 * n < count for (v, _), n in zip(first.judgements, blind, strict=True))
+
+
 def _shares(measured):
     """Per term, the gap in units of what the verdict holds it against; a wrong factor gives the same anywhere."""
     terms = zip(measured.analytic, measured.estimates, measured.magnitude, strict=True)

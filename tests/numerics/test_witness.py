@@ -1,5 +1,6 @@
 """Second looks: whom they acquit, and when several of them agree that a gradient is wrong."""
 
+import itertools
 import math
 
 import pytest
@@ -44,6 +45,15 @@ TABLE = [
 def test_the_median_of_several_looks_decides(what, factors, expected):
     assert FIRST.has_failed
     assert witness.is_repeated(FIRST, looks(factors), TOLERANCE) is expected
+
+
+@pytest.mark.parametrize("factors", list(itertools.product((1.0, 1.05), repeat=5)))
+def test_nobody_is_asked_in_vain_and_nobody_forgotten(factors):
+    """As soon as three of five have seen nothing the rest cannot change that, and not before."""
+    others = looks(factors)
+    open_after = [witness.may_be_repeated(FIRST, others[:k], 5) for k in range(6)]
+    assert open_after == [factors[:k].count(1.0) < 3 for k in range(6)]
+    assert open_after[-1] == witness.is_repeated(FIRST, others, TOLERANCE)
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.035, True), (0.3, False)])
