@@ -12,7 +12,7 @@ import gradhooks
 from gradhooks import Reason, Verdict, errors, examination
 from gradhooks.model import batch, oracle, terms
 from gradhooks.numerics import training
-from tests import models
+from tests import models, tally
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 5))])
@@ -26,7 +26,7 @@ def test_healthy_models_pass(seed, recwarn):
         assert report.precision.rung == "float64", name
         assert report.relative_difference["total"] < 1e-7, name
         assert report.relative_difference["data"] < 1e-7, name
-        explained = training.tolerance(name.removeprefix("mixed_") if "mixed" in name else "float32")
+        explained = training.tolerance(name.removeprefix("mixed_")) if "mixed" in name else tally.TRAINED_LIMIT
         assert report.relative_difference["trained"] < explained, name
         assert not report.failures, name
     print(f"evaluations per healthy probe: mean {np.mean(spent):.2f}, largest {max(spent):.2f}")

@@ -116,16 +116,13 @@ class Settling:
         """ids of measurements whose error most nudged points confirm; asks no further once that cannot be any more."""
         looks = [[] for _ in suspects]
         for turn in range(_WITNESSES_NATIVE):
-            pairs = [(m, seen) for m, seen in zip(suspects, looks, strict=True) if self._is_open(m, seen)]
-            again = self._witnessed([m for m, _ in pairs], turn) if pairs else []
-            for (_, seen), look in zip(pairs, again, strict=True):
+            pairs = zip(suspects, looks, strict=True)
+            still = [(m, seen) for m, seen in pairs if witness.may_be_repeated(m, seen, _WITNESSES_NATIVE)]
+            again = self._witnessed([m for m, _ in still], turn) if still else []
+            for (_, seen), look in zip(still, again, strict=True):
                 seen.append(look)
         pairs = zip(suspects, looks, strict=True)
-        return {id(m) for m, seen in pairs if self._is_open(m, seen) and witness.is_repeated(m, seen, self.tolerance)}
-
-    @staticmethod
-    def _is_open(measured, looks):
-        return witness.may_be_repeated(measured, looks, _WITNESSES_NATIVE)
+        return {id(m) for m, seen in pairs if witness.is_repeated(m, seen, self.tolerance)}
 
     def _witnessed(self, suspects, turn):
         """Measures once more at a nudged point, another one each turn."""

@@ -49,22 +49,25 @@ def is_settled(analytic, estimate, rounding, tolerance, magnitude=0.0):
         return False
     agrees = abs(analytic - estimate.slope) <= settled_gap(analytic, estimate, rounding, tolerance, magnitude)
     is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
-    return agrees and (is_zero or rounding <= _of_size(RESOLUTION, analytic, estimate, magnitude))
+    return agrees and (is_zero or rounding <= of_size(RESOLUTION, analytic, estimate, magnitude))
 
 
 def settled_gap(analytic, estimate, rounding, tolerance, magnitude=0.0):
     """Returns the largest gap that one quotient settles: `tolerance * max(|a| + |n|, magnitude) + rounding`."""
-    return _of_size(tolerance, analytic, estimate, magnitude) + rounding
+    return of_size(tolerance, analytic, estimate, magnitude) + rounding
 
 
-def _of_size(share, analytic, estimate, magnitude):
-    """`share * max(|a| + |n|, magnitude)`; each part by itself, because the sum of two huge ones is infinite."""
+def of_size(share, analytic, estimate, magnitude):
+    """Returns `share * max(|a| + |n|, magnitude)`.
+
+    Each part by itself, because the sum of two huge ones is infinite.
+    """
     return max(share * abs(analytic) + share * abs(estimate.slope), share * magnitude)
 
 
 def allowed_gap(analytic, estimate, tolerance, magnitude=0.0):
     """Returns the largest gap that passes: `tolerance * max(|a| + |n|, magnitude) + error`."""
-    return _of_size(tolerance, analytic, estimate, magnitude) + estimate.error
+    return of_size(tolerance, analytic, estimate, magnitude) + estimate.error
 
 
 def judge(analytic, estimate, tolerance, magnitude=0.0):
@@ -94,7 +97,7 @@ def judge(analytic, estimate, tolerance, magnitude=0.0):
         # Under a kink "both below the error" only says that the error bar is wide.
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.VACUOUS
     if abs(analytic - estimate.slope) <= allowed_gap(analytic, estimate, tolerance, magnitude):
-        if estimate.error <= _of_size(RESOLUTION, analytic, estimate, magnitude):
+        if estimate.error <= of_size(RESOLUTION, analytic, estimate, magnitude):
             return Verdict.PASS, Reason.AGREES
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.NOISE
     if _is_between_slopes(analytic, estimate) or (estimate.is_kink and _is_corner_enough(analytic, estimate)):

@@ -69,14 +69,14 @@ def may_be_repeated(first, others, count):
 def _shares(measured):
     """Per term, the gap in units of what the verdict holds it against; a wrong factor gives the same anywhere."""
     terms = zip(measured.analytic, measured.estimates, measured.magnitude, strict=True)
-    return [_share(analytic, estimate.slope, magnitude) for analytic, estimate, magnitude in terms]
+    return [_share(*term) for term in terms]
 
 
-def _share(analytic, numeric, magnitude):
-    size = max(abs(analytic) + abs(numeric), magnitude)
+def _share(analytic, estimate, magnitude):
+    size = verdict.of_size(1.0, analytic, estimate, magnitude)
     if not size or not math.isfinite(size):
         return 0.0  # there is no telling
-    return (analytic - numeric) / math.copysign(size, max(analytic, numeric, key=abs))
+    return (analytic - estimate.slope) / math.copysign(size, max(analytic, estimate.slope, key=abs))
 
 
 def _seen(measured):

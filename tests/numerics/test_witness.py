@@ -54,6 +54,8 @@ def test_nobody_is_asked_in_vain_and_nobody_forgotten(factors):
     open_after = [witness.may_be_repeated(FIRST, others[:k], 5) for k in range(6)]
     assert open_after == [factors[:k].count(1.0) < 3 for k in range(6)]
     assert open_after[-1] == witness.is_repeated(FIRST, others, TOLERANCE)
+    closed = [k for k in range(6) if not open_after[k]]
+    assert not any(witness.is_repeated(FIRST, others[:k], TOLERANCE) for k in closed)
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.035, True), (0.3, False)])
