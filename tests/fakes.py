@@ -106,3 +106,14 @@ def kinky(size=12):
         return float(p @ p + np.sum(bend * np.abs(p[:, None] - where)))
 
     return FunctionOracle(loss, lambda p: 2 * p + np.sum(bend * np.sign(p[:, None] - where), axis=1), point)
+
+
+def steep(size=12, rate=1e7):
+    """The oracle of a mean of sines, whose derivatives hold over a fraction of `1 / rate` only."""
+    rng = np.random.default_rng(2)
+    rates, phases, point = rate * rng.uniform(0.5, 2.0, size), rng.uniform(0, 6, size), rng.normal(size=size)
+
+    def loss(p):
+        return float(np.mean(np.sin(rates * (p - point) + phases)))
+
+    return FunctionOracle(loss, lambda p: rates * np.cos(rates * (p - point) + phases) / size, point)

@@ -81,7 +81,7 @@ class Settling:
         so a slice would acquit the guilty.
         """
         suspects = [m for m in measured if m.has_failed and not self.is_declared(m)]
-        finer = measurement.climb(self.oracle, self.place, suspects, self.tolerance, derivative.FINE_LADDER)
+        finer = measurement.climb(self.oracle, self.place, suspects, self.tolerance, is_fine=True)
         pairs = list(zip(suspects, finer, strict=True))
         accused = [
             (m, witness.is_beside_corner(m) or witness.is_beside_corner(fine))

@@ -21,6 +21,8 @@ FINE_LADDER = (3e-4, 3e-3, 2e-2, 5e-2, 0.2, 0.5, 2.0, 5.0, 30.0)
 _SHARPNESS = 10.0
 # Sharpness of the steps that follow where kinks lie within the first one.
 CLOSER = (1.0, 0.1, 0.01)
+# The same for the finer ladder: a derivative that holds over so short a way may lie below all its other steps.
+FINE_CLOSER = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)
 # A step whose rounding error is more than this share of the derivative blurs too much to be worth a try.
 _BLURRED = 3e-4
 # Steps stay below this share of the parameter scale, where a loss still looks like a curve of low order.

@@ -41,6 +41,11 @@ class Measurement:
         return any(v is Verdict.FAIL for v, _ in self.judgements)
 
     @property
+    def has_passed(self):
+        """Whether every term passed, or has no signal, and not all of them have none."""
+        return not self.is_vacuous and all(v is Verdict.PASS or r is Reason.VACUOUS for v, r in self.judgements)
+
+    @property
     def is_on_kink(self):
         """Whether no term failed and some could not be compared because of a kink."""
         return not self.has_failed and any(r is Reason.KINK for _, r in self.judgements)
@@ -108,17 +113,14 @@ def _two_sided(oracle, place, probes, steps, tolerance, magnitudes):
     ]
 
 
-def climb(oracle, place, measurements, tolerance, factors=derivative.LADDER):
-    """Measures again on a ladder of steps around the first one, for what two evaluations did not settle."""
+def climb(oracle, place, measurements, tolerance, is_fine=False):
+    """Measures again on a ladder of steps around the first one, for what two evaluations did not settle.
+
+    The fine ladder has other steps, and goes on down to where the derivative is seen with few digits.
+    """
     if not measurements:
         return []
-    ladders = [
-        [
-            _actual(place, m.probe, s)
-            for s in derivative.ladder(_first_step(place, m.probe, tolerance), m.probe.scale, factors)
-        ]
-        for m in measurements
-    ]
+    ladders = [[_actual(place, m.probe, s) for s in _ladder(place, m.probe, tolerance, is_fine)] for m in measurements]
     pairs = [(k, sign * step) for k, steps in enumerate(ladders) for step in steps for sign in (1, -1)]
     found = iter(oracle.losses(place.point, [m.probe for m in measurements], pairs))
     climbed = []
@@ -132,6 +134,15 @@ def climb(oracle, place, measurements, tolerance, factors=derivative.LADDER):
             _judged(measurement.probe, measurement.analytic, estimates, measurement.magnitude, False, tolerance)
         )
     return climbed
+
+
+def _ladder(place, probe, tolerance, is_fine):
+    step = _first_step(place, probe, tolerance)
+    if not is_fine:
+        return derivative.ladder(step, probe.scale, derivative.LADDER)
+    steps = derivative.ladder(step, probe.scale, derivative.FINE_LADDER)
+    closer = np.array([_closer_step(place, probe, tolerance, s) for s in derivative.FINE_CLOSER])
+    return np.union1d(closer[closer < steps[0]], steps)
 
 
 def _first_step(place, probe, tolerance):

@@ -7,7 +7,7 @@ import pytest
 
 from gradhooks.numerics import derivative, measurement, noise, surveying
 from gradhooks.numerics.records import Probe, Reason, Verdict
-from tests.fakes import FunctionOracle, kinky, quadratic, surveyed
+from tests.fakes import FunctionOracle, kinky, quadratic, steep, surveyed
 
 TOLERANCE = 1e-6
 WINDOWS = 2 * noise.POINTS
@@ -111,3 +111,33 @@ def test_a_closer_look_excuses_no_wrong_gradient(make, error):
     wrong = dataclasses.replace(place, gradients={"total": (1 + error) * place.gradients["total"]})
     measured = closer(oracle, wrong, measurement.quick(oracle, wrong, coordinates(oracle), TOLERANCE))
     assert not any(m.settled for m in measured)
+
+
+@pytest.mark.parametrize("level", [1e-12, 1e-10, 1e-8])
+@pytest.mark.parametrize("rate", [1e5, 1e6, 1e7, 1e8])
+def test_the_fine_ladder_reaches_down_to_where_a_steep_derivative_holds(rate, level):
+    """The usual steps are far beyond it: what they show is small, agrees with itself, and is no derivative."""
+    oracle = steep(rate=rate)
+    place = dataclasses.replace(surveyed(oracle)[0], noise=np.array([level]))
+    probes = coordinates(oracle, 0.1)
+    quick = measurement.quick(oracle, place, probes, TOLERANCE)
+    assert not any(m.has_failed for m in measurement.climb(oracle, place, quick, TOLERANCE, is_fine=True))
+    wrong = dataclasses.replace(place, gradients={"total": 1.5 * place.gradients["total"]})
+    suspects = measurement.quick(oracle, wrong, probes, TOLERANCE)
+    fine = measurement.climb(oracle, wrong, suspects, TOLERANCE, is_fine=True)
+    assert sum(m.has_failed for m in fine) >= 0.75 * len(fine)
+
+
+def test_what_passes_shows_a_signal_in_some_term_and_agrees_in_every_one():
+    passed, vacuous, kink = (
+        (Verdict.PASS, Reason.AGREES),
+        *((Verdict.INCONCLUSIVE, r) for r in (Reason.VACUOUS, Reason.KINK)),
+    )
+    (measured,) = measurement.quick(*_one(quadratic()), TOLERANCE)
+    judged = {(passed,): True, (passed, vacuous): True, (vacuous, vacuous): False, (passed, kink): False}
+    for judgements, expected in judged.items():
+        assert dataclasses.replace(measured, judgements=judgements).has_passed is expected
+
+
+def _one(oracle):
+    return oracle, surveyed(oracle)[0], coordinates(oracle)[:1]
