@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from gradhooks.numerics import recurrence
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.records import Comparison, Reason, Verdict
 
@@ -22,10 +23,6 @@ ROUNDOFF = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8, "floa
 _SUM, _PATH = 1000.0, 16.0
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
 _FLOOR = 64.0
-# An error at the nudged point that points the same way and has the same size is no rounding; neither is one that lies
-# along the gradient at both points, where the gradient itself may have turned.
-_REPEATS, _ALONG, _SIZE = 0.5, 0.9, 4.0
-_TINY = float(np.finfo(np.float64).tiny)
 # Share of zeros, in half precision, from which a difference is called underflow.
 _ZEROS = 0.02
 # What is lost to underflow was smaller than this: the half of the smallest float16, in a sum of a thousand of them.
@@ -133,9 +130,23 @@ def repeated(received, nudged, variables, dtype):
         nudged: `Received` at a nudged point.
         variables: Numbers of variables.
         dtype: Name of the dtype that training computes in.
+
+    Returns:
+        `{number of the variable: size of the error there, in units of the error here}`.
     """
     with np.errstate(invalid="ignore", over="ignore"):  # the nudged point may be one where the gradient is not finite
-        return [v for v in variables if _repeats(received, nudged, v) or _underflows_twice(received, nudged, v, dtype)]
+        shares = {v: _share(received, nudged, v, dtype) for v in variables}
+    return {v: share for v, share in shares.items() if share is not None}
+
+
+def _share(received, nudged, variable, dtype):
+    part = received.layout.slice(variable)
+    gradients = [r.analytic[part] for r in (received, nudged)]
+    errors = [r.trained[part] - r.analytic[part] for r in (received, nudged)]
+    share = recurrence.share(errors, gradients)
+    # Which entries are lost to underflow depends on the gradient there.
+    is_lost = share is None and all(_underflows(r, variable, dtype) for r in (received, nudged))
+    return 1.0 if is_lost else share
 
 
 def compare(received, noisy, dtype):
@@ -187,33 +198,8 @@ def _verdict(received, is_noisy, variable, dtype):
     if _is_close(received, variable, dtype):
         return Verdict.PASS, Reason.AGREES
     if is_noisy:
-        return Verdict.INCONCLUSIVE, Reason.NOISE
+        return Verdict.INCONCLUSIVE, Reason.ROUNDING
     return Verdict.FAIL, Reason.UNDERFLOW if _underflows(received, variable, dtype) else Reason.UNTRAINED
-
-
-def _repeats(received, other, variable):
-    """Whether two errors point the same way, or both lie along their gradients, and are of about one size."""
-    part = received.layout.slice(variable)
-    gradients = [r.analytic[part] for r in (received, other)]
-    errors = [r.trained[part] - r.analytic[part] for r in (received, other)]
-    sizes = [float(np.linalg.norm(error)) for error in errors]
-    if _cosine(*errors) < _REPEATS:
-        along = [_cosine(*pair) for pair in zip(errors, gradients, strict=True)]
-        if min(map(abs, along)) < _ALONG or along[0] * along[1] < 0:
-            return False
-        sizes = [size / float(np.linalg.norm(g)) for size, g in zip(sizes, gradients, strict=True)]
-    return max(sizes) <= _SIZE * min(sizes)
-
-
-def _cosine(one, other):
-    """The cosine between two vectors; 0 where there is none."""
-    cosine = float(one @ other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), _TINY)
-    return cosine if math.isfinite(cosine) else 0.0
-
-
-def _underflows_twice(received, other, variable, dtype):
-    """Whether entries are lost to underflow at both points; which ones depends on the gradient there."""
-    return _underflows(received, variable, dtype) and _underflows(other, variable, dtype)
 
 
 def headline(received, comparisons):

@@ -154,19 +154,25 @@ def overall(comparisons):
     """Returns the (Verdict, Reason) of a whole check.
 
     A single failure fails it. It passes if most of what showed any signal was
-    decided, and nothing failed. Vacuous comparisons count for neither side.
+    decided, and nothing failed. Vacuous comparisons count for neither side, and
+    neither does what was seen to be rounding while it leaves something to agree with.
     """
     failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
     if failed:
         return Verdict.FAIL, failed[0].reason
     passed = sum(c.verdict is Verdict.PASS for c in comparisons)
-    open_ones = [
+    undecided = [
         c
         for c in comparisons
         if c.verdict is Verdict.INCONCLUSIVE and c.reason not in (Reason.VACUOUS, Reason.DECLARED)
     ]
+    open_ones = [c for c in undecided if not _is_small_rounding(c)]
     if passed and passed >= len(open_ones):
         return Verdict.PASS, Reason.AGREES
-    if open_ones:
-        return Verdict.INCONCLUSIVE, open_ones[0].reason
+    if undecided:
+        return Verdict.INCONCLUSIVE, (open_ones or undecided)[0].reason
     return Verdict.INCONCLUSIVE, Reason.NOTHING_SAMPLED
+
+
+def _is_small_rounding(comparison):
+    return comparison.reason is Reason.ROUNDING and comparison.relative_difference <= RESOLUTION

@@ -247,14 +247,15 @@ def test_one_quotient_settles_it(analytic, slope, rounding, magnitude, settled):
     assert verdict.is_settled(analytic, measured, rounding, TOLERANCE, magnitude) is settled
 
 
-def compared(judged, reason):
-    return Comparison("v", (0,), "total", 1.0, 1.0, 0.0, 1e-5, 0.0, judged, reason)
+def compared(judged, reason, difference=0.0):
+    return Comparison("v", (0,), "total", 1.0, 1.0, 0.0, 1e-5, difference, judged, reason)
 
 
 AGREES = compared(PASS, Reason.AGREES)
 KINK, NOISE, VACUOUS, DECLARED = (
     compared(INCONCLUSIVE, r) for r in (Reason.KINK, Reason.NOISE, Reason.VACUOUS, Reason.DECLARED)
 )
+ROUNDING, LARGE_ROUNDING, NAN_ROUNDING = (compared(INCONCLUSIVE, Reason.ROUNDING, d) for d in (0.1, 0.11, math.nan))
 MISMATCH, BLOCKED = (compared(FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED))
 
 
@@ -270,6 +271,12 @@ MISMATCH, BLOCKED = (compared(FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED
         ([AGREES, KINK], PASS, Reason.AGREES),
         ([AGREES, KINK, NOISE], INCONCLUSIVE, Reason.KINK),
         ([NOISE, KINK], INCONCLUSIVE, Reason.NOISE),
+        ([AGREES, *[ROUNDING] * 50], PASS, Reason.AGREES),
+        ([AGREES, *[LARGE_ROUNDING] * 2], INCONCLUSIVE, Reason.ROUNDING),
+        ([AGREES, *[NAN_ROUNDING] * 2], INCONCLUSIVE, Reason.ROUNDING),
+        ([*[ROUNDING] * 50, VACUOUS], INCONCLUSIVE, Reason.ROUNDING),
+        ([ROUNDING, NOISE], INCONCLUSIVE, Reason.NOISE),
+        ([AGREES, *[ROUNDING] * 50, MISMATCH], FAIL, Reason.MISMATCH),
         ([*[AGREES] * 50, MISMATCH], FAIL, Reason.MISMATCH),
         ([KINK, BLOCKED, MISMATCH], FAIL, Reason.BLOCKED),
     ],
@@ -278,6 +285,6 @@ def test_the_verdict_on_a_whole_check(comparisons, judged, reason):
     assert verdict.overall(comparisons) == (judged, reason)
 
 
-@given(st.lists(st.sampled_from([AGREES, KINK, NOISE, VACUOUS, DECLARED, MISMATCH, BLOCKED])))
+@given(st.lists(st.sampled_from([AGREES, KINK, NOISE, VACUOUS, DECLARED, ROUNDING, MISMATCH, BLOCKED])))
 def test_one_failure_fails_a_check_and_nothing_else_does(comparisons):
     assert (verdict.overall(comparisons)[0] is FAIL) == any(c.verdict is FAIL for c in comparisons)
