@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 import gradhooks
 from gradhooks import examination
-from gradhooks.examination import EVERYTHING, Settings
+from gradhooks.examination import EVERYTHING, Settings, culprit
 from gradhooks.numerics import noise, sampling
+from gradhooks.numerics.layout import Layout
+from gradhooks.numerics.measurement import Measurement
 from gradhooks.numerics.records import Probe, Reason, Verdict
 from tests import corpus
 from tests.fakes import FunctionOracle
@@ -293,6 +296,63 @@ def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
     report = check(oracle)
     assert [(d.path, d.is_culprit) for d in report.diagnoses] == [("v1", True), ("v0", False)]
     assert report.trail[-1].startswith("v1[0, 7]")
+
+
+class Blurred:
+    """A `Settling` that settles single parameters by the number of their variable, and no direction."""
+
+    declared = frozenset()
+    tolerance = 1e-6
+
+    def __init__(self, outcomes):
+        """Per variable: F (wrong), P (right) or ? (nothing can be said)."""
+        self.layout = Layout(tuple(f"v{k}" for k in range(len(outcomes))), ((3,),) * len(outcomes))
+        self.place = SimpleNamespace(gradients={"total": np.ones(self.layout.size)})
+        self.screening = Probe(0, np.ones(self.layout.size))
+        self.outcomes, self.asked = outcomes, []
+
+    def coordinate(self, position):
+        return Probe(position, np.ones(1))
+
+    def settled(self, probes, magnitudes=None):
+        return [self._measured(p) for p in probes]
+
+    def _measured(self, probe):
+        outcome = "?" if len(probe.weights) > 1 else self.outcomes[self.layout.variable_of(probe.start)]
+        self.asked += [self.layout.variable_of(probe.start)] * probe.is_coordinate
+        judgement = {
+            "F": (Verdict.FAIL, Reason.MISMATCH),
+            "P": (Verdict.PASS, Reason.AGREES),
+            "?": (Verdict.INCONCLUSIVE, Reason.NOISE),
+        }[outcome]
+        return Measurement(probe, (1.0,), (), (0.0,), False, (judgement,))
+
+    def is_declared(self, measured):
+        return False
+
+
+# (the variables, which are sampled, the last wrong one found, how many are asked at most)
+BLURRED = [
+    ("F" * 40 + "P" * 60, (0, 99), 39, 7),
+    ("F" * 99 + "P", (0, 99), 98, 7),
+    ("F" + "P" * 99, (0, 99), 0, 7),
+    ("F" * 100, (0,), 99, 7),
+    ("F" * 40 + "?" * 3 + "P" * 57, (0, 99), 39, 10),
+    ("F" * 40 + "P" * 60, (39, 40), 39, 0),
+    ("F" + "?" * 98 + "P", (0, 99), 0, 10),
+]
+
+
+@pytest.mark.parametrize(("outcomes", "sampled", "last", "most"), BLURRED, ids=range(len(BLURRED)))
+def test_where_directions_tell_nothing_single_parameters_are_asked(outcomes, sampled, last, most):
+    settling = Blurred(outcomes)
+    coordinates = settling.settled([settling.coordinate(3 * v) for v in sampled])
+    settling.asked.clear()
+    found, trail = culprit.search(settling, coordinates, [])
+    failed = [m.probe.start // 3 for m in (*coordinates, *found) if m.has_failed]
+    assert max(failed) == last
+    assert len(settling.asked) == len(found) == len(trail) <= most
+    assert all("by itself" in line for line in trail)
 
 
 def test_a_failing_sample_needs_no_search():

@@ -16,6 +16,7 @@ from keras import layers, ops
 import gradhooks
 from gradhooks import Reason, Verdict
 from tests import digest, judging, models, mutants, variants
+from tests.innocents import chaos
 from tests.innocents import train_steps as right_steps
 from tests.mutants import planted, train_steps
 
@@ -35,6 +36,7 @@ WORDS = {
     "step_stops_the_gradient": "stop_gradient",
     "step_zeroes_a_variable": "zeros for this variable",
     "step_applies_the_accumulated_twice": "applied twice",
+    "step_too_large_among_rounding": "hands on 1.05",
     "recomputed_dropout": "mask",
     "underflow_unscaled": "use loss scaling",
     "underflow_in_layers": "use loss scaling",
@@ -261,3 +263,16 @@ def test_overflow_in_float16_is_not_recorded_and_accuses_nobody():
     lost = [c for c in report.comparisons if c.reason is Reason.NOT_RECORDED]
     assert lost
     assert all(c.verdict is Verdict.INCONCLUSIVE for c in lost)
+
+
+def test_rounding_that_a_network_multiplies_is_told_and_keeps_no_check_from_passing():
+    """At some of these points more than half of the variables differ by more than float32 usually explains."""
+    reports = [gradhooks.check_gradients(*chaos.normalized(25, 16, 6)(seed), seed=seed) for seed in range(4)]
+    assert [r.verdict for r in reports] == [Verdict.PASS] * 4
+    rounded = [[c for c in r.comparisons if c.reason is Reason.ROUNDING] for r in reports]
+    assert max(map(len, rounded)) > 26
+    for report, found in zip(reports, rounded, strict=True):
+        assert all(c.term == "trained" and c.verdict is Verdict.INCONCLUSIVE for c in found)
+        assert [note.split(" of ")[0] for note in report.notes if "rounding in float32" in note] == [
+            f"what the optimizer receives differs from the gradient in float64 in {len(found)}"
+        ] * bool(found)

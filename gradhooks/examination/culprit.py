@@ -1,17 +1,22 @@
 """Where the bug is: the last variable in forward order that is wrong, and a pattern in it."""
 
+import numpy as np
+
 from gradhooks.numerics import bisection, sampling, surveying
 from gradhooks.numerics.records import Probe
 
 # How often a search for the culprit goes on above what it has found.
 _SEARCHES = 4
+# How many single parameters it measures where directions tell nothing: enough to halve a thousand variables.
+_ONE_BY_ONE = 10
 
 
 def search(settling, coordinates, directions):
     """Looks for the last variable in forward order that is wrong: that is where the bug is.
 
     What lies above the last variable known to be wrong is measured as one
-    direction; while that disagrees, bisection names a parameter in it.
+    direction; while that disagrees, bisection names a parameter in it. Where a
+    direction is too blurred to tell, single parameters are asked instead.
 
     Args:
         settling: A `Settling`.
@@ -39,7 +44,40 @@ def search(settling, coordinates, directions):
         if not named[0].has_failed:
             break
         failed = [*failed, *named]
+    if failed and suspect is not None and not (suspect.has_failed or suspect.settled):
+        asked, steps = _one_by_one(settling, [*coordinates, *found])
+        found, trail = [*found, *asked], [*trail, *steps]
     return found, trail
+
+
+def _one_by_one(settling, coordinates):
+    """Halves what lies between the last wrong variable and the next right one, a single parameter at a time."""
+    layout, gradient, found, trail = settling.layout, settling.place.gradients["total"], [], []
+    between = _between(settling, coordinates)
+    while between and len(found) < _ONE_BY_ONE:
+        middle = len(between) // 2
+        part = layout.slice(between[middle])
+        position = part.start + int(np.argmax(np.abs(gradient[part])))
+        (measured,) = settling.settled([settling.coordinate(position)])
+        found.append(measured)
+        outcome, left = "tells nothing", between[:middle] + between[middle + 1 :]
+        if measured.has_failed:
+            outcome, left = "is wrong", between[middle + 1 :]
+        elif measured.has_passed:
+            outcome, left = "is right", between[:middle]
+        trail.append(f"{layout.label(position)} by itself {outcome}")
+        between = left
+    return found, trail
+
+
+def _between(settling, coordinates):
+    """Numbers of the variables behind the last wrong one and before the next right one, as far as they may be asked."""
+    layout = settling.layout
+    asked = [(layout.variable_of(m.probe.start), m) for m in coordinates if not settling.is_declared(m)]
+    last = max(v for v, m in asked if m.has_failed)
+    end = min((v for v, m in asked if v > last and m.has_passed), default=len(layout))
+    sizes = layout.norms(settling.place.gradients["total"])
+    return [v for v in range(last + 1, end) if sizes[v] > 0 and v not in settling.declared]
 
 
 def corroboration(settling, coordinates):

@@ -7,6 +7,7 @@ mutant, which must not be accused either.
 from tests.innocents import (
     applications,
     architectures,
+    chaos,
     core_layers,
     declared,
     hub,
@@ -25,6 +26,7 @@ CASES = [
     *architectures.CASES,
     *core_layers.CASES,
     *kinks.CASES,
+    *chaos.CASES,
     *randomness.CASES,
     *precision.CASES,
     *objectives.CASES,

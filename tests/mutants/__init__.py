@@ -9,6 +9,7 @@ nothing to compare there, but a report must name them.
 from tests.mutants import (
     attention,
     blocked,
+    chaos,
     crowded,
     factors,
     lookups,
@@ -40,6 +41,7 @@ CASES = [
     *attention.CASES,
     *nonfinite.CASES,
     *crowded.CASES,
+    *chaos.CASES,
 ]
 
 UNREACHED = list(unreached.CASES)

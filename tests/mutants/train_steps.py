@@ -47,6 +47,11 @@ class Halved(Custom):
         return [g / 2 for g in gradients]
 
 
+class TooLarge(Custom):
+    def changed(self, gradients):
+        return [1.05 * g for g in gradients]
+
+
 class OneDropped(Custom):
     def hand_on(self, gradients):
         pairs = list(zip(gradients, self.trainable_variables, strict=True))
@@ -157,6 +162,15 @@ def with_step(wrong, right=Custom):
     return lambda seed: regression(planted.choose(wrong, right), seed)
 
 
+def rounded(seed):
+    """Layers under batch normalization over few examples, which multiply the rounding a thousandfold."""
+    rng = seeded(seed)
+    blocks = [(layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU()) for _ in range(25)]
+    stack = [layers.Input((8,)), *(layer for block in blocks for layer in block), layers.Dense(1, name="head")]
+    model = planted.choose(TooLarge, Custom)(stack, name="network")
+    return compiled(model), features(rng, 6, 8), features(rng, 6, 1)
+
+
 def recomputed(seed):
     rng = seeded(seed)
     stack = [layers.Input((10,)), Recomputed(name="recomputed"), layers.Dense(1, name="head")]
@@ -208,6 +222,9 @@ CASES = [
         "head",
         UNTRAINED,
         note="two halves of the batch are accumulated once and applied twice",
+    ),
+    Case(
+        "step_too_large_among_rounding", rounded, "head", UNTRAINED, note="by five percent, rounding is a tenth of one"
     ),
     Case("recomputed_dropout", recomputed, "recomputed/kernel", UNTRAINED, note="with another mask"),
     Case("underflow_unscaled", unscaled, "first", UNDERFLOW, note="loss scaling is switched off"),
