@@ -28,6 +28,8 @@ class Case:
             reason will do.
         options: Further keyword arguments of the check, such as `expect`.
         large: Whether this is a big network, which runs at one seed by default.
+        chaotic: Whether it multiplies rounding so much that training in float32
+            is farther from the gradient than elsewhere.
         needs: Module that must be importable; the case is skipped without it.
         note: What is wrong, or why it could look wrong although it is right.
     """
@@ -38,6 +40,7 @@ class Case:
     reasons: tuple[str, ...] = ()
     options: Mapping = dataclasses.field(default_factory=dict)
     large: bool = False
+    chaotic: bool = False
     needs: str | None = None
     note: str = ""
 

@@ -82,16 +82,33 @@ class Settling:
         """
         suspects = [m for m in measured if m.has_failed and not self.is_declared(m)]
         finer = measurement.climb(self.oracle, self.place, suspects, self.tolerance, is_fine=True)
+        finer = [_softened(m, Reason.NOISE) if self._wavers(m) else m for m in finer]
         pairs = list(zip(suspects, finer, strict=True))
         accused = [
             (m, witness.is_beside_corner(m) or witness.is_beside_corner(fine))
             for m, fine in pairs
-            if fine.has_failed and all(map(math.isfinite, m.analytic))
+            if fine.has_failed and _is_finite(m)
         ]
         acquitted = self._acquitted(accused) if accused else set()
         finer = [m if fine.has_failed else fine for m, fine in pairs]
-        replacement = iter([_on_kink(m) if id(m) in acquitted else m for m in finer])
+        replacement = iter([_softened(m, Reason.KINK) if id(m) in acquitted else m for m in finer])
         return [next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured]
+
+    def _wavers(self, measured):
+        """Whether a failure is blurred, and backpropagation itself changes by as much on the way."""
+        if not _is_finite(measured) or not witness.is_blurred(measured):
+            return False
+        probe, along = measured.probe, []
+        step = max(
+            e.step for e, (v, _) in zip(measured.estimates, measured.judgements, strict=True) if v is Verdict.FAIL
+        )
+        for part in witness.WAY:
+            point = np.array(self.place.point)
+            point[probe.start : probe.stop] += part * step * probe.weights
+            along.append([probe.slope_of(g) for g in self.oracle.gradients(point).terms.values()])
+            if witness.wavers(measured, along):
+                return True
+        return False
 
     def _acquitted(self, accused):
         """ids of measurements that nudged points acquit: the gap was one of an exact corner, or of rounding.
@@ -142,8 +159,10 @@ class Settling:
         return dataclasses.replace(place, noise=np.maximum(place.noise, self.place.noise))
 
 
-def _on_kink(measured):
-    softened = tuple(
-        (Verdict.INCONCLUSIVE, Reason.KINK) if v is Verdict.FAIL else (v, r) for v, r in measured.judgements
-    )
-    return dataclasses.replace(measured, judgements=softened)
+def _is_finite(measured):
+    return all(map(math.isfinite, measured.analytic))
+
+
+def _softened(measured, reason):
+    judgements = tuple((Verdict.INCONCLUSIVE, reason) if v is Verdict.FAIL else (v, r) for v, r in measured.judgements)
+    return dataclasses.replace(measured, judgements=judgements)

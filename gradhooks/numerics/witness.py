@@ -14,12 +14,41 @@ from gradhooks.numerics.records import Reason, Verdict
 
 # Shares within this factor of each other are one error.
 _ALIKE = 1.5
+# Where on the way to the end of a step the gradient is asked again, and by how much of a gap it may change there.
+WAY, _STEADY = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3), 0.5
 
 
 def is_beside_corner(measured):
     """Whether a term that failed did so where the one-sided slopes do not meet."""
     pairs = zip(measured.judgements, measured.estimates, strict=True)
     return any(v is Verdict.FAIL and estimate.is_kink for (v, _), estimate in pairs)
+
+
+def is_blurred(measured):
+    """Whether a term failed by an estimate whose error bar is wide beside the estimate itself."""
+    terms = zip(measured.judgements, measured.estimates, strict=True)
+    return any(v is Verdict.FAIL and e.error > verdict.RESOLUTION * abs(e.slope) for (v, _), e in terms)
+
+
+def wavers(measured, along):
+    """Whether backpropagation contradicts itself on the way that a blurred estimate looked at.
+
+    A quotient is the mean of the derivative over its step. Where that changes
+    from place to place by as much as the gap, as in a network that multiplies the
+    smallest difference, no step in reach shows the derivative of one place. A
+    wrong gradient is wrong by about as much half a step on.
+
+    Args:
+        measured: `Measurement` that failed.
+        along: Per point on the way, the slope of each term there.
+
+    Returns:
+        True if every term that failed wavers.
+    """
+    changes = np.max(np.abs(np.asarray(along) - measured.analytic), axis=0)
+    terms = zip(measured.judgements, measured.analytic, measured.estimates, changes, strict=True)
+    # NaN on the way is no testimony either.
+    return not any(v is Verdict.FAIL and change < _STEADY * abs(a - e.slope) for (v, _), a, e, change in terms)
 
 
 def acquits(second, first, tolerance):

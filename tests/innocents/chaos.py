@@ -75,13 +75,16 @@ def iterated(times):
 
 
 CASES = [
-    Case("normalized_25_layers", normalized(25, 16, 6)),
-    Case("normalized_20_layers", normalized(20, 32, 4)),
-    Case("normalized_40_layers", normalized(40, 16, 4), note="derivatives of 1e6 that hold over 1e-9"),
-    Case("residual_over_few_examples", residual),
-    Case("chaotic_state", recurrent(2.0, 30)),
-    Case("very_chaotic_state", recurrent(3.0, 60)),
-    Case("iterated_map_10_times", iterated(10)),
-    Case("iterated_map_20_times", iterated(20)),
-    Case("iterated_map_30_times", iterated(30)),
+    Case(name, build, chaotic=True)
+    for name, build in (
+        ("normalized_25_layers", normalized(25, 16, 6)),
+        ("normalized_20_layers", normalized(20, 32, 4)),
+        ("normalized_40_layers", normalized(40, 16, 4)),
+        ("residual_over_few_examples", residual),
+        ("chaotic_state", recurrent(2.0, 30)),
+        ("very_chaotic_state", recurrent(3.0, 60)),
+        ("iterated_map_10_times", iterated(10)),
+        ("iterated_map_20_times", iterated(20)),
+        ("iterated_map_30_times", iterated(30)),
+    )
 ]

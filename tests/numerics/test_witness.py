@@ -104,3 +104,31 @@ def test_corners_count_where_a_term_failed():
     assert witness.is_beside_corner(beside)
     assert not witness.is_beside_corner(passing)
     assert not witness.is_beside_corner(FIRST)
+
+
+# (what, terms of the first look, the slope of each term on the way, whether it wavers)
+WAYS = [
+    ("the same everywhere", [(100.0, 1.0, 0.5)], [(100.0,), (100.0,)], False),
+    ("a tenth of the gap", [(100.0, 1.0, 0.5)], [(100.0,), (110.0,)], False),
+    ("half of the gap", [(100.0, 1.0, 0.5)], [(100.0,), (50.0,)], True),
+    ("far more", [(100.0, 1.0, 0.5)], [(-900.0,), (100.0,)], True),
+    ("NaN", [(100.0, 1.0, 0.5)], [(100.0,), (math.nan,)], True),
+    ("zero everywhere", [(0.0, 1.0, 0.5)], [(0.0,), (0.0,)], False),
+    ("one of two terms", [(100.0, 1.0, 0.5), (100.0, 1.0, 0.5)], [(10.0, 100.0)], False),
+    ("both terms", [(100.0, 1.0, 0.5), (100.0, 1.0, 0.5)], [(10.0, 100.0), (100.0, 10.0)], True),
+    ("a term that has not failed", [(100.0, 1.0, 0.5), (1.0, 1.0, 1e-3)], [(10.0, 1.0)], True),
+]
+
+
+@pytest.mark.parametrize(("what", "terms", "along", "expected"), WAYS, ids=[row[0] for row in WAYS])
+def test_a_gradient_that_contradicts_itself_on_the_way_is_no_testimony(what, terms, along, expected):
+    first = look(*terms)
+    assert first.has_failed
+    assert witness.is_blurred(first)
+    assert witness.wavers(first, along) is expected
+
+
+def test_only_an_estimate_with_a_wide_error_bar_is_blurred():
+    assert not witness.is_blurred(look((1.05, 1.0, 1e-4)))
+    assert not witness.is_blurred(look((1.0, 1.0, 0.5)))  # has not failed
+    assert witness.is_blurred(look((1.0, 0.0, 1e-9)))
