@@ -6,16 +6,14 @@ import math
 import numpy as np
 
 from gradhooks.errors import RecordingError
-from gradhooks.numerics import expectation, recurrence, sampling, training, training_diagnosis
+from gradhooks.numerics import expectation, sampling, training, training_diagnosis
 from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
 
-# How far a second opinion on the trained gradient moves, at least and in units of roundoff: rounding is drawn anew.
-# Over a few units a logit may stay as it was rounded, on its side of a corner: with a saturated softmax in bfloat16 an
-# error came again at most points 4 units away, and at few 25 units away. Hence one look from farther off.
-_NUDGE, _NUDGE_ROUNDOFFS = 1e-3, (4, 4, 25)
-# So many looks more, at most, where the error came again each time and was not the same: of rounding that has a single
-# direction, every second one of about its size does. Of twelve in a row, and alike, that is once in thirty thousand.
-_MORE = 9
+# How often the gradient is asked what a unit of roundoff does to it: in a single direction it may do little by chance.
+_DRAWS = 3
+# How far, at least and in units of roundoff, and how often a second opinion on the trained gradient is taken: rounding
+# is drawn anew there.
+_NUDGE, _NUDGE_ROUNDOFFS, _LOOKS = 1e-3, 4.0, 2
 
 # Path of a comparison that concerns all variables.
 EVERYTHING = "*"
@@ -74,8 +72,8 @@ def _notes(comparisons, dtype):
         return ()
     return (
         f"what the optimizer receives differs from the gradient in float64 in {len(rounded)} of {len(comparisons)} "
-        f"variables, by {np.median(rounded):.1g} in the median and {max(rounded):.1g} at most, and otherwise at each "
-        f"nudged point: rounding in {dtype}, which a deep network multiplies",
+        f"variables, by {np.median(rounded):.1g} in the median and {max(rounded):.1g} at most: rounding in {dtype}, "
+        "which this network multiplies",
     )
 
 
@@ -100,27 +98,28 @@ def _received(oracle, layout, point, analytic):
 
 
 def _noisy(settling, received):
-    """Numbers of the suspect variables whose error is drawn anew at a nudged point, as rounding is and no mistake."""
-    suspects = training.suspects(received, settling.oracle.training_dtype)
-    shares = {v: [] for v in suspects}
-    for turn, units in enumerate((*_NUDGE_ROUNDOFFS, *_NUDGE_ROUNDOFFS[:1] * _MORE)):
-        doubtful = [v for v, seen in shares.items() if not recurrence.is_certain(seen)]
-        if doubtful:
-            nearby = _received_nearby(settling, turn, units)
-            again = training.repeated(received, nearby, doubtful, settling.oracle.training_dtype)
-            shares = {
-                v: [*seen, again[v]] if v in again else seen
-                for v, seen in shares.items()
-                if v in again or v not in doubtful
-            }
-    return {*suspects} - {*shares}
+    """Numbers of the suspect variables whose error is rounding, by its size or because it is drawn anew elsewhere."""
+    dtype = settling.oracle.training_dtype
+    suspects = training.suspects(received, dtype)
+    guilty = suspects
+    for turn in range(_DRAWS):
+        if guilty:
+            nearby = _gradient(settling, _nudged(settling, turn, training.ROUNDOFF[dtype]))
+            guilty = training.unexplained(received, nearby, guilty, dtype)
+    for turn in range(_LOOKS):
+        if guilty:
+            point = _nudged(settling, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype]))
+            nudged = _received(settling.oracle, settling.layout, point, _gradient(settling, point))
+            guilty = training.repeated(received, nudged, guilty, dtype)
+    return {*suspects} - {*guilty}
 
 
-def _received_nearby(settling, turn, units):
-    """Records again at a nudged point, so many units of roundoff away."""
-    oracle, settings = settling.oracle, settling.settings
-    size = max(_NUDGE, units * training.ROUNDOFF[oracle.training_dtype])
-    point = sampling.nudge(
+def _nudged(settling, turn, size):
+    settings = settling.settings
+    return sampling.nudge(
         settling.layout, settling.place.point, settling.scales, settings.seed + turn, settings.step, size
     )
-    return _received(oracle, settling.layout, point, oracle.gradients(point).terms["total"])
+
+
+def _gradient(settling, point):
+    return settling.oracle.gradients(point).terms["total"]

@@ -67,9 +67,10 @@ class Reason(enum.Enum):
         "use keras.optimizers.LossScaleOptimizer, or the policy mixed_bfloat16"
     )
     ROUNDING = (
-        "what the optimizer receives differs by more than its precision usually explains, but as rounding does, "
-        "otherwise at each nudged point: a deep network multiplies rounding errors, which is harmless while they are "
-        "small; where they are as large as the gradient, try a larger batch, fewer layers or more digits"
+        "what the optimizer receives differs by more than its precision usually explains, but by rounding: changing "
+        "the parameters in the last digit changes the gradient as much, or the difference is not the same nearby; a "
+        "deep network multiplies rounding, which is harmless while it is small; where it is as large as the gradient, "
+        "try a larger batch, fewer layers or more digits"
     )
     NOT_RECORDED = "the gradient that the optimizer receives could not be recorded; the notes say why"
     NOTHING_SAMPLED = "no sampled parameter has any influence on the loss, so nothing could be compared"

@@ -23,6 +23,9 @@ ROUNDOFF = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8, "floa
 _SUM, _PATH = 1000.0, 16.0
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
 _FLOOR = 64.0
+# An error of so many times what a unit of roundoff does to the gradient is no rounding. Measured: 3 times at most in
+# healthy models, 44 times and more where a train step is wrong.
+_CONDITION = 10.0
 # Share of zeros, in half precision, from which a difference is called underflow.
 _ZEROS = 0.02
 # What is lost to underflow was smaller than this: the half of the smallest float16, in a sum of a thousand of them.
@@ -122,6 +125,26 @@ def _underflows(received, variable, dtype):
     return _root_mean_square(analytic[lost]) <= min(_LOST, _root_mean_square(rest) if len(rest) else _LOST)
 
 
+def unexplained(received, nearby, variables, dtype):
+    """Returns those of some variables whose error is larger than rounding makes it.
+
+    Rounding acts like a change of the parameters by a unit of roundoff. Where
+    the gradient itself changes by as much as that, nothing better can be
+    expected of training (the condition number of the problem, as in N. J.
+    Higham, "Accuracy and Stability of Numerical Algorithms", section 1.6).
+
+    Args:
+        received: `Received` at the point.
+        nearby: float64, shape (P,). The analytic gradient a unit of roundoff away.
+        variables: Numbers of variables.
+        dtype: Name of the dtype that training computes in.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # the gradient nearby may not be finite
+        expected = _CONDITION * received.layout.norms(nearby - received.analytic)
+        is_rounding = received.reached & np.isfinite(expected) & (received.distances <= expected)
+    return [v for v in variables if not is_rounding[v] or _underflows(received, v, dtype)]
+
+
 def repeated(received, nudged, variables, dtype):
     """Returns those of some variables whose error at a nudged point is the same error: rounding is not.
 
@@ -130,23 +153,20 @@ def repeated(received, nudged, variables, dtype):
         nudged: `Received` at a nudged point.
         variables: Numbers of variables.
         dtype: Name of the dtype that training computes in.
-
-    Returns:
-        `{number of the variable: size of the error there, in units of the error here}`.
     """
     with np.errstate(invalid="ignore", over="ignore"):  # the nudged point may be one where the gradient is not finite
-        shares = {v: _share(received, nudged, v, dtype) for v in variables}
-    return {v: share for v, share in shares.items() if share is not None}
+        return [v for v in variables if _repeats(received, nudged, v) or _underflows_twice(received, nudged, v, dtype)]
 
 
-def _share(received, nudged, variable, dtype):
+def _repeats(received, nudged, variable):
     part = received.layout.slice(variable)
-    gradients = [r.analytic[part] for r in (received, nudged)]
     errors = [r.trained[part] - r.analytic[part] for r in (received, nudged)]
-    share = recurrence.share(errors, gradients)
-    # Which entries are lost to underflow depends on the gradient there.
-    is_lost = share is None and all(_underflows(r, variable, dtype) for r in (received, nudged))
-    return 1.0 if is_lost else share
+    return recurrence.is_same(errors, [r.analytic[part] for r in (received, nudged)])
+
+
+def _underflows_twice(received, nudged, variable, dtype):
+    """Whether entries are lost to underflow at both points; which ones depends on the gradient there."""
+    return _underflows(received, variable, dtype) and _underflows(nudged, variable, dtype)
 
 
 def compare(received, noisy, dtype):
