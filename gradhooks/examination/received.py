@@ -9,11 +9,8 @@ from gradhooks.errors import RecordingError
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
 from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
 
-# How often the gradient is asked what a unit of roundoff does to it: in a single direction it may do little by chance.
-_DRAWS = 3
-# How far, at least and in units of roundoff, and how often a second opinion on the trained gradient is taken: rounding
-# is drawn anew there.
-_NUDGE, _NUDGE_ROUNDOFFS, _LOOKS = 1e-3, 4.0, 2
+# How far away, at least and in units of roundoff, a second opinion on the trained gradient is taken.
+_NUDGE, _NUDGE_ROUNDOFFS = 1e-3, 4.0
 
 # Path of a comparison that concerns all variables.
 EVERYTHING = "*"
@@ -102,16 +99,28 @@ def _noisy(settling, received):
     dtype = settling.oracle.training_dtype
     suspects = training.suspects(received, dtype)
     guilty = suspects
-    for turn in range(_DRAWS):
+    # Each can only acquit, so the order is free: what acquits most for its price comes first.
+    for ask, turn in (
+        (_unexplained, 0), (_repeated, 0), (_unexplained, 1), (_unexplained, 2), (_repeated, 1),
+    ):  # fmt: skip
         if guilty:
-            nearby = _gradient(settling, _nudged(settling, turn, training.ROUNDOFF[dtype]))
-            guilty = training.unexplained(received, nearby, guilty, dtype)
-    for turn in range(_LOOKS):
-        if guilty:
-            point = _nudged(settling, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype]))
-            nudged = _received(settling.oracle, settling.layout, point, _gradient(settling, point))
-            guilty = training.repeated(received, nudged, guilty, dtype)
+            guilty = ask(settling, received, guilty, turn)
     return {*suspects} - {*guilty}
+
+
+def _unexplained(settling, received, guilty, turn):
+    """What a unit of roundoff in the parameters does not explain; in a single direction it may do little by chance."""
+    dtype = settling.oracle.training_dtype
+    nearby = _gradient(settling, _nudged(settling, turn, training.ROUNDOFF[dtype]))
+    return training.unexplained(received, nearby, guilty, dtype)
+
+
+def _repeated(settling, received, guilty, turn):
+    """What is the same error at a nudged point, where rounding is drawn anew."""
+    dtype = settling.oracle.training_dtype
+    point = _nudged(settling, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype]))
+    nudged = _received(settling.oracle, settling.layout, point, _gradient(settling, point))
+    return training.repeated(received, nudged, guilty, dtype)
 
 
 def _nudged(settling, turn, size):

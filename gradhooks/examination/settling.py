@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradhooks.examination.settings import Settings
-from gradhooks.numerics import derivative, measurement, sampling, surveying, witness
+from gradhooks.numerics import measurement, sampling, surveying, witness
 from gradhooks.numerics.records import Probe, Reason, Verdict
 
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network, and
@@ -61,8 +61,7 @@ class Settling:
 
     def decided(self, measured):
         """Measures on where two evaluations did not settle it."""
-        for sharpness in derivative.CLOSER:
-            measured = measurement.closer(self.oracle, self.place, measured, self.tolerance, sharpness)
+        measured = measurement.closer(self.oracle, self.place, measured, self.tolerance)
         unsettled = [m for m in measured if not m.settled]
         climbed = measurement.climb(self.oracle, self.place, unsettled, self.tolerance)
         decided = iter(self._confirmed(climbed))

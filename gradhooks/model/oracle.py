@@ -96,8 +96,10 @@ class ModelOracle:
         )
 
     def point(self):
-        """Returns the live parameters, flat: float64, shape (P,)."""
-        return self._backend.flattened(self._backend.snapshot(self.variables))
+        """Returns the live parameters, flat: float64, shape (P,), to be read only."""
+        flat = self._backend.flattened(self._backend.snapshot(self.variables))
+        flat.flags.writeable = False
+        return flat
 
     def losses(self, point, probes, pairs):
         """Evaluates the loss terms at many places.

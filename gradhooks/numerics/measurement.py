@@ -13,6 +13,8 @@ from gradhooks.numerics.records import DerivativeEstimate, Probe, Reason, Verdic
 
 # A step must be so much smaller than the last to be worth two evaluations.
 _CLOSER_BY = 0.3
+# From so many probes on, most of them say that the others are alike.
+_TELLING = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,22 +69,38 @@ def quick(oracle, place, probes, tolerance, magnitudes=None):
     magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
     steps = [_first_step(place, p, tolerance) for p in probes]
     if place.is_kinky:
-        closer = [_closer_step(place, p, tolerance, derivative.CLOSER[0]) for p in probes]
-        steps = np.minimum(steps, closer)
+        closer_steps = [_closer_step(place, p, tolerance, derivative.CLOSER[0][0]) for p in probes]
+        steps = np.minimum(steps, closer_steps)
     return _two_sided(oracle, place, probes, steps, tolerance, magnitudes)
 
 
-def closer(oracle, place, measurements, tolerance, sharpness):
-    """Measures what is not settled with two evaluations more, at a step that meets fewer kinks.
+def closer(oracle, place, measurements, tolerance):
+    """Measures what is not settled with two evaluations more each time, at steps that meet fewer kinks.
+
+    Where most probes have met kinks, the steps between would meet them again, and are left out.
 
     Returns:
         The measurements, with those replaced that are settled now.
     """
+    looks = derivative.CLOSER_AMONG_KINKS if _is_crowded(measurements) else derivative.CLOSER
+    for look in looks:
+        measurements = _closer(oracle, place, measurements, tolerance, look)
+    return measurements
+
+
+def _is_crowded(measurements):
+    """Whether most of what shows a signal is not settled; a few probes say nothing of the others."""
+    telling = [m.settled for m in measurements if not m.is_vacuous]
+    return len(telling) >= _TELLING and 2 * sum(telling) < len(telling)
+
+
+def _closer(oracle, place, measurements, tolerance, look):
     steps = {}
     for k, measured in enumerate(measurements):
-        step = _closer_step(place, measured.probe, tolerance, sharpness)
-        if not measured.settled and _is_worthwhile(place, measured, step, tolerance):
-            steps[k] = step
+        tried = [_closer_step(place, measured.probe, tolerance, sharpness) for sharpness in look]
+        worthwhile = [step for step in tried if not measured.settled and _is_worthwhile(place, measured, step, tolerance)]
+        if worthwhile:
+            steps[k] = min(worthwhile)
     probes, magnitudes = [measurements[k].probe for k in steps], [measurements[k].magnitude for k in steps]
     again = _two_sided(oracle, place, probes, list(steps.values()), tolerance, magnitudes)
     replaced = {k: m for k, m in zip(steps, again, strict=True) if m.settled}

@@ -16,7 +16,10 @@ _MIDDLE = noise.OFFSETS.index(0.0)
 
 # Kinks make a window rougher than rounding alone; only this much more calls for a second look. At native precision,
 # where the windows are far wider, kinks are met often, and noise in excess means steps across even more of them.
-_SUSPICIOUS, _SUSPICIOUS_NATIVE = 50.0, 4.0
+_SUSPICIOUS, _SUSPICIOUS_NATIVE = 10.0, 4.0
+
+# Norms between this and its inverse come from squares that float64 can hold.
+_TAME = 1e-130
 
 # What stands still must be at most this share of the slope, or it would be seen at a tiny distance.
 _VISIBLE = 1e-3
@@ -184,7 +187,10 @@ def natural_sizes(probe, gradients):
 
 
 def _norm(values):
-    """The Euclidean norm, also where the squares overflow; 0 where an entry is not finite."""
+    """The Euclidean norm, also where the squares overflow or vanish; 0 where an entry is not finite."""
+    plain = float(np.linalg.norm(values))
+    if _TAME < plain < 1 / _TAME:
+        return plain
     largest = np.max(np.abs(values), initial=0.0)
     if not largest or not np.isfinite(largest):
         return 0.0

@@ -18,6 +18,29 @@ def test_parted_and_flattened_are_inverse(missed, monkeypatch):
     np.testing.assert_array_equal(parameters.flattened([tf.constant(part) for part in parts]), flat)
 
 
+def test_parts_are_kept_as_long_as_what_they_come_from(monkeypatch):
+    monkeypatch.setattr(parameters, "_MISSED", 0)
+    parts_of, flat, other = parameters.Parts(SHAPES), np.arange(12.0), np.ones(12)
+    flat.flags.writeable = False
+    parts = parts_of(flat)
+    assert parts_of(flat) is parts
+    np.testing.assert_array_equal(parameters.flattened(parts), flat)
+    np.testing.assert_array_equal(parameters.flattened(parts_of(other)), other)
+    np.testing.assert_array_equal(parameters.flattened(parts_of(flat)), flat)
+    assert parts_of._kept
+    del flat
+    assert not parts_of._kept
+
+
+@pytest.mark.parametrize("missed", [0, 1e6], ids=["large", "small"])
+def test_parts_of_what_may_be_written_to_are_never_kept(missed, monkeypatch):
+    monkeypatch.setattr(parameters, "_MISSED", missed)
+    parts_of, flat = parameters.Parts(SHAPES), np.arange(12.0)
+    parts_of(flat)
+    flat[3] = -1.0
+    np.testing.assert_array_equal(parameters.flattened([tf.constant(part) for part in parts_of(flat)]), flat)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_flattened_keeps_every_digit(dtype):
     values = tf.cast(tf.constant([1 / 3, -2e-5, 0.0]), dtype)

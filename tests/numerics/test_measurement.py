@@ -76,19 +76,12 @@ def test_the_screening_probe_is_measured_from_the_survey():
     assert measured.judgements[0][0] is Verdict.PASS
 
 
-def closer(oracle, place, measured):
-    """What a check does where two evaluations did not settle it, short of the ladder."""
-    for sharpness in derivative.CLOSER:
-        measured = measurement.closer(oracle, place, measured, TOLERANCE, sharpness)
-    return measured
-
-
 def test_kinks_within_the_first_step_are_avoided_by_smaller_ones():
     oracle = kinky()
     place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
     quick = measurement.quick(oracle, place, coordinates(oracle), TOLERANCE)
     before = oracle.evaluations
-    measured = closer(oracle, place, quick)
+    measured = measurement.closer(oracle, place, quick, TOLERANCE)
     assert sum(m.settled for m in quick) < len(quick) / 4
     assert all(m.settled and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
     assert oracle.evaluations - before <= 2 * len(derivative.CLOSER) * len(quick)
@@ -102,6 +95,20 @@ def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():
     assert all(m.settled for m in measured)
 
 
+def test_where_most_probes_meet_kinks_the_steps_between_are_left_out():
+    oracle = kinky()
+    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
+    quick = measurement.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    unsettled = sum(not m.settled for m in quick)
+    before = oracle.evaluations
+    assert all(m.settled for m in measurement.closer(oracle, place, quick, TOLERANCE))
+    assert oracle.evaluations - before == 2 * unsettled
+    # One probe says nothing of others: it goes closer step by step, and stays as sharp as it can.
+    alone = measurement.closer(oracle, place, [m for m in quick if not m.settled][:1], TOLERANCE)
+    together = measurement.closer(oracle, place, [m for m in quick if not m.settled], TOLERANCE)
+    assert alone[0].estimates[0].step >= together[0].estimates[0].step
+
+
 @pytest.mark.parametrize("make", [quadratic, kinky])
 @pytest.mark.parametrize("error", [1e-5, 1e-4, 1e-2, -2.0])
 def test_a_closer_look_excuses_no_wrong_gradient(make, error):
@@ -109,7 +116,8 @@ def test_a_closer_look_excuses_no_wrong_gradient(make, error):
     oracle = make()
     place, _, _ = surveyed(oracle)
     wrong = dataclasses.replace(place, gradients={"total": (1 + error) * place.gradients["total"]})
-    measured = closer(oracle, wrong, measurement.quick(oracle, wrong, coordinates(oracle), TOLERANCE))
+    quick = measurement.quick(oracle, wrong, coordinates(oracle), TOLERANCE)
+    measured = measurement.closer(oracle, wrong, quick, TOLERANCE)
     assert not any(m.settled for m in measured)
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from gradhooks.backends.tensorflow.division import division
 from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
 from gradhooks.backends.tensorflow.parameters import (
+    Parts,
     bundled,
     flattened,
     parted,
@@ -51,6 +52,7 @@ class Gradients:
     def __init__(self, differentiate, shapes, state, batch):
         self.connected = None
         self.shapes = shapes
+        self.parts = Parts(shapes)
         marked = []
 
         # Parameters come and gradients leave one by one: laid end to end, they would be held twice.
@@ -70,7 +72,7 @@ class Gradients:
 
     def __call__(self, point, state, batch):
         """Returns one float64 array of shape (P,) per term."""
-        per_term, _ = run(self._function, parted(point, self.shapes), state, batch)
+        per_term, _ = run(self._function, self.parts(point), state, batch)
         trim_memory(len(point))
         return tuple(flattened(gradient) for gradient in per_term)
 
@@ -119,7 +121,8 @@ class Losses:
         if all(len(probe.weights) == 1 for probe in probes):
             moved = np.array([probes[which].start for which, _ in pairs], np.int64)
             offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
-            return self._spread(self._of_each, (parted(point, self._shapes), state, batch), self._each, moved, offsets)
+            arguments = self._gradients.parts(point), state, batch
+            return self._spread(self._of_each, arguments, self._each, moved, offsets)
         if self._is_light:
             return np.concatenate([self._moved(point, state, batch, probes[k], offset) for k, offset in pairs])
         # One line after the other, so that no more than one direction of the size of the model is held.
@@ -127,7 +130,7 @@ class Losses:
         for number, probe in enumerate(probes):
             places = [k for k, (which, _) in enumerate(pairs) if which == number]
             offsets = np.array([pairs[k][1] for k in places])
-            values, direction = parted(point, self._shapes), parted(self._direction(probe), self._shapes)
+            values, direction = self._gradients.parts(point), parted(self._direction(probe), self._shapes)
             arguments = values, state, batch, direction
             result[places] = self._spread(self._along, arguments, self._line, offsets)
         return result

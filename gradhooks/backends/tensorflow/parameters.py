@@ -3,6 +3,7 @@
 import ctypes
 import math
 import sys
+import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +33,31 @@ def parted(flat, shapes):
         parts.append(own(flat[start:stop].reshape(shape)))
         start = stop
     return parts
+
+
+class Parts:
+    """Parameters one by one, kept as long as the array lives that they come from and nobody can have written to it.
+
+    A check asks for dozens of losses around one point. Measured: 0.2 seconds each time for ResNet50.
+
+    Args:
+        shapes: Shape of each parameter.
+    """
+
+    def __init__(self, shapes):
+        self._shapes, self._kept = shapes, {}
+
+    def __call__(self, flat):
+        """Returns `parted(flat, shapes)`."""
+        kept = self._kept
+        if kept and kept["owner"]() is flat:
+            return kept["parts"]
+        kept.clear()
+        parts = parted(flat, self._shapes)
+        # Parts of a small array are views, which would keep it alive.
+        if len(flat) > _MISSED and not flat.flags.writeable:
+            kept.update(owner=weakref.ref(flat, lambda _: kept.clear()), parts=parts)
+        return parts
 
 
 def trim_memory(parameters):

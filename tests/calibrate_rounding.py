@@ -1,0 +1,68 @@
+"""How much larger an error of the trained gradient is than what a unit of roundoff does to the gradient.
+
+`python -m tests.calibrate_rounding` prints, for healthy models that multiply
+rounding and for wrong train steps, at several precisions, the variables that
+differ by more than the tolerance, and the least and the largest of these
+ratios. `training._CONDITION` must lie between the healthy and the wrong ones.
+"""
+
+import math
+
+import keras
+
+from gradhooks.errors import RecordingError
+from gradhooks.model import batch as batches
+from gradhooks.model import oracle, terms
+from gradhooks.numerics import sampling, training
+from tests.corpus import dtype_policy
+from tests.innocents import chaos, kinks, precision
+from tests.innocents import train_steps as right_steps
+from tests.mutants import train_steps as wrong_steps
+
+POLICIES = ("float32", "mixed_bfloat16", "bfloat16", "mixed_float16", "float16")
+HEALTHY = [*chaos.CASES, *kinks.CASES, *precision.CASES, *right_steps.CASES]
+# Underflow is a matter of its own, and so is a variable that gets no gradient.
+WRONG = [case for case in wrong_steps.CASES if "underflow" not in case.name and "drops" not in case.name]
+DRAWS = 3
+
+
+def ratios(case, policy, seed):
+    """The ratio of every variable of a case that differs by more than the tolerance and not by underflow."""
+    with dtype_policy(policy):
+        model, x, y, *weights = case.build(seed)
+    asked = oracle.ModelOracle(terms.Objective(model), batches.fixed_batch(x, y, *weights, batch_size=len(x)))
+    dtype, layout, point = asked.training_dtype, asked.layout, asked.point()
+    gradient = asked.gradients(point).terms["total"]
+    recording = asked.record()
+    received = training.Received(layout, gradient, recording.gradient, recording.received)
+    scales, found = sampling.scales(layout, point), {}
+    for turn in range(DRAWS):
+        there = sampling.nudge(layout, point, scales, turn, 0, training.ROUNDOFF[dtype])
+        changes = layout.norms(asked.gradients(there).terms["total"] - gradient)
+        for v in training.unexplained(received, gradient, training.suspects(received, dtype), "float32"):
+            found[v] = max(found.get(v, 0.0), float(changes[v]))
+    shares = [float(received.distances[v]) / change if change else math.inf for v, change in found.items()]
+    return [share for share in shares if not math.isnan(share)]
+
+
+def main():
+    for policy in POLICIES:
+        for name, cases in (("healthy", HEALTHY), ("wrong", WRONG)):
+            found = {}
+            for case in cases:
+                keras.backend.clear_session()
+                try:
+                    found[case.name] = [] if case.needs or case.options else ratios(case, policy, seed=0)
+                except (RecordingError, TypeError, ValueError):
+                    continue  # not every case can be built, or trained, at every policy
+            seen = {case: shares for case, shares in found.items() if shares}
+            count = sum(map(len, seen.values()))
+            print(f"{policy:15s}{name:8s}{len(found):3d} models, {count:3d} variables beyond the tolerance", end="")
+            if seen:
+                least, most = min(seen, key=lambda c: min(seen[c])), max(seen, key=lambda c: max(seen[c]))
+                print(f"; {min(seen[least]):.2g} ({least}) to {max(seen[most]):.2g} ({most})", end="")
+            print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
