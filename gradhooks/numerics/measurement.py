@@ -98,7 +98,9 @@ def _closer(oracle, place, measurements, tolerance, look):
     steps = {}
     for k, measured in enumerate(measurements):
         tried = [_closer_step(place, measured.probe, tolerance, sharpness) for sharpness in look]
-        worthwhile = [step for step in tried if not measured.settled and _is_worthwhile(place, measured, step, tolerance)]
+        worthwhile = [
+            step for step in tried if not measured.settled and _is_worthwhile(place, measured, step, tolerance)
+        ]
         if worthwhile:
             steps[k] = min(worthwhile)
     probes, magnitudes = [measurements[k].probe for k in steps], [measurements[k].magnitude for k in steps]
@@ -156,9 +158,11 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
 
 def _ladder(place, probe, tolerance, is_fine):
     step = _first_step(place, probe, tolerance)
+    factors = np.array(derivative.FINE_LADDER if is_fine else derivative.LADDER)
+    # Steps beyond the first one, which is too large already among kinks, would tell of kinks and nothing else.
+    steps = derivative.ladder(step, probe.scale, factors[factors < 1] if place.is_kinky else factors)
     if not is_fine:
-        return derivative.ladder(step, probe.scale, derivative.LADDER)
-    steps = derivative.ladder(step, probe.scale, derivative.FINE_LADDER)
+        return steps
     closer = np.array([_closer_step(place, probe, tolerance, s) for s in derivative.FINE_CLOSER])
     return np.union1d(closer[closer < steps[0]], steps)
 

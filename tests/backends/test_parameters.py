@@ -18,27 +18,24 @@ def test_parted_and_flattened_are_inverse(missed, monkeypatch):
     np.testing.assert_array_equal(parameters.flattened([tf.constant(part) for part in parts]), flat)
 
 
-def test_parts_are_kept_as_long_as_what_they_come_from(monkeypatch):
-    monkeypatch.setattr(parameters, "_MISSED", 0)
-    parts_of, flat, other = parameters.Parts(SHAPES), np.arange(12.0), np.ones(12)
-    flat.flags.writeable = False
-    parts = parts_of(flat)
-    assert parts_of(flat) is parts
-    np.testing.assert_array_equal(parameters.flattened(parts), flat)
-    np.testing.assert_array_equal(parameters.flattened(parts_of(other)), other)
-    np.testing.assert_array_equal(parameters.flattened(parts_of(flat)), flat)
-    assert parts_of._kept
+def test_what_was_made_of_an_array_is_kept_as_long_as_the_array_lives():
+    kept, flat, other = parameters.Kept(), np.arange(3.0), np.ones(3)
+    flat.flags.writeable = other.flags.writeable = False
+    made = kept.get(flat, "list", flat.tolist)
+    assert kept.get(flat, "list", lambda: "made again") is made
+    assert kept.get(flat, "sum", flat.sum) == 3.0
+    assert kept.get(other, "list", other.tolist) == [1.0] * 3
+    assert kept.get(flat, "list", flat.tolist) == made
+    assert kept._made
     del flat
-    assert not parts_of._kept
+    assert not kept._made
 
 
-@pytest.mark.parametrize("missed", [0, 1e6], ids=["large", "small"])
-def test_parts_of_what_may_be_written_to_are_never_kept(missed, monkeypatch):
-    monkeypatch.setattr(parameters, "_MISSED", missed)
-    parts_of, flat = parameters.Parts(SHAPES), np.arange(12.0)
-    parts_of(flat)
-    flat[3] = -1.0
-    np.testing.assert_array_equal(parameters.flattened([tf.constant(part) for part in parts_of(flat)]), flat)
+def test_nothing_is_kept_of_what_may_be_written_to():
+    kept, flat = parameters.Kept(), np.arange(3.0)
+    kept.get(flat, "list", flat.tolist)
+    flat[1] = -1.0
+    assert kept.get(flat, "list", flat.tolist) == [0.0, -1.0, 2.0]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])

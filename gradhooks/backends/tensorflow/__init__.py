@@ -2,7 +2,8 @@
 
 from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, with_xla
 from gradhooks.backends.tensorflow.datasets import dataset_copy
-from gradhooks.backends.tensorflow.evaluation import Gradients, Losses, gradient
+from gradhooks.backends.tensorflow.evaluation import Losses
+from gradhooks.backends.tensorflow.gradients import Gradients, gradient
 from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
 from gradhooks.backends.tensorflow.steps import (

@@ -1,9 +1,4 @@
-"""The loss along lines and its gradient, compiled from one trace.
-
-Nothing here knows about Keras models; `differentiate` is a function from
-parameter values to scalars and their gradients, and everything that varies is
-an argument of the graph, so that one trace serves every later check.
-"""
+"""The loss along lines, compiled from parts of the trace that also gave the gradient."""
 
 import functools
 import itertools
@@ -12,20 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from gradhooks.backends.tensorflow.division import division
-from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
-from gradhooks.backends.tensorflow.parameters import (
-    Parts,
-    bundled,
-    flattened,
-    parted,
-    specifications,
-    trim_memory,
-    unbundled,
-    with_one_moved,
-    without_gaps,
-)
+from gradhooks.backends.tensorflow.gradients import inner
+from gradhooks.backends.tensorflow.graphs import run, specs
+from gradhooks.backends.tensorflow.parameters import bundled, parted, specifications, unbundled, with_one_moved
 from gradhooks.backends.tensorflow.replicas import local_devices, shared_out
-from gradhooks.backends.tensorflow.surgery import Forward
 
 # So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go
 # of an activation as soon as it is used, hold less than the gradient's pass forth and back, which keeps them all.
@@ -34,53 +19,6 @@ _AT_ONCE = 2
 _HEAVY = 1e7
 # Up to so many parameters, an undivided graph is called for each point on a line by itself, and no loop traced for it.
 _FEW = 1e5
-
-
-class Gradients:
-    """The gradient of the loss terms, flat, by automatic differentiation.
-
-    Args:
-        differentiate: Function `(values, state, batch) -> (terms, gradients)`:
-            three scalars, and per term to differentiate one tensor (or None)
-            for each of `values`.
-        shapes: Shape of each parameter.
-        state: The tensors that `differentiate` gets as `state`; only their
-            specifications matter here.
-        batch: The nested tensors that it gets as `batch`, likewise.
-    """
-
-    def __init__(self, differentiate, shapes, state, batch):
-        self.connected = None
-        self.shapes = shapes
-        self.parts = Parts(shapes)
-        marked = []
-
-        # Parameters come and gradients leave one by one: laid end to end, they would be held twice.
-        @tf.function(autograph=False)
-        def gradients(values, state, batch):
-            terms, per_term = differentiate(values, state, batch)
-            self.connected = np.array([g is not None for g in per_term[0]])
-            terms = [_scalar(term) for term in terms]
-            marked[:] = terms, values
-            # The terms are returned, too, so that an operation that cannot run shows at the first call.
-            return [without_gaps(gradient, shapes) for gradient in per_term], terms
-
-        with inlined_functions():
-            self._function = gradients.get_concrete_function(specifications(shapes), specs(state), specs(batch))
-        self.graph = self._function.graph
-        self.forward = Forward(self.graph, *marked)
-
-    def __call__(self, point, state, batch):
-        """Returns one float64 array of shape (P,) per term."""
-        per_term, _ = run(self._function, self.parts(point), state, batch)
-        trim_memory(len(point))
-        return tuple(flattened(gradient) for gradient in per_term)
-
-    def given(self, arguments):
-        """Returns tensors of the default graph by the names of the inputs that stand for them."""
-        inputs = [tensor.name for tensor in self.graph.inputs]
-        captured = [_inner(external) for external, _ in self.graph.captures]
-        return dict(zip(inputs, [*tf.nest.flatten(arguments), *captured], strict=True))
 
 
 class Losses:
@@ -121,10 +59,12 @@ class Losses:
         if all(len(probe.weights) == 1 for probe in probes):
             moved = np.array([probes[which].start for which, _ in pairs], np.int64)
             offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
-            arguments = self._gradients.parts(point), state, batch
+            arguments = self._gradients.parts(point), state, batch, self._fixed_at(point, state, batch)
             return self._spread(self._of_each, arguments, self._each, moved, offsets)
         if self._is_light:
-            return np.concatenate([self._moved(point, state, batch, probes[k], offset) for k, offset in pairs])
+            # Undivided, nothing that moves with a parameter is among what stays fixed.
+            arguments = state, batch, self._fixed_at(point, state, batch)
+            return np.concatenate([self._moved(point, arguments, probes[k], offset) for k, offset in pairs])
         # One line after the other, so that no more than one direction of the size of the model is held.
         result = np.empty((len(pairs), 3))
         for number, probe in enumerate(probes):
@@ -143,12 +83,17 @@ class Losses:
         direction[probe.start : probe.stop] = probe.weights
         return direction
 
-    def _moved(self, point, state, batch, probe, offset):
+    def _fixed_at(self, point, state, batch):
+        """What moving single parameters leaves alone; kept, since a check asks for many losses around one point."""
+        arguments = self._gradients.parts(point), state, batch
+        return self._gradients.kept.get(point, "fixed", lambda: self._fixed_for_each(*arguments))
+
+    def _moved(self, point, arguments, probe, offset):
         """The loss terms at a point that is moved here, shape (1, 3)."""
         moved = np.array(point, np.float64)
         moved[probe.start : probe.stop] += offset * probe.weights
         nowhere = np.zeros(1, np.int64), np.zeros(1)
-        return self._spread(self._of_each, (parted(moved, self._shapes), state, batch), self._each, *nowhere)
+        return self._spread(self._of_each, (parted(moved, self._shapes), *arguments), self._each, *nowhere)
 
     def _spread(self, evaluate, arguments, share_of, *columns):
         """Evaluates rows of columns on all devices, in turn, since neighbours among them cost alike."""
@@ -183,7 +128,8 @@ class Losses:
 
         @tf.function(autograph=False)
         def along(values, state, batch, direction, offsets):
-            fixed = self._fixed(below, [whole], (values, state, batch))
+            given, taken = self._gradients.given((values, state, batch)), forward.taken_by(whole)
+            fixed = dict(zip(taken, forward.put(below, given, taken), strict=True))
 
             def moved(k):
                 offset = tf.gather(offsets, k)
@@ -191,23 +137,46 @@ class Losses:
 
             count = tf.shape(offsets)[0]
             found = tf.TensorArray(tf.float64, size=count, element_shape=(3,))
-            return self._loop(whole, 0, moved, fixed, 0, count, found).stack()
+            return self._loop(whole, 0, len(self._shapes), moved, fixed, 0, count, found).stack()
 
         vector = tf.TensorSpec([None], tf.float64)
         return self._compiled(along, (*self._arguments, self._arguments[0]), vector)
 
     @functools.cached_property
-    def _of_each(self):
-        """Evaluates single parameters; compiled when first asked for."""
-        forward, bounds = self._gradients.forward, self._bounds
-        parts = [forward.above(first, last) for first, last in itertools.pairwise(bounds)]
-        below = forward.below(parts)
+    def _parts(self):
+        """What changes when single parameters move, group by group."""
+        return [self._gradients.forward.above(first, last) for first, last in itertools.pairwise(self._bounds)]
+
+    @functools.cached_property
+    def _taken(self):
+        """Names of what single parameters leave alone and some part needs to be told, short of what is handed in."""
+        forward, inputs = self._gradients.forward, {tensor.name for tensor in self._gradients.graph.inputs}
+        return list(dict.fromkeys(n for part in self._parts for n in forward.taken_by(part) if n not in inputs))
+
+    @functools.cached_property
+    def _fixed_for_each(self):
+        """Evaluates, with nothing moved, what moving single parameters leaves alone; compiled when first asked for."""
+        if not self._taken:
+            return lambda *arguments: []
+        forward, below = self._gradients.forward, self._gradients.forward.below(self._parts)
 
         @tf.function(autograph=False)
-        def of_each(values, state, batch, positions, offsets, splits):
-            fixed = self._fixed(below, parts, (values, state, batch))
+        def fixed(values, state, batch):
+            return forward.put(below, self._gradients.given((values, state, batch)), self._taken)
+
+        compiled = fixed.get_concrete_function(*self._arguments)
+        return lambda values, state, batch: run(compiled, values, state, batch)
+
+    @functools.cached_property
+    def _of_each(self):
+        """Evaluates single parameters; compiled when first asked for."""
+        bounds = self._bounds
+
+        @tf.function(autograph=False)
+        def of_each(values, state, batch, fixed, positions, offsets, splits):
+            fixed = self._gradients.given((values, state, batch)) | dict(zip(self._taken, fixed, strict=True))
             found = tf.TensorArray(tf.float64, size=tf.shape(offsets)[0], element_shape=(3,))
-            for number, part in enumerate(parts):
+            for number, part in enumerate(self._parts):
                 first, last = bounds[number], bounds[number + 1]
                 bundles = [(a, b, bundled(values[a:b])) for a, b in self._bundles(first, last)]
 
@@ -222,11 +191,12 @@ class Losses:
                     ]
 
                 ends = tf.cast(splits[number], tf.int32), tf.cast(splits[number + 1], tf.int32)
-                found = self._loop(part, first, moved, fixed, *ends, found)
+                found = self._loop(part, first, last, moved, fixed, *ends, found)
             return found.stack()
 
+        taken = [self._gradients.graph.get_tensor_by_name(name) for name in self._taken]
         vector, integers = tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int64)
-        return self._compiled(of_each, self._arguments, integers, vector, integers)
+        return self._compiled(of_each, (*self._arguments, specs(taken)), integers, vector, integers)
 
     def _bundles(self, first, last):
         """Ranges of parameters that are held end to end: together is faster, and one by one holds no second copy."""
@@ -235,39 +205,16 @@ class Losses:
     def _compiled(self, function, common, *share):
         return shared_out(function.get_concrete_function(*common, *share), self._strategy, common, share)
 
-    def _fixed(self, below, parts, arguments):
-        """Tensors by name: everything that some parts need to be told, with nothing moved."""
-        forward, given = self._gradients.forward, self._gradients.given(arguments)
-        wanted = list(dict.fromkeys(name for part in parts for name in forward.taken_by(part)))
-        return dict(zip(wanted, forward.put(below, given, wanted), strict=True))
-
-    def _loop(self, part, first, moved, fixed, begin, end, found):
-        """Evaluates a part for the pairs `begin <= k < end`, with the parameters from `first` on moved."""
+    def _loop(self, part, first, last, moved, fixed, begin, end, found):
+        """Evaluates a part for the pairs `begin <= k < end`, with the parameters `first <= v < last` moved."""
         forward = self._gradients.forward
 
         def evaluate(k, found):
             values = moved(k)
-            roots = dict(zip(forward.roots[first : first + len(values)], values, strict=True))
-            given = {name: _inner(fixed[name]) for name in forward.taken_by(part) if name not in roots}
+            roots = dict(zip(forward.roots[first:last], values, strict=True))
+            given = {name: inner(fixed[name]) for name in forward.taken_by(part) if name not in roots}
             return k + 1, found.write(k, tf.stack(forward.put(part, given | roots, forward.outputs)))
 
-        at_once = 1 if self._is_heavy else _AT_ONCE
+        is_heavy = sum(self._sizes[first:last]) > _HEAVY
+        at_once = 1 if is_heavy else _AT_ONCE
         return tf.while_loop(lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=at_once)[1]
-
-
-def _inner(tensor):
-    """The tensor as the default graph sees it."""
-    return tf.compat.v1.get_default_graph().capture(tensor)
-
-
-def gradient(target, values):
-    """Differentiates a scalar of the graph that is being traced; returns one tensor or None per value.
-
-    By the graph and not by a tape: several terms would take a persistent tape, and where there is one TensorFlow
-    compiles every loop for derivatives of higher order, which takes several times as long to trace.
-    """
-    return tf.gradients(target, values)
-
-
-def _scalar(term):
-    return tf.cast(tf.identity(term), tf.float64)

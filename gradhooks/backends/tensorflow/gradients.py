@@ -1,0 +1,92 @@
+"""The gradient of the loss, compiled from the trace that the losses along lines are taken from, too.
+
+Nothing here knows about Keras models; `differentiate` is a function from
+parameter values to scalars and their gradients, and everything that varies is
+an argument of the graph, so that one trace serves every later check.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
+from gradhooks.backends.tensorflow.parameters import (
+    Kept,
+    are_views,
+    flattened,
+    parted,
+    specifications,
+    trim_memory,
+    without_gaps,
+)
+from gradhooks.backends.tensorflow.surgery import Forward
+
+
+class Gradients:
+    """The gradient of the loss terms, flat, by automatic differentiation.
+
+    Args:
+        differentiate: Function `(values, state, batch) -> (terms, gradients)`:
+            three scalars, and per term to differentiate one tensor (or None)
+            for each of `values`.
+        shapes: Shape of each parameter.
+        state: The tensors that `differentiate` gets as `state`; only their
+            specifications matter here.
+        batch: The nested tensors that it gets as `batch`, likewise.
+    """
+
+    def __init__(self, differentiate, shapes, state, batch):
+        self.connected = None
+        self.shapes = shapes
+        self.kept = Kept()
+        marked = []
+
+        # Parameters come and gradients leave one by one: laid end to end, they would be held twice.
+        @tf.function(autograph=False)
+        def gradients(values, state, batch):
+            terms, per_term = differentiate(values, state, batch)
+            self.connected = np.array([g is not None for g in per_term[0]])
+            terms = [_scalar(term) for term in terms]
+            marked[:] = terms, values
+            # The terms are returned, too, so that an operation that cannot run shows at the first call.
+            return [without_gaps(gradient, shapes) for gradient in per_term], terms
+
+        with inlined_functions():
+            self._function = gradients.get_concrete_function(specifications(shapes), specs(state), specs(batch))
+        self.graph = self._function.graph
+        self.forward = Forward(self.graph, *marked)
+
+    def parts(self, point):
+        """Returns the parameters of a point one by one."""
+        if are_views(point):
+            return parted(point, self.shapes)  # they would keep the point alive themselves
+        return self.kept.get(point, "parts", lambda: parted(point, self.shapes))
+
+    def __call__(self, point, state, batch):
+        """Returns one float64 array of shape (P,) per term."""
+        per_term, _ = run(self._function, self.parts(point), state, batch)
+        trim_memory(len(point))
+        return tuple(flattened(gradient) for gradient in per_term)
+
+    def given(self, arguments):
+        """Returns tensors of the default graph by the names of the inputs that stand for them."""
+        inputs = [tensor.name for tensor in self.graph.inputs]
+        captured = [inner(external) for external, _ in self.graph.captures]
+        return dict(zip(inputs, [*tf.nest.flatten(arguments), *captured], strict=True))
+
+
+def inner(tensor):
+    """The tensor as the default graph sees it."""
+    return tf.compat.v1.get_default_graph().capture(tensor)
+
+
+def gradient(target, values):
+    """Differentiates a scalar of the graph that is being traced; returns one tensor or None per value.
+
+    By the graph and not by a tape: several terms would take a persistent tape, and where there is one TensorFlow
+    compiles every loop for derivatives of higher order, which takes several times as long to trace.
+    """
+    return tf.gradients(target, values)
+
+
+def _scalar(term):
+    return tf.cast(tf.identity(term), tf.float64)
