@@ -95,17 +95,22 @@ def surveyed(oracle, spacing=surveying.PROMOTED, is_suspect=False):
     return place, probe, windows
 
 
-def kinky(size=12):
-    """The oracle of a sum of squares with thousands of corners around each parameter, none within 1e-7."""
+def kinky(size=12, bend=1e-2):
+    """The oracle of a sum of squares with thousands of corners around each parameter, none within 1e-7.
+
+    Args:
+        size: Number of parameters.
+        bend: By how much each corner changes the slope, about.
+    """
     rng = np.random.default_rng(3)
     point = rng.uniform(0.5, 1.5, size)
     where = point[:, None] + rng.choice([-1, 1], (size, 2000)) * rng.uniform(1e-7, 5e-4, (size, 2000))
-    bend = 1e-2 * rng.normal(size=(size, 2000))
+    bends = bend * rng.normal(size=(size, 2000))
 
     def loss(p):
-        return float(p @ p + np.sum(bend * np.abs(p[:, None] - where)))
+        return float(p @ p + np.sum(bends * np.abs(p[:, None] - where)))
 
-    return FunctionOracle(loss, lambda p: 2 * p + np.sum(bend * np.sign(p[:, None] - where), axis=1), point)
+    return FunctionOracle(loss, lambda p: 2 * p + np.sum(bends * np.sign(p[:, None] - where), axis=1), point)
 
 
 def steep(size=12, rate=1e7):

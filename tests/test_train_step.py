@@ -15,6 +15,7 @@ from keras import layers, ops
 
 import gradhooks
 from gradhooks import Reason, Verdict
+from gradhooks.numerics import training
 from tests import digest, judging, models, mutants, variants
 from tests.innocents import chaos
 from tests.innocents import train_steps as right_steps
@@ -263,6 +264,29 @@ def test_overflow_in_float16_is_not_recorded_and_accuses_nobody():
     lost = [c for c in report.comparisons if c.reason is Reason.NOT_RECORDED]
     assert lost
     assert all(c.verdict is Verdict.INCONCLUSIVE for c in lost)
+
+
+def test_opinions_on_rounding_are_asked_for_until_nobody_is_suspect(monkeypatch):
+    """What a unit of roundoff does takes a gradient, what happens elsewhere a recording too."""
+    asked = []
+
+    def opinion(name, left):
+        return lambda received, there, guilty, dtype: asked.append(name) or guilty[left:]
+
+    monkeypatch.setattr(training, "suspects", lambda received, dtype: [0, 1])
+    monkeypatch.setattr(training, "unexplained", opinion("roundoff", 1))
+    monkeypatch.setattr(training, "repeated", opinion("elsewhere", 1))
+    assert gradhooks.check_gradients(*models.mlp()).verdict is Verdict.PASS
+    assert asked == ["roundoff", "elsewhere"]
+    asked.clear()
+    monkeypatch.setattr(training, "unexplained", opinion("roundoff", 2))
+    gradhooks.check_gradients(*models.mlp())
+    assert asked == ["roundoff"]
+    asked.clear()
+    monkeypatch.setattr(training, "unexplained", opinion("roundoff", 0))
+    monkeypatch.setattr(training, "repeated", opinion("elsewhere", 0))
+    gradhooks.check_gradients(*models.mlp())
+    assert sorted(asked) == ["elsewhere"] * 2 + ["roundoff"] * 3
 
 
 def test_rounding_that_a_network_multiplies_is_told_and_keeps_no_check_from_passing():

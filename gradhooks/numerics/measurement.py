@@ -83,7 +83,7 @@ def closer(oracle, place, measurements, tolerance):
         The measurements, with those replaced that are settled now.
     """
     looks = derivative.CLOSER_AMONG_KINKS if _is_crowded(measurements) else derivative.CLOSER
-    for look in looks:
+    for look in () if all(m.settled for m in measurements) else looks:
         measurements = _closer(oracle, place, measurements, tolerance, look)
     return measurements
 

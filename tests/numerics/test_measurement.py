@@ -1,6 +1,7 @@
 """Measuring at one place: what it costs, the steps really taken, corners all around."""
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -93,6 +94,19 @@ def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():
     measured = measurement.quick(oracle, place, coordinates(oracle), TOLERANCE)
     assert place.is_kinky
     assert all(m.settled for m in measured)
+
+
+@pytest.mark.parametrize("is_fine", [False, True])
+def test_among_kinks_no_step_of_the_ladder_goes_beyond_the_first_one(is_fine):
+    oracle = kinky()
+    place, _, _ = surveyed(oracle)
+    quick = measurement.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    asked = []
+    with mock.patch.object(oracle, "losses", lambda *a: asked.extend(a[2]) or FunctionOracle.losses(oracle, *a)):
+        measurement.climb(oracle, place, quick, TOLERANCE, is_fine)
+    first = [measurement._first_step(place, m.probe, TOLERANCE) for m in quick]
+    largest = [max(offset for which, offset in asked if which == k) for k in range(len(quick))]
+    assert all(step < limit for step, limit in zip(largest, first, strict=True))
 
 
 def test_where_most_probes_meet_kinks_the_steps_between_are_left_out():

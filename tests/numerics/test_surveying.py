@@ -159,6 +159,18 @@ def test_kinks_are_told_from_lost_digits_at_no_cost():
     assert oracle.evaluations == WINDOWS
 
 
+@pytest.mark.parametrize("bend", [1.5e-8, 1e-8, 6e-9])
+def test_kinks_that_are_a_little_rougher_than_rounding_are_no_noise(bend):
+    """Taken for noise they would make the steps larger, which would meet more of them."""
+    oracle = kinky(bend=bend)
+    place, _, windows = surveyed(oracle)
+    spacings = surveying.PROMOTED
+    tiny = noise.roughness(windows[spacings.tiny][:, 0], 2, noise.OFFSETS, has_corner=True)
+    assert 10 < noise.roughness(windows[spacings.working][:, 0], 3, noise.OFFSETS) / tiny < 50
+    assert place.is_kinky
+    assert place.noise[0] < 2 * tiny
+
+
 @pytest.mark.parametrize("make", [quadratic, float32_loss])
 @pytest.mark.parametrize("is_suspect", [True, False])
 def test_neither_a_smooth_loss_nor_lost_digits_are_taken_for_kinks(make, is_suspect):
