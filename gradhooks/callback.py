@@ -44,7 +44,7 @@ class GradientCheck(keras.callbacks.Callback):
             Where the model is not built yet, the check waits for the first batch.
         samples: Number of parameters sampled per check. Defaults to 32.
         threshold: Relative difference above which a comparison can fail.
-            Defaults to that of the precision in use: 1e-6 in float64.
+            Defaults to that of the precision in use: 1e-7 in float64.
         on_failure: `"warn"`, `"raise"`, `"stop"` (ends training) or `"ignore"`.
         log_dir: Directory for TensorBoard; the run `<log_dir>/<name>` is
             written, with every report as a line of JSON in its

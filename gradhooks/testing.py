@@ -59,7 +59,7 @@ def assert_gradients(
         batch_size: Largest number of examples used. Defaults to 32.
         samples: Number of parameters and inputs sampled. Defaults to 64.
         threshold: Relative difference above which a comparison can fail.
-            Defaults to that of the precision in use: 1e-6 in float64.
+            Defaults to that of the precision in use: 1e-7 in float64.
         loss_fn: Loss to check in place of the compiled one, or of the
             projection, `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.

@@ -114,7 +114,6 @@ class ModelOracle:
         """
         self.evaluations += len(pairs)
         found = self._losses(point, self._backend.snapshot(self._state), self._batch, probes, pairs)
-        self._backend.trim_memory(self.layout.size)
         return found[:, : len(self.term_names)]
 
     def gradients(self, point):
@@ -124,8 +123,9 @@ class ModelOracle:
         (tried, first), self._first = self._first, _NOTHING
         if tried is not None and np.array_equal(tried, point):
             return first
-        found = self._gradients(point, self._backend.snapshot(self._state), self._batch)
+        # A pass forth and back takes the most memory, and can do without what losses have left.
         self._backend.trim_memory(self.layout.size)
+        found = self._gradients(point, self._backend.snapshot(self._state), self._batch)
         return Gradients(dict(zip(self.term_names, found, strict=True)), self._gradients.connected)
 
     def record(self, point=None):
@@ -134,6 +134,7 @@ class ModelOracle:
         Raises:
             RecordingError: If the step cannot be recorded.
         """
+        self._backend.trim_memory(self.layout.size)
         recording = None if self._train_step is None else self._train_step.record(point)
         self._backend.trim_memory(self.layout.size)
         return recording

@@ -19,7 +19,8 @@ def test_parted_and_flattened_are_inverse(missed, monkeypatch):
 
 
 def test_what_was_made_of_an_array_is_kept_as_long_as_the_array_lives():
-    kept, flat, other = parameters.Kept(), np.arange(3.0), np.ones(3)
+    ended = []
+    kept, flat, other = parameters.Kept(lambda: ended.append(True)), np.arange(3.0), np.ones(3)
     flat.flags.writeable = other.flags.writeable = False
     made = kept.get(flat, "list", flat.tolist)
     assert kept.get(flat, "list", lambda: "made again") is made
@@ -27,8 +28,10 @@ def test_what_was_made_of_an_array_is_kept_as_long_as_the_array_lives():
     assert kept.get(other, "list", other.tolist) == [1.0] * 3
     assert kept.get(flat, "list", flat.tolist) == made
     assert kept._made
+    assert not ended
     del flat
     assert not kept._made
+    assert ended
 
 
 def test_nothing_is_kept_of_what_may_be_written_to():

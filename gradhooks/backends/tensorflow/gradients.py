@@ -5,6 +5,8 @@ parameter values to scalars and their gradients, and everything that varies is
 an argument of the graph, so that one trace serves every later check.
 """
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -37,7 +39,7 @@ class Gradients:
     def __init__(self, differentiate, shapes, state, batch):
         self.connected = None
         self.shapes = shapes
-        self.kept = Kept()
+        self.kept = Kept(lambda: trim_memory(sum(math.prod(shape) for shape in shapes)))
         marked = []
 
         # Parameters come and gradients leave one by one: laid end to end, they would be held twice.

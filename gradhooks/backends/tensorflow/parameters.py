@@ -1,6 +1,7 @@
 """Parameters end to end, as everybody else knows them, and one by one, as a model wants them."""
 
 import ctypes
+import functools
 import math
 import sys
 import weakref
@@ -41,24 +42,33 @@ def are_views(flat):
 
 
 class Kept:
-    """What was made of an array that nobody can have written to, kept for as long as the array lives.
+    """What was made of the array asked for last, kept for as long as that array lives and nobody can write to it.
 
     A check asks for losses around one point a dozen times.
+
+    Args:
+        on_end: Called when the array has gone, and with it what was kept.
     """
 
-    def __init__(self):
-        self._owner, self._made = None, {}
+    def __init__(self, on_end=lambda: None):
+        self._owner, self._made, self._on_end = None, {}, on_end
 
     def get(self, flat, name, make):
         """Returns what `make()` has made of the array under this name, or makes it now."""
+        if self._owner is None or self._owner() is not flat:
+            # Nothing of the size of a model is held twice.
+            self._made.clear()
+            self._owner = weakref.ref(flat, functools.partial(_end, self._made, self._on_end))
         if flat.flags.writeable:
             return make()
-        if self._owner is None or self._owner() is not flat:
-            made = self._made = {}
-            self._owner = weakref.ref(flat, lambda _: made.clear())
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
+
+
+def _end(made, on_end, _):
+    made.clear()
+    on_end()
 
 
 def trim_memory(parameters):
