@@ -159,8 +159,9 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
 def _ladder(place, probe, tolerance, is_fine):
     step = _first_step(place, probe, tolerance)
     factors = np.array(derivative.FINE_LADDER if is_fine else derivative.LADDER)
-    # Steps beyond the first one, which is too large already among kinks, would tell of kinks and nothing else.
-    steps = derivative.ladder(step, probe.scale, factors[factors < 1] if place.is_kinky else factors)
+    # Among kinks the first step is too large already where a closer one sees sharply: larger ones tell of kinks alone.
+    is_too_large = place.is_kinky and _closer_step(place, probe, tolerance, derivative.CLOSER[0][0]) < step
+    steps = derivative.ladder(step, probe.scale, factors[factors < 1] if is_too_large else factors)
     if not is_fine:
         return steps
     closer = np.array([_closer_step(place, probe, tolerance, s) for s in derivative.FINE_CLOSER])
