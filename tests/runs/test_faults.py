@@ -210,13 +210,13 @@ def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
 
 
 def test_memory_runs_out_while_a_check_is_compiled(monkeypatch):
-    from gradhooks.backends.tensorflow import evaluation
+    from gradhooks.backends.tensorflow import gradients
 
     def exhausted(*args):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     plain = training.run(small)
-    monkeypatch.setattr(evaluation.Gradients, "__call__", exhausted)
+    monkeypatch.setattr(gradients.Gradients, "__call__", exhausted)
     checked = training.run(small, check_of)
     assert checked.left == plain.left
     assert checked.verdicts == {INCONCLUSIVE}
