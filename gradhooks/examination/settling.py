@@ -57,15 +57,19 @@ class Settling:
 
     def settled(self, probes, magnitudes=None):
         """Measures probes: two evaluations, smaller steps, then a ladder, and before accusing a second opinion."""
-        return self.decided(measurement.quick(self.oracle, self.place, probes, self.tolerance, magnitudes))
+        return self._climbed(measurement.looked(self.oracle, self.place, probes, self.tolerance, magnitudes))
 
     def decided(self, measured):
         """Measures on where two evaluations did not settle it."""
-        measured = measurement.closer(self.oracle, self.place, measured, self.tolerance)
-        unsettled = [m for m in measured if not m.settled]
+        return self._climbed(measurement.closer(self.oracle, self.place, measured, self.tolerance))
+
+    def _climbed(self, measured):
+        """Measures on where no closer look has settled it."""
+        is_open = [measurement.is_open(self.place, m, self.tolerance) for m in measured]
+        unsettled = [m for m, is_still_open in zip(measured, is_open, strict=True) if is_still_open]
         climbed = measurement.climb(self.oracle, self.place, unsettled, self.tolerance)
         decided = iter(self._confirmed(climbed))
-        return [m if m.settled else next(decided) for m in measured]
+        return [next(decided) if is_still_open else m for m, is_still_open in zip(measured, is_open, strict=True)]
 
     def _confirmed(self, measured):
         """Re-measures what failed: on a finer ladder, then at a nudged point where no exact zero is left.

@@ -5,6 +5,7 @@ shape (pairs, T), one column per loss term, and `gradients(point)`.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from gradhooks.numerics.records import DerivativeEstimate, Probe, Reason, Verdic
 
 # A step must be so much smaller than the last to be worth two evaluations.
 _CLOSER_BY = 0.3
-# From so many probes on, most of them say that the others are alike.
-_TELLING = 8
+# Steps that differ by less are one.
+_SAME = 1e-6
+# From so many probes on, most of them say that the others are alike. So many go ahead to find out: some show no signal.
+_TELLING, _AHEAD = 8, 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +67,32 @@ def from_window(place, probe, window, spacing, magnitude, tolerance):
     return _measured(place, probe, step, window[-1], window[0], magnitude, tolerance)
 
 
-def quick(oracle, place, probes, tolerance, magnitudes=None):
-    """Measures with two evaluations a probe."""
+def looked(oracle, place, probes, tolerance, magnitudes=None):
+    """Measures with two evaluations a probe, and with two more each time, closer, where that does not settle it.
+
+    A few of many probes go ahead. Where most of those meet kinks, the others begin at the steps that have settled them.
+    """
+    magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
+    ahead = set(np.linspace(0, len(probes) - 1, _AHEAD, dtype=int)) if len(probes) >= 2 * _AHEAD else range(len(probes))
+    found, sharpness = {}, math.inf
+    for part in (sorted(ahead), [k for k in range(len(probes)) if k not in ahead]):
+        seen = quick(
+            oracle, place, [probes[k] for k in part], tolerance, [magnitudes[k] for k in part], sharpness
+        )  # fmt: skip
+        settled = closer(oracle, place, seen, tolerance)
+        found |= zip(part, settled, strict=True)
+        sharpness = _usual_sharpness(place, settled, tolerance) if _is_crowded(seen) else math.inf
+    return [found[k] for k in range(len(probes))]
+
+
+def quick(oracle, place, probes, tolerance, magnitudes=None, sharpness=math.inf):
+    """Measures with two evaluations a probe, no sharper than asked for: see `derivative.closer_step`."""
     magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
     steps = [_first_step(place, p, tolerance) for p in probes]
     if place.is_kinky:
-        closer_steps = [_closer_step(place, p, tolerance, derivative.CLOSER[0][0]) for p in probes]
-        steps = np.minimum(steps, closer_steps)
+        sharpness = min(sharpness, derivative.CLOSER[0][0])
+    if math.isfinite(sharpness):
+        steps = np.minimum(steps, [_closer_step(place, p, tolerance, sharpness) for p in probes])
     return _two_sided(oracle, place, probes, steps, tolerance, magnitudes)
 
 
@@ -80,12 +102,15 @@ def closer(oracle, place, measurements, tolerance):
     Where most probes have met kinks, the steps between would meet them again, and are left out.
 
     Returns:
-        The measurements, with those replaced that are settled now.
+        The measurements, with those replaced that are settled now, or that show the kink.
     """
-    looks = derivative.CLOSER_AMONG_KINKS if _is_crowded(measurements) else derivative.CLOSER
+    looks, nearest = derivative.CLOSER_AMONG_KINKS if _is_crowded(measurements) else derivative.CLOSER, {}
     for look in () if all(m.settled for m in measurements) else looks:
-        measurements = _closer(oracle, place, measurements, tolerance, look)
-    return measurements
+        again = _closer(oracle, place, measurements, tolerance, look)
+        nearest |= again
+        measurements = [again[k] if k in again and again[k].settled else m for k, m in enumerate(measurements)]
+    is_seen = [not m.settled and k in nearest and nearest[k].is_on_kink for k, m in enumerate(measurements)]
+    return [nearest[k] if is_seen[k] else m for k, m in enumerate(measurements)]
 
 
 def _is_crowded(measurements):
@@ -94,7 +119,18 @@ def _is_crowded(measurements):
     return len(telling) >= _TELLING and 2 * sum(telling) < len(telling)
 
 
+def _usual_sharpness(place, measurements, tolerance):
+    """How sharply those see that are settled and show a signal: the median, infinite where there are none."""
+    seen = [
+        m.estimates[0].step * tolerance * abs(m.analytic[0]) / place.noise[0]
+        for m in measurements
+        if m.settled and not m.is_vacuous and place.noise[0]
+    ]
+    return float(np.median(seen)) if seen else math.inf
+
+
 def _closer(oracle, place, measurements, tolerance, look):
+    """Measures those again for which a step of the look is worthwhile; by their numbers."""
     steps = {}
     for k, measured in enumerate(measurements):
         tried = [_closer_step(place, measured.probe, tolerance, sharpness) for sharpness in look]
@@ -105,8 +141,7 @@ def _closer(oracle, place, measurements, tolerance, look):
             steps[k] = min(worthwhile)
     probes, magnitudes = [measurements[k].probe for k in steps], [measurements[k].magnitude for k in steps]
     again = _two_sided(oracle, place, probes, list(steps.values()), tolerance, magnitudes)
-    replaced = {k: m for k, m in zip(steps, again, strict=True) if m.settled}
-    return [replaced.get(k, m) for k, m in enumerate(measurements)]
+    return dict(zip(steps, again, strict=True))
 
 
 def _is_worthwhile(place, measured, step, tolerance):
@@ -131,6 +166,14 @@ def _two_sided(oracle, place, probes, steps, tolerance, magnitudes):
         _measured(place, probe, step, plus, minus, magnitude, tolerance)
         for probe, step, (plus, minus), magnitude in zip(probes, steps, found, magnitudes, strict=True)
     ]
+
+
+def is_open(place, measured, tolerance):
+    """Whether a ladder may tell more: it is not settled, and no kink has been seen as near as the ladder would look."""
+    if measured.settled or not measured.is_on_kink:
+        return not measured.settled
+    nearest = _ladder(place, measured.probe, tolerance, False)[0]
+    return measured.estimates[0].step > (1 + _SAME) * nearest
 
 
 def climb(oracle, place, measurements, tolerance, is_fine=False):

@@ -135,6 +135,7 @@ def screening_probe(layout, variable_scales, gradient, rng, left_out=()):
     for v in range(len(layout)):
         size = 0.0 if v in left_out else variable_scales[v] * damping[v]
         weights[layout.slice(v)] = size * rng.choice(np.array([-1.0, 1.0]), size=layout.sizes[v])
+    weights.flags.writeable = False  # so that what is made of it may be kept
     return Probe(0, weights)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from gradhooks.backends.tensorflow.division import division
 from gradhooks.backends.tensorflow.gradients import inner
 from gradhooks.backends.tensorflow.graphs import run, specs
-from gradhooks.backends.tensorflow.parameters import bundled, parted, specifications, unbundled, with_one_moved
+from gradhooks.backends.tensorflow.parameters import Kept, bundled, parted, specifications, unbundled, with_one_moved
 from gradhooks.backends.tensorflow.replicas import local_devices, shared_out
 
 # So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go
@@ -37,6 +37,7 @@ class Losses:
 
     def __init__(self, gradients, state, batch, is_sharing=True, strategy=None):
         self._gradients, self._shapes, self._strategy = gradients, gradients.shapes, strategy
+        self._directions = Kept()
         self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
         self._offsets = np.cumsum([0, *self._sizes])
         self._arguments = (specifications(self._shapes), specs(state), specs(batch))
@@ -70,8 +71,9 @@ class Losses:
         for number, probe in enumerate(probes):
             places = [k for k, (which, _) in enumerate(pairs) if which == number]
             offsets = np.array([pairs[k][1] for k in places])
-            values, direction = self._gradients.parts(point), parted(self._direction(probe), self._shapes)
-            arguments = values, state, batch, direction
+            # Asked for again after other probes, and as long as the model.
+            direction = self._directions.parts(self._direction(probe), self._shapes)
+            arguments = self._gradients.parts(point), state, batch, direction
             result[places] = self._spread(self._along, arguments, self._line, offsets)
         return result
 

@@ -13,9 +13,7 @@ import tensorflow as tf
 from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
 from gradhooks.backends.tensorflow.parameters import (
     Kept,
-    are_views,
     flattened,
-    parted,
     specifications,
     trim_memory,
     without_gaps,
@@ -59,9 +57,7 @@ class Gradients:
 
     def parts(self, point):
         """Returns the parameters of a point one by one."""
-        if are_views(point):
-            return parted(point, self.shapes)  # they would keep the point alive themselves
-        return self.kept.get(point, "parts", lambda: parted(point, self.shapes))
+        return self.kept.parts(point, self.shapes)
 
     def __call__(self, point, state, batch):
         """Returns one float64 array of shape (P,) per term."""

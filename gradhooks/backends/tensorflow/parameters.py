@@ -65,6 +65,12 @@ class Kept:
             self._made[name] = make()
         return self._made[name]
 
+    def parts(self, flat, shapes):
+        """Returns `parted(flat, shapes)`."""
+        if are_views(flat):
+            return parted(flat, shapes)  # they would keep the array alive themselves
+        return self.get(flat, "parts", lambda: parted(flat, shapes))
+
 
 def _end(made, on_end, _):
     made.clear()
