@@ -173,7 +173,7 @@ def is_open(place, measured, tolerance):
     if measured.settled or not measured.is_on_kink:
         return not measured.settled
     nearest = _ladder(place, measured.probe, tolerance, False)[0]
-    return measured.estimates[0].step > (1 + _SAME) * nearest
+    return bool(measured.estimates[0].step > (1 + _SAME) * nearest)
 
 
 def climb(oracle, place, measurements, tolerance, is_fine=False):

@@ -123,6 +123,97 @@ def test_where_most_probes_meet_kinks_the_steps_between_are_left_out():
     assert alone[0].estimates[0].step >= together[0].estimates[0].step
 
 
+def looked(oracle, place):
+    """(measurements, evaluations) of all parameters, in two evaluations and in closer ones."""
+    before = oracle.evaluations
+    measured = measurement.looked(oracle, place, coordinates(oracle), TOLERANCE)
+    assert [m.probe.start for m in measured] == [*range(oracle.layout.size)]
+    return measured, oracle.evaluations - before
+
+
+MANY = 60
+
+
+def test_those_that_go_ahead_show_where_the_others_begin():
+    oracle = kinky(MANY)
+    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
+    measured, evaluations = looked(oracle, place)
+    assert all(m.settled for m in measured)
+    ahead = measurement._AHEAD
+    # Two looks of the first, and hardly any second one of the others.
+    assert 2 * (MANY + 0.75 * ahead) < evaluations <= 2 * (MANY + ahead) + 0.1 * MANY
+
+
+def test_where_nothing_meets_kinks_everything_is_seen_as_sharply_as_if_nobody_went_ahead():
+    oracle = quadratic(MANY)
+    place, _, _ = surveyed(oracle)
+    measured, evaluations = looked(oracle, place)
+    assert measured == measurement.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    assert evaluations == 2 * MANY
+
+
+def test_of_a_few_probes_nobody_goes_ahead():
+    oracle = kinky(2 * measurement._AHEAD - 1)
+    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
+    quick = measurement.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    assert looked(oracle, place)[0] == measurement.closer(oracle, place, quick, TOLERANCE)
+
+
+@pytest.mark.parametrize("error", [1e-3, 1e-2, -2.0])
+@pytest.mark.parametrize("position", [0, 1, MANY // 2, MANY - 2])
+def test_what_begins_at_a_closer_step_excuses_no_wrong_gradient(position, error):
+    oracle = kinky(MANY)
+    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
+    gradient = place.gradients["total"].copy()
+    gradient[position] *= 1 + error
+    measured, _ = looked(oracle, dataclasses.replace(place, gradients={"total": gradient}))
+    assert [m.probe.start for m in measured if not m.settled] == [position]
+
+
+def test_where_most_gradients_are_wrong_the_others_are_seen_sharply():
+    """What does not settle because it is wrong says nothing of kinks, and no step that did settle is a close one."""
+    oracle = quadratic(MANY)
+    place, _, _ = surveyed(oracle)
+    wrong = dataclasses.replace(
+        place, gradients={"total": np.where(np.arange(MANY) % 5, 1.001, 1.0) * 2 * oracle.point()}
+    )
+    measured, _ = looked(oracle, wrong)
+    assert [m.settled for m in measured] == [k % 5 == 0 for k in range(MANY)]
+    quick = measurement.quick(oracle, wrong, coordinates(oracle), TOLERANCE)
+    steps = [(m.estimates[0].step, q.estimates[0].step) for m, q in zip(measured, quick, strict=True)]
+    assert all(step > 0.3 * first for step, first in steps)
+
+
+@pytest.mark.parametrize("analytic", [1.0, 2.0, 3.0])
+def test_a_kink_that_has_been_seen_from_nearby_is_not_climbed(analytic):
+    """Its one-sided slopes are 1 and 3, so near that every step reaches across it."""
+    corner = 1.0 + 1e-15
+    oracle = FunctionOracle(lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0])
+    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False, noise=np.array([1e-15]))
+    quick = measurement.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    (measured,) = measurement.closer(oracle, place, quick, TOLERANCE)
+    if analytic == 2.0:
+        # The mean of the slopes is what a central difference shows.
+        assert measured.settled
+        return
+    assert not measured.settled
+    assert measured.judgements == ((Verdict.INCONCLUSIVE, Reason.KINK),)
+    assert measurement.is_open(place, quick[0], TOLERANCE)
+    assert not measurement.is_open(place, measured, TOLERANCE)
+    # The ladder would have said the same, for its price.
+    (climbed,) = measurement.climb(oracle, place, [measured], TOLERANCE)
+    assert climbed.judgements == measured.judgements
+
+
+@pytest.mark.parametrize("analytic", [0.5, -1.0, 3.5])
+def test_what_no_kink_explains_is_climbed(analytic):
+    corner = 1.0 + 1e-15
+    oracle = FunctionOracle(lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0])
+    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False, noise=np.array([1e-15]))
+    (measured,), _ = looked(oracle, place)
+    assert measurement.is_open(place, measured, TOLERANCE)
+
+
 @pytest.mark.parametrize("make", [quadratic, kinky])
 @pytest.mark.parametrize("error", [1e-5, 1e-4, 1e-2, -2.0])
 def test_a_closer_look_excuses_no_wrong_gradient(make, error):
