@@ -73,16 +73,26 @@ def looked(oracle, place, probes, tolerance, magnitudes=None):
     A few of many probes go ahead. Where most of those meet kinks, the others begin at the steps that have settled them.
     """
     magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
-    ahead = set(np.linspace(0, len(probes) - 1, _AHEAD, dtype=int)) if len(probes) >= 2 * _AHEAD else range(len(probes))
-    found, sharpness = {}, math.inf
-    for part in (sorted(ahead), [k for k in range(len(probes)) if k not in ahead]):
-        seen = quick(
-            oracle, place, [probes[k] for k in part], tolerance, [magnitudes[k] for k in part], sharpness
-        )  # fmt: skip
-        settled = closer(oracle, place, seen, tolerance)
-        found |= zip(part, settled, strict=True)
-        sharpness = _usual_sharpness(place, settled, tolerance) if _is_crowded(seen) else math.inf
+
+    def seen(numbers, sharpness):
+        some, sizes = [probes[k] for k in numbers], [magnitudes[k] for k in numbers]
+        return quick(oracle, place, some, tolerance, sizes, sharpness)
+
+    ahead = _ahead(len(probes))
+    others = sorted({*range(len(probes))} - {*ahead})
+    first = seen(ahead, math.inf)
+    settled = closer(oracle, place, first, tolerance)
+    sharpness = _usual_sharpness(place, settled, tolerance) if _is_crowded(first) else math.inf
+    found = dict(zip(ahead, settled, strict=True))
+    found |= zip(others, closer(oracle, place, seen(others, sharpness), tolerance), strict=True)
     return [found[k] for k in range(len(probes))]
+
+
+def _ahead(count):
+    """Numbers of the probes that go ahead, from all over the model; of a few probes, all of them."""
+    if count < 2 * _AHEAD:
+        return [*range(count)]
+    return np.linspace(0, count - 1, _AHEAD, dtype=int).tolist()
 
 
 def quick(oracle, place, probes, tolerance, magnitudes=None, sharpness=math.inf):
