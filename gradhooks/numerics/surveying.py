@@ -22,7 +22,7 @@ _SUSPICIOUS, _SUSPICIOUS_NATIVE = 10.0, 4.0
 _TAME = 1e-130
 
 # What stands still must be at most this share of the slope, or it would be seen at a tiny distance.
-_VISIBLE = 1e-3
+_VISIBLE = 2e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +157,15 @@ def _follows(windows, gradients, probe, spacing, level):
     What has lost them stands still or jumps there. A part of the loss too small to
     be seen, with fewer digits than the rest, is the price of not looking further.
     """
-    window, span = windows[spacing], 2 * REACH * spacing
-    gaps = [abs((c[-1] - c[0]) / span - probe.slope_of(g)) for c, g in zip(window.T, gradients.values(), strict=True)]
-    bars = [derivative.rounding_error(n, span / 2) for n in level]
-    sizes = natural_sizes(probe, gradients)
+    # All points of the window know the slope better than its two ends.
+    places = spacing * (np.array(noise.OFFSETS) - np.mean(noise.OFFSETS))
+    extent = np.linalg.norm(places)
+    slopes = places @ (windows[spacing] - windows[spacing][_MIDDLE]) / extent**2
+    gaps = [abs(slope - probe.slope_of(g)) for slope, g in zip(slopes, gradients.values(), strict=True)]
+    bars = [derivative.DEVIATIONS * n / extent for n in level]
     return all(
-        bar <= _VISIBLE * size and gap <= bar + 0.01 * _VISIBLE * size
-        for gap, bar, size in zip(gaps, bars, sizes, strict=True)
+        gap <= bar + 0.01 * _VISIBLE * size and gap + bar <= _VISIBLE * size
+        for gap, bar, size in zip(gaps, bars, natural_sizes(probe, gradients), strict=True)
         if size
     )
 

@@ -190,3 +190,33 @@ def test_a_part_with_few_digits_is_not_taken_for_kinks(share):
     unit = share * float(np.spacing(np.float32(1.0)))
     assert not place.is_kinky
     assert 0.1 * unit < place.noise[0] < 2 * unit
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.1, 1.0, 10.0, 100.0])
+def test_rounding_hides_no_part_with_few_digits(offset):
+    """The larger the loss, the less is seen at a tiny distance; then the look further out decides."""
+    part, smooth = float32_loss(), 0.02
+    # This much of the slope stands still.
+    share = 3 * surveying._VISIBLE * smooth * np.linalg.norm(part.point())
+    share /= np.linalg.norm(part.gradients(part.point()).terms["total"])
+    oracle = FunctionOracle(
+        lambda p: offset + 0.5 * smooth * float(np.sum(p**2)) + share * part.losses(p, [NOWHERE], [(0, 0.0)])[0, 0],
+        lambda p: smooth * p + share * part.gradients(p).terms["total"],
+        part.point(),
+    )
+    place, _, _ = surveyed(oracle)
+    assert not place.is_kinky
+
+
+@pytest.mark.parametrize(("offset", "further"), [(0.0, 0), (1e4, 0), (2e4, 0), (1e5, noise.POINTS)])
+def test_kinks_are_told_from_lost_digits_where_rounding_is_coarser_too(offset, further):
+    """A loss of 20,000 takes all points of the window to know the slope well enough, one of 100,000 another window."""
+    bends = kinky()
+    oracle = FunctionOracle(
+        lambda p: offset + 0.1 * bends.losses(p, [NOWHERE], [(0, 0.0)])[0, 0],
+        lambda p: 0.1 * bends.gradients(p).terms["total"],
+        bends.point(),
+    )
+    place, _, _ = surveyed(oracle)
+    assert place.is_kinky
+    assert oracle.evaluations == WINDOWS + further
