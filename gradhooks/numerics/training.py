@@ -62,6 +62,11 @@ class Received:
         return self.layout.norms(self.trained - self.analytic)
 
     @functools.cached_property
+    def finite(self):
+        """Whether every entry of the trained gradient of a variable is finite: bool, shape (V,)."""
+        return np.array([np.isfinite(self.trained[self.layout.slice(v)]).all() for v in range(len(self.layout))], bool)
+
+    @functools.cached_property
     def typical(self):
         """Root mean square of the analytic gradient."""
         return _root_mean_square(self.analytic)
@@ -97,8 +102,8 @@ def _root_mean_square(entries):
 
 
 def _is_close(received, variable, dtype):
-    part, distance = received.layout.slice(variable), received.distances[variable]
-    if not np.isfinite(received.trained[part]).all():
+    distance = received.distances[variable]
+    if not received.finite[variable]:
         return False
     if distance <= tolerance(dtype) * received.sizes[:, variable].sum():
         return True
@@ -210,9 +215,8 @@ def _relative(sizes, distance):
 
 
 def _verdict(received, is_noisy, variable, dtype):
-    part = received.layout.slice(variable)
-    if not np.isfinite(received.trained[part]).all():
-        if np.isfinite(received.analytic[part]).all() and dtype == "float16":
+    if not received.finite[variable]:
+        if np.isfinite(received.analytic[received.layout.slice(variable)]).all() and dtype == "float16":
             return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED  # overflow; loss scaling skips the step and tries again
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
     if _is_close(received, variable, dtype):
