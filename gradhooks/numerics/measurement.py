@@ -80,12 +80,12 @@ def looked(oracle, place, probes, tolerance, magnitudes=None):
 
     ahead = _ahead(len(probes))
     others = sorted({*range(len(probes))} - {*ahead})
-    first = seen(ahead, math.inf)
-    settled = closer(oracle, place, first, tolerance)
-    sharpness = _usual_sharpness(place, settled, tolerance) if _is_crowded(first) else math.inf
-    found = dict(zip(ahead, settled, strict=True))
-    found |= zip(others, closer(oracle, place, seen(others, sharpness), tolerance), strict=True)
-    return [found[k] for k in range(len(probes))]
+    first, sharpness = seen(ahead, math.inf), math.inf
+    if others and _is_crowded(first):
+        first = closer(oracle, place, first, tolerance)
+        sharpness = _usual_sharpness(place, first, tolerance)
+    found = dict(zip(ahead, first, strict=True)) | dict(zip(others, seen(others, sharpness), strict=True))
+    return closer(oracle, place, [found[k] for k in range(len(probes))], tolerance)
 
 
 def _ahead(count):

@@ -66,6 +66,12 @@ def test_the_relative_difference_does_not_depend_on_the_unit(one, other, exponen
     assert verdict.relative_difference(factor * one, factor * other) == verdict.relative_difference(one, other)
 
 
+@given(st.floats(), st.floats())
+def test_two_numbers_differ_as_two_vectors_of_one_entry_do(one, other):
+    expected = verdict.relative_difference([one], [other])
+    assert verdict.relative_difference(one, other) == pytest.approx(expected, rel=1e-15, nan_ok=True)
+
+
 def estimate(slope, error=1e-9, left=None, right=None, is_kink=False):
     """One whose sides meet, unless told otherwise."""
     return DerivativeEstimate(
