@@ -78,6 +78,11 @@ def closer_step(slope, noise, tolerance, sharpness):
     return step if step and rounding_error(noise, step) <= _BLURRED * abs(slope) else math.inf
 
 
+def sharpness(slope, step, noise, tolerance):
+    """Returns the sharpness of which `closer_step` makes this step."""
+    return step * tolerance * abs(slope) / noise
+
+
 def ladder(step, scale, factors=LADDER):
     """Returns the steps of the ladder around a first step: float64, ascending, none above the scale's limit."""
     steps = step * np.asarray(factors)

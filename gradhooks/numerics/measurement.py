@@ -132,7 +132,7 @@ def _is_crowded(measurements):
 def _usual_sharpness(place, measurements, tolerance):
     """How sharply those see that are settled and show a signal: the median, infinite where there are none."""
     seen = [
-        m.estimates[0].step * tolerance * abs(m.analytic[0]) / place.noise[0]
+        derivative.sharpness(m.analytic[0], m.estimates[0].step, place.noise[0], tolerance)
         for m in measurements
         if m.settled and not m.is_vacuous and place.noise[0]
     ]

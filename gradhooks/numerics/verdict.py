@@ -48,7 +48,7 @@ def relative_difference(analytic, numeric):
 
 
 def _of_numbers(analytic, numeric):
-    """The same for two numbers: a check has some for every parameter, and arrays take thirty times as long."""
+    """The same for two numbers: a check has some for every parameter, and NumPy is slow with single ones."""
     largest = max(abs(analytic), abs(numeric))
     if not (math.isfinite(analytic) and math.isfinite(numeric)):
         return math.nan

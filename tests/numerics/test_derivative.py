@@ -321,3 +321,9 @@ def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations
     assert estimate.slope == pytest.approx(slope, nan_ok=True)
     assert estimate.evaluations == evaluations
     assert math.isinf(estimate.error) == math.isnan(slope)
+
+
+@pytest.mark.parametrize("sharpness", [10.0, 1.0, 0.01])
+def test_the_sharpness_of_a_closer_step_is_the_one_asked_for(sharpness):
+    step = derivative.closer_step(-3.0, 1e-16, 1e-7, sharpness)
+    assert derivative.sharpness(-3.0, step, 1e-16, 1e-7) == pytest.approx(sharpness)

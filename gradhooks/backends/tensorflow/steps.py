@@ -68,7 +68,7 @@ def assign(copy, value):
     if isinstance(copy, tf.random.Generator):
         copy.reset(value.state)
     else:
-        copy.assign(value, read_value=False)  # nobody wants what would be read, and it takes as long again
+        copy.assign(value, read_value=False)  # nobody wants what would be read
 
 
 def summed(gradients, shape):
