@@ -4,6 +4,7 @@ A future Keras may rename any of them; then `require` says which one is missing
 and what needs it, and nothing else in gradhooks has to be searched.
 """
 
+import collections
 import random
 
 import numpy as np
@@ -33,19 +34,22 @@ def layers_of(model):
     """Returns the model and every layer that Keras or a plain attribute of a layer leads to, each once."""
     import keras
 
-    found, queue, seen = [], [model, *require(model, "_flatten_layers", "list the layers")()], set()
+    kind = keras.layers.Layer
+    found, seen = [], set()
+    queue = collections.deque([model, *require(model, "_flatten_layers", "list the layers")()])
     while queue:
-        layer = queue.pop(0)
+        layer = queue.popleft()
         if id(layer) in seen:
             continue
         seen.add(id(layer))
         found.append(layer)
         # Some packages keep layers where Keras does not look, so their dtype policy would be missed.
         for value in list(vars(layer).values()):
-            members = (
-                value if isinstance(value, (list, tuple)) else value.values() if isinstance(value, dict) else [value]
-            )
-            queue.extend(member for member in members if isinstance(member, keras.layers.Layer))
+            if isinstance(value, kind):
+                queue.append(value)
+            elif isinstance(value, (list, tuple, dict)):
+                members = value.values() if isinstance(value, dict) else value
+                queue.extend(member for member in members if isinstance(member, kind))
     return found
 
 

@@ -1,5 +1,6 @@
 """Flat index <-> variable path and multi-index."""
 
+import bisect
 import collections
 import dataclasses
 import functools
@@ -55,7 +56,7 @@ class Layout:
                 f"Received: position={position}. Expected 0 <= position < {self.size}."
             )
         # Empty variables share their offset with the next one, hence "right".
-        return int(np.searchsorted(self.offsets, position, side="right")) - 1
+        return bisect.bisect_right(self.offsets, position) - 1
 
     def locate(self, position):
         """Returns (number of the variable, multi-index in it) of a flat index."""

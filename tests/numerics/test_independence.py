@@ -14,7 +14,7 @@ MODULES = sorted(m.name for m in pkgutil.iter_modules(gradhooks.numerics.__path_
 FRAMEWORKS = ("keras", "tensorflow", "tensorboard", "jax", "torch")
 UPPER_FLOORS = ("gradhooks.model", "gradhooks.backends", "gradhooks.reporting", "gradhooks.callback")
 # What the modules may import when they are loaded, besides each other.
-PURE = {"collections", "dataclasses", "enum", "fnmatch", "functools", "json", "math", "numpy"}
+PURE = {"bisect", "collections", "dataclasses", "enum", "fnmatch", "functools", "json", "math", "numpy"}
 
 IMPORT_ALL = """
 import importlib, sys

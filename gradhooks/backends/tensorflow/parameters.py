@@ -66,10 +66,8 @@ class Kept:
         return self._made[name]
 
     def parts(self, flat, shapes):
-        """Returns `parted(flat, shapes)`."""
-        if are_views(flat):
-            return parted(flat, shapes)  # they would keep the array alive themselves
-        return self.get(flat, "parts", lambda: parted(flat, shapes))
+        """Returns `parted(flat, shapes)` as tensors, which unlike views do not keep the array alive."""
+        return self.get(flat, "parts", lambda: [tf.constant(part) for part in parted(flat, shapes)])
 
 
 def _end(made, on_end, _):

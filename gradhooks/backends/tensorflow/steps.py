@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from gradhooks.backends.tensorflow.graphs import WRITES, called, specs
+from gradhooks.backends.tensorflow.tensors import read, write
 
 
 class Step:
@@ -68,7 +69,7 @@ def assign(copy, value):
     if isinstance(copy, tf.random.Generator):
         copy.reset(value.state)
     else:
-        copy.assign(value, read_value=False)  # nobody wants what would be read
+        write(copy, read(value))
 
 
 def summed(gradients, shape):
