@@ -61,8 +61,7 @@ def main():
     # Both tools warn that float32 is not enough for them.
     warnings.simplefilter("ignore")
     checkers, forward = prepare(model, x, y)
-    unit = clock.seconds(forward)
-    costs = {tool: clock.seconds(run) / sampled.FEW / unit for tool, run in checkers.items()}
+    costs = {tool: clock.ratio(run, forward) / sampled.FEW for tool, run in checkers.items()}
     healthy, wrong = (prepare(*networks.relu_network(flag))[0] for flag in (False, True))
     right = {tool: (bool(healthy[tool]()), not wrong[tool]()) for tool in checkers}
     print(json.dumps({"costs": costs, "right": right}))

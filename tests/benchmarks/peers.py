@@ -115,23 +115,22 @@ def measured(name):
     baseline = measuring.peak_megabytes()
     first_check, (answering, report) = clock.once(lambda: _first_verdict(model, x, y))
     peak = measuring.peak_megabytes() - baseline
-    narrow = clock.seconds(measuring.forward_pass(model, x, y))
-    step = clock.seconds(lambda: model.train_on_batch(x, y))
-    steady = clock.seconds(measuring.check(answering))
+    steady = clock.ratio(measuring.check(answering), lambda: model.train_on_batch(x, y))
     evaluate, count = measuring.healthy_coordinates(answering)
-    each = clock.seconds(evaluate) / count
+    each_narrow = clock.ratio(evaluate, measuring.forward_pass(model, x, y)) / count
     in_float64, x64, y64 = measuring.wide(build)
-    forward = clock.seconds(measuring.forward_pass(in_float64, x64, y64))
+    pass_forth = measuring.forward_pass(in_float64, x64, y64)
+    each = clock.ratio(evaluate, pass_forth) / count
     costs = {}
     for tool, prepare in TOOLS.items():
         run, parameters = prepare(in_float64, x64, y64)
-        costs[tool] = clock.seconds(run) / parameters / forward
+        costs[tool] = clock.ratio(run, pass_forth) / parameters
     others, right = elsewhere(name, model)
     return {
-        "network": name, "verdict": str(report.verdict), "per coordinate": each / forward,
-        "per coordinate, float32": each / narrow, "first verdict": first_check / first_step,
+        "network": name, "verdict": str(report.verdict), "per coordinate": each,
+        "per coordinate, float32": each_narrow, "first verdict": first_check / first_step,
         "first verdict, seconds": first_check, "first step, seconds": first_step,
-        "check": steady / step, "peak MB": peak, "parameters MB": 8e-6 * model.count_params(),
+        "check": steady, "peak MB": peak, "parameters MB": 8e-6 * model.count_params(),
         "activations MB": measuring.activation_megabytes(answering), "tools": costs | others, "right": right,
     }  # fmt: skip
 

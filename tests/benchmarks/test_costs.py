@@ -72,7 +72,7 @@ def test_cost_grows_with_the_forward_pass():
     for width in (512, 1024, 2048, 4096):
         model, x, y = measuring.wide(lambda width=width: networks.chain(3, width, rows=128))
         evaluate, count = measuring.healthy_coordinates(measuring.asked(model, x, y))
-        passes.append(clock.seconds(evaluate) / count / clock.seconds(measuring.forward_pass(model, x, y)))
+        passes.append(clock.ratio(evaluate, measuring.forward_pass(model, x, y)) / count)
     middle = np.median(passes)
     assert all(0.7 * middle <= p <= 1.3 * middle for p in passes), passes
 
