@@ -8,15 +8,12 @@ import numpy as np
 
 from gradhooks import backends
 from gradhooks.errors import StateWriteError
-from gradhooks.model import blame, keras_internals, promotion, swapping, terms, train_step, workers
+from gradhooks.model import blame, keras_internals, ladder, promotion, swapping, terms, train_step, workers
 from gradhooks.numerics import layout as layouts
 from gradhooks.numerics import verdict
-from gradhooks.numerics.records import Precision
 
 # A count that comes round could look the same in one more trace.
 _TRACES_ANEW = 2
-# A layer that cannot be promoted is left native and the trace tried again; more than this many are a lost cause.
-_MOST_NATIVE_LAYERS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +74,9 @@ class ModelOracle:
         self.gradient_evaluations = 0
         self.traces = 0
         with keras_internals.Untouched(model), blame.whole_tracebacks():
-            self.precision = self._compile(precision)
+            self.precision = ladder.descend(
+                model, precision, self._trace_promoted, self._trace_native, self._backend.is_exhausted
+            )
 
     def _present_tensors(self):
         """The arrays of the batch that are not None, as a flat list of dense tensors."""
@@ -159,29 +158,6 @@ class ModelOracle:
             self.gradient_evaluations = counted
         return self._is_steady
 
-    def _compile(self, precision):
-        """Climbs down the precision ladder until a trace succeeds and runs."""
-        if precision == "model":
-            self._trace_native()
-            return Precision("model", note="precision='model': nothing was promoted")
-        native, causes = [], []
-        promoted = self._with_native_layers(native, causes, precision)
-        if promoted is None and precision != "float64":
-            # A widened cast may be what an operation cannot take; the noise will tell what is left of the digits.
-            promoted = self._attempt([], causes, is_widening=False)
-        if promoted is not None:
-            return promoted
-        if precision == "float64":
-            raise causes[0]
-        self._trace_native()
-        where = keras_internals.path_of(native[0]) if native else "the model"
-        return Precision(
-            "model",
-            native_layers=tuple(keras_internals.path_of(layer) for layer in native),
-            note=f"{where} cannot be evaluated in float64, so the model was checked at its own precision "
-            f"({blame.first_line(causes[0])})",
-        )
-
     def _trace_native(self):
         """Traces at the model's own precision; the loss is reduced in float64 unless the model's own sums forbid it."""
         try:
@@ -190,31 +166,8 @@ class ModelOracle:
             self._has_wide_loss = False
             self._trace(None)
 
-    def _with_native_layers(self, native, causes, precision):
-        """Promotes, leaving one more layer native after every failure; fills `native`; None if that does not help."""
-        while len(native) <= _MOST_NATIVE_LAYERS:
-            promoted = self._attempt(native, causes)
-            if promoted is not None or precision == "float64":
-                return promoted
-            culprit = blame.culprit(causes[-1], self._objective.model, native)
-            if culprit is None:
-                return None
-            native.append(culprit)
-        return None
-
-    def _attempt(self, native, causes, is_widening=True):
-        """Traces and runs once; returns the `Precision`, or None and a cause more."""
-        try:
-            return self._promoted(native, causes, is_widening)
-        except StateWriteError:
-            raise
-        except Exception as error:
-            if self._backend.is_exhausted(error):
-                raise  # nothing to do with promotion, and no reason to settle for fewer digits
-            causes.append(error)
-            return None
-
-    def _promoted(self, native, causes, is_widening):
+    def _trace_promoted(self, native, is_widening):
+        """Traces with all but some layers promoted, and runs once; returns names of operations that stayed narrow."""
         with_their_layers = {id(inner) for layer in native for inner in keras_internals.layers_of(layer)}
         promote = functools.partial(
             promotion.promoted, self._objective.model,
@@ -226,14 +179,7 @@ class ModelOracle:
         point = self.point()
         self._first = point, self.gradients(point)  # missing kernels show only when the graph runs
         self.gradient_evaluations = 0
-        narrow = tuple(dict.fromkeys(self._backend.narrow_casts(self._gradients.forward.definition())))
-        if not native:
-            return Precision("float64", narrow_operations=narrow)
-        paths = tuple(keras_internals.path_of(layer) for layer in native)
-        note = f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision"
-        return Precision(
-            "partial", native_layers=paths, narrow_operations=narrow, note=f"{note} ({blame.first_line(causes[0])})"
-        )
+        return tuple(dict.fromkeys(self._backend.narrow_casts(self._gradients.forward.definition())))
 
     def _trace(self, promote):
         """Compiles losses and gradients from one trace, promoted if a context for it is given."""
