@@ -15,6 +15,7 @@ _HOMES = {
     "Comparison": "gradhooks.numerics.records",
     "Reason": "gradhooks.numerics.records",
     "Verdict": "gradhooks.numerics.records",
+    "BadInputError": "gradhooks.errors",
     "GradientCheckWarning": "gradhooks.errors",
     "GradientMismatchError": "gradhooks.errors",
     "GradientMismatchWarning": "gradhooks.errors",

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from gradhooks.errors import BadInputError
 from gradhooks.numerics.expectation import KINDS
 from gradhooks.numerics.records import Reason
 
@@ -15,8 +16,8 @@ PRECISIONS = ("auto", "float64", "model")
 
 
 def invalid(rule, name, value, expected, advice):
-    """Returns a `ValueError` in four parts."""
-    return ValueError(f"{rule} Received: {name}={value!r}. Expected {expected}. {advice}")
+    """Returns a `BadInputError` in four parts."""
+    return BadInputError(f"{rule} Received: {name}={value!r}. Expected {expected}. {advice}")
 
 
 def positive_int(name, value, advice):
@@ -132,7 +133,7 @@ def finite_loss(report):
     """Returns the report of a first check, unless its loss was not finite.
 
     Raises:
-        ValueError: If the loss is NaN or infinite before training has begun.
+        BadInputError: If the loss is NaN or infinite before training has begun.
     """
     if report.reason is Reason.NON_FINITE_LOSS:
         raise invalid(
@@ -146,7 +147,7 @@ def usable_model(model, loss_fn, y):
     """Checks that a model has what a gradient check needs.
 
     Raises:
-        ValueError: If it is not compiled, not built, has nothing to train, no
+        BadInputError: If it is not compiled, not built, has nothing to train, no
             loss, or no targets for its loss.
     """
     if not getattr(model, "compiled", False) and loss_fn is None:

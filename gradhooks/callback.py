@@ -11,10 +11,10 @@ from types import MappingProxyType
 import keras
 
 from gradhooks import arguments, backends, examination
-from gradhooks.errors import GradientMismatchError, GradientMismatchWarning
+from gradhooks.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, oracle, terms, workers
-from gradhooks.numerics.records import CheckReport, Reason, Verdict
+from gradhooks.numerics.records import Verdict
 from gradhooks.reporting.gradients import Gradients
 from gradhooks.reporting.message import failure_message
 from gradhooks.reporting.teller import Teller
@@ -73,8 +73,10 @@ class GradientCheck(keras.callbacks.Callback):
         reports: The `CheckReport`s of the current or latest `fit()`.
 
     Raises:
-        ValueError: For arguments, data or a model that cannot be checked,
-            before training starts.
+        BadInputError: For arguments, data or a model that cannot be checked,
+            before training starts. It is a `ValueError`. Any other exception,
+            of the model's own code too, is told in a report, and training
+            goes on.
 
     Example:
 
@@ -236,20 +238,20 @@ class GradientCheck(keras.callbacks.Callback):
         self._act(report)
 
     def _report(self, step, samples, is_first):
+        settings = examination.Settings(
+            samples, self._threshold, self._seed, step, self._schedule.turn, self._name, self._seen, self._expect,
+            self._train_step,
+        )  # fmt: skip
         try:
-            settings = examination.Settings(
-                samples, self._threshold, self._seed, step, self._schedule.turn, self._name, self._seen, self._expect,
-                self._train_step,
-            )  # fmt: skip
             report = examination.run(self._current_oracle(), settings, self._watch)
             return arguments.finite_loss(report) if is_first else report
-        except ValueError as error:
-            # Bad input stops training before it starts, and only then.
+        except BadInputError as error:
+            # Bad input stops training before it starts, and only then; nothing else ever does.
             if is_first:
                 raise
-            return self._broken(step, error)
+            return examination.report_of(error, settings)
         except Exception as error:
-            return self._broken(step, error)
+            return examination.report_of(error, settings)
 
     def _watch(self, layout, gradient):
         """Keeps the gradient that the optimizer receives, until it has been told."""
@@ -272,13 +274,6 @@ class GradientCheck(keras.callbacks.Callback):
             if self._oracle.precision.rung != "float64" and self._precision != "model":
                 self._teller.complain(self._oracle.precision.note)
         return self._oracle
-
-    def _broken(self, step, error):
-        nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
-        return CheckReport(
-            step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, seed=self._seed, samples=self._samples,
-            error=f"{type(error).__name__}: {error}", name=self._name,
-        )  # fmt: skip
 
     def _act(self, report):
         """Warns when the state turns bad, and stops or raises on request."""

@@ -3,6 +3,7 @@
 from types import MappingProxyType
 
 from gradhooks import arguments, backends, examination
+from gradhooks.errors import BadInputError
 from gradhooks.model import batch, oracle, terms
 
 
@@ -52,8 +53,8 @@ def check_gradients(
             `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.
         precision: `"auto"` promotes what can be promoted to float64,
-            `"float64"` raises where that is not everything, `"model"` checks
-            at the model's own precision.
+            `"float64"` leaves the check undecided where that is not everything,
+            `"model"` checks at the model's own precision.
         train_step: Whether to run the model's `train_step` once, on copies, and
             compare the gradient that the optimizer receives.
         expect: Mismatches that are meant: `{path pattern: "blocked"}` where
@@ -68,8 +69,9 @@ def check_gradients(
         A `gradhooks.CheckReport`.
 
     Raises:
-        ValueError: For arguments, data or a model that cannot be checked, and
-            for a loss that is not a finite scalar.
+        BadInputError: For arguments, data or a model that cannot be checked,
+            and for a loss that is not a finite scalar. It is a `ValueError`.
+            What the model's own code raises is told in the report.
 
     Example:
 
@@ -98,5 +100,10 @@ def check_gradients(
     backends.current()
     fixed = batch.fixed_batch(x, y, sample_weight, class_weight, batch_size)
     arguments.usable_model(model, loss_fn, fixed.y)
-    asked = oracle.ModelOracle(terms.Objective(model, training, loss_fn), fixed, precision)
-    return arguments.finite_loss(examination.run(asked, settings))
+    try:
+        asked = oracle.ModelOracle(terms.Objective(model, training, loss_fn), fixed, precision)
+        return arguments.finite_loss(examination.run(asked, settings))
+    except BadInputError:
+        raise
+    except Exception as error:  # of the model's code, or of the framework's
+        return examination.report_of(error, settings)

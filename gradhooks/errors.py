@@ -9,6 +9,23 @@ class GradientCheckWarning(UserWarning):
     """The checking itself could not do its work; training goes on untouched."""
 
 
+class BadInputError(ValueError):
+    """An argument, the data or the model cannot be checked. Before training it stops `fit`; nothing else does."""
+
+
+class GradientFailsError(RuntimeError):
+    """The loss can be evaluated, but its backward pass raises.
+
+    Attributes:
+        path: Path of the layer in which it arises; empty if unknown.
+        cause: What was raised there, in one line.
+    """
+
+    def __init__(self, path, cause):
+        super().__init__(f"the backward pass {f'of {path} ' if path else ''}raises {cause}")
+        self.path, self.cause = path, cause
+
+
 class RecordingError(RuntimeError):
     """A `train_step` cannot be recorded, or not without risking the model."""
 

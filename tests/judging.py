@@ -53,18 +53,19 @@ class _CompiledOnce:
 
 def _put_into(kept, model, batch):
     """Gives an oracle the weights, the state and the batch of another model of its kind; False if they do not fit."""
-    pairs = [(kept.variables, model.trainable_variables), (kept._state, keras_internals.state_of(model))]
+    tracer = kept._tracer
+    pairs = [(kept.variables, model.trainable_variables), (tracer.state, keras_internals.state_of(model))]
     if any(_kinds(own) != _kinds(given) for own, given in pairs):
         return False
     nested = (batch.x, batch.y, batch.sample_weight)
-    keras.tree.assert_same_structure(kept._nested_batch, nested)
-    if _kinds(keras.tree.flatten(kept._nested_batch)) != _kinds(keras.tree.flatten(nested)):
+    keras.tree.assert_same_structure(tracer._nested_batch, nested)
+    if _kinds(keras.tree.flatten(tracer._nested_batch)) != _kinds(keras.tree.flatten(nested)):
         return False
     for own, given in pairs:
         for variable, other in zip(own, given, strict=True):
             variable.assign(other)
-    kept._nested_batch = nested
-    kept._batch = kept._present_tensors()
+    tracer._nested_batch = nested
+    tracer.tensors = tracer._present_tensors()
     kept._train_step._batch = train_step._nested_tensors(kept._backend, batch)
     kept._first, kept.evaluations, kept.gradient_evaluations = (None, None), 0, 0
     return True

@@ -2,6 +2,8 @@
 
 import importlib
 
+from gradhooks.errors import BadInputError
+
 SUPPORTED = ("tensorflow",)
 
 
@@ -9,13 +11,13 @@ def current():
     """Returns the module for the backend that Keras runs on.
 
     Raises:
-        ValueError: If gradhooks has no module for it yet.
+        BadInputError: If gradhooks has no module for it yet.
     """
     import keras
 
     name = keras.backend.backend()
     if name not in SUPPORTED:
-        raise ValueError(
+        raise BadInputError(
             f"gradhooks does not support this Keras backend yet. Received: backend={name!r}. "
             f"Expected one of {SUPPORTED}. "
             "Try setting the environment variable KERAS_BACKEND=tensorflow before Keras is imported."

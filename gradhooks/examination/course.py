@@ -101,7 +101,7 @@ class _Examination:
         trained = received.compare(self._settling)
         if self._watch and trained.gradient is not None:
             self._watch(self._layout, trained.gradient)
-        self._notes += trained.notes
+        self._notes += [*getattr(self._oracle, "notes", ()), *trained.notes]
         batch_size = getattr(self._oracle, "batch_size", None)
         diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
         differences = {t: _headline(comparisons, t) for t in self._oracle.term_names}

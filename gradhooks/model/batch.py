@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.model import keras_internals
+from gradhooks.errors import BadInputError
+from gradhooks.model import keras_internals, untouched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +43,20 @@ def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32)
         A `Batch` of at most `batch_size` examples.
 
     Raises:
-        ValueError: If there is nothing in it, or something not finite.
+        BadInputError: If there is nothing in it, or something not finite.
     """
     import keras
 
-    with keras_internals.Untouched():
-        parts = _first(x, y, sample_weight, class_weight, batch_size)
+    with untouched.Untouched():
+        try:
+            parts = _first(x, y, sample_weight, class_weight, batch_size)
+        except BadInputError:
+            raise
+        except Exception as error:  # of Keras, which does not take such data, or of whatever makes them
+            raise BadInputError(
+                "The data for a gradient check must be readable, as for `fit()`. "
+                f"Received: data that raise {type(error).__name__}: {error}"
+            ) from error
     parts = tuple(
         keras.tree.map_structure(lambda a: None if a is None else _array(a)[:batch_size], part) for part in parts
     )
@@ -60,7 +69,7 @@ def _first(x, y, sample_weight, class_weight, batch_size):
     import keras
 
     if x is None:
-        raise ValueError(
+        raise BadInputError(
             "A gradient check needs a batch to evaluate the loss on. Received: x=None. "
             "Expected arrays, a dataset or a generator, as for `fit()`. "
             "Try passing the first rows of the training data."
@@ -90,7 +99,7 @@ def _without_sharing(x):
 
 def _unpacked(keras, data):
     if data is None:
-        raise ValueError(
+        raise BadInputError(
             "The data for a gradient check must hold at least one batch. Received: an empty dataset or generator. "
             "Expected `(x, y)` or `(x, y, sample_weight)`. Try a dataset that is not exhausted."
         )
@@ -116,7 +125,7 @@ def _validate(batch):
     import keras
 
     if not keras.tree.flatten(batch.x) or batch.size == 0:
-        raise ValueError(
+        raise BadInputError(
             "The batch for a gradient check must hold at least one example. Received: an empty batch. "
             "Expected 1 to `batch_size` rows. Try passing the first rows of the training data."
         )
@@ -124,7 +133,7 @@ def _validate(batch):
         for array in keras.tree.flatten(getattr(batch, name)):
             array = _values(array)
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                raise ValueError(
+                raise BadInputError(
                     "The batch for a gradient check must be finite: a loss that is NaN has no derivative. "
                     f"Received: {name} with {int((~np.isfinite(array)).sum())} entries that are NaN or infinite. "
                     f"Expected finite numbers. Try cleaning `{name}`, or passing other rows."

@@ -5,11 +5,8 @@ and what needs it, and nothing else in gradhooks has to be searched.
 """
 
 import collections
-import random
 
-import numpy as np
-
-from gradhooks.model.swapping import replace
+from gradhooks.isolation import threads
 
 
 def require(owner, name, purpose):
@@ -231,67 +228,15 @@ def data_adapter(x, y, sample_weight, batch_size, class_weight):
     )
 
 
-def _contents(owner):
-    """Copies of the plain containers that an object holds, which code may change in place."""
-    return {name: value.copy() for name, value in vars(owner).items() if type(value) in (list, dict, set)}
+def floatx_answered(dtype):
+    """Returns a context in which `floatx()` answers with a dtype to the checking thread."""
+    from keras.src.backend import config
+
+    return threads.answered(config.floatx, lambda: dtype)
 
 
-def _restore_attributes(owner, attributes, contents):
-    """Puts back attributes that a step of the user's has set, and what it has changed in plain containers."""
-    for name in set(vars(owner)) - set(attributes):
-        object.__delattr__(owner, name)
-    for name, value in attributes.items():
-        if vars(owner).get(name) is not value:
-            replace(owner, name, value)
-    for name, content in contents.items():
-        container = attributes[name]
-        if container != content and len(container) != len(content):
-            container.clear()
-            container.extend(content) if isinstance(content, list) else container.update(content)
+def thread_state():
+    """Returns the dict in which Keras keeps what it holds for this thread: name counters, scopes, default policy."""
+    from keras.src.backend.common import global_state
 
-
-class Untouched:
-    """Context that leaves no trace of a loss evaluation outside Keras variables.
-
-    Tracing a model draws names and perhaps seeds, and lists losses on layers.
-    All of it is put back: Python's and NumPy's generators, Keras' name counters
-    and global seed generator, the losses noted on the layers, and whatever
-    attributes the model's own code has set on the way.
-    """
-
-    def __init__(self, model=None):
-        self._model = model
-
-    def __enter__(self):
-        from keras.src.backend.common import global_state
-
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()
-        self._globals = {
-            name: value.copy() if hasattr(value, "copy") else value
-            for name, value in vars(global_state.GLOBAL_STATE_TRACKER).items()
-        }
-        self._losses = [
-            (layer, list(layer._losses), set(layer._loss_ids))
-            for layer in (layers_of(self._model) if self._model else ())
-        ]
-        self._attributes = [(layer, dict(vars(layer)), _contents(layer)) for layer, *_ in self._losses]
-        return self
-
-    def __exit__(self, *exception):
-        from keras.src.backend.common import global_state
-
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        state = vars(global_state.GLOBAL_STATE_TRACKER)
-        for name in ("object_name_uids", "global_seed_generator", "current_call_ctx", "uninitialized_variables"):
-            if name in self._globals:
-                state[name] = self._globals[name]
-            else:
-                state.pop(name, None)
-        for layer, attributes, contents in self._attributes:
-            _restore_attributes(layer, attributes, contents)
-        for layer, losses, ids in self._losses:
-            layer._losses[:] = losses
-            layer._loss_ids.clear()
-            layer._loss_ids.update(ids)
+    return vars(global_state.GLOBAL_STATE_TRACKER)

@@ -1,9 +1,12 @@
 """The precision ladder: as much of a model in float64 as can be traced and run there."""
 
-from gradhooks.errors import StateWriteError
+from gradhooks.errors import BadInputError, StateWriteError
+from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import blame, keras_internals
 from gradhooks.numerics.records import Precision
 
+# No lower rung helps, and nobody is to run what cannot be put back.
+_FINAL = (BadInputError, CannotRestoreError, StateWriteError)
 # A layer that cannot be promoted is left native and the trace tried again; more than this many are a lost cause.
 _MOST_NATIVE_LAYERS = 8
 
@@ -72,7 +75,7 @@ class _Descent:
         """Traces and runs once; returns the `Precision`, or None and a cause more."""
         try:
             narrow = self._trace(native, is_widening)
-        except StateWriteError:
+        except _FINAL:
             raise
         except Exception as error:
             if self._is_exhausted(error):

@@ -7,10 +7,12 @@ import functools
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.errors import StateWriteError
-from gradhooks.model import blame, keras_internals, ladder, promotion, swapping, terms, train_step, workers
+from gradhooks.errors import GradientFailsError, RecordingError, StateWriteError
+from gradhooks.isolation.exchanges import CannotRestoreError
+from gradhooks.model import blame, keras_internals, ladder, tracing, train_step, workers
 from gradhooks.numerics import layout as layouts
 from gradhooks.numerics import verdict
+from gradhooks.numerics.records import Probe
 
 # A count that comes round could look the same in one more trace.
 _TRACES_ANEW = 2
@@ -43,7 +45,9 @@ class ModelOracle:
             what does not depend on them; the numbers are the same without.
 
     Raises:
-        ValueError: For a loss that is not a scalar.
+        BadInputError: For a loss that is not a scalar.
+        CannotRestoreError: If the model's code changes what cannot be put back.
+        GradientFailsError: If the loss can be traced and its gradient cannot.
         StateWriteError: If an evaluation would write to state that cannot be kept out.
     """
 
@@ -52,14 +56,11 @@ class ModelOracle:
         self._backend = backends.current()
         self._objective, self._is_sharing = objective, is_sharing
         self.variables = list(model.trainable_variables)
-        self._state = keras_internals.state_of(model)
         self.layout = layouts.Layout(
             layouts.unique_paths([v.path for v in self.variables]), tuple(tuple(v.shape) for v in self.variables)
         )
-        self._nested_batch = (batch.x, batch.y, batch.sample_weight)
-        self._batch = self._present_tensors()
-        self._container = None if objective.loss_fn else keras_internals.fresh_compile_loss(model, batch.y)
-        self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
+        self._tracer = tracing.Tracer(self._backend, objective, batch, self.layout.shapes)
+        self.term_names = self._tracer.term_names
         self.signature = signature(model)
         self.batch_size = batch.size
         self.training_dtype = keras_internals.training_dtype(model)
@@ -69,30 +70,46 @@ class ModelOracle:
             self._train_step = train_step.TrainStep(model, batch, self.layout)
         self._first = _NOTHING
         self._is_steady = None
-        self._has_wide_loss = True
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
-        with keras_internals.Untouched(model), blame.whole_tracebacks():
-            self.precision = ladder.descend(
-                model, precision, self._trace_promoted, self._trace_native, self._backend.is_exhausted
-            )
+        self.notes = ()
+        with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
+            self.precision = self._descended(precision)
+        self._belongings = None
 
-    def _present_tensors(self):
-        """The arrays of the batch that are not None, as a flat list of dense tensors."""
-        import keras
+    @property
+    def bypassed(self):
+        """Numbers of the variables whose own storage the trace reads, where nothing could stand in for them."""
+        read = self._gradients.captured()
+        return tuple(v for v, variable in enumerate(self.variables) if self._backend.handle_id(variable) in read)
 
-        present = [self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None]
-        return [part for tensor in present for part in self._backend.dense_parts(tensor)]
+    def _descended(self, precision):
+        """Traces at the highest precision possible; by a tape where graphs cannot be differentiated otherwise."""
+        arguments = (
+            self._objective.model, precision, self._trace_promoted, self._trace_native, self._backend.is_exhausted
+        )  # fmt: skip
+        try:
+            return ladder.descend(*arguments)
+        except GradientFailsError as error:
+            if self._gradients is not None:
+                raise  # it could be traced, and fails when it runs
+            tape = self._tracer.tape = self._backend.Tape()
+            try:
+                found = ladder.descend(*arguments)
+            except GradientFailsError:
+                if self._trains_eagerly():
+                    raise RuntimeError(f"{error}; training runs eagerly, where it does not") from error
+                raise error from None  # names the operation, which a tape does not
+            self.notes = (f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",)
+            return found
 
-    def _nested(self, tensors):
-        """The inverse of `_present_tensors`."""
-        import keras
-
-        remaining = iter(tensors)
-        return keras.tree.map_structure(
-            lambda a: None if a is None else self._backend.put_together(a, remaining), self._nested_batch
-        )
+    def _trains_eagerly(self):
+        """Whether the train step, which runs eagerly, takes the gradient that a graph cannot take."""
+        try:
+            return self._objective.model.run_eagerly and self.record() is not None
+        except RecordingError:
+            return False
 
     def point(self):
         """Returns the live parameters, flat: float64, shape (P,), to be read only."""
@@ -112,7 +129,8 @@ class ModelOracle:
             float64, shape (len(pairs), T), one column per `term_names`.
         """
         self.evaluations += len(pairs)
-        found = self._losses(point, self._backend.snapshot(self._state), self._batch, probes, pairs)
+        with self._running():
+            found = self._losses(point, self._tracer.present_state(), self._tracer.tensors, probes, pairs)
         return found[:, : len(self.term_names)]
 
     def gradients(self, point):
@@ -124,8 +142,22 @@ class ModelOracle:
             return first
         # A pass forth and back takes the most memory, and can do without what losses have left.
         self._backend.trim_memory(self.layout.size)
-        found = self._gradients(point, self._backend.snapshot(self._state), self._batch)
+        found = self._evaluated_gradients(point)
         return Gradients(dict(zip(self.term_names, found, strict=True)), self._gradients.connected)
+
+    def _evaluated_gradients(self, point):
+        try:
+            with self._running():
+                return self._gradients(point, self._tracer.present_state(), self._tracer.tensors)
+        except Exception as error:
+            if self._backend.is_exhausted(error):
+                raise
+            self.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])  # raises, too, if it is not the backward pass
+            raise blame.gradient_fails(error, self._objective.model) from error
+
+    def _running(self):
+        """A context for evaluations: what they run of the user's Python code leaves nothing behind."""
+        return self._tracer.untouched() if self._gradients.calls_python else contextlib.nullcontext()
 
     def record(self, point=None):
         """Returns the `train_step.Recording` at a point, the model's own if None; None without an optimizer.
@@ -150,32 +182,36 @@ class ModelOracle:
         """
         if self._is_steady is None:
             first, counted = self.gradients(point).terms, self.gradient_evaluations
-            with keras_internals.Untouched(self._objective.model):
-                anew = [self._traced_gradients() for _ in range(_TRACES_ANEW)]
-            state = self._backend.snapshot(self._state)
-            found = [dict(zip(self.term_names, g(point, state, self._batch), strict=True)) for g in anew]
+            data = self._tracer.present_state(), self._tracer.tensors
+            found = [dict(zip(self.term_names, g(point, *data), strict=True)) for g in self._traced_anew()]
             self._is_steady = not any(verdict.gradient_jitter(self.layout, first, g, tolerance) for g in found)
             self.gradient_evaluations = counted
         return self._is_steady
+
+    def _traced_anew(self):
+        """Traces one after the other: what counts its calls goes on counting."""
+        trace = functools.partial(self._tracer.gradients, self._promote)
+        with self._tracer.untouched() as belongings:
+            try:
+                return belongings.run(lambda: [trace() for _ in range(_TRACES_ANEW)])
+            except Exception:  # code that kept a tensor of the first trace cannot use it in the second
+                anew = []
+                for _ in range(_TRACES_ANEW):
+                    belongings.restore()
+                    anew.append(belongings.run(trace))
+                return anew
 
     def _trace_native(self):
         """Traces at the model's own precision; the loss is reduced in float64 unless the model's own sums forbid it."""
         try:
             self._trace(None)
         except TypeError:  # a `compute_loss` that adds something of its own to the compiled loss
-            self._has_wide_loss = False
+            self._tracer.has_wide_loss = False
             self._trace(None)
 
     def _trace_promoted(self, native, is_widening):
         """Traces with all but some layers promoted, and runs once; returns names of operations that stayed narrow."""
-        with_their_layers = {id(inner) for layer in native for inner in keras_internals.layers_of(layer)}
-        promote = functools.partial(
-            promotion.promoted, self._objective.model,
-            keras_internals.losses_in(self._container)
-            + keras_internals.metrics_of(self._objective.model, self._container),
-            self._state, self._backend, native=with_their_layers, is_widening=is_widening,
-        )  # fmt: skip
-        self._trace(promote)
+        self._trace(self._tracer.promotion(native, is_widening))
         point = self.point()
         self._first = point, self.gradients(point)  # missing kernels show only when the graph runs
         self.gradient_evaluations = 0
@@ -183,57 +219,26 @@ class ModelOracle:
 
     def _trace(self, promote):
         """Compiles losses and gradients from one trace, promoted if a context for it is given."""
-        self._promote = promote
-        self._gradients = self._traced_gradients()
+        self._promote, self._gradients = promote, None
+        try:
+            self._gradients = self._belongings.run(lambda: self._tracer.gradients(promote))
+        finally:
+            # The next attempt must find everything as this one did.
+            self._belongings.restore()
         self.traces += 1
+        kept = self._belongings.leftovers(self._backend.is_symbolic)
+        if kept:
+            raise CannotRestoreError(
+                "The model's code keeps tensors where a check cannot put back what was there. "
+                f"Received: {', '.join(kept[:3])}. Expected state in attributes, containers or variables."
+            )
         written = self._backend.writes(self._gradients.graph)
         if written:
             raise StateWriteError(written)
         self._losses = self._backend.Losses(
-            self._gradients, self._backend.snapshot(self._state), self._batch, self._is_sharing,
+            self._gradients, self._tracer.present_state(), self._tracer.tensors, self._is_sharing,
             workers.strategy_of(self._objective.model),
         )  # fmt: skip
-
-    def _traced_gradients(self):
-        state, promote = self._backend.snapshot(self._state), self._promote
-        with promote() if promote else promotion.unpromoted():
-            return self._backend.Gradients(self._differentiator(promote), self.layout.shapes, state, self._batch)
-
-    def _differentiator(self, promote):
-        """Returns a function (values, state, batch) -> (loss terms, their gradients)."""
-        while_losing = contextlib.nullcontext if promote or not self._has_wide_loss else self._wide_losses
-
-        def differentiate(values, state, batch):
-            mapping = [*zip(self.variables, values, strict=True), *zip(self._state, state, strict=True)]
-            nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
-            mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
-
-            def finish(found, reset):
-                terms.check_scalar(found[0])
-                # The backward pass may run layers again; they must draw what the forward pass drew.
-                per_term = []
-                for term in found[: len(self.term_names)]:
-                    reset()
-                    per_term.append(self._backend.gradient(term, values))
-                return found, tuple(per_term)
-
-            return terms.evaluate(self._objective, self._container, mapping, nested, finish, while_losing)
-
-        return differentiate
-
-    @contextlib.contextmanager
-    def _wide_losses(self):
-        """At native precision the outputs are what they are, but the loss is reduced in float64."""
-        import keras
-
-        with contextlib.ExitStack() as stack:
-            put = swapping.Swap(stack)
-            stack.callback(keras.config.set_floatx, keras.config.floatx())
-            keras.config.set_floatx(promotion.WIDE)
-            for loss in keras_internals.losses_in(self._container):
-                put(loss, "_dtype", promotion.WIDE)
-            put(self._objective.model, "_aggregate_additional_loss", promotion.wide_sum)
-            yield
 
 
 def signature(model):

@@ -1,13 +1,14 @@
 """Float64 at trace time: while `promoted` is open, tracing the live model gives a float64 graph.
 
 Nothing is cloned and no weight is written. Dtype policies, variable dtypes, the
-loss' dtype and `floatx` say float64 for as long as the trace lasts, and are put
-back when it ends; the traced graph stays float64.
+loss' dtype and `floatx` say float64 to the thread that traces, for as long as the
+trace lasts; the traced graph stays float64.
 """
 
 import contextlib
 
-from gradhooks.model import keras_internals, swapping
+from gradhooks.isolation import threads
+from gradhooks.model import keras_internals
 
 WIDE = "float64"
 _NARROW = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
@@ -37,14 +38,13 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
     native_variables = {id(v) for layer in layers if id(layer) in native for v in layer.variables}
     draw_dtypes = _draw_dtypes(layers)
     with contextlib.ExitStack() as stack:
-        put = swapping.Swap(stack)
-        stack.callback(keras.config.set_floatx, keras.config.floatx())
+        put = threads.Swap(stack)
         native_floatx = keras.config.floatx()
         switch = stack.enter_context(_widened_casts(backend, is_widening))
         is_xla = bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
         draw = _drawn_by_xla(backend) if is_xla else _drawn_directly
         _promote_draws(put, draw_dtypes, native_floatx, switch, draw)
-        keras.config.set_floatx(WIDE)
+        stack.enter_context(keras_internals.floatx_answered(WIDE))
         for layer in wide_layers:
             if layer.compute_dtype != native_floatx:
                 put(layer, "call", _without_logits(layer.call))
@@ -76,7 +76,7 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
 def unpromoted():
     """Opens a stretch of time in which tracing a model leaves every precision as it is."""
     with contextlib.ExitStack() as stack:
-        _take_groups_apart(swapping.Swap(stack))
+        _take_groups_apart(threads.Swap(stack))
         yield
 
 
@@ -248,13 +248,9 @@ def _with_casts(layer, call, floatx, switch, backend):
         return value
 
     def native_call(*args, **kwargs):
-        with switch.off():
-            keras.config.set_floatx(floatx)
-            try:
-                args, kwargs = keras.tree.map_structure(lambda v: cast(v, WIDE, narrow), (args, kwargs))
-                outputs = call(*args, **kwargs)
-            finally:
-                keras.config.set_floatx(WIDE)
+        with switch.off(), keras_internals.floatx_answered(floatx):
+            args, kwargs = keras.tree.map_structure(lambda v: cast(v, WIDE, narrow), (args, kwargs))
+            outputs = call(*args, **kwargs)
         return keras.tree.map_structure(lambda v: cast(v, narrow, WIDE), outputs)
 
     return native_call

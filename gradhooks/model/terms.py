@@ -10,7 +10,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from gradhooks.model import keras_internals, swapping
+from gradhooks.errors import BadInputError
+from gradhooks.isolation import threads
+from gradhooks.model import keras_internals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Objective:
         )
 
 
-def evaluate(objective, container, mapping, batch, finish, while_losing=contextlib.nullcontext):
+def evaluate(objective, container, mapping, batch, finish, stand_in, while_losing=contextlib.nullcontext):
     """Evaluates the loss terms without touching the model.
 
     Args:
@@ -48,6 +50,8 @@ def evaluate(objective, container, mapping, batch, finish, while_losing=contextl
             state back to the start, while the values still stand for the
             variables. A backward pass belongs here: recomputed layers read
             variables and draw noise again.
+        stand_in: Function (tensor, variable) -> what stands for the variable
+            when the tensor is its value.
         while_losing: Makes a context for the computation of the loss from the
             outputs, apart from the forward pass.
 
@@ -57,11 +61,11 @@ def evaluate(objective, container, mapping, batch, finish, while_losing=contextl
     import keras
 
     with contextlib.ExitStack() as stack:
-        put = swapping.Swap(stack)
+        put = threads.Swap(stack)
         if container is not None:
             put(objective.model, "_compile_loss", container)
         switch = _PenaltySwitch(objective.model, put) if objective.has_penalty else None
-        scope = stack.enter_context(_scope(switch, mapping))
+        scope = stack.enter_context(_scope(switch, mapping, stand_in))
         start = _state_of(scope)
         forward, loss = _stages(objective, batch)
         outputs = forward()
@@ -95,17 +99,24 @@ def _is_custom(objective):
     return objective.loss_fn is not None or keras_internals.has_own_compute_loss(objective.model)
 
 
-def _scope(switch, mapping):
+def _scope(switch, mapping, stand_in):
     import keras
 
     class Scope(keras.StatelessScope):
+        def add_update(self, update):
+            variable, value = update
+            super().add_update((variable, stand_in(value, variable)))
+
         def add_loss(self, loss):
             super().add_loss(loss)
             if switch is not None:
                 switch.note(loss)
 
     # Variables made inside, such as metrics of a loss that was never called, die with the trace.
-    return Scope(mapping, collect_losses=True, initialize_variables=False)
+    scope = Scope(collect_losses=True, initialize_variables=False)
+    # Past the constructor, which would make tensors of variables, and nobody could look for them any more.
+    scope.state_mapping = {id(variable): stand_in(value, variable) for variable, value in mapping}
+    return scope
 
 
 def _state_of(scope):
@@ -181,9 +192,9 @@ class _PenaltySwitch:
 
 
 def check_scalar(total):
-    """Raises a ValueError for a loss that has no gradient because it is not a scalar."""
+    """Raises a BadInputError for a loss that has no gradient because it is not a scalar."""
     if len(total.shape) != 0:
-        raise ValueError(
+        raise BadInputError(
             "The loss must be a scalar to have a gradient. "
             f"Received: a loss of shape {tuple(total.shape)}. Expected shape (). "
             "Try a `reduction` in the loss, or keras.ops.mean in `loss_fn` or `compute_loss`."

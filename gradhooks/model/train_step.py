@@ -1,8 +1,9 @@
-"""The gradient that the optimizer receives: the model's own `train_step`, run once on shadows.
+"""The gradient that the optimizer receives: the model's own `train_step`, run once on copies.
 
-While the step is traced (or run, in eager mode) every variable's storage is
-swapped for a copy, and every optimizer for one that notes the gradients and
-applies nothing. Whatever the step does, it does to the copies.
+Every optimizer notes the gradients that it receives and applies nothing. A step
+that is compiled is traced as training would trace it, and its graph is run with
+copies of all variables that it captures. A step that runs eagerly runs as it
+stands, while its variables lead to copies. Only the checking thread sees any of it.
 """
 
 import contextlib
@@ -12,7 +13,8 @@ import numpy as np
 
 from gradhooks import backends
 from gradhooks.errors import RecordingError
-from gradhooks.model import blame, keras_internals, swapping
+from gradhooks.isolation import threads
+from gradhooks.model import blame, keras_internals, untouched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,7 @@ class TrainStep:
         self._variables = list(model.trainable_variables)
         self._batch = _nested_tensors(self._backend, batch)
         self._y = batch.y
-        self._compiled = None
-        self._signature = None
+        self._compiled = self._signature = None
         self.traces = 0
         self.runs = 0
 
@@ -70,45 +71,101 @@ class TrainStep:
         """
         self.runs += 1
         try:
-            with keras_internals.Untouched(self._model):
-                self._prepare()
-                noted = self._run(point)
+            is_eager = self._model.run_eagerly
+            noted = self._run_eagerly(point) if is_eager else self._run_compiled(point)
         except RecordingError:
             raise
         except Exception as error:  # whatever a user's train_step raises
             raise RecordingError(f"`train_step` raised {blame.first_line(error)}") from error
         return self._recording(noted)
 
-    def _prepare(self):
-        """Traces, at first or when the optimizer has been built since."""
+    def _run_compiled(self, point):
+        """Runs the compiled step; traces it at first, or when the optimizer has been built since."""
         optimizer = self._model.optimizer
-        signature = (id(optimizer), getattr(optimizer, "built", None), self._model.run_eagerly, self._model.jit_compile)
-        if signature == self._signature:
-            return
-        self._shadows = _Shadows(self._backend, self._model, self._y)
-        with self._shadows.standing_in() as noted:
-            self._compiled = self._backend.Step(
-                lambda batch: self._step(batch, noted), self._batch, bool(self._model.jit_compile)
-            )
-        self.traces += 1
-        foreign = self._compiled.foreign_writes(self._shadows.storage())
-        if foreign:
-            raise RecordingError(
-                "`train_step` writes to state outside Keras variables, which cannot be kept out: "
-                + ", ".join(foreign[:3])
-            )
-        self._signature = signature
+        signature = (id(optimizer), getattr(optimizer, "built", None), self._model.jit_compile)
+        if signature != self._signature:
+            is_xla = bool(self._model.jit_compile)
+            with self._untouched() as belongings:
+                self._compiled = self._first_that_works(
+                    belongings,
+                    lambda step, functions, shadows: self._backend.Step(step, self._batch, is_xla, functions, shadows),
+                )
+            self.traces += 1
+            self._signature = signature
+        with self._untouched() if self._compiled.calls_python else contextlib.nullcontext():
+            return self._compiled(self._batch, self._moved(point))
 
-    def _run(self, point):
-        self._shadows.copy()
-        if point is not None:
-            parts = [point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)]
-            self._shadows.move(self._variables, parts)
-        if not self._model.run_eagerly:
-            return self._compiled(self._batch)
-        # The trace above was for inspection; eager code runs as it stands.
-        with self._shadows.standing_in() as noted:
-            return self._step(self._batch, noted)
+    def _run_eagerly(self, point):
+        with self._untouched() as belongings:
+            eager = self._backend.EagerStep(self._variables_of(belongings))
+            return self._first_that_works(
+                belongings, lambda step, functions, _: eager(step, self._batch, self._moved(point), functions)
+            )
+
+    def _first_that_works(self, belongings, make):
+        """Returns `make(step, functions, shadows)`, functions of the user's inlined or, where that fails, copied."""
+        try:
+            return belongings.run(lambda: self._made(belongings, make, self._backend.inlined_functions()))
+        except RecordingError:
+            raise
+        except Exception as error:
+            belongings.restore()
+            try:
+                return belongings.run(lambda: self._made(belongings, make, self._backend.copied_functions()))
+            except Exception:
+                raise error from None  # without copies the traceback leads to the line
+
+    def _made(self, belongings, make, functions):
+        with self._prepared(belongings) as (noted, shadows):
+            return make(lambda batch: self._step(batch, noted), functions, shadows)
+
+    def _untouched(self):
+        return untouched.Untouched(self._model)
+
+    def _variables_of(self, belongings):
+        """All variables of the framework's that the step may lead to."""
+        found = list(belongings.objects)
+        found += [v._value for v in [*self._variables, *keras_internals.state_of(self._model)]]
+        found += [self._backend.state_of_generator(value) for value in found]
+        return list({id(v): v for v in found if self._backend.is_variable(v)}.values())
+
+    def _moved(self, point):
+        """Pairs (storage, tensor) for parameters at a point."""
+        if point is None:
+            return []
+        parts = [point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)]
+        values = [self._backend.tensor(part) for part in parts]
+        return list(zip([v._value for v in self._variables], values, strict=True))
+
+    @contextlib.contextmanager
+    def _prepared(self, belongings):
+        """While open, optimizers note what they receive, and variables of several replicas are copies of one.
+
+        Yields:
+            List of (optimizer, pairs of gradient and variable), and pairs (storage, copy).
+        """
+        import keras
+
+        noted, shadows, model = [], [], self._model
+        with contextlib.ExitStack() as stack:
+            put = threads.Swap(stack)
+            container = keras_internals.fresh_compile_loss(model, self._y)
+            if container is not None:
+                put(model, "_compile_loss", container)
+            # Metrics have no part in the gradient, and would build themselves at their first call.
+            put(model, "_compile_metrics", None)
+            for variable in self._shared_out():
+                shadows.append((variable._value, self._backend.shadow(variable._value, variable.trainable)))
+                put(variable, "_value", shadows[-1][1])
+            optimizers = [o for o in belongings.objects if isinstance(o, keras.optimizers.Optimizer)]
+            for optimizer in {id(o): o for o in [model.optimizer, *optimizers]}.values():
+                _record(put, optimizer, noted)
+            yield noted, shadows
+
+    def _shared_out(self):
+        """The variables of which every replica holds a copy."""
+        variables = [*self._variables, *keras_internals.state_of(self._model)]
+        return [v for v in variables if v._value is not None and not self._backend.is_variable(v._value)]
 
     def _step(self, batch, noted):
         """Runs `train_step` and returns what was noted: gradients per variable, counts."""
@@ -145,144 +202,35 @@ def _nested_tensors(backend, batch):
     return keras.tree.map_structure(lambda a: None if a is None else backend.tensor(a), data)
 
 
-def _held_by_layers(model):
-    """Keras variables in attributes of layers; some are in no list of Keras', as the states of a stateful LSTM."""
-    import keras
-
-    queue = [value for layer in keras_internals.layers_of(model) for value in vars(layer).values()]
-    found, seen = [], set()
-    while queue:
-        value = queue.pop()
-        if isinstance(value, keras.Variable):
-            found.append(value)
-        elif isinstance(value, (list, tuple, dict)) and id(value) not in seen:
-            seen.add(id(value))
-            queue.extend(value.values() if isinstance(value, dict) else value)
-    return [v for v in found if getattr(v, "_value", None) is not None]
-
-
-class _Shadows:
-    """Copies that stand in for everything that a train step could write to."""
-
-    def __init__(self, backend, model, y):
-        self._backend, self._model = backend, model
-        self._container = keras_internals.fresh_compile_loss(model, y)
-        # By attribute: an optimizer, or containers of them, as models with several keep them.
-        self._optimizers = {name: value for name, value in vars(model).items() if _optimizers_in(value)}
-        variables = [*model.trainable_variables, *keras_internals.state_of(model)]
-        variables += _held_by_layers(model)
-        variables += self._container.variables if self._container is not None else []
-        variables += [v for value in self._optimizers.values() for o in _optimizers_in(value) for v in o.variables]
-        self._variables = list({id(v): v for v in variables}.values())
-        self._copies = [backend.shadow(v.value, v.trainable) for v in self._variables]
-        self._raw = [
-            (owner, name, value, backend.shadow(value, True))
-            for owner in [model, *keras_internals.layers_of(model)]
-            for name, value in list(vars(owner).items())
-            if backend.is_raw_state(value)
-        ]
-
-    def storage(self):
-        """Returns everything that may be written to."""
-        return [*self._copies, *(copy for *_, copy in self._raw)]
-
-    def copy(self):
-        """Brings the copies to the present values."""
-        for variable, copy in zip(self._variables, self._copies, strict=True):
-            self._backend.assign(copy, variable.value)
-        for *_, value, copy in self._raw:
-            self._backend.assign(copy, value)
-
-    def move(self, variables, values):
-        """Sets the copies of some variables to values of float64."""
-        copies = {id(v): copy for v, copy in zip(self._variables, self._copies, strict=True)}
-        for variable, value in zip(variables, values, strict=True):
-            copy = copies[id(variable)]
-            self._backend.assign(copy, self._backend.cast(self._backend.tensor(value), variable._dtype))
-
-    @contextlib.contextmanager
-    def standing_in(self):
-        """While open, the copies are what the model holds; yields the list of (optimizer, pairs) that were applied."""
-        noted = []
-        with contextlib.ExitStack() as stack:
-            put = swapping.Swap(stack)
-            stack.enter_context(self._backend.isolated_generator())
-            if self._container is not None:
-                put(self._model, "_compile_loss", self._container)
-            # Metrics have no part in the gradient, and would build themselves at their first call.
-            put(self._model, "_compile_metrics", None)
-            for variable, copy in zip(self._variables, self._copies, strict=True):
-                put(variable, "_value", copy)
-            for owner, name, _, copy in self._raw:
-                put(owner, name, copy)
-            for name, value in self._optimizers.items():
-                put(self._model, name, _recording(value, noted))
-            yield noted
-
-
-def _optimizers_in(value):
-    """The optimizers that an attribute holds, itself or in plain containers; not those of Keras' own bookkeeping."""
-    import keras
-
-    if isinstance(value, keras.optimizers.Optimizer):
-        return [value]
-    if isinstance(value, dict):
-        return [o for inner in value.values() for o in _optimizers_in(inner)]
-    if isinstance(value, (list, tuple)):
-        return [o for inner in value for o in _optimizers_in(inner)]
-    return []
-
-
-def _recording(value, noted):
-    """The attribute's value with a recording double for every optimizer in it."""
-    import keras
-
-    if isinstance(value, keras.optimizers.Optimizer):
-        return recording_optimizer(value, noted)
-    if isinstance(value, dict):
-        return {key: _recording(inner, noted) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        doubles = [_recording(inner, noted) for inner in value]
-        return tuple(doubles) if isinstance(value, tuple) else doubles
-    return value
-
-
-def recording_optimizer(optimizer, noted):
-    """Returns a double of an optimizer that notes gradients, unscaled, and applies nothing.
+def _record(put, optimizer, noted):
+    """Has an optimizer note the gradients that it receives, unscaled, and apply nothing.
 
     Args:
+        put: A `threads.Swap`.
         optimizer: A `keras.optimizers.Optimizer`.
         noted: List to which (optimizer, pairs of gradient and variable) goes.
     """
-    kind = type(optimizer)
-    inner = getattr(optimizer, "inner_optimizer", None)
+    is_scaling = getattr(optimizer, "inner_optimizer", None) is not None
 
     def scale():
-        if inner is not None:
+        if is_scaling:
             return optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
         return optimizer.loss_scale_factor
 
     def note(gradients, variables):
         factor = scale()
-        pairs = [(_divided(g, factor), v) for g, v in zip(gradients, variables, strict=True)]
-        noted.append((optimizer, pairs))
+        noted.append((optimizer, [(_divided(g, factor), v) for g, v in zip(gradients, variables, strict=True)]))
 
-    class RecordingOptimizer(kind):
-        def build(self, variables):
-            """Makes no slots: nothing is applied."""
+    def apply(grads, trainable_variables=None):
+        note(list(grads), list(trainable_variables or optimizer._trainable_variables))
 
-        def apply(self, grads, trainable_variables=None):
-            note(list(grads), list(trainable_variables or self._trainable_variables))
+    def apply_gradients(grads_and_vars, **kwargs):
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        note(gradients, variables)
 
-        def apply_gradients(self, grads_and_vars, **kwargs):
-            gradients, variables = zip(*grads_and_vars, strict=True)
-            note(gradients, variables)
-
-    double = object.__new__(RecordingOptimizer)
-    vars(double).update(vars(optimizer))
-    if inner is not None:
-        swapping.replace(double, "inner_optimizer", recording_optimizer(inner, noted))
-    return double
+    put(optimizer, "apply", apply)
+    put(optimizer, "apply_gradients", apply_gradients)
+    put(optimizer, "build", lambda variables: None)  # makes no slots
 
 
 def _divided(gradient, factor):

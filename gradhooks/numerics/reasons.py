@@ -36,6 +36,10 @@ class Reason(enum.Enum):
         "the gradient is NaN or infinite while the loss is finite: look for sqrt, log, division or norm "
         "evaluated at zero, and for a where() that hides an infinite branch"
     )
+    GRADIENT_FAILS = (
+        "backpropagation raises an exception while the loss can be evaluated: look for a custom gradient that returns "
+        "too many gradients or such of another shape, and for operations that have no gradient"
+    )
     DECLARED = "a mismatch that `expect` declares; it is not counted as a failure"
     UNDECLARED_MATCH = (
         "`expect` declares a mismatch here, but the gradient now agrees: the declaration is out of date, "
@@ -73,6 +77,10 @@ class Reason(enum.Enum):
         "try a larger batch, fewer layers or more digits"
     )
     NOT_RECORDED = "the gradient that the optimizer receives could not be recorded; the notes say why"
+    UNTRACED = (
+        "the check could not follow this variable into the code that uses it, such as a function compiled before; "
+        "what training does with it may be right, and nobody is blamed; try precision='model', or pass a loss_fn"
+    )
     NOTHING_SAMPLED = "no sampled parameter has any influence on the loss, so nothing could be compared"
 
     @property

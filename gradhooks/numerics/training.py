@@ -92,8 +92,12 @@ def suspects(received, dtype):
     return [v for v in range(len(received.layout)) if not _is_close(received, v, dtype)]
 
 
+def floor(gradient, dtype):
+    """Returns the root mean square of what rounding alone leaves in an entry of a gradient that a dtype trains."""
+    return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * _root_mean_square(gradient)
+
+
 def _floor(received, dtype):
-    """Root mean square of what rounding alone leaves in an entry."""
     return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * received.typical
 
 

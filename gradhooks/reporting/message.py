@@ -6,6 +6,7 @@ do, and the line that reproduces it.
 
 import math
 
+from gradhooks.numerics.reasons import Reason
 from gradhooks.reporting.table import diagnosed, left_out, place, printable, rough
 
 SHOWN = 3
@@ -114,6 +115,8 @@ def _finding(report):
 def _evidence(comparison, report):
     """The numbers of one failed comparison, one below the other to be compared digit by digit."""
     c = comparison
+    if c.reason is Reason.GRADIENT_FAILS:
+        return (f"  {place(c.label)}, term {printable(c.term)}: {c.reason}",)  # there are no numbers
     measured = f"step {rough(c.step)}, precision {printable(report.precision.rung)}, seed {report.seed}"
     rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
     return (

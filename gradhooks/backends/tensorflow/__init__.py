@@ -3,47 +3,57 @@
 from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, with_xla
 from gradhooks.backends.tensorflow.datasets import dataset_copy
 from gradhooks.backends.tensorflow.evaluation import Losses
-from gradhooks.backends.tensorflow.gradients import Gradients, gradient
+from gradhooks.backends.tensorflow.functions import copied_functions, inlined_functions
+from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
 from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
+from gradhooks.backends.tensorflow.standins import stand_in
 from gradhooks.backends.tensorflow.steps import (
+    EagerStep,
     Step,
-    assign,
-    is_raw_state,
-    isolated_generator,
+    is_variable,
     shadow,
+    state_of_generator,
     summed,
 )
 from gradhooks.backends.tensorflow.tensors import (
     dense_parts,
+    handle_id,
     is_constant,
     is_exhausted,
     is_ragged,
+    is_symbolic,
     put_together,
     snapshot,
     tensor,
 )
 
 __all__ = [
+    "EagerStep",
     "Gradients",
     "Losses",
     "Step",
-    "assign",
+    "Tape",
     "cast",
     "casts_intercepted",
+    "copied_functions",
     "dataset_copy",
     "dense_parts",
     "flattened",
     "gradient",
+    "handle_id",
+    "inlined_functions",
     "is_constant",
     "is_exhausted",
     "is_ragged",
-    "is_raw_state",
-    "isolated_generator",
+    "is_symbolic",
+    "is_variable",
     "narrow_casts",
     "put_together",
     "shadow",
     "snapshot",
+    "stand_in",
+    "state_of_generator",
     "summed",
     "tensor",
     "trim_memory",

@@ -6,15 +6,15 @@ import tensorflow as tf
 from tensorflow.python.framework.ops import gradient_registry
 from tensorflow.python.ops import gen_math_ops
 
+from gradhooks.backends.tensorflow.functions import call
+from gradhooks.isolation import threads
+
 _cast = gen_math_ops.cast
-
-
-_call_function = type(tf.function(lambda: None)).__call__
 
 
 def with_xla(function, argument):
     """Calls a function of one tensor as XLA would compile it: its random numbers differ from TensorFlow's own."""
-    return _call_function(tf.function(function, autograph=False, jit_compile=True), argument)
+    return call(tf.function(function, autograph=False, jit_compile=True), argument)
 
 
 def cast(value, dtype):
@@ -30,7 +30,7 @@ def cast(value, dtype):
 
 @contextlib.contextmanager
 def casts_intercepted(is_narrowing):
-    """While open, casts for which `is_narrowing(source, target)` holds return their input."""
+    """While open, casts of the checking thread for which `is_narrowing(source, target)` holds return their input."""
     original = gen_math_ops.cast
 
     def cast(x, DstT, Truncate=False, name=None):
@@ -44,11 +44,9 @@ def casts_intercepted(is_narrowing):
         return _cast(upstream, source) if source.is_floating else None
 
     registered = gradient_registry._registry["Cast"]
-    before = dict(registered)
-    gen_math_ops.cast = cast
-    registered["type"] = exact_gradient
-    try:
+    gradient = registered["type"]
+    with contextlib.ExitStack() as stack:
+        threads.Swap(stack)(gen_math_ops, "cast", cast)
+        registered["type"] = threads.by_thread(gradient, exact_gradient)
+        stack.callback(registered.__setitem__, "type", gradient)
         yield
-    finally:
-        gen_math_ops.cast = original
-        registered.update(before)

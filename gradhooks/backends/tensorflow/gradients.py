@@ -5,12 +5,14 @@ parameter values to scalars and their gradients, and everything that varies is
 an argument of the graph, so that one trace serves every later check.
 """
 
+import contextlib
 import math
 
 import numpy as np
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.graphs import inlined_functions, run, specs
+from gradhooks.backends.tensorflow.functions import concrete, inlined_functions
+from gradhooks.backends.tensorflow.graphs import calls_python, run, specs
 from gradhooks.backends.tensorflow.parameters import (
     Kept,
     flattened,
@@ -51,9 +53,15 @@ class Gradients:
             return [without_gaps(gradient, shapes) for gradient in per_term], terms
 
         with inlined_functions():
-            self._function = gradients.get_concrete_function(specifications(shapes), specs(state), specs(batch))
+            self._function = concrete(gradients, specifications(shapes), specs(state), specs(batch))
         self.graph = self._function.graph
+        #: Whether evaluating it runs Python code of the user's.
+        self.calls_python = calls_python(self.graph)
         self.forward = Forward(self.graph, *marked)
+
+    def captured(self):
+        """Returns the ids of what the graph takes from outside beside its arguments."""
+        return {id(external) for external, _ in self.graph.captures}
 
     def parts(self, point):
         """Returns the parameters of a point one by one."""
@@ -84,6 +92,56 @@ def gradient(target, values):
     compiles every loop for derivatives of higher order, which takes several times as long to trace.
     """
     return tf.gradients(target, values)
+
+
+class Tape:
+    """Differentiates by a tape, which takes gradients as custom gradients return them, whatever their shapes.
+
+    Attributes:
+        remarks: What the graph would have refused, one sentence each.
+    """
+
+    def __init__(self):
+        self.remarks = []
+
+    @contextlib.contextmanager
+    def recording(self, values):
+        """While open, operations are recorded; yields a function as `gradient`."""
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(values)
+
+            def gradient(target, values):
+                with tape.stop_recording():
+                    found = tape.gradient(target, values)
+                return [self._of_shape(g, v) for g, v in zip(found, values, strict=True)]
+
+            yield gradient
+
+    def _of_shape(self, gradient, value):
+        if gradient is None or gradient.shape == value.shape:
+            return gradient
+        remark = f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(value.shape)}"
+        remark += " is broadcast"
+        if remark not in self.remarks:
+            self.remarks.append(remark)
+        return broadcast(gradient, value.shape)
+
+
+def broadcast(gradient, shape):
+    """Returns a gradient in the shape of its variable, as an update of the variable would take it.
+
+    Raises:
+        ValueError: If no update could take it.
+    """
+    if gradient.shape == tuple(shape):
+        return gradient
+    try:
+        fits = tf.broadcast_static_shape(gradient.shape, tf.TensorShape(shape)) == tf.TensorShape(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(shape)}")
+    return tf.broadcast_to(gradient, shape)
 
 
 def _scalar(term):

@@ -1,13 +1,11 @@
 """What a traced graph does: where it writes, where it loses digits."""
 
-import contextlib
-
 import tensorflow as tf
 
 from gradhooks.backends.tensorflow.tensors import is_ragged
 
-# Operations that write to state outside the graph, or advance a generator there.
-WRITES = (
+# Operations that write to variables outside the graph, or advance a generator there.
+_WRITES = (
     "Assign",
     "ResourceScatter",
     "ResourceApply",
@@ -16,13 +14,38 @@ WRITES = (
     "StatefulUniform",
     "StatefulStandard",
 )
+# Those that write to what is no variable, and so cannot be copied.
+_FOREIGN_WRITES = (
+    "IteratorGetNext",
+    "LookupTableInsert",
+    "LookupTableImport",
+    "LookupTableRemove",
+    "QueueEnqueue",
+    "QueueDequeue",
+    "BarrierInsert",
+    "BarrierTake",
+)
+_PYTHON = ("PyFunc", "EagerPyFunc")
 _NARROW_TYPES = frozenset((tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum))
 
 
 def writes(graph):
     """Returns the names of operations that would change state outside the graph."""
-    nodes = _nodes(graph.as_graph_def())
-    return tuple(node.name for node in nodes if node.op.startswith(WRITES) or node.op == "AssignVariableOp")
+    return _named(graph, _WRITES + _FOREIGN_WRITES)
+
+
+def foreign_writes(graph):
+    """Returns the names of operations that would change state other than variables."""
+    return _named(graph, _FOREIGN_WRITES)
+
+
+def calls_python(graph):
+    """Whether an evaluation runs Python code, which nobody has looked into."""
+    return bool(_named(graph, _PYTHON))
+
+
+def _named(graph, prefixes):
+    return tuple(node.name for node in _nodes(graph.as_graph_def()) if node.op.startswith(prefixes))
 
 
 def narrow_casts(definition):
@@ -33,22 +56,6 @@ def narrow_casts(definition):
         if node.op == "Cast" and node.attr["SrcT"].type == tf.float64.as_datatype_enum
         and node.attr["DstT"].type in _NARROW_TYPES
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def inlined_functions():
-    """Traces `tf.function`s of the user's code in place.
-
-    They cache graphs by the dtypes of their arguments; one traced at float64
-    with our parameters inside must not be there when training calls them next.
-    """
-    function_type = type(tf.function(lambda: None))
-    original = function_type.__call__
-    function_type.__call__ = lambda self, *args, **kwargs: self.python_function(*args, **kwargs)
-    try:
-        yield
-    finally:
-        function_type.__call__ = original
 
 
 def run(function, *arguments):
@@ -92,9 +99,3 @@ def specs(tensors):
         return tf.type_spec_from_value(tensor) if is_ragged(tensor) else tf.TensorSpec(tensor.shape, tensor.dtype)
 
     return tf.nest.map_structure(spec, tensors)
-
-
-def called(operation):
-    """Returns the names of the functions that an operation calls."""
-    definition = operation.node_def
-    return {value.func.name for value in definition.attr.values() if value.HasField("func")}

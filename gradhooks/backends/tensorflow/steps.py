@@ -1,23 +1,58 @@
-"""A train step in one compiled call, on copies of everything that it could write to."""
+"""A train step in one compiled call, or as it stands, on copies of everything that it could write to."""
 
 import contextlib
+import random
 
 import tensorflow as tf
+from tensorflow.python.eager import context
+from tensorflow.python.ops import (
+    gen_dataset_ops,
+    gen_lookup_ops,
+    gen_resource_variable_ops,
+    gen_state_ops,
+    stateful_random_ops,
+)
 
-from gradhooks.backends.tensorflow.graphs import WRITES, called, specs
-from gradhooks.backends.tensorflow.tensors import read, write
+from gradhooks.backends.tensorflow.functions import concrete
+from gradhooks.backends.tensorflow.gradients import broadcast
+from gradhooks.backends.tensorflow.graphs import calls_python, foreign_writes, specs
+from gradhooks.backends.tensorflow.tensors import is_plain, read, write
+from gradhooks.errors import RecordingError
+from gradhooks.isolation import threads
+
+_ASSIGNING = [
+    (module, name)
+    for module in (gen_resource_variable_ops, gen_state_ops)
+    for name in vars(module)
+    if name.startswith(("assign_", "resource_scatter_")) and not name.endswith("_eager_fallback")
+]
+# What moves on with every call and cannot be copied.
+_ADVANCING = (
+    (gen_dataset_ops, "iterator_get_next"), (gen_dataset_ops, "iterator_get_next_sync"),
+    (gen_lookup_ops, "lookup_table_insert_v2"), (gen_lookup_ops, "lookup_table_import_v2"),
+    (gen_lookup_ops, "lookup_table_remove_v2"),
+)  # fmt: skip
 
 
 class Step:
-    """A train step in one compiled call, with what it writes to known.
+    """A train step in one compiled call, traced with the real variables and run with copies of them.
+
+    What a graph reads and writes outside of itself are inputs like others. The
+    trace is what training would have traced, and with copies handed in nothing
+    of the model's is read twice or written.
 
     Args:
         function: Function `batch -> (gradients, received, applications, optimizers)`.
         batch: Nested tensors.
         is_xla: Whether to compile with XLA.
+        functions: Context in which functions of the user's leave no trace, see `functions`.
+        shadows: Pairs (storage, copy) of variables of which the trace sees the copies already.
+
+    Raises:
+        RecordingError: If the step writes to what cannot be copied.
     """
 
-    def __init__(self, function, batch, is_xla):
+    def __init__(self, function, batch, is_xla, functions, shadows=()):
         self._told = None
 
         @tf.function(autograph=False, jit_compile=is_xla)
@@ -25,66 +60,182 @@ class Step:
             gradients, *self._told = function(batch)
             return gradients
 
-        self._function = step.get_concrete_function(specs(batch))
+        with functions, tf.summary.record_if(False):
+            self._function = concrete(step, specs(batch))
+        _refuse(foreign_writes(self._function.graph))
+        captured, known = self._function.captured_inputs, {id(shadow.handle) for _, shadow in shadows}
+        own = [(handle, _copy(handle)) for handle in captured if _variable_type(handle) and id(handle) not in known]
+        copies = {id(handle): copy.handle for handle, copy in own}
+        self._function.set_external_captures([copies.get(id(handle), handle) for handle in captured])
+        self._own, self._shadows = own, shadows
+        #: Whether running it runs Python code of the user's.
+        self.calls_python = calls_python(self._function.graph)
 
-    def __call__(self, batch):
-        """Returns what `function` returned, with fresh gradients."""
+    def __call__(self, batch, moved):
+        """Returns what `function` returned, with fresh gradients.
+
+        Args:
+            batch: Nested tensors.
+            moved: Pairs (storage of a variable, tensor): other values than the present ones.
+        """
+        for handle, copy in self._own:
+            write(copy, _read(handle, copy.dtype))
+        for storage, shadow in self._shadows:
+            write(shadow, read(storage))
+        copies = {id(handle): copy for handle, copy in self._own}
+        shadows = {id(storage): shadow for storage, shadow in self._shadows}
+        for storage, value in moved:
+            copy = shadows.get(id(storage)) or copies.get(id(storage.handle))
+            if copy is not None:  # the step may not read it at all
+                write(copy, tf.cast(value, copy.dtype))
         return self._function(batch), *self._told
 
-    def foreign_writes(self, storage):
-        """Returns the names of operations that write to variables other than those in `storage`."""
-        graph = self._function.graph
-        own = {id(s.state if isinstance(s, tf.random.Generator) else s) for s in storage}
-        foreign = {id(v.handle): v for v in graph.variables if id(v) not in own}
-        captured = {inner.name for outer, inner in graph.captures if id(outer) in foreign}
-        if not captured:
-            return ()
-        writers = {
-            function.signature.name
-            for function in graph.as_graph_def().library.function
-            if any(node.op.startswith(WRITES) for node in function.node_def)
-        }
-        return tuple(
-            operation.name
-            for operation in graph.get_operations()
-            if any(tensor.name in captured for tensor in operation.inputs)
-            and (operation.type.startswith(WRITES) or called(operation) & writers)
+
+class EagerStep:
+    """A train step that runs as it stands, while all variables lead to copies in the thread that runs it.
+
+    Args:
+        variables: The variables of TensorFlow that the step may write to.
+    """
+
+    def __init__(self, variables):
+        self._pairs = [(v, tf.Variable(read(v), trainable=v.trainable, dtype=v.dtype)) for v in variables]
+
+    def __call__(self, function, batch, moved, functions):
+        """Returns `function(batch)`, see `Step`."""
+        copies = {id(variable): copy for variable, copy in self._pairs}
+        for variable, copy in self._pairs:
+            write(copy, read(variable))
+        for storage, value in moved:
+            copy = copies.get(id(storage), storage)  # or it is a copy itself
+            write(copy, tf.cast(value, copy.dtype))
+        with contextlib.ExitStack() as stack:
+            put = threads.Swap(stack)
+            for variable, copy in self._pairs:
+                put(variable, "_handle", copy.handle)
+            stack.enter_context(functions)
+            stack.enter_context(tf.summary.record_if(False))
+            stack.enter_context(_own_generators())
+            stack.enter_context(_nothing_advanced())
+            stack.enter_context(_written_back({id(copy.handle) for _, copy in self._pairs}))
+            return function(batch)
+
+
+def _refuse(operations):
+    if operations:
+        raise RecordingError(
+            "`train_step` writes to state outside of variables, which cannot be kept out: " + ", ".join(operations[:3])
         )
 
 
+def is_variable(value):
+    """Whether a value is a variable of TensorFlow's, on one device."""
+    return is_plain(value)
+
+
+def state_of_generator(value):
+    """Returns the variable that holds the state of a `tf.random.Generator`; None for anything else."""
+    return value.state if isinstance(value, tf.random.Generator) else None
+
+
 def shadow(value, is_trainable):
-    """Returns a copy of a variable's storage, or of a random generator."""
-    if isinstance(value, tf.random.Generator):
-        return tf.random.Generator.from_state(value.state, value.algorithm)
+    """Returns a copy of a variable's storage."""
     return tf.Variable(value, trainable=is_trainable, dtype=value.dtype)
 
 
-def is_raw_state(value):
-    """Whether a value is TensorFlow state that Keras does not know."""
-    return isinstance(value, (tf.Variable, tf.random.Generator))
-
-
-def assign(copy, value):
-    """Brings a copy to the present value of what it stands for."""
-    if isinstance(copy, tf.random.Generator):
-        copy.reset(value.state)
-    else:
-        write(copy, read(value))
-
-
 def summed(gradients, shape):
-    """Returns the sum of gradients as one dense tensor; zeros if there are none."""
+    """Returns the sum of gradients as one dense tensor; zeros if there are none.
+
+    Raises:
+        ValueError: For a gradient that does not fit the shape.
+    """
     if not gradients:
         return tf.zeros(shape)
-    return tf.add_n([tf.convert_to_tensor(g) for g in gradients])
+    return tf.add_n([broadcast(tf.convert_to_tensor(g), shape) for g in gradients])
+
+
+def _variable_type(handle):
+    """The shape and dtype of the variable whose storage a resource is; None for a table, iterator or queue."""
+    data = getattr(handle, "_handle_data", None) if handle.dtype == tf.resource else None
+    if data is None or not data.is_set or len(data.shape_and_type) != 1:
+        return None
+    (data,) = data.shape_and_type
+    return tf.TensorSpec(tf.TensorShape(data.shape), tf.as_dtype(data.dtype))
+
+
+def _copy(handle):
+    spec = _variable_type(handle)
+    value = _read(handle, spec.dtype)
+    return tf.Variable(value, trainable=False, dtype=spec.dtype, shape=spec.shape, validate_shape=False)
+
+
+def _read(handle, dtype):
+    return tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
 
 
 @contextlib.contextmanager
-def isolated_generator():
-    """While open, TensorFlow's global generator is a copy."""
-    generator = tf.random.get_global_generator()
-    tf.random.set_global_generator(tf.random.Generator.from_state(generator.state, generator.algorithm))
-    try:
+def _own_generators():
+    """While open, the checking thread draws from copies of TensorFlow's global generators."""
+    original = stateful_random_ops.global_generator
+    copies = []
+
+    def own():
+        if not copies:
+            with tf.init_scope():
+                copies.append(
+                    tf.random.Generator.from_non_deterministic_state()
+                    if original is None
+                    else tf.random.Generator.from_state(original.state, original.algorithm)
+                )
+        return copies[0]
+
+    global_seeds = getattr(context.context(), "_rng", None)  # there is one once a global seed has been set
+    with contextlib.ExitStack() as stack:
+        put = threads.Swap(stack)
+        if global_seeds is not None:
+            seeds = random.Random()
+            seeds.setstate(global_seeds.getstate())
+            put(context, "internal_operation_seed", lambda: seeds.randint(0, 2**31 - 1))
+        stack.enter_context(threads.answered(tf.random.get_global_generator, own))
         yield
-    finally:
-        tf.random.set_global_generator(generator)
+
+
+@contextlib.contextmanager
+def _nothing_advanced():
+    with contextlib.ExitStack() as stack:
+        put = threads.Swap(stack)
+        for module, name in _ADVANCING:
+            put(module, name, lambda *args, name=name, **kwargs: _refuse([name]))
+        yield
+
+
+@contextlib.contextmanager
+def _written_back(copies):
+    """While open, values of variables that have no copy are noted before they are written to, and put back."""
+    noted = {}
+
+    def note(handle):
+        if id(handle) in copies or id(handle) in noted or handle.dtype != tf.resource:
+            return
+        spec = _variable_type(handle)
+        is_known = spec is not None and bool(gen_resource_variable_ops.var_is_initialized_op(handle))
+        noted[id(handle)] = handle, _read(handle, spec.dtype) if is_known else None
+
+    def noting(assigning):
+        def assign(resource, *args, **kwargs):
+            if tf.executing_eagerly():
+                note(resource)
+            return assigning(resource, *args, **kwargs)
+
+        return assign
+
+    with contextlib.ExitStack() as stack:
+        put = threads.Swap(stack)
+        for module, name in _ASSIGNING:
+            put(module, name, noting(getattr(module, name)))
+        try:
+            yield
+        finally:
+            for handle, value in noted.values():
+                if value is not None:
+                    tf.raw_ops.AssignVariableOp(resource=handle, value=value)

@@ -34,27 +34,38 @@ def snapshot(variables):
 
 def read(storage):
     """Returns the present value of a variable's storage; what is written to it later does not show."""
-    if _is_plain(storage):
+    if is_plain(storage):
         return tf.raw_ops.ReadVariableOp(resource=storage.handle, dtype=storage.dtype)
     return tf.identity(tf.convert_to_tensor(storage))
 
 
 def write(storage, value):
     """Writes a tensor of the same shape and dtype to a variable's storage."""
-    if _is_plain(storage):
+    if is_plain(storage):
         tf.raw_ops.AssignVariableOp(resource=storage.handle, value=value)
     else:
         storage.assign(value, read_value=False)
 
 
-def _is_plain(storage):
+def is_plain(storage):
     """Whether an operation alone reads and writes: it takes a third of the time, and a check does so to hundreds."""
     return isinstance(storage, tf.Variable) and not isinstance(storage, tf.distribute.DistributedValues)
+
+
+def handle_id(variable):
+    """Returns the id by which a graph knows the storage of a Keras variable; None where it has several."""
+    storage = variable._value
+    return id(storage.handle) if is_plain(storage) else None
 
 
 def is_constant(value):
     """Returns whether a value is a tensor that holds numbers, rather than one that stands for an operation's output."""
     return isinstance(value, tf.__internal__.EagerTensor)
+
+
+def is_symbolic(value):
+    """Returns whether a value is a tensor of a graph."""
+    return isinstance(value, tf.Tensor) and not isinstance(value, tf.__internal__.EagerTensor)
 
 
 def is_exhausted(error):

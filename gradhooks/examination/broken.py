@@ -1,0 +1,32 @@
+"""The report of a check that ended with an exception."""
+
+import math
+
+from gradhooks.errors import GradientFailsError
+from gradhooks.numerics.records import CheckReport, Comparison, Diagnosis, Reason, Verdict
+
+# Path of what concerns the whole model.
+_EVERYWHERE = "*"
+
+
+def report_of(error, settings):
+    """Returns the report of a check that an exception ended.
+
+    An exception of the backward pass is a finding: nothing can be trained by
+    it. Any other says nothing about the gradient.
+
+    Args:
+        error: The exception.
+        settings: The `Settings` of the check.
+    """
+    nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
+    common = {"seed": settings.seed, "samples": settings.samples, "name": settings.name, "expect": settings.expect}
+    if not isinstance(error, GradientFailsError):
+        told = f"{type(error).__name__}: {error}"
+        return CheckReport(settings.step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, error=told, **common)
+    path = error.path or _EVERYWHERE
+    failure = Comparison(
+        path, None, "total", math.nan, math.nan, math.nan, math.nan, math.nan, Verdict.FAIL, Reason.GRADIENT_FAILS
+    )
+    diagnosis = Diagnosis(path, f"its backward pass raises {error.cause}", ("total",), is_culprit=bool(error.path))
+    return CheckReport(settings.step, Verdict.FAIL, Reason.GRADIENT_FAILS, nothing, (failure,), (diagnosis,), **common)

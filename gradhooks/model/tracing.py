@@ -1,0 +1,124 @@
+"""The loss of a model and its gradient, traced as functions of parameters, state and batch."""
+
+import contextlib
+import functools
+
+from gradhooks.isolation import threads
+from gradhooks.model import blame, keras_internals, promotion, terms, untouched
+
+
+class Tracer:
+    """Traces a model's loss terms and their gradients, at one precision or another.
+
+    Args:
+        backend: The backend module.
+        objective: What to evaluate, a `terms.Objective`.
+        batch: The fixed minibatch, a `batch.Batch`.
+        shapes: Shape of each trainable variable.
+
+    Attributes:
+        variables: The trainable variables.
+        state: The variables beside them that a loss may read or write.
+        tensors: The batch as a flat list of dense tensors.
+        term_names: `"total"`, and `"data"` and `"penalty"` where the model has a penalty.
+        tape: None, or the tape that takes gradients which a graph refuses.
+        has_wide_loss: Whether at the model's own precision the loss is reduced in float64.
+    """
+
+    def __init__(self, backend, objective, batch, shapes):
+        self._backend, self._objective, self._shapes = backend, objective, shapes
+        self.variables = list(objective.model.trainable_variables)
+        self.state = keras_internals.state_of(objective.model)
+        self._nested_batch = (batch.x, batch.y, batch.sample_weight)
+        self.tensors = self._present_tensors()
+        self._container = None if objective.loss_fn else keras_internals.fresh_compile_loss(objective.model, batch.y)
+        self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
+        self.tape, self.has_wide_loss = None, True
+
+    def untouched(self):
+        """Returns a context in which the code of the model and of the loss may run."""
+        return untouched.Untouched(self._objective.model, loss_fn=self._objective.loss_fn)
+
+    def present_state(self):
+        """Returns the present values of `state`."""
+        return self._backend.snapshot(self.state)
+
+    def promotion(self, native, is_widening):
+        """Returns a function that makes a context in which all is float64 but the layers in `native`."""
+        with_their_layers = {id(inner) for layer in native for inner in keras_internals.layers_of(layer)}
+        return functools.partial(
+            promotion.promoted, self._objective.model,
+            keras_internals.losses_in(self._container)
+            + keras_internals.metrics_of(self._objective.model, self._container),
+            self.state, self._backend, native=with_their_layers, is_widening=is_widening,
+        )  # fmt: skip
+
+    def gradients(self, promote=None):
+        """Returns the backend's `Gradients` of one trace.
+
+        Args:
+            promote: Function that makes the context of the trace; None for the model's own precision.
+
+        Raises:
+            GradientFailsError: If the loss can be traced and its gradient cannot.
+        """
+        with promote() if promote else promotion.unpromoted():
+            return self._backend.Gradients(
+                self._differentiator(promote), self._shapes, self.present_state(), self.tensors
+            )
+
+    def _present_tensors(self):
+        """The arrays of the batch that are not None, as a flat list of dense tensors."""
+        import keras
+
+        present = [self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None]
+        return [part for tensor in present for part in self._backend.dense_parts(tensor)]
+
+    def _nested(self, tensors):
+        """The inverse of `_present_tensors`."""
+        import keras
+
+        remaining = iter(tensors)
+        return keras.tree.map_structure(
+            lambda a: None if a is None else self._backend.put_together(a, remaining), self._nested_batch
+        )
+
+    def _differentiator(self, promote):
+        """Returns a function (values, state, batch) -> (loss terms, their gradients)."""
+        while_losing = contextlib.nullcontext if promote or not self.has_wide_loss else self._wide_losses
+
+        def differentiate(values, state, batch):
+            mapping = [*zip(self.variables, values, strict=True), *zip(self.state, state, strict=True)]
+            nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
+            mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
+
+            def finish(found, reset):
+                terms.check_scalar(found[0])
+                # The backward pass may run layers again; they must draw what the forward pass drew.
+                per_term = []
+                for term in found[: len(self.term_names)]:
+                    reset()
+                    try:
+                        per_term.append(gradient(term, values))
+                    except Exception as error:
+                        raise blame.gradient_fails(error, self._objective.model) from error
+                return found, tuple(per_term)
+
+            taken = self.tape.recording(values) if self.tape else contextlib.nullcontext(self._backend.gradient)
+            with taken as gradient:
+                return terms.evaluate(
+                    self._objective, self._container, mapping, nested, finish, self._backend.stand_in, while_losing
+                )
+
+        return differentiate
+
+    @contextlib.contextmanager
+    def _wide_losses(self):
+        """At native precision the outputs are what they are, but the loss is reduced in float64."""
+        with contextlib.ExitStack() as stack:
+            put = threads.Swap(stack)
+            stack.enter_context(keras_internals.floatx_answered(promotion.WIDE))
+            for loss in keras_internals.losses_in(self._container):
+                put(loss, "_dtype", promotion.WIDE)
+            put(self._objective.model, "_aggregate_additional_loss", promotion.wide_sum)
+            yield
