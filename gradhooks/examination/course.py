@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from gradhooks.examination import culprit, received
+from gradhooks.examination import culprit, received, untraced
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
 from gradhooks.numerics import blockage, diagnosis, expectation, measurement, sampling, surveying, verdict
@@ -95,13 +95,16 @@ class _Examination:
 
     def report(self):
         """Measures everything and reports."""
-        comparisons = self._measured()
+        comparisons, directions = self._measured()
+        if not any(m.has_failed for m in directions):
+            directions = []
         # As large as the model, and done with: what comes now takes the most memory.
         self._settling = dataclasses.replace(self._settling, screening=None)
         trained = received.compare(self._settling)
         if self._watch and trained.gradient is not None:
             self._watch(self._layout, trained.gradient)
-        self._notes += [*getattr(self._oracle, "notes", ()), *trained.notes]
+        comparisons, trained, notes = untraced.excused(self._settling, comparisons, directions, trained)
+        self._notes += [*getattr(self._oracle, "notes", ()), *trained.notes, *notes]
         batch_size = getattr(self._oracle, "batch_size", None)
         diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
         differences = {t: _headline(comparisons, t) for t in self._oracle.term_names}
@@ -113,7 +116,7 @@ class _Examination:
         return self._report(comparisons, diagnoses, differences, *verdict.overall(comparisons))
 
     def _measured(self):
-        """Comparisons of the analytic gradient with what is measured: of parameters, directions, blocked variables."""
+        """Comparisons of the analytic gradient with what is measured, and the directions among them."""
         coordinates = self._coordinates()
         directions = self._directions()
         found, self._trail = culprit.search(self._settling, coordinates, directions)
@@ -121,7 +124,7 @@ class _Examination:
         coordinates += culprit.corroboration(self._settling, coordinates)
         comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
         comparisons += self._blocked()
-        return expectation.apply(comparisons, self._settings.expect)
+        return expectation.apply(comparisons, self._settings.expect), directions
 
     def _coordinates(self):
         """Measures the sampled parameters; those on a kink make room for others of their variable."""
@@ -185,7 +188,7 @@ class _Examination:
                     path, None, "total", 0.0, slope, 0.0, abs(found.distance), 1.0, Verdict.FAIL, Reason.BLOCKED,
                     allowed=0.0, position=found.probe.start,
                 )  # fmt: skip
-            elif found.change <= self._place.noise[0]:
+            elif found.change <= self._place.noise[0] and found.variable not in getattr(self._oracle, "bypassed", ()):
                 self._notes.append(f"no loss reaches {path}: its gradient is zero, and moving it changes nothing")
 
     def _compared(self, measured):
