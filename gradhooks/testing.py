@@ -6,8 +6,9 @@ import numpy as np
 
 from gradhooks import arguments
 from gradhooks.check import check_gradients
+from gradhooks.errors import BadInputError
 from gradhooks.model import batch as batches
-from gradhooks.model import keras_internals
+from gradhooks.model import keras_internals, untouched
 from gradhooks.numerics.records import Verdict
 from gradhooks.reporting.message import advice, failure_message
 
@@ -74,7 +75,7 @@ def assert_gradients(
     Raises:
         AssertionError: If a gradient is wrong, or if nothing could be decided;
             the message holds the whole report.
-        ValueError: For arguments, data or a model that cannot be checked.
+        BadInputError: For arguments, data or a model that cannot be checked.
 
     Example:
 
@@ -150,15 +151,31 @@ def _bench(layer, x, call, is_checking_inputs):
     bench = Bench()
     bench.built = True
     if not layer.built:
-        # By shapes alone: nothing is computed, and no state moves on.
-        bench.compute_output_spec(keras.tree.map_structure(lambda a: keras.KerasTensor(a.shape, a.dtype.name), x))
+        _build(layer, x, call)
     return bench
+
+
+def _build(layer, x, call):
+    """Builds a layer as Keras does, by calling it; what it has beside weights stays as it is."""
+    import keras
+
+    before = [(v, keras.ops.copy(v)) for v in layer.variables]
+    try:
+        with untouched.whole():
+            call(layer, keras.tree.map_structure(keras.ops.convert_to_tensor, x), False)
+    except Exception:
+        # It need not run eagerly, as long as it is built.
+        if not all(inner.built for inner in keras_internals.layers_of(layer)):
+            raise
+    for variable, value in before:
+        variable.assign(value)
 
 
 def _first_of(variable, array):
     import keras
 
-    return array if variable is None else keras.ops.convert_to_tensor(variable)
+    # A tensor, as a layer gets it in training, and no variable.
+    return array if variable is None else keras.ops.copy(variable)
 
 
 def _projection(seed):
@@ -169,7 +186,7 @@ def _projection(seed):
         outputs = keras.tree.flatten(model(x, training=training))
         outputs = [o for o in outputs if keras.backend.is_float_dtype(keras_internals.dtype_of(o))]
         if not outputs or any(size is None for o in outputs for size in o.shape):
-            raise ValueError(
+            raise BadInputError(
                 "A layer must return tensors of real numbers, of known shape, to be projected to a scalar. "
                 f"Received: outputs of shapes {[tuple(o.shape) for o in outputs]}. "
                 "Expected at least one, without None. Try passing `loss_fn`."
