@@ -1,0 +1,1 @@
+"""What a check leaves alone: everything that is not its own."""
