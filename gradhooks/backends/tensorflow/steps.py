@@ -185,7 +185,7 @@ def _own_generators():
                 copies.append(
                     tf.random.Generator.from_non_deterministic_state()
                     if original is None
-                    else tf.random.Generator.from_state(original.state, original.algorithm)
+                    else tf.random.Generator(copy_from=original)  # from its state it would share the variable
                 )
         return copies[0]
 
