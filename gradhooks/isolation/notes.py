@@ -17,7 +17,7 @@ def notes_of(value, private=()):
 
     Args:
         value: The object.
-        private: Names of attributes of which the checking thread has copies; they change by others alone.
+        private: Names of attributes that change by others alone.
     """
     if any(value is generator for generator in GLOBAL):
         return []  # others go on drawing from them
@@ -128,10 +128,11 @@ def _namespace_note(held, private=()):
     content = {name: value for name, value in held.items() if name not in private}
 
     def is_changed():
-        return len(held) != len(content) + len(private) or any(held.get(n, ABSENT) is not v for n, v in content.items())
+        is_new = any(name not in content and name not in private for name in list(held))
+        return is_new or any(held.get(name, ABSENT) is not v for name, v in content.items())
 
     def put_back():
-        for name in set(held) - set(content) - set(private):
+        for name in [name for name in list(held) if name not in content and name not in private]:
             del held[name]
         for name, v in content.items():
             if held.get(name, ABSENT) is not v:

@@ -26,8 +26,10 @@ _PLAIN = (
     type(None), bool, int, float, complex, str, bytes, range, slice, type(...), types.ModuleType, types.CodeType,
     np.generic, np.dtype,
 )  # fmt: skip
-# Keras makes these anew or leads back to what was seen already; they are many.
-_SKIPPED = frozenset(("_inbound_nodes", "_outbound_nodes", "train_function", "test_function", "predict_function"))
+# What Keras compiles for `fit`, `evaluate` and `predict`: no trace makes them, and other threads may at any moment.
+COMPILED = frozenset(("train_function", "test_function", "predict_function"))
+# These lead back to what was seen already, and are many.
+_SKIPPED = COMPILED | {"_inbound_nodes", "_outbound_nodes"}
 _CACHED = type(functools.lru_cache(lambda: None))
 # A larger array is not copied: user code that computes with it hardly writes to it.
 LARGE = 2**28

@@ -39,7 +39,11 @@ class Untouched:
             noted = {
                 id(place.value): place.value for place in self.places if id(place.value) not in self._data.containers
             }
-            self._notes = [note for v in noted.values() for note in notes.notes_of(v, self._data.names.get(id(v), ()))]
+            self._notes = [
+                note
+                for value in noted.values()
+                for note in notes.notes_of(value, self._data.names.get(id(value), set()) | reachable.COMPILED)
+            ]
             hidden = [p for p in self.places if p.link == "other" and reachable.is_cached(p.value)]
             self._caches = [(place, place.value.cache_info()) for place in hidden]
             self._stack = stack.pop_all()

@@ -311,6 +311,22 @@ def test_what_another_thread_writes_meanwhile_stays():
     assert counted.count == len(onlooker.seen) > 1
 
 
+@pytest.mark.parametrize("make", ["make_predict_function", "make_test_function"])
+def test_what_a_server_compiles_meanwhile_stays(make):
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(3, "tanh"), Counting(Counted()), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    name = make.removeprefix("make_")
+
+    def compiled():
+        getattr(model, make)()
+        return getattr(model, name)
+
+    with threads.Onlooker(compiled) as onlooker:
+        gradhooks.check_gradients(model, X, Y, samples=4)
+    assert len(onlooker.seen) > 1
+    assert {id(seen) for _, seen in onlooker.seen} == {id(getattr(model, name))}
+
+
 class LayerMaker(layers.Layer):
     def call(self, x):
         return x * float(layers.Identity().name.startswith("identity"))
