@@ -23,7 +23,7 @@ def test_the_test_above_can_fail():
     assert "keras" in loaded_by("import gradhooks; gradhooks.GradientCheck")
 
 
-@pytest.mark.parametrize("name", ["Verdict", "Reason", "CheckReport", "GradientMismatchError"])
+@pytest.mark.parametrize("name", ["Verdict", "Reason", "BadInputError", "CheckReport", "GradientMismatchError"])
 def test_records_load_no_framework(name):
     assert loaded_by(f"import gradhooks; gradhooks.{name}") == "[]"
 
@@ -33,8 +33,8 @@ def test_public_names():
 
     assert gradhooks.__all__ == sorted(
         [
-            "CheckReport", "Comparison", "GradientCheck", "GradientCheckWarning", "GradientMismatchError",
-            "GradientMismatchWarning", "Reason", "Verdict", "__version__", "check_gradients",
+            "BadInputError", "CheckReport", "Comparison", "GradientCheck", "GradientCheckWarning",
+            "GradientMismatchError", "GradientMismatchWarning", "Reason", "Verdict", "__version__", "check_gradients",
         ]
     )  # fmt: skip
     assert all(hasattr(gradhooks, name) for name in gradhooks.__all__)
