@@ -14,6 +14,7 @@ from gradhooks import arguments, backends, examination
 from gradhooks.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, oracle, terms, workers
+from gradhooks.numerics import proof
 from gradhooks.numerics.records import Verdict
 from gradhooks.reporting.gradients import Gradients
 from gradhooks.reporting.message import failure_message
@@ -232,7 +233,7 @@ class GradientCheck(keras.callbacks.Callback):
         self._budget.spent(time.perf_counter() - started, report.samples, report.evaluations)
         report = self._with_overhead(report, allowance)
         self.reports.append(report)
-        self._seen |= {c.position for c in report.comparisons if c.index is not None and c.verdict is Verdict.PASS}
+        self._seen |= proof.positions(report.comparisons)
         self._teller.tell(report, self._gradient)
         self._gradient = None
         self._act(report)

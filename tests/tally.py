@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 from gradhooks.model import keras_internals
+from gradhooks.numerics import proof
 
 # Verdicts that a case writes for the summary, one file per case, so that worker processes can share a directory.
 DIRECTORY = os.environ.get("GRADHOOKS_TALLY")
@@ -35,7 +36,7 @@ def note(kind, case, seed, report, model, ok):
         "dtype": keras_internals.training_dtype(model), "is_declared": "expect" in case.options,
         "chaotic": case.chaotic,
         "trained": report.relative_difference.get("trained"), "variables": [*map(_variable, trained(report))],
-        "notes": list(report.notes),
+        "notes": list(report.notes), "unproved": proof.unproved(report.comparisons),
     }  # fmt: skip
     pathlib.Path(DIRECTORY, f"{kind}-{case.name}-{seed}.json").write_text(json.dumps(line))
 

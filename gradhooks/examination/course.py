@@ -9,13 +9,15 @@ import numpy as np
 from gradhooks.examination import culprit, received, untraced
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
-from gradhooks.numerics import blockage, diagnosis, expectation, measurement, sampling, surveying, verdict
+from gradhooks.numerics import blockage, diagnosis, expectation, measurement, noise, proof, sampling, surveying, verdict
 from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Reason, Verdict
 
+# Noise above so many units of rounding in float64 takes away more than the threshold of float64 needs. Between that of
+# a deep network in float64 (a thousand) and of float32 (5e8) it does not matter where.
+_FEW_DIGITS = 1e5
 # A probe on a kink is replaced by another of the same variable, this often at most.
 _REPLACEMENTS = 3
-# Path of a comparison along a direction over several variables.
-EVERYTHING = "*"
+EVERYTHING = proof.EVERYTHING
 
 
 def run(oracle, settings, watch=None):
@@ -45,12 +47,13 @@ class _Examination:
     def __init__(self, oracle, settings, watch):
         self._watch = watch
         self._oracle, self._settings, self._layout = oracle, settings, oracle.layout
-        self._tolerance = settings.threshold if settings.threshold is not None else THRESHOLDS[oracle.precision.rung]
         self._trail, self._notes, self._replaced = [], [], 0
         # A loss that is the same twice may still have a gradient that is not. Seeing that once is enough.
         self._is_first = oracle.gradient_evaluations == 0
         self._settling, self._windows = self._survey()
         self._place = self._settling.place
+        dtype = "float64" if self._precision.rung == "float64" else getattr(oracle, "training_dtype", "float32")
+        self._zero_levels = proof.zero_levels(self._place.gradients, dtype)
         self.obstacle = self._find_obstacle()
 
     def _survey(self):
@@ -63,7 +66,11 @@ class _Examination:
         rng = sampling.generator(settings.seed, settings.step, 1)
         probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, declared)
         is_suspect = bool(precision.narrow_operations or precision.native_layers)
-        place, windows = surveying.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect)
+        has_steps = bool(precision.step_operations)
+        place, windows = surveying.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps)
+        self._precision = _as_measured(precision, place)
+        given = settings.threshold
+        self._tolerance = THRESHOLDS[self._precision.rung] if given is None else given
         settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, declared)
         return settling, windows
 
@@ -113,23 +120,44 @@ class _Examination:
         differences |= trained.differences
         comparisons = [*comparisons, *trained.comparisons]
         diagnoses = (*diagnoses, *trained.diagnoses)
-        return self._report(comparisons, diagnoses, differences, *verdict.overall(comparisons))
+        judged, reason = verdict.overall(comparisons)
+        self._notes += self._about_digits(judged)
+        return self._report(comparisons, diagnoses, differences, judged, reason)
+
+    def _about_digits(self, judged):
+        """Remarks on a loss that has fewer digits than its precision promises, or moves in steps."""
+        precision, level, base = self._precision, self._place.noise[0], self._place.base[0]
+        if judged is Verdict.INCONCLUSIVE and precision.step_operations:
+            yield (
+                f"the loss moves in steps ({', '.join(precision.step_operations[:3])}): between two of them it has no "
+                "slope, and a gradient through them is a straight-through estimator, or blocked"
+            )
+        elif precision.rung == "float64" and not precision.narrow_operations and level > noise.of_float32(base):
+            yield (
+                f"the loss jumps by {level:.2g} at this point, {level / noise.floor(base):.0e} times what rounding in "
+                "float64 leaves: a threshold, a sign, the second derivative of a ReLU, or huge numbers that cancel?"
+            )
 
     def _measured(self):
         """Comparisons of the analytic gradient with what is measured, and the directions among them."""
         coordinates = self._coordinates()
         directions = self._directions()
+        directions += self._of_undecided_variables(coordinates, directions)
         found, self._trail = culprit.search(self._settling, coordinates, directions)
         coordinates += found
         coordinates += culprit.corroboration(self._settling, coordinates)
         comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
+        comparisons = proof.without_false_zeros(comparisons, self._zero_levels)
         comparisons += self._blocked()
         return expectation.apply(comparisons, self._settings.expect), directions
 
     def _coordinates(self):
         """Measures the sampled parameters; those on a kink make room for others of their variable."""
         settings = self._settings
-        positions = sampling.coordinates(self._layout, settings.samples, settings.seed, settings.step, settings.turn)
+        gradient = self._place.gradients["total"]
+        positions = sampling.coordinates(
+            self._layout, settings.samples, settings.seed, settings.step, settings.turn, gradient
+        )
         rng = sampling.generator(settings.seed, settings.step, 3)
         taken, kept = set(positions.tolist()), []
         for attempt in range(_REPLACEMENTS + 1):
@@ -146,7 +174,8 @@ class _Examination:
 
     def _replacement(self, measured, taken, rng):
         """Draws another parameter of the same variable and notes it as taken; None if there is none."""
-        position = sampling.another(self._layout, self._layout.variable_of(measured.probe.start), taken, rng)
+        variable, gradient = self._layout.variable_of(measured.probe.start), self._place.gradients["total"]
+        position = sampling.another(self._layout, variable, taken, rng, gradient)
         if position is not None:
             taken.add(position)
         return position
@@ -167,13 +196,35 @@ class _Examination:
     def _variable_probes(self):
         settings = self._settings
         rng = sampling.generator(settings.seed, settings.step, 4)
-        gradient = self._place.gradients["total"]
         return [
-            sampling.variable_probe(self._layout, v, self._settling.scales[v], gradient, rng, aligned)
+            self._variable_probe(v, rng, aligned)
             for v in range(len(self._layout))
             if self._layout.sizes[v] > 1
             for aligned in (True, False)
         ]
+
+    def _variable_probe(self, variable, rng, aligned=True):
+        gradient, scale = self._place.gradients["total"], self._settling.scales[variable]
+        return sampling.variable_probe(self._layout, variable, scale, gradient, rng, aligned)
+
+    def _of_undecided_variables(self, coordinates, directions):
+        """Measures variables along their gradient of which no single parameter shows what it has: all together may."""
+        layout, told = self._layout, {}
+        for m in [*coordinates, *directions]:
+            variable = layout.variable_of(m.probe.start)
+            if m.probe.stop <= layout.slice(variable).stop:
+                told.setdefault(variable, []).append(m.has_passed or m.has_failed or self._is_without_gradient(m))
+        undecided = [v for v, is_told in sorted(told.items()) if not any(is_told) and layout.sizes[v] > 1]
+        if self._settling.spacing.is_native:
+            return []  # measured already
+        rng = sampling.generator(self._settings.seed, self._settings.step, 7)
+        return self._settling.settled([self._variable_probe(v, rng) for v in undecided])
+
+    def _is_without_gradient(self, measured):
+        """Whether backpropagation says zero, to within its own rounding, of everything that was measured."""
+        return measured.is_vacuous and all(
+            abs(a) <= level for a, level in zip(measured.analytic, self._zero_levels.values(), strict=True)
+        )
 
     def _blocked(self):
         """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
@@ -211,20 +262,28 @@ class _Examination:
 
     def _report(self, comparisons, diagnoses, differences, judged, reason):
         settings = self._settings
-        positions = settings.seen | {
-            c.position for c in comparisons if c.index is not None and c.verdict is Verdict.PASS
-        }
+        positions = settings.seen | proof.positions(comparisons)
         variables = {self._layout.variable_of(p) for p in positions}
-        noise = float(self._place.noise[0])
         return CheckReport(
             step=settings.step, verdict=judged, reason=reason, relative_difference=differences,
             comparisons=tuple(comparisons), diagnoses=tuple(diagnoses),
             loss=dict(zip(self._oracle.term_names, map(float, self._place.base), strict=True)),
-            threshold=self._tolerance, precision=dataclasses.replace(self._oracle.precision, noise=noise),
+            threshold=self._tolerance, precision=dataclasses.replace(self._precision, noise=float(self._place.noise[0])),
             coverage=Coverage(len(variables), len(self._layout), len(positions), self._layout.size),
             seed=settings.seed, samples=settings.samples, jitter=self._place.jitter, replaced=self._replaced,
             trail=tuple(self._trail), notes=tuple(self._notes), name=settings.name, expect=tuple(settings.expect),
         )  # fmt: skip
+
+
+def _as_measured(precision, place):
+    """The precision in use: with operations of low precision inside, the noise tells whether float64 is left of it."""
+    if precision.rung != "float64" or not precision.narrow_operations:
+        return precision
+    if place.noise[0] <= _FEW_DIGITS * noise.floor(place.base[0]):
+        return precision
+    names = ", ".join(precision.narrow_operations[:3])
+    note = f"{names} computes with fewer digits than float64, and the loss shows it; the threshold is that of float32"
+    return dataclasses.replace(precision, rung="partial", note=precision.note or note)
 
 
 def _headline(comparisons, term):

@@ -11,6 +11,11 @@ from gradhooks.numerics.records import Probe
 # A variable that is zero everywhere (a fresh bias) has no size of its own; a tenth is what
 # usual initializers and normalization layers give their neighbours.
 DEFAULT_SCALE = 0.1
+# What has no gradient is looked at too, for it may be the gradient that is wrong, but not first. The shares do not
+# matter: variables without any are also moved as a whole (see `blockage`).
+_OF_DEAD, _OF_ZEROS = 0.25, 0.25
+# So many draws find a parameter with a gradient unless there are few; then they are counted.
+_TRIES = 64
 _COORDINATES, _DIRECTION, _NUDGE = range(3)
 
 
@@ -19,7 +24,7 @@ def generator(seed, step, stream=_COORDINATES):
     return np.random.default_rng([seed, step, stream])
 
 
-def coordinates(layout, samples, seed, step, turn=None):
+def coordinates(layout, samples, seed, step, turn=None, gradient=None):
     """Draws the parameters of one check, stratified over the variables.
 
     Every variable gets one parameter while they last, the rest is uniform over
@@ -27,12 +32,19 @@ def coordinates(layout, samples, seed, step, turn=None):
     in an order shuffled once per seed, so that `ceil(V / samples)` successive
     turns cover all of them.
 
+    Parameters with a gradient come first, for the others have little to show:
+    of the variables without any (dead, or below a layer of zeros) no more than
+    a quarter of the samples are taken, and of single parameters without one,
+    such as the rows of a table that are not in the batch, one in four that
+    would be drawn.
+
     Args:
         layout: The `Layout`.
         samples: Number of parameters to draw; all of them if there are fewer.
         seed: Seed of the run.
         step: Count of training batches, makes the draw differ between checks.
         turn: Number of the check among those of the run; `step` if None.
+        gradient: float64, shape (P,). The analytic gradient; None if unknown.
 
     Returns:
         int64, shape (min(samples, P),). Distinct flat indices, ascending.
@@ -40,28 +52,71 @@ def coordinates(layout, samples, seed, step, turn=None):
     if samples >= layout.size:
         return np.arange(layout.size)
     rng = generator(seed, step)
-    chosen = {_one_of(layout, v, rng) for v in _whose_turn(layout, samples, seed, step if turn is None else turn)}
+    draw = _Draw(layout, gradient, rng)
+    turns = draw.whose_turn(samples, seed, step if turn is None else turn)
+    chosen = {draw.one_of(v) for v in turns}
     while len(chosen) < samples:
-        chosen.update(rng.integers(layout.size, size=samples - len(chosen)).tolist())
+        drawn = rng.integers(layout.size, size=samples - len(chosen))
+        # What is taken already makes room for any other, or rows in use may run out.
+        preferred = {draw.preferred(position) for position in drawn.tolist()}
+        chosen.update(preferred - chosen or set(drawn.tolist()))
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def _whose_turn(layout, samples, seed, turn):
-    filled = np.flatnonzero(layout.sizes)
-    if samples >= len(filled):
-        return filled
-    order = np.random.default_rng([seed]).permutation(filled)
-    return order[(turn * samples + np.arange(samples)) % len(order)]
+class _Draw:
+    """Draws parameters, with preference for those that have a gradient."""
+
+    def __init__(self, layout, gradient, rng):
+        self._layout, self._gradient, self._rng = layout, gradient, rng
+
+    def whose_turn(self, samples, seed, turn):
+        """Returns the numbers of the variables that get a parameter of their own in this turn."""
+        filled = np.flatnonzero(self._layout.sizes)
+        live = np.array([v for v in filled if self._is_live(v)], dtype=np.int64)
+        dead = np.setdiff1d(filled, live)
+        room = samples if not len(live) else max(samples - len(live), int(_OF_DEAD * samples))
+        left = samples - min(room, len(dead))
+        return [*_taking_turns(dead, room, seed, turn), *_taking_turns(live, left, seed, turn)]
+
+    def one_of(self, variable):
+        """Draws a parameter of a variable, one with a gradient if there are any."""
+        return _one_of(self._layout, variable, self._rng, self._gradient)
+
+    def preferred(self, position):
+        """Returns a position, or in most cases, if it has no gradient, another one that has."""
+        if self._gradient is None or self._gradient[position] != 0 or self._rng.random() < _OF_ZEROS:
+            return position
+        return self.one_of(self._layout.variable_of(position))
+
+    def _is_live(self, variable):
+        return self._gradient is None or bool(self._gradient[self._layout.slice(variable)].any())
 
 
-def _one_of(layout, variable, rng):
-    return int(rng.integers(layout.offsets[variable], layout.offsets[variable + 1]))
+def _taking_turns(variables, count, seed, turn):
+    if count >= len(variables):
+        return variables
+    order = np.random.default_rng([seed]).permutation(variables)
+    return order[(turn * count + np.arange(count)) % len(order)]
 
 
-def another(layout, variable, taken, rng):
-    """Draws a parameter of the variable that is not in `taken`; None after a few misses."""
+def _one_of(layout, variable, rng, gradient=None):
+    """Draws a parameter of a variable; one with a gradient if that is given and there are any."""
+    start, stop = layout.offsets[variable], layout.offsets[variable + 1]
+    if gradient is None:
+        return int(rng.integers(start, stop))
+    drawn = rng.integers(start, stop, size=_TRIES)
+    reached = drawn[gradient[drawn] != 0]
+    if not len(reached):
+        reached = start + np.flatnonzero(gradient[start:stop])
+        if len(reached):
+            return int(rng.choice(reached))
+    return int(reached[0] if len(reached) else drawn[0])
+
+
+def another(layout, variable, taken, rng, gradient=None):
+    """Draws a parameter of the variable that is not in `taken`, see `coordinates`; None after a few misses."""
     for _ in range(8):
-        position = _one_of(layout, variable, rng)
+        position = _one_of(layout, variable, rng, gradient)
         if position not in taken:
             return position
     return None

@@ -14,6 +14,9 @@ from gradhooks.numerics.records import Reason, Verdict
 
 # Shares within this factor of each other are one error.
 _ALIKE = 1.5
+# An error bar wider than this share of the estimate is blurred. It does not matter much: only how the gradient changes
+# on the way softens a failure.
+_BLURRED = 0.1
 # Where on the way to the end of a step the gradient is asked again, and by how much of a gap it may change there.
 WAY, _STEADY = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3), 0.5
 
@@ -27,7 +30,7 @@ def is_beside_corner(measured):
 def is_blurred(measured):
     """Whether a term failed by an estimate whose error bar is wide beside the estimate itself."""
     terms = zip(measured.judgements, measured.estimates, strict=True)
-    return any(v is Verdict.FAIL and e.error > verdict.RESOLUTION * abs(e.slope) for (v, _), e in terms)
+    return any(v is Verdict.FAIL and e.error > _BLURRED * abs(e.slope) for (v, _), e in terms)
 
 
 def wavers(measured, along):
@@ -52,14 +55,28 @@ def wavers(measured, along):
 
 
 def acquits(second, first, tolerance):
-    """Whether a second look passes, and would have seen the gaps of the first one: the blind acquit nobody."""
-    is_passing = all(v is Verdict.PASS or r is Reason.VACUOUS for v, r in second.judgements) and not second.is_vacuous
+    """Whether a second look agrees, and would have seen the gaps of the first one: the blind acquit nobody.
+
+    It need not see so sharply that it proves anything by itself.
+    """
+    is_agreeing = all(v is Verdict.PASS or r in (Reason.VACUOUS, Reason.NOISE) for v, r in second.judgements)
     terms = zip(second.analytic, second.estimates, second.magnitude, first.analytic, first.estimates, strict=True)
-    return is_passing and all(
-        verdict.allowed_gap(analytic, estimate, tolerance, magnitude) < abs(before - measured.slope)
-        for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(terms, first.judgements, strict=True)
-        if judged is Verdict.FAIL
+    return (
+        is_agreeing
+        and not second.is_vacuous
+        and all(
+            _is_sharp(analytic, estimate, magnitude)
+            and verdict.allowed_gap(analytic, estimate, tolerance, magnitude) < abs(before - measured.slope)
+            for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(
+                terms, first.judgements, strict=True
+            )
+            if judged is Verdict.FAIL
+        )
     )
+
+
+def _is_sharp(analytic, estimate, magnitude):
+    return estimate.error <= verdict.of_size(_BLURRED, analytic, estimate, magnitude)
 
 
 def is_repeated(first, others, tolerance):

@@ -69,6 +69,57 @@ def test_draws_depend_on_seed_and_step_only():
     assert np.random.get_state()[1].tolist() == before
 
 
+def gradient_where(layout, reached):
+    gradient = np.zeros(layout.size)
+    gradient[reached] = 1.0
+    return gradient
+
+
+def test_rows_in_use_are_drawn_before_those_without_a_gradient():
+    layout = Layout(("table", "kernel"), ((5000, 4), (8,)))
+    rows = np.concatenate([np.arange(4 * r, 4 * r + 4) for r in (17, 300, 4100)])
+    gradient = gradient_where(layout, [*rows, *range(20000, 20008)])
+    drawn = sampling.coordinates(layout, 16, 3, 1, gradient=gradient)
+    in_table = drawn[drawn < 20000]
+    assert len(drawn) == 16
+    assert np.sum(gradient[in_table] != 0) >= 6
+    # What has none is looked at as well, now and then: it may be the gradient that is wrong.
+    others = [sampling.coordinates(layout, 16, 3, step, gradient=gradient) for step in range(20)]
+    assert any((gradient[d] == 0).any() for d in others)
+
+
+@given(SEEDS, st.integers(1, 40), st.integers(0, 30), st.integers(0, 30))
+def test_dead_variables_take_few_samples(seed, samples, dead, live):
+    layout = Layout(tuple(f"v{k}" for k in range(dead + live)), ((3, 2),) * (dead + live))
+    gradient = gradient_where(layout, slice(6 * dead, None))
+    drawn = sampling.coordinates(layout, samples, seed, 0, gradient=gradient)
+    assert len(drawn) == min(samples, layout.size)
+    of_dead = np.sum(drawn < 6 * dead)
+    assert len(variables(layout, drawn[drawn >= 6 * dead])) >= min(live, samples - max(samples // 4, samples - live))
+    if live and 4 * samples < 6 * live:
+        assert of_dead <= samples // 4 + 0.5 * samples
+
+
+@given(st.integers(1, 9), SEEDS)
+def test_successive_turns_cover_live_and_dead_variables(samples, seed):
+    layout = Layout(tuple(f"v{k}" for k in range(12)), ((2,),) * 12)
+    gradient = gradient_where(layout, slice(8, None))
+    drawn = [sampling.coordinates(layout, samples, seed, t, t, gradient) for t in range(12)]
+    assert variables(layout, np.concatenate(drawn)) >= set(range(4, 12))
+
+
+def test_a_gradient_that_is_not_finite_counts_as_one():
+    layout = Layout(("a", "b"), ((4,), (4,)))
+    gradient = np.array([0, 0, 0, np.nan, 0, 0, 0, 0.0])
+    assert 3 in sampling.coordinates(layout, 2, 0, 0, gradient=gradient)
+
+
+def test_no_gradient_anywhere_leaves_the_draw_as_it_is():
+    layout, nothing = LAYOUT, np.zeros(LAYOUT.size)
+    assert len(sampling.coordinates(layout, 16, 7, 11, gradient=nothing)) == 16
+    assert variables(layout, sampling.coordinates(layout, 4, 7, 11, gradient=nothing)) == {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize(("seed", "step"), [(8, 11), (7, 12)])
 def test_another_seed_or_step_draws_others(seed, step):
     assert not np.array_equal(sampling.coordinates(LAYOUT, 16, seed, step), sampling.coordinates(LAYOUT, 16, 7, 11))

@@ -1,0 +1,87 @@
+"""What counts as proved: numeric measurements of the total loss, and nothing else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gradhooks.numerics import proof, verdict
+from gradhooks.numerics.records import Comparison, Reason, Verdict
+
+PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
+
+
+def compared(path="w", term="total", judged=PASS, reason=Reason.AGREES, index=(0,), position=0, **numbers):
+    values = {"analytic": 1.0, "numeric": 1.0, "error": 1e-9} | numbers
+    return Comparison(
+        path, index, term, values["analytic"], values["numeric"], values["error"], 1e-6, 0.0, judged, reason,
+        position=position,
+    )  # fmt: skip
+
+
+TRAINED = compared(term="trained", index=None)
+NOISE = compared("v", judged=OPEN, reason=Reason.NOISE, error=9.0)
+KINK = compared("v", judged=OPEN, reason=Reason.KINK)
+VACUOUS = compared("v", judged=OPEN, reason=Reason.VACUOUS)
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "expected"),
+    [
+        ([compared()], PASS),
+        ([compared(index=None)], PASS),
+        ([compared(proof.EVERYTHING, index=None)], PASS),
+        ([TRAINED], OPEN),
+        ([TRAINED] * 40 + [NOISE], OPEN),
+        ([TRAINED] * 40 + [VACUOUS], OPEN),
+        ([compared(), VACUOUS, TRAINED], PASS),
+        ([compared(), NOISE], PASS),
+        ([compared(), NOISE, NOISE], OPEN),
+        ([compared(), KINK, KINK] + [TRAINED] * 40, OPEN),
+        ([compared(), compared(judged=FAIL, reason=Reason.MISMATCH)], FAIL),
+        # What drowns does not count where the variable as a whole was measured; what sits on a corner does.
+        ([compared("v", index=None), *[NOISE] * 9], PASS),
+        ([compared("v", index=None), *[KINK] * 9], OPEN),
+    ],
+)
+def test_the_verdict_on_a_check_needs_a_measurement_that_passes(comparisons, expected):
+    assert verdict.overall(comparisons)[0] is expected
+
+
+def test_what_is_undecided_gives_the_reason():
+    assert verdict.overall([TRAINED, NOISE]) == (OPEN, Reason.NOISE)
+    assert verdict.overall([TRAINED]) == (OPEN, Reason.NOTHING_SAMPLED)
+    assert verdict.overall([]) == (OPEN, Reason.NOTHING_SAMPLED)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "expected"),
+    [
+        (compared(position=7), {7}),
+        (compared(position=7, index=None), {7}),
+        (compared(position=7, term="data"), set()),
+        (compared(position=7, term="penalty"), set()),
+        (dataclasses.replace(TRAINED, position=7), set()),
+        (compared(proof.EVERYTHING, position=0, index=None), set()),
+        (dataclasses.replace(NOISE, position=7), set()),
+        (compared(position=7, judged=FAIL, reason=Reason.MISMATCH), set()),
+    ],
+)
+def test_coverage_counts_what_was_proved(comparison, expected):
+    assert proof.positions([comparison]) == expected
+
+
+def test_vacuous_means_that_both_derivatives_are_zero():
+    levels = proof.zero_levels({"total": np.array([3.0, -100.0, np.inf])}, "float64")
+    assert levels == {"total": pytest.approx(1e5 * 2.0**-52)}
+    assert 10 * levels["total"] < proof.zero_levels({"total": np.array([-100.0])}, "float32")["total"]
+    small, large = (dataclasses.replace(VACUOUS, analytic=factor * levels["total"]) for factor in (0.5, -2.0))
+    told = proof.without_false_zeros([small, large, KINK, compared()], levels)
+    assert [c.reason for c in told] == [Reason.VACUOUS, Reason.NOISE, Reason.KINK, Reason.AGREES]
+    assert [c.verdict for c in told] == [OPEN, OPEN, OPEN, PASS]
+
+
+def test_variables_of_which_nothing_could_be_told_are_known():
+    found = proof.unproved([compared(), NOISE, KINK, VACUOUS, TRAINED, compared("u", judged=OPEN, reason=Reason.KINK)])
+    assert found == ["u", "v"]
+    assert proof.unproved([NOISE, compared("v", index=None)]) == []
