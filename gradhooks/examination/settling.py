@@ -157,7 +157,10 @@ class Settling:
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
         point = sampling.nudge(self.layout, self.place.point, self.scales, settings.seed + turn, settings.step, size)
         gradients = self.oracle.gradients(point)
-        place, _ = surveying.survey(self.oracle, point, gradients.terms, self.screening, self.spacing)
+        has_steps = bool(self.oracle.precision.step_operations)
+        place, _ = surveying.survey(
+            self.oracle, point, gradients.terms, self.screening, self.spacing, has_steps=has_steps
+        )
         # A nudge does not change how many digits the loss has; the larger estimate of the two holds.
         return dataclasses.replace(place, noise=np.maximum(place.noise, self.place.noise))
 

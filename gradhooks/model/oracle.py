@@ -75,7 +75,9 @@ class ModelOracle:
         self.traces = 0
         self.notes = ()
         with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
-            self.precision = self._descended(precision)
+            found = self._descended(precision)
+        steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
+        self.precision = dataclasses.replace(found, step_operations=steps)
         self._belongings = None
 
     @property

@@ -10,7 +10,7 @@ import contextlib
 from gradhooks.isolation import threads
 from gradhooks.model import keras_internals
 
-WIDE = "float64"
+WIDE, WIDE_COMPLEX = "float64", "complex128"
 _NARROW = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
 _HALF = ("float16", "bfloat16")
 _DRAWS = ("normal", "uniform", "truncated_normal", "gamma", "beta", "binomial")
@@ -216,9 +216,15 @@ def _without_logits(call):
 
 @contextlib.contextmanager
 def _widened_casts(backend, is_widening):
-    """Leaves out casts from float64 to a narrower float while the switch that it yields is on."""
+    """Casts what is wide to nothing narrower while the switch that it yields is on, complex numbers included."""
     switch = _Switch(is_widening)
-    with backend.casts_intercepted(lambda source, target: switch.is_on and source == WIDE and target in _NARROW):
+
+    def instead(source, target):
+        if not switch.is_on or source not in (WIDE, WIDE_COMPLEX):
+            return None
+        return WIDE if target in _NARROW and source == WIDE else WIDE_COMPLEX if target == "complex64" else None
+
+    with backend.casts_intercepted(instead):
         yield switch
 
 

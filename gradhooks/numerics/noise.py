@@ -89,4 +89,9 @@ def is_staircase(working, wide):
 
 def is_float32(rough, value):
     """Whether roughness is what rounding the loss to float32 leaves, and not the steps of a coarser grid."""
-    return 0.0 < rough <= 4.0 * FLOAT32 * abs(value)
+    return 0.0 < rough <= of_float32(value)
+
+
+def of_float32(value):
+    """Returns the most roughness that rounding a loss of this size to float32 leaves."""
+    return 4.0 * FLOAT32 * abs(value)

@@ -174,6 +174,9 @@ class Precision:
         native_layers: Paths of layers left at their own precision.
         narrow_operations: Operations found in the promoted graph that still
             compute in a lower precision between parameters and loss.
+        step_operations: Operations through which the loss depends on
+            parameters in steps: rounding, quantization, values in integers,
+            lookups.
         noise: Measured rounding level of the loss, in loss units.
         note: One sentence for people, empty when everything was promoted.
     """
@@ -183,6 +186,7 @@ class Precision:
     narrow_operations: tuple[str, ...] = ()
     noise: float = 0.0
     note: str = ""
+    step_operations: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from gradhooks.numerics import derivative, noise
+from gradhooks.numerics import derivative, noise, singles
 
 # How far a window reaches, in spacings.
 REACH = noise.OFFSETS[-1]
@@ -68,7 +68,7 @@ class Place:
     is_kinky: bool = False
 
 
-def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
+def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_steps=False):
     """Evaluates the loss along the screening probe: base value, jitter, noise.
 
     Args:
@@ -79,6 +79,8 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
         spacing: A `Spacing`.
         is_suspect: Whether a core of low precision is known, so that wide
             distances are looked at in any case.
+        has_steps: Whether the loss is known to depend on parameters in steps,
+            which are no rounding, however many of them there are.
 
     Returns:
         (Place, windows): windows maps a spacing to float64, shape (POINTS, T).
@@ -107,6 +109,8 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False):
     elif is_rougher.any():
         further = _roughness(_windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3)
         lost = np.array([noise.is_staircase(w, f) for w, f in zip(working, further, strict=True)])
+        if lost.any() and not (is_suspect or spacing.is_native):
+            lost &= singles.lose_digits(oracle, point, gradients, screening, spacing.working, level, has_steps)
         is_kinky = bool((is_rougher & ~lost).any())
         level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
     level[0] = max(level)  # the total is made of the other terms, and has lost what they have lost

@@ -103,6 +103,7 @@ def circumstances(report):
         f"precision {printable(precision.rung)}",
         _listed("native layers", precision.native_layers),
         _listed("narrow operations", precision.narrow_operations),
+        _listed("operations in steps", precision.step_operations),
         precision.noise and f"noise {rough(precision.noise)}",
         f"coverage {coverage.variables} of {coverage.variables_total} variables",
         f"{coverage.parameters} of {coverage.parameters_total} parameters",

@@ -7,6 +7,7 @@ from gradhooks.backends.tensorflow.functions import copied_functions, inlined_fu
 from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
 from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
+from gradhooks.backends.tensorflow.staircases import staircases
 from gradhooks.backends.tensorflow.standins import stand_in
 from gradhooks.backends.tensorflow.steps import (
     EagerStep,
@@ -52,6 +53,7 @@ __all__ = [
     "put_together",
     "shadow",
     "snapshot",
+    "staircases",
     "stand_in",
     "state_of_generator",
     "summed",

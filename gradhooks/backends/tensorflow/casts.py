@@ -29,19 +29,25 @@ def cast(value, dtype):
 
 
 @contextlib.contextmanager
-def casts_intercepted(is_narrowing):
-    """While open, casts of the checking thread for which `is_narrowing(source, target)` holds return their input."""
+def casts_intercepted(instead):
+    """While open, casts of the checking thread go elsewhere.
+
+    Args:
+        instead: Function `(source, target) -> dtype`, names of dtypes all: what to cast to; None for what was asked.
+    """
     original = gen_math_ops.cast
 
     def cast(x, DstT, Truncate=False, name=None):
-        if is_narrowing(x.dtype.base_dtype.name, tf.as_dtype(DstT).base_dtype.name):
-            return tf.identity(x)
-        return original(x, DstT, Truncate, name)
+        source = x.dtype.base_dtype
+        wide = instead(source.name, tf.as_dtype(DstT).base_dtype.name)
+        if wide is None:
+            return original(x, DstT, Truncate, name)
+        return tf.identity(x) if wide == source.name else original(x, tf.as_dtype(wide), Truncate, name)
 
     def exact_gradient(operation, upstream):
         # What was cast up must come down again, so this one cast is never intercepted.
         source = operation.inputs[0].dtype.base_dtype
-        return _cast(upstream, source) if source.is_floating else None
+        return _cast(upstream, source) if source.is_floating or source.is_complex else None
 
     registered = gradient_registry._registry["Cast"]
     gradient = registered["type"]

@@ -26,7 +26,8 @@ _FOREIGN_WRITES = (
     "BarrierTake",
 )
 _PYTHON = ("PyFunc", "EagerPyFunc")
-_NARROW_TYPES = frozenset((tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum))
+_WIDE_TYPES = frozenset(dtype.as_datatype_enum for dtype in (tf.float64, tf.complex128))
+_NARROW_TYPES = frozenset(dtype.as_datatype_enum for dtype in (tf.half, tf.bfloat16, tf.float32, tf.complex64))
 
 
 def writes(graph):
@@ -49,12 +50,11 @@ def _named(graph, prefixes):
 
 
 def narrow_casts(definition):
-    """Returns the names of a `GraphDef`'s casts from float64 to a narrower float: too few digits behind a wide face."""
+    """Returns the names of a `GraphDef`'s casts to fewer digits than float64 has: a narrow core behind a wide face."""
     return tuple(
         node.name
         for node in _nodes(definition)
-        if node.op == "Cast" and node.attr["SrcT"].type == tf.float64.as_datatype_enum
-        and node.attr["DstT"].type in _NARROW_TYPES
+        if node.op == "Cast" and node.attr["SrcT"].type in _WIDE_TYPES and node.attr["DstT"].type in _NARROW_TYPES
     )  # fmt: skip
 
 

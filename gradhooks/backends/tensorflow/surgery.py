@@ -72,6 +72,19 @@ class Forward:
     def __len__(self):
         return len(self._nodes)
 
+    def moving(self):
+        """Returns the names of the nodes that depend on any parameter."""
+        moves = self._dependence.any(1)
+        return [node.name for node, is_moving in zip(self._nodes, moves, strict=True) if is_moving]
+
+    def functions(self):
+        """Returns the functions that are called, by name."""
+        return {function.signature.name: function for function in self._functions.function}
+
+    def output_names(self):
+        """Returns the names of the nodes that compute the outputs."""
+        return [_owner(name) for name in self.outputs]
+
     def definition(self):
         """Returns all of it as a `GraphDef`."""
         return self._definition(self._nodes)
@@ -183,19 +196,19 @@ def _needed(by_name, wanted, ends):
 def _reachable(nodes, library):
     """Returns the part of a library that some nodes use."""
     by_name = {function.signature.name: function for function in library.function}
-    found, queue = {}, [name for node in nodes for name in _functions_of(node)]
+    found, queue = {}, [name for node in nodes for name in functions_of(node)]
     while queue:
         name = queue.pop()
         if name in by_name and name not in found:
             found[name] = by_name[name]
-            queue += [called for node in by_name[name].node_def for called in _functions_of(node)]
+            queue += [called for node in by_name[name].node_def for called in functions_of(node)]
     reachable = type(library)()
     reachable.function.extend(found.values())
     reachable.gradient.extend(g for g in library.gradient if g.function_name in found)
     return reachable
 
 
-def _functions_of(node):
+def functions_of(node):
     """Names of the functions that a node calls."""
     for value in node.attr.values():
         if value.HasField("func"):
@@ -205,7 +218,7 @@ def _functions_of(node):
 
 def _work(graph, node):
     """Models the work of one evaluation of a node, in multiplications."""
-    if any(True for _ in _functions_of(node)):
+    if any(True for _ in functions_of(node)):
         return _CALL
     operation = graph.get_operation_by_name(node.name)
     elements = sum(_elements(tensor) for tensor in operation.outputs)

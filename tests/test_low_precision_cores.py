@@ -1,0 +1,152 @@
+"""Cores of low precision inside a wide loss: complex64, float32 kernels, quantizers. Named, and judged by fitting rules."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradhooks import Verdict, check_gradients
+from gradhooks.testing import assert_gradients
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 1)).astype("float32")
+PHASES = np.exp(1j * np.linspace(0.0, 3.0, 8)).astype("complex64")
+
+
+def scaled_back(factor):
+    """Returns the identity whose gradient is off by a factor."""
+
+    @tf.custom_gradient
+    def identity(x):
+        return tf.identity(x), lambda upstream: upstream * factor
+
+    return identity
+
+
+class Apply(keras.layers.Layer):
+    """Applies a function."""
+
+    def __init__(self, function, **options):
+        super().__init__(**options)
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def spectrum_loss(y, p):
+    """Compares in the frequency domain, in single precision however wide the model is."""
+    spectrum = tf.signal.fft2d(tf.cast(p - tf.cast(y, p.dtype), tf.complex64)[..., 0])
+    return tf.reduce_mean(tf.abs(spectrum) ** 2)
+
+
+def phases_in_between(x):
+    """Turns each row in the complex plane; the phases are complex64 numbers."""
+    turned = tf.cast(x, tf.complex64) * tf.constant(PHASES)[:, None]
+    return tf.cast(tf.math.real(turned) + 0.3 * tf.math.imag(turned) ** 2, x.dtype)
+
+
+def spectral_filter(x):
+    """Filters by a real transform there and back, cast to single precision on the way."""
+    spectrum = tf.signal.fft(tf.cast(x[..., 0], tf.complex64)) * tf.cast(tf.linspace(1.0, 0.1, 8), tf.complex64)
+    return tf.cast(tf.math.real(tf.signal.ifft(spectrum)), x.dtype)[..., None]
+
+
+def float32_kernel(x):
+    """Takes part of the way in float32, with a constant that must have it so."""
+    mixed = tf.tensordot(tf.cast(x, tf.float32), tf.constant([[0.7]], tf.float32), 1)
+    return tf.cast(tf.tanh(mixed), x.dtype)
+
+
+def report_on(between, loss, factor, seed=0):
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(2, 3, padding="same", activation="tanh", name="below"),
+            Apply(scaled_back(factor), name="planted"),
+            layers.Conv2D(1, 3, padding="same", name="above"),
+            Apply(between, name="core"),
+        ]
+    )
+    model.compile("adam", loss)
+    return check_gradients(model, *IMAGES, seed=seed)
+
+
+CORES = {
+    "loss in complex64": (tf.identity, spectrum_loss),
+    "complex64 constants": (phases_in_between, "mse"),
+    "transform in complex64": (spectral_filter, "mse"),
+    "float32 kernel": (float32_kernel, "mse"),
+}
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.sweep), pytest.param(2, marks=pytest.mark.sweep)])
+@pytest.mark.parametrize("factor", [1.0, 1.001, 1.01, 1.1, -1.0])
+@pytest.mark.parametrize("core", CORES)
+def test_a_core_of_low_precision_hides_nothing(core, factor, seed):
+    report = report_on(*CORES[core], factor, seed)
+    if factor == 1.0:
+        assert report.verdict is Verdict.PASS, report
+    else:
+        assert report.verdict is Verdict.FAIL, report
+        assert all("below" in d.path for d in report.diagnoses), report
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_the_precision_that_is_told_is_the_one_in_use(core):
+    report = report_on(*CORES[core], 1.0)
+    has_few_digits = report.precision.noise > 1e-10 * report.loss["total"]
+    assert has_few_digits == (report.precision.rung != "float64"), report
+    assert report.threshold == (1e-4 if has_few_digits else 1e-7)
+    assert bool(report.precision.note) == has_few_digits
+
+
+class Quantized(keras.layers.Layer):
+    """Hidden units rounded to a grid, with the gradient of the identity."""
+
+    def __init__(self, units, quantize):
+        super().__init__()
+        self.hidden, self.out = keras.layers.Dense(units, "tanh", name="hidden"), keras.layers.Dense(2, name="out")
+        self.quantize = quantize
+
+    def call(self, x):
+        h = self.hidden(x)
+        return self.out(h + tf.stop_gradient(self.quantize(h) - h))
+
+
+def rounding(h):
+    return tf.round(h * 127) / 127
+
+
+def integers(h):
+    return tf.cast(tf.cast(tf.round(h * 127), tf.int32), h.dtype) / 127
+
+
+def table(h):
+    levels = tf.cast(tf.linspace(-1.0, 1.0, 255), h.dtype)
+    return tf.gather(levels, tf.cast(tf.round((h + 1) * 127), tf.int32))
+
+
+@pytest.mark.parametrize("quantize", [rounding, integers, table])
+@pytest.mark.parametrize("units", [8, 128, 1024])
+def test_steps_of_many_units_are_called_what_they_are(units, quantize):
+    keras.utils.set_random_seed(0)
+    layer = Quantized(units, quantize)
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")
+    with pytest.raises(AssertionError, match="straight-through estimator, or a wrong gradient"):
+        assert_gradients(layer, x)
+
+
+def test_an_undecided_check_of_a_loss_in_steps_says_so():
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")
+
+    def in_float32(h):
+        return tf.cast(rounding(tf.cast(h, tf.float32) * tf.constant(1.0, tf.float32)), h.dtype)
+
+    layer = Quantized(128, in_float32)
+    with pytest.raises(AssertionError) as raised:
+        assert_gradients(layer, x, precision="model")
+    assert "straight-through estimator" in str(raised.value)
+    assert "Round" in str(raised.value)
