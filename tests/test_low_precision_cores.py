@@ -1,4 +1,4 @@
-"""Cores of low precision inside a wide loss: complex64, float32 kernels, quantizers. Named, and judged by fitting rules."""
+"""Cores of low precision inside a wide loss: complex64, float32 kernels, quantizers; named, and judged as such."""
 
 import keras
 import numpy as np
@@ -81,7 +81,7 @@ CORES = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.sweep), pytest.param(2, marks=pytest.mark.sweep)])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.sweep) for s in range(1, 6))])
 @pytest.mark.parametrize("factor", [1.0, 1.001, 1.01, 1.1, -1.0])
 @pytest.mark.parametrize("core", CORES)
 def test_a_core_of_low_precision_hides_nothing(core, factor, seed):
