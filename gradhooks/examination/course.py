@@ -65,10 +65,11 @@ class _Examination:
         gradients = self._oracle.gradients(point)
         rng = sampling.generator(settings.seed, settings.step, 1)
         probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, declared)
-        is_suspect = bool(precision.narrow_operations or precision.native_layers)
+        is_opaque = getattr(self._oracle, "calls_python", False)
+        is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
         place, windows = surveying.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps)
-        self._precision = _as_measured(precision, place)
+        self._precision = _as_measured(precision, place, is_opaque)
         given = settings.threshold
         self._tolerance = THRESHOLDS[self._precision.rung] if given is None else given
         settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, declared)
@@ -276,13 +277,12 @@ class _Examination:
         )  # fmt: skip
 
 
-def _as_measured(precision, place):
+def _as_measured(precision, place, is_opaque):
     """The precision in use: with operations of low precision inside, the noise tells whether float64 is left of it."""
-    if precision.rung != "float64" or not precision.narrow_operations:
+    names = ", ".join(precision.narrow_operations[:3]) or ("Python code in the graph" if is_opaque else "")
+    has_few_digits = place.noise[0] > _FEW_DIGITS * noise.floor(place.base[0])
+    if precision.rung != "float64" or not names or not has_few_digits:
         return precision
-    if place.noise[0] <= _FEW_DIGITS * noise.floor(place.base[0]):
-        return precision
-    names = ", ".join(precision.narrow_operations[:3])
     note = f"{names} computes with fewer digits than float64, and the loss shows it; the threshold is that of float32"
     return dataclasses.replace(precision, rung="partial", note=precision.note or note)
 

@@ -86,6 +86,11 @@ class ModelOracle:
         read = self._gradients.captured()
         return tuple(v for v, variable in enumerate(self.variables) if self._backend.handle_id(variable) in read)
 
+    @property
+    def calls_python(self):
+        """Whether an evaluation runs Python code, of which nobody knows at what precision it computes."""
+        return self._gradients.calls_python
+
     def _descended(self, precision):
         """Traces at the highest precision possible; by a tape where graphs cannot be differentiated otherwise."""
         arguments = (

@@ -101,6 +101,9 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
         level = np.maximum(level, np.where(is_flat, noise.FLOAT32 * np.abs(base), 0.0))
     if is_suspect:
         level = np.maximum(level, np.where(is_flat, 0.0, working))
+    if is_suspect and not (spacing.is_native or has_steps or is_flat.any()):
+        distances = (spacing.working, *spacing.wide)
+        level = np.maximum(level, singles.hidden_level(oracle, point, gradients, screening, distances, level))
     is_kinky = False
     if is_flat.any():
         level = _level_from_afar(oracle, point, gradients, screening, spacing.wide, base, level, is_flat, is_suspect)
