@@ -543,6 +543,80 @@ def test_a_variable_that_no_loss_reaches_is_noted():
     assert [n.startswith("no loss reaches v0") for n in report.notes] == [True]
 
 
+def beside_a_healthy_one(count, reaching):
+    """A loss with silent variables of two numbers: with each goes a factor, itself a product of numbers that are zero.
+
+    Args:
+        count: Number of silent variables.
+        reaching: Number of factors; without one, no loss reaches the variables.
+    """
+    silent = 2 * count
+    point = np.concatenate([np.random.default_rng(0).uniform(0.5, 1.5, silent + 3), np.zeros(reaching)])
+
+    def parts(p):
+        return p[:silent], p[silent : silent + 3], p[silent + 3 :]
+
+    def loss(p):
+        hidden, healthy, factors = parts(p)
+        return float(healthy @ healthy + np.prod(factors) * np.sum(np.sin(hidden)) * bool(reaching))
+
+    def gradient(p):
+        hidden, healthy, factors = parts(p)
+        others = [np.prod(np.delete(factors, k)) for k in range(reaching)]
+        of_hidden = np.prod(factors) * np.cos(hidden) * bool(reaching)
+        return np.concatenate([of_hidden, 2 * healthy, np.array(others) * np.sum(np.sin(hidden))])
+
+    return FunctionOracle(loss, gradient, point, ((2,),) * count + ((3,),) + ((1,),) * reaching)
+
+
+TIMES_ZERO = "times zero for now: {} (a zero-initialized layer above, or units that are off?); nearby {}"
+UNREACHED = "no loss reaches {}: moving {} changes nothing, and {} zero, here and nearby"
+
+
+@pytest.mark.parametrize(
+    ("count", "reaching", "told"),
+    [
+        (1, 0, [UNREACHED.format("v0", "it", "its gradient is")]),
+        (2, 0, [UNREACHED.format("v0, v1", "them", "their gradients are")]),
+        (5, 0, [UNREACHED.format("v0, v1, v2 and 2 more", "them", "their gradients are")]),
+        (1, 1, [TIMES_ZERO.format("v0", "it has a gradient")]),
+        (2, 1, [TIMES_ZERO.format("v0, v1", "they have gradients")]),
+        (2, 2, [TIMES_ZERO.format("v0, v1, v3 and 1 more", "they have gradients")]),
+        (30, 1, [TIMES_ZERO.format("v0, v1, v2 and 27 more", "they have gradients")]),
+        (
+            18,
+            0,
+            [
+                UNREACHED.format("v0, v1, v2 and 13 more", "them", "their gradients are"),
+                "not moved, since there are too many without a gradient: v16, v17; no loss may reach them",
+            ],
+        ),
+    ],
+)
+def test_what_no_loss_reaches_is_told_from_what_is_reached_times_zero(count, reaching, told):
+    report = check(beside_a_healthy_one(count, reaching))
+    assert report.verdict is Verdict.PASS
+    assert report.notes == tuple(told)
+
+
+def test_both_kinds_have_a_line_each():
+    both = beside_a_healthy_one(2, 1)
+    cut_off = FunctionOracle(
+        lambda p: both._parts[0][0](p[1:]),
+        lambda p: np.concatenate([[0.0], both._parts[0][1](p[1:])]),
+        np.concatenate([[1.0], both.point()]),
+        ((1,), (2,), (2,), (3,), (1,)),
+    )
+    first, second = check(cut_off).notes
+    assert first.startswith("times zero for now: v1, v2 (")
+    assert second.startswith("no loss reaches v0: ")
+
+
+def test_a_gradient_that_is_not_finite_nearby_says_nothing_about_what_reaches_what():
+    oracle = with_silent_half(lambda p, _: 0.0, lambda move: np.where(move.any(), math.nan, 0 * move))
+    assert not check(oracle).notes
+
+
 @pytest.mark.parametrize("distance", [1e-6, 1e-4, 1e-2])
 def test_a_wrong_gradient_next_to_kinks_still_fails(distance):
     def loss(p):

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from gradhooks.examination import culprit, received, untraced
+from gradhooks.examination import culprit, received, silence, untraced
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
 from gradhooks.numerics import blockage, diagnosis, expectation, measurement, noise, proof, sampling, surveying, verdict
@@ -232,16 +232,20 @@ class _Examination:
         settings = self._settings
         silent = blockage.silent_variables(self._layout, self._place.gradients["total"])
         rng = sampling.generator(settings.seed, settings.step, 5)
+        compiled = getattr(self._oracle, "bypassed", ())
+        unmoved, unknown = [], {*silent} - {*compiled}
         for found in blockage.investigate(self._layout, self._oracle, self._place, self._settling.scales, silent, rng):
-            path = self._layout.paths[found.variable]
+            unknown -= {found.variable}
             if found.is_blocked:
+                path = self._layout.paths[found.variable]
                 slope = found.change / abs(found.distance)
                 yield Comparison(
                     path, None, "total", 0.0, slope, 0.0, abs(found.distance), 1.0, Verdict.FAIL, Reason.BLOCKED,
                     allowed=0.0, position=found.probe.start,
                 )  # fmt: skip
-            elif found.change <= self._place.noise[0] and found.variable not in getattr(self._oracle, "bypassed", ()):
-                self._notes.append(f"no loss reaches {path}: its gradient is zero, and moving it changes nothing")
+            elif found.change <= self._place.noise[0] and found.variable not in compiled:
+                unmoved.append(found.variable)
+        self._notes += silence.notes(self._settling, unmoved, sorted(unknown))
 
     def _compared(self, measured):
         """One `Comparison` per term."""
@@ -257,7 +261,7 @@ class _Examination:
                 path, index if probe.is_coordinate else None, term, float(analytic), float(estimate.slope),
                 float(estimate.error), float(estimate.step), verdict.relative_difference(analytic, estimate.slope),
                 judged, reason, float(estimate.left), float(estimate.right),
-                verdict.allowed_gap(analytic, estimate, self._tolerance, magnitude), probe.start,
+                float(verdict.allowed_gap(analytic, estimate, self._tolerance, magnitude)), probe.start,
                 magnitude=float(magnitude), is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
             )  # fmt: skip
 

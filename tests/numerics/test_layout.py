@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradhooks.numerics.layout import Layout, unique_paths
+from gradhooks.numerics.layout import Layout, listed, unique_paths
 
 # Scalars, empty variables and variables of length one are where such code breaks.
 SHAPES = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=6).map(tuple)
@@ -32,6 +32,13 @@ DENSE = Layout(("dense/kernel", "dense/bias", "gain", "nothing", "last"), ((2, 3
 )
 def test_where_a_position_lies(position, located, label):
     assert (DENSE.locate(position), DENSE.label(position)) == (located, label)
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(1, "v0"), (3, "v0, v1, v2"), (4, "v0, v1, v2 and 1 more"), (12, "v0, v1, v2 and 9 more")]
+)
+def test_paths_in_a_row(count, told):
+    assert listed([f"v{k}" for k in range(count)]) == told
 
 
 def test_sizes_offsets_and_slices():
