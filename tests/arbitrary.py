@@ -25,6 +25,7 @@ PER_TERM = st.dictionaries(st.sampled_from(TERMS), NUMBERS)
 COMPARISONS = st.builds(
     Comparison, WORDS, INDICES, st.sampled_from([*TERMS, "trained"]), NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS,
     VERDICTS, REASONS, NUMBERS, NUMBERS, NUMBERS, COUNTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.booleans(),
+    WORDS,
 )  # fmt: skip
 DIAGNOSES = st.builds(Diagnosis, WORDS, WORDS, MANY_WORDS, NUMBERS, NUMBERS, st.booleans())
 REPORTS = st.builds(

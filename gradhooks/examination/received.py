@@ -7,6 +7,7 @@ import numpy as np
 
 from gradhooks.errors import RecordingError
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
+from gradhooks.numerics.layout import listed
 from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
 
 # How far away, at least and in units of roundoff, a second opinion on the trained gradient is taken.
@@ -58,7 +59,7 @@ def compare(settling):
         oracle.batch_size, oracle.has_noise,
     )  # fmt: skip
     headline = training.headline(received, comparisons)
-    notes = _notes(comparisons, oracle.training_dtype)
+    notes = (*_notes(comparisons, oracle.training_dtype), *_edges(comparisons, oracle.training_dtype))
     return Finding(tuple(comparisons), tuple(diagnoses), {training.TERM: headline}, notes, received.trained)
 
 
@@ -72,6 +73,16 @@ def _notes(comparisons, dtype):
         f"variables, by {np.median(rounded):.1g} in the median and {max(rounded):.1g} at most: rounding in {dtype}, "
         "which this network multiplies",
     )
+
+
+def _edges(comparisons, dtype):
+    """Says where only float64 has a gradient that is not finite: no digits are lost there, a point is hit or missed."""
+    paths = [c.path for c in comparisons if c.reason is Reason.NON_FINITE_GRADIENT and c.verdict is not Verdict.FAIL]
+    if paths:
+        yield (
+            f"backpropagation in float64 gives NaN or infinite numbers for {listed(paths)}, and the optimizer receives "
+            f"finite ones: the loss has no derivative at this point, and rounding in {dtype} leaves it by chance"
+        )
 
 
 def _unrecorded(analytic):

@@ -6,6 +6,7 @@ the trace: the check could not follow the variable into the code that uses it.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -57,7 +58,9 @@ def excused(settling, comparisons, directions, finding):
     finding = dataclasses.replace(
         finding, comparisons=told, diagnoses=tuple(d for d in finding.diagnoses if d.path in guilty)
     )
-    return comparisons, finding, tuple(_notes(sorted(right - compiled), sorted(compiled)))
+    # Code that gives NaN has been followed; `received` tells of it.
+    followed = {c.path for c in local if not math.isfinite(c.analytic)}
+    return comparisons, finding, tuple(_notes(sorted(right - compiled - followed), sorted(compiled)))
 
 
 def _notes(right, compiled):
@@ -76,7 +79,8 @@ def _notes(right, compiled):
 def _untraced(comparison):
     if comparison.verdict is not Verdict.FAIL:
         return comparison
-    return dataclasses.replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=Reason.UNTRACED)
+    reason = Reason.UNTRACED if math.isfinite(comparison.analytic) else Reason.NON_FINITE_GRADIENT
+    return dataclasses.replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 class _Judge:

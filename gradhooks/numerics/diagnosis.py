@@ -1,5 +1,6 @@
 """What is wrong, in words: from scale, cosine, zeros, the pattern of failures and the terms that fail."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,6 +9,8 @@ from gradhooks.numerics.records import Diagnosis, Reason, Verdict
 
 # Relative accuracy to which a factor is recognized.
 _CLOSE = 1e-3
+# What a gradient may be where the loss does not move with it.
+_SURROGATE = "a straight-through estimator, or a wrong gradient"
 # Failures and passes needed before a pattern is called a unit or a row.
 _PATTERN = 2
 
@@ -27,7 +30,11 @@ def diagnose(layout, comparisons, gradients, batch_size=None):
     order = {path: k for k, path in enumerate(layout.paths)}
     failed = list(dict.fromkeys(c.path for c in comparisons if c.verdict is Verdict.FAIL and c.path in order))
     culprit = max(failed, key=order.__getitem__, default=None)
-    found = [_of_variable(path, comparisons, path == culprit, layout, gradients, batch_size) for path in failed]
+    # NaN comes down on the variables below; what to look for is told where it begins.
+    spoiled = {c.path for c in comparisons if c.reason is Reason.NON_FINITE_GRADIENT and c.path in order}
+    leaders = {culprit, max(spoiled, key=order.__getitem__, default=None)}
+    found = [_of_variable(path, comparisons, leaders, layout, gradients, batch_size) for path in failed]
+    found = [dataclasses.replace(d, is_culprit=d.path == culprit) for d in found]
     return tuple(sorted(found, key=lambda d: (not d.is_culprit, -order[d.path])))
 
 
@@ -40,7 +47,33 @@ def scale_and_cosine(analytic, numeric):
     return (product / square if square else math.nan), (product / norms if norms else math.nan)
 
 
-def _of_variable(path, comparisons, is_culprit, layout, gradients, batch_size):
+def where_not_finite(layout, gradient):
+    """Returns words for where the NaN of a gradient comes from; empty if all of it is finite.
+
+    It spreads from the loss towards the inputs, so it begins behind the last
+    variable, in forward order, that has any.
+
+    Args:
+        layout: The `Layout`, in forward order.
+        gradient: float, shape (P,).
+    """
+    spoiled = [v for v in range(len(layout)) if not np.isfinite(gradient[layout.slice(v)]).all()]
+    if not spoiled:
+        return ""
+    path = layout.paths[spoiled[-1]]
+    if len(spoiled) == np.count_nonzero(layout.sizes):
+        return f"in the loss or behind {path}, the last variable"
+    return f"behind {path}, the last variable with any"
+
+
+def in_numbers(cosine, scale):
+    """Returns how two gradients lie to each other, `: cosine ..., scale ...`; of that what is known."""
+    told = ((cosine, f"cosine {cosine:.4f}"), (scale, f"scale {scale:.4g}"))
+    known = [text for number, text in told if math.isfinite(number)]
+    return f": {', '.join(known)}" if known else ""
+
+
+def _of_variable(path, comparisons, leaders, layout, gradients, batch_size):
     own = [c for c in comparisons if c.path == path and c.reason is not Reason.VACUOUS]
     failed = [c for c in own if c.verdict is Verdict.FAIL]
     terms = tuple(dict.fromkeys(c.term for c in failed))
@@ -49,10 +82,12 @@ def _of_variable(path, comparisons, is_culprit, layout, gradients, batch_size):
     analytic, numeric = np.array([c.analytic for c in failed]), np.array([c.numeric for c in failed])
     scale, cosine = scale_and_cosine(analytic, numeric)
     sentence = _sentence(failed, analytic, numeric, scale, cosine, batch_size)
+    if any(c.reason is Reason.NON_FINITE_GRADIENT for c in failed):
+        sentence = _not_finite(layout, gradients[term], path in leaders)
     if np.isfinite(analytic).all() and _is_transposed(failed, layout, gradients[term]):
         sentence = "the gradient is transposed: entry [i, j] holds the derivative of entry [j, i]"
     sentence += _where(own, failed) + _which_terms(terms, {c.term for c in comparisons if c.path == path})
-    return Diagnosis(path, sentence, terms, scale, cosine, is_culprit)
+    return Diagnosis(path, sentence, terms, scale, cosine)
 
 
 def _sentence(failed, analytic, numeric, scale, cosine, batch_size):
@@ -60,15 +95,29 @@ def _sentence(failed, analytic, numeric, scale, cosine, batch_size):
         return (
             "declared as a mismatch, but the gradient agrees: remove the declaration, or find out what stopped working"
         )
-    if any(c.reason is Reason.NON_FINITE_GRADIENT for c in failed):
-        return "the gradient is NaN or infinite while the loss is finite (sqrt, log, division or a norm at zero?)"
     if not analytic.any():
         return "the gradient is zero although the loss moves: it is blocked (stop_gradient, rounding, argmax?)"
-    if not numeric.any():
-        return "the gradient is not zero but the loss does not move: a straight-through estimator, or a wrong gradient"
+    still = [abs(c.numeric) <= c.error and abs(c.analytic) > c.error for c in failed]
+    if all(still) or not numeric.any():
+        return f"the gradient is not zero but the loss does not move: {_SURROGATE}"
     if np.allclose(analytic, scale * numeric, rtol=_CLOSE, atol=0.0):
         return f"the gradient is {scale:.6g} times the true one{_cause(scale, batch_size)}"
-    return f"the gradient points elsewhere: cosine {cosine:.4f}, scale {scale:.4g}"
+    words = f"the gradient points elsewhere{in_numbers(cosine, scale)}"
+    if any(still):
+        words += (
+            f"; it is not zero but the loss does not move at {sum(still)} of {len(still)} wrong places, as where it "
+            f"moves in steps: {_SURROGATE}"
+        )
+    return words
+
+
+def _not_finite(layout, gradient, is_leader):
+    """The sentence about a gradient that is not finite; where it begins and what to look for is told once."""
+    if not is_leader:
+        return "the gradient is NaN or infinite as well"
+    place = where_not_finite(layout, gradient)
+    causes = "sqrt, log, division, a norm or a power below 1 at zero, acos or asin at +-1?"
+    return f"the gradient is NaN or infinite while the loss is finite{place and f': it begins {place}'} ({causes})"
 
 
 def _cause(scale, batch_size):

@@ -33,8 +33,8 @@ class Reason(enum.Enum):
         "argmax or a detached branch between the parameter and the loss"
     )
     NON_FINITE_GRADIENT = (
-        "the gradient is NaN or infinite while the loss is finite: look for sqrt, log, division or norm "
-        "evaluated at zero, and for a where() that hides an infinite branch"
+        "the gradient is NaN or infinite while the loss is finite: look for sqrt, log, division, norm or a power with "
+        "an exponent below 1 evaluated at zero, acos or asin at +-1, and for a where() that hides an infinite branch"
     )
     GRADIENT_FAILS = (
         "backpropagation raises an exception while the loss can be evaluated: look for a custom gradient that returns "

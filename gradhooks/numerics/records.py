@@ -100,13 +100,16 @@ class Comparison:
         position: Flat index of the first parameter concerned.
         distance: `||trained - analytic||` for the term `"trained"`, where
             `analytic` and `numeric` hold the norms of the analytic gradient
-            and of the trained one; NaN otherwise.
+            and of the trained one, and `error` what rounding alone leaves of
+            a gradient; NaN otherwise.
         cosine: Cosine between the two, likewise.
         scale: Best factor `s` in `trained = s * analytic`, likewise.
         zeros: Share of exact zeros in the trained gradient where the analytic
             one is not zero, likewise.
         magnitude: Size of a direction's slope if nothing cancelled; else 0.
         is_kink: Whether the loss was found to have a corner here.
+        dtype: Name of the dtype that training computes in, for the term
+            `"trained"`; empty otherwise, and where a report is older.
     """
 
     path: str
@@ -129,6 +132,7 @@ class Comparison:
     zeros: float = math.nan
     magnitude: float = 0.0
     is_kink: bool = False
+    dtype: str = ""
 
     @property
     def gap(self):

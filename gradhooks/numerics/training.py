@@ -204,7 +204,7 @@ def _comparison(received, is_noisy, variable, dtype):
     nonzero = analytic != 0
     return Comparison(
         layout.paths[variable], None, TERM, sizes[0], sizes[1], noise, 0.0, _relative(sizes, distance), verdict, reason,
-        allowed=max(tolerance(dtype) * sum(sizes), noise), position=part.start, distance=distance,
+        allowed=float(max(tolerance(dtype) * sum(sizes), noise)), position=part.start, distance=distance, dtype=dtype,
         cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
         scale=product / square if square else math.nan,
         zeros=float(np.mean(trained[nonzero] == 0)) if nonzero.any() else 0.0,
@@ -226,7 +226,9 @@ def _verdict(received, is_noisy, variable, dtype):
     if _is_close(received, variable, dtype):
         return Verdict.PASS, Reason.AGREES
     if is_noisy:
-        return Verdict.INCONCLUSIVE, Reason.ROUNDING
+        # What is not finite in float64 has no digits to round.
+        is_finite = np.isfinite(received.analytic[received.layout.slice(variable)]).all()
+        return Verdict.INCONCLUSIVE, Reason.ROUNDING if is_finite else Reason.NON_FINITE_GRADIENT
     return Verdict.FAIL, Reason.UNDERFLOW if _underflows(received, variable, dtype) else Reason.UNTRAINED
 
 

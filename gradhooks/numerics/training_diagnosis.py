@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from gradhooks.numerics import diagnosis
 from gradhooks.numerics.records import Diagnosis, Reason, Verdict
 from gradhooks.numerics.training import TERM, tolerance
 
@@ -47,6 +48,8 @@ def _worst(failed):
 
 def _pattern(layout, received, data_gradient, failed, dtype, batch_size):
     """A sentence that explains all failed variables at once; empty if there is none."""
+    if not any(received.finite[v] for v in failed):
+        return _not_finite(layout, received, [*failed], dtype)
     if all(c.reason is Reason.UNDERFLOW for c in failed.values()):
         worst = max(c.zeros for c in failed.values())
         return f"up to {worst:.0%} of the gradient underflows to zero in {dtype}: use loss scaling"
@@ -58,6 +61,18 @@ def _pattern(layout, received, data_gradient, failed, dtype, batch_size):
             return _constant(float(np.median(scales)), batch_size, received)
         return _clipped_norms(layout, received, failed)
     return _clipped_values(layout, received, failed)
+
+
+def _not_finite(layout, received, variables, dtype):
+    """A sentence for some variables of which the optimizer receives NaN; empty where float64 has it for some."""
+    is_finite = {bool(np.isfinite(received.analytic[layout.slice(v)]).all()) for v in variables}
+    if len(is_finite) > 1:
+        return ""
+    words = "the optimizer receives NaN or infinite numbers for this variable; backpropagation in float64 gives"
+    if not is_finite.pop():
+        return f"{words} NaN as well"
+    place = diagnosis.where_not_finite(layout, received.trained)
+    return f"{words} finite ones: `train_step` makes them, or {dtype} does, {place}"
 
 
 def _agree(layout, trained, reference, failed, dtype):
@@ -108,6 +123,8 @@ def _is_round(number):
 
 def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_noise):
     trained, comparison = received.trained[layout.slice(variable)], failed[variable]
+    if not received.finite[variable]:
+        return _not_finite(layout, received, [variable], dtype)
     if not received.reached[variable]:
         return "train_step hands no gradient for this variable to the optimizer: left out, or behind a stop_gradient?"
     if comparison.reason is Reason.UNDERFLOW:
@@ -126,7 +143,9 @@ def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_n
             return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
     if abs(comparison.cosine) > 1 - 1e-4:
         return f"the optimizer receives {comparison.scale:.6g} times the gradient of this variable"
-    words = f"the optimizer receives another gradient: cosine {comparison.cosine:.4f}, scale {comparison.scale:.4g}"
+    if not comparison.analytic:
+        return "the optimizer receives a gradient for this variable, of which backpropagation says that it is zero"
+    words = f"the optimizer receives another gradient{diagnosis.in_numbers(comparison.cosine, comparison.scale)}"
     if has_noise:
         words += "; a recomputation (keras.remat) that draws another mask than the forward pass?"
     return words

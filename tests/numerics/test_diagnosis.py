@@ -69,6 +69,19 @@ def test_what_is_wrong_in_words(analytic, expected):
     assert told.startswith(f"the gradient {expected}")
 
 
+@pytest.mark.parametrize(
+    ("cosine", "scale", "told"),
+    [
+        (0.5, 2.0, ": cosine 0.5000, scale 2"),
+        (NAN, 2.0, ": scale 2"),
+        (0.5, math.inf, ": cosine 0.5000"),
+        (NAN, NAN, ""),
+    ],
+)
+def test_only_numbers_are_told(cosine, scale, told):
+    assert diagnosis.in_numbers(cosine, scale) == told
+
+
 def test_a_factor_without_a_usual_cause_gets_none():
     assert sentence(*many(1.0001 * NUMERIC)) == "the gradient is 1.0001 times the true one"
 
@@ -76,6 +89,45 @@ def test_a_factor_without_a_usual_cause_gets_none():
 def test_a_loss_that_does_not_move_is_told_apart():
     told = sentence(*many(NUMERIC, 0 * NUMERIC))
     assert told.startswith("the gradient is not zero but the loss does not move: a straight-through estimator")
+    assert sentence(*many(NUMERIC, 1e-13 * NUMERIC)) == told, "zero, for all that the error bar tells"
+
+
+def test_a_loss_that_moves_in_steps_is_told_apart():
+    """Between two steps of a fine staircase nothing moves; across one, anything may."""
+    told = sentence(*many(NUMERIC, NUMERIC * [0, 3, 0, 0.1]))
+    assert "does not move at 2 of 4 wrong places" in told
+    assert told.endswith("a straight-through estimator, or a wrong gradient")
+    assert "straight-through" not in sentence(*many(NUMERIC, NUMERIC * [-1, 3, 1, 0.1]))
+
+
+def with_nan(*variables):
+    return np.concatenate([np.full(9, NAN if v in variables else 1.0) for v in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "sampled", "leader", "place"),
+    [
+        ((0,), (0,), 0, "it begins behind below/w, the last variable with any"),
+        ((0, 1), (0, 1), 1, "it begins behind middle/w, the last variable with any"),
+        ((0, 1), (0,), 0, "it begins behind middle/w, the last variable with any"),
+        ((1, 2), (1, 2), 2, "it begins behind above/w, the last variable with any"),
+        ((0, 1, 2), (0, 1, 2), 2, "it begins in the loss or behind above/w, the last variable"),
+    ],
+)
+def test_where_nan_begins_is_told_once(spoiled, sampled, leader, place):
+    failed = [compared(NAN, 1.0, Verdict.FAIL, LAYOUT.paths[v], "total", Reason.NON_FINITE_GRADIENT) for v in sampled]
+    first, *others = diagnosis.diagnose(LAYOUT, failed, {"total": with_nan(*spoiled)})
+    assert (first.path, first.is_culprit) == (LAYOUT.paths[leader], True)
+    assert place in first.sentence
+    assert "acos or asin at +-1" in first.sentence
+    assert {d.sentence for d in others} <= {"the gradient is NaN or infinite as well"}
+
+
+def test_nan_below_another_mistake_says_where_it_begins_too():
+    failed = [compared(NAN, 1.0, Verdict.FAIL, "below/w", reason=Reason.NON_FINITE_GRADIENT)]
+    wrong, spoiled = diagnosis.diagnose(LAYOUT, [*failed, compared(6.0, 2.0)], {"data": with_nan(0)})
+    assert wrong.sentence == "the gradient is 3 times the true one"
+    assert "it begins behind below/w" in spoiled.sentence
 
 
 def test_a_single_wrong_parameter_is_a_factor():

@@ -1,5 +1,6 @@
 """What a train step did to the gradient, in words."""
 
+import dataclasses
 import math
 import warnings
 
@@ -8,6 +9,7 @@ import pytest
 
 from gradhooks.numerics import training, training_diagnosis
 from gradhooks.numerics.layout import Layout
+from gradhooks.numerics.records import Reason, Verdict
 from gradhooks.numerics.training import Received
 
 LAYOUT = Layout(("first", "second", "third"), ((30,), (30,), (5,)))
@@ -82,9 +84,60 @@ def test_nothing_wrong_nothing_said():
     assert diagnosed(ANALYTIC) == ()
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_gradient_that_is_not_finite_warns_nobody(value):
+def spoiled(*parts, value=math.nan):
+    gradient = ANALYTIC.copy()
+    for part in parts:
+        gradient[part] = value
+    return gradient
+
+
+FINITE = "gives finite ones: `train_step` makes them, or float32 does, "
+# (what float64 gives, what the optimizer receives, the culprit, words about it)
+NOT_FINITE = {
+    "one": ((), (FIRST,), "first", FINITE + "behind first, the last variable with any"),
+    "two": ((), (FIRST, SECOND), "second", FINITE + "behind second, the last variable with any"),
+    "all": ((), (FIRST, SECOND, THIRD), "third", FINITE + "in the loss or behind third, the last variable"),
+    "both": ((FIRST, SECOND), (FIRST, SECOND), "second", "float64 gives NaN as well"),
+}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", NOT_FINITE)
+def test_a_gradient_that_is_not_finite(name, value):
+    inside, outside, culprit, words = NOT_FINITE[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = diagnosed(replaced(FIRST, value), data=DATA)
-    assert [d.path for d in found] == ["first"]
+        found = diagnosed(spoiled(*outside, value=value), data=DATA, analytic=spoiled(*inside, value=value))
+    assert len(found) == len(outside)
+    assert [d.path for d in found if d.is_culprit] == [culprit]
+    assert found[0].path == culprit
+    assert found[0].sentence.endswith(words)
+    assert "the optimizer receives NaN or infinite numbers for this variable" in found[0].sentence
+
+
+def test_nan_beside_another_mistake_has_its_own_sentence():
+    first, second = diagnosed(np.where(np.isnan(spoiled(FIRST)), math.nan, replaced(SECOND, 3 * ANALYTIC[SECOND])))
+    assert (first.path, second.path) == ("first", "second")
+    assert "NaN or infinite" in first.sentence
+    assert second.sentence == "the optimizer receives 3 times the gradient of this variable"
+
+
+@pytest.mark.parametrize(("analytic", "trained"), [(spoiled(FIRST), ANALYTIC), (spoiled(FIRST), 0 * ANALYTIC)])
+def test_what_is_not_finite_in_float64_alone_is_no_rounding(analytic, trained):
+    received = Received(LAYOUT, analytic, trained, np.ones(3, bool))
+    compared = training.compare(received, {0, 1, 2}, "float32")[0]
+    assert (compared.verdict, compared.reason) == (Verdict.INCONCLUSIVE, Reason.NON_FINITE_GRADIENT)
+    other = training.compare(dataclasses.replace(received, analytic=ANALYTIC + 1), {0, 1, 2}, "float32")[0]
+    assert (other.verdict, other.reason) == (Verdict.INCONCLUSIVE, Reason.ROUNDING)
+
+
+def test_a_gradient_where_there_should_be_none_has_neither_cosine_nor_scale():
+    (found,) = diagnosed(ANALYTIC, analytic=replaced(SECOND, 0.0))
+    assert found.path == "second"
+    assert found.sentence.endswith("of which backpropagation says that it is zero")
+
+
+def test_comparisons_say_in_which_dtype_training_computes():
+    received = Received(LAYOUT, ANALYTIC, ANALYTIC / 2, np.ones(3, bool))
+    for dtype in training.ROUNDOFF:
+        assert {c.dtype for c in training.compare(received, (), dtype)} == {dtype}
