@@ -10,7 +10,7 @@ from gradhooks.numerics.records import Diagnosis, Reason, Verdict
 # Relative accuracy to which a factor is recognized.
 _CLOSE = 1e-3
 # What a gradient may be where the loss does not move with it.
-_SURROGATE = "a straight-through estimator, or a wrong gradient"
+SURROGATE = "a straight-through estimator, or a wrong gradient"
 # Failures and passes needed before a pattern is called a unit or a row.
 _PATTERN = 2
 
@@ -99,14 +99,14 @@ def _sentence(failed, analytic, numeric, scale, cosine, batch_size):
         return "the gradient is zero although the loss moves: it is blocked (stop_gradient, rounding, argmax?)"
     still = [abs(c.numeric) <= c.error and abs(c.analytic) > c.error for c in failed]
     if all(still) or not numeric.any():
-        return f"the gradient is not zero but the loss does not move: {_SURROGATE}"
+        return f"the gradient is not zero but the loss does not move: {SURROGATE}"
     if np.allclose(analytic, scale * numeric, rtol=_CLOSE, atol=0.0):
         return f"the gradient is {scale:.6g} times the true one{_cause(scale, batch_size)}"
     words = f"the gradient points elsewhere{in_numbers(cosine, scale)}"
     if any(still):
         words += (
             f"; it is not zero but the loss does not move at {sum(still)} of {len(still)} wrong places, as where it "
-            f"moves in steps: {_SURROGATE}"
+            f"moves in steps: {SURROGATE}"
         )
     return words
 

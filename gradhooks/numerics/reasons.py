@@ -64,7 +64,8 @@ class Reason(enum.Enum):
     NON_FINITE_LOSS = "the loss is NaN or infinite at this point, so it has no derivative to compare with"
     ERROR = "the check itself could not be carried out; the report names the cause, training was not touched"
     UNTRAINED = (
-        "the optimizer does not receive the gradient of the loss: `train_step` loses, scales or changes it on the way"
+        "the optimizer does not receive the gradient of the loss: `train_step` loses, scales or changes it on the way; "
+        "take the loss from `self.compute_loss`, which adds the penalties, and hand on its gradient as it is"
     )
     UNDERFLOW = (
         "small gradients become zero in half precision before they reach the optimizer: "

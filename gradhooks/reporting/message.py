@@ -5,16 +5,36 @@ do, and the line that reproduces it.
 """
 
 import math
+import re
 
+from gradhooks.numerics.diagnosis import SURROGATE
 from gradhooks.numerics.reasons import Reason
-from gradhooks.reporting.table import diagnosed, left_out, place, printable, rough
+from gradhooks.numerics.training import TERM as TRAINED
+from gradhooks.reporting.table import diagnosed, exact, left_out, place, printable, rough, together
 
 SHOWN = 3
 CAUSE_LINES = 12
-REMEDIES = (
-    "pass the batch in the form that fit() accepts; use precision='model' if the model cannot be traced at "
-    "float64; use a smaller batch if memory ran out."
-)
+# What to try, by the class of the error; {} stands for what its message says was received.
+REMEDIES = {
+    "CannotRestoreError": (
+        "another batch or precision does not help; change {}, so that the model's code neither advances it nor leaves "
+        "a tensor in it: keep state in an attribute, a list, a dict or a keras.Variable, and draw random numbers by a "
+        "keras.random.SeedGenerator."
+    ),
+    "StateWriteError": (
+        "another batch or precision does not help; replace what {} write to by a keras.Variable, and random generators "
+        "by a keras.random.SeedGenerator."
+    ),
+    "BadInputError": "change {}; what is expected in its place is said above.",
+    "ResourceExhaustedError": "use a smaller batch_size for the check, or precision='model', which needs less memory.",
+    "MemoryError": "use a smaller batch_size for the check, or precision='model', which needs less memory.",
+    "": (
+        "see whether model.train_on_batch takes the batch, and pass it in the form that fit() accepts; use "
+        "precision='model' if the model cannot be traced at float64."
+    ),
+}
+# Where a message in the house's form says what it is about.
+_RECEIVED = re.compile(r"Received: (.+?)\. Expected ", re.DOTALL)
 
 
 def failure_message(report):
@@ -38,13 +58,14 @@ def failure_message(report):
     >>> print(failure_message(report).splitlines()[0])
     gradient check failed at step 7 (gradcheck): dense/kernel[3, 4]: the analytic derivative is wrong
     """
-    failures, others = report.failures, [d for d in report.diagnoses if d is not _culprit(report)]
+    failures, lead = report.failures, _culprit(report)
+    others = together([d for d in report.diagnoses if d is not lead], lead and lead.sentence)
     lines = (
         f"gradient check failed {_when(report)}: {_finding(report)}",
         *(line for comparison in failures[:SHOWN] for line in _evidence(comparison, report)),
         left_out(len(failures) - SHOWN, "failures, see the report"),
         "What to do:",
-        *(f"  {diagnosed(d)}" for d in others[:SHOWN]),
+        *(f"  {line}" for line in others[:SHOWN]),
         left_out(len(others) - SHOWN, "diagnoses, see the report"),
         *(f"  {line}" for line in advice(report)),
         f"Reproduce with the same weights and batch: {reproduction(report)}",
@@ -74,7 +95,7 @@ def error_message(report):
         *(f"  {printable(line)}" for line in rest[:CAUSE_LINES]),
         left_out(len(rest) - CAUSE_LINES, "lines, see the report"),
         "Training was not touched and goes on; nothing is known about its gradients at this step.",
-        f"What to try: {REMEDIES}",
+        f"What to try: {_remedy(report.error)}",
         f"Reproduce with the same weights and batch: {reproduction(report)}",
     )
     return "\n".join(line for line in lines if line)
@@ -83,7 +104,26 @@ def error_message(report):
 def advice(report):
     """Returns a line for every reason found: what it means, what usually causes it, what to try."""
     reasons = dict.fromkeys(c.reason for c in report.failures) or (report.reason,)
-    return [f"{reason}: {reason.explanation}" for reason in reasons]
+    return [*(f"{reason}: {reason.explanation}" for reason in reasons), *declaration(report.failures)]
+
+
+def declaration(failures):
+    """Returns the line that says how to declare failures that are meant; none where nothing can be declared.
+
+    Args:
+        failures: `Comparison`s that fail.
+    """
+    declarable = [c for c in failures if c.reason in (Reason.MISMATCH, Reason.BLOCKED)]
+    reasons = {}
+    for c in declarable:
+        if c.path != "*":  # a direction over all variables tells of none of them
+            reasons.setdefault(c.path, set()).add(c.reason)
+    kinds = {p: "blocked" if found == {Reason.BLOCKED} else "mismatch" for p, found in reasons.items()}
+    # Brackets, stars and question marks would be a pattern.
+    shown = {re.sub(r"([*?[])", r"[\1]", path): kind for path, kind in [*kinds.items()][:SHOWN]}
+    more = f", and so on for {len(kinds) - SHOWN} more; patterns may have a *" if len(kinds) > SHOWN else ""
+    shown = shown or {"path/of/the/variable": "mismatch"}
+    return [f"meant? declare it with expect={printable(shown)}{more}"] if declarable else []
 
 
 def reproduction(report):
@@ -108,20 +148,61 @@ def _finding(report):
         return diagnosed(_culprit(report))
     if report.failures:
         worst = report.failures[0]
-        return f"{place(worst.label)}: {worst.reason.explanation.split(':')[0]}"
+        return f"{place(worst.label)}: {_in_short(worst)}"
     return report.reason.explanation
+
+
+def _in_short(comparison):
+    c = comparison
+    if c.reason is Reason.MISMATCH and abs(c.numeric) <= c.error < abs(c.analytic):
+        return f"the gradient is not zero but the loss does not move: {SURROGATE}"
+    return c.reason.explanation.split(":")[0]
+
+
+def _remedy(error):
+    """What to try, for an error told as `Class: message`."""
+    remedy = REMEDIES.get(error.split(":")[0].strip(), REMEDIES[""])
+    received = _RECEIVED.search(error)
+    return remedy.format(printable(received[1]) if received else "what the message names")
 
 
 def _evidence(comparison, report):
     """The numbers of one failed comparison, one below the other to be compared digit by digit."""
     c = comparison
+    first = f"  {place(c.label)}, term {printable(c.term)}: {c.reason}"
     if c.reason is Reason.GRADIENT_FAILS:
-        return (f"  {place(c.label)}, term {printable(c.term)}: {c.reason}",)  # there are no numbers
-    measured = f"step {rough(c.step)}, precision {printable(report.precision.rung)}, seed {report.seed}"
+        return (first,)  # there are no numbers
+    if c.term == TRAINED:
+        return (first, *_received(c, report))
+    circumstances = f"precision {printable(report.precision.rung)}, seed {report.seed}"
+    analytic = f"    analytic {_aligned(c.analytic)}"
+    if c.reason is Reason.BLOCKED and not c.allowed:
+        steps = f"moves in steps, by {rough(c.numeric * c.step)} where each parameter moves by {rough(c.step)}"
+        return (first, analytic, f"    the loss {steps} ({circumstances})")
+    numeric = f"    numeric  {_aligned(c.numeric)} +- {rough(c.error)} (step {rough(c.step)}, {circumstances})"
+    if not math.isfinite(c.gap):
+        return (first, analytic, numeric)
     rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
-    return (
-        f"  {place(c.label)}, term {printable(c.term)}: {c.reason}",
-        f"    analytic {c.analytic: .9e}",
-        f"    numeric  {c.numeric: .9e} +- {rough(c.error)} ({measured})",
-        f"    gap      {c.gap: .9e}, allowed {rough(c.allowed)} = {rule}",
-    )
+    return (first, analytic, numeric, f"    gap      {_aligned(c.gap)}, allowed {rough(c.allowed)} = {rule}")
+
+
+def _received(comparison, report):
+    """The same for what the optimizer received: norms of whole gradients, and the distance between them."""
+    c, dtype = comparison, printable(comparison.dtype)
+    yield f"    ||backpropagation|| {_aligned(c.analytic)} (precision {printable(report.precision.rung)})"
+    yield f"    ||received||        {_aligned(c.numeric)}{dtype and f' ({dtype})'}"
+    if not math.isfinite(c.gap):
+        return
+    distance = f"    distance            {_aligned(c.gap)}"
+    if c.reason is Reason.UNDERFLOW:
+        yield f"{distance}, {c.zeros:.0%} of the entries lost to zero"  # however near the rest is
+    elif c.allowed > c.error:
+        share = c.allowed / (c.analytic + c.numeric)
+        yield f"{distance}, allowed {rough(c.allowed)} = {rough(share)} * (both norms){dtype and f', {dtype}'}"
+    else:
+        yield f"{distance}, allowed {rough(c.allowed)}, the rounding beside the other gradients{dtype and f', {dtype}'}"
+
+
+def _aligned(number):
+    """A number with all its digits and room for a sign."""
+    return f" {exact(number, 9)}" if not number < 0 else exact(number, 9)

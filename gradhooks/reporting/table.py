@@ -7,12 +7,17 @@ them pass through `printable` before they reach a terminal.
 import math
 import textwrap
 
+from gradhooks.numerics.layout import listed
 from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.numerics.training import TERM as TRAINED
 
 WIDTH = 100
 ROWS = 12
-HEADER = ("", "parameter", "term", "analytic", "numeric", "+-", "rel.diff", "reason")
+HEADER = ("", "parameter", "term", "analytic", "numeric", "+-", "allowed", "rel.diff", "reason")
+# Digits behind the point of two derivatives to compare; of fewer than the last, none would be left to compare.
+DIGITS = (5, 4, 3)
 MARKS = {Verdict.FAIL: "FAIL", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "ok"}
+_UNKNOWN = "unknown"
 _LABEL = HEADER.index("parameter")
 _NUMBERS = range(HEADER.index("analytic"), HEADER.index("reason"))
 
@@ -40,8 +45,8 @@ def render(report):
     """
     worst = worst_first(report.comparisons)
     above = (headline(report), differences(report))
-    below = (left_out(len(worst) - ROWS, "comparisons"), *remarks(report), circumstances(report))
-    return "\n".join([*_wrapped(above), *_aligned([cells(c) for c in worst[:ROWS]]), *_wrapped(below)])
+    below = (left_out(len(worst) - ROWS, "comparisons"), legend(worst[:ROWS]), *remarks(report), circumstances(report))
+    return "\n".join([*_wrapped(above), *_aligned(worst[:ROWS]), *_wrapped(below)])
 
 
 def headline(report):
@@ -50,9 +55,12 @@ def headline(report):
 
 
 def differences(report):
-    """Returns the relative difference of every term beside the threshold."""
-    terms = ", ".join(f"{printable(term)} {rough(d)}" for term, d in report.relative_difference.items())
-    return f"relative difference {terms or 'not measured'}; threshold {rough(report.threshold)}"
+    """Returns the relative difference of every term beside the threshold; what is not known goes unsaid."""
+    told = {term: rough(d) for term, d in report.relative_difference.items()}
+    is_known = any(number != _UNKNOWN for number in told.values())
+    terms = ", ".join(f"{printable(term)} {number}" for term, number in told.items()) if is_known else "not measured"
+    threshold = f"; threshold {rough(report.threshold)}" if math.isfinite(report.threshold) else ""
+    return f"relative difference {terms}{threshold}"
 
 
 def worst_first(comparisons):
@@ -60,18 +68,49 @@ def worst_first(comparisons):
     return sorted(comparisons, key=lambda c: (_rank(c), -_weight(c.relative_difference)))
 
 
-def cells(comparison):
-    """Returns what the table says about one comparison, a string per column of `HEADER`."""
+def cells(comparison, digits=DIGITS[0]):
+    """Returns what the table says about one comparison, a string per column of `HEADER`.
+
+    Args:
+        comparison: A `Comparison`. `allowed` is the largest gap that would have
+            passed.
+        digits: Digits of the two derivatives behind the point.
+    """
+    c = comparison
     return (
-        MARKS[comparison.verdict],
-        place(comparison.label),
-        printable(comparison.term),
-        f"{comparison.analytic:.5e}",
-        f"{comparison.numeric:.5e}",
-        rough(comparison.error),
-        rough(comparison.relative_difference),
-        str(comparison.reason),
+        MARKS[c.verdict],
+        place(c.label),
+        printable(c.term),
+        exact(c.analytic, digits),
+        exact(c.numeric, digits),
+        # Norms of whole gradients are no estimates.
+        _cell(math.nan if c.term == TRAINED else c.error, digits=0),
+        _cell(c.allowed),
+        _cell(c.relative_difference),
+        str(c.reason),
     )
+
+
+def fitted(comparisons, width):
+    """Returns the cells of comparisons, with the most digits that leave every parameter its whole name.
+
+    Args:
+        comparisons: `Comparison`s.
+        width: Columns for a row, one between two cells.
+    """
+    for digits in DIGITS:
+        rows = [cells(c, digits) for c in comparisons]
+        if sum(_widths(rows)) + len(HEADER) - 1 <= width:
+            break
+    return rows
+
+
+def legend(comparisons):
+    """Returns what the columns hold for the comparisons with what the optimizer receives; empty without any."""
+    dtypes = dict.fromkeys(printable(c.dtype) for c in comparisons if c.term == TRAINED)
+    where = f" ({', '.join(dtypes)})" if any(dtypes) else ""
+    text = f"{TRAINED}: norms of the gradient by backpropagation and of what the optimizer receives{where}"
+    return text if dtypes else ""
 
 
 def left_out(count, what):
@@ -81,10 +120,10 @@ def left_out(count, what):
 
 def remarks(report):
     """Returns what the report says in words, a line each, every line with what kind of remark it is."""
-    diagnoses = report.diagnoses
+    diagnoses = together(report.diagnoses)
     return [
         *([f"error: {printable(report.error)}"] if report.error else ()),
-        *(f"diagnosis: {diagnosed(d)}" for d in diagnoses[:ROWS]),
+        *(f"diagnosis: {line}" for line in diagnoses[:ROWS]),
         *([left_out(len(diagnoses) - ROWS, "diagnoses")] if len(diagnoses) > ROWS else ()),
         *(f"found by: {printable(line)}" for line in report.trail),
         *(f"note: {printable(note)}" for note in (report.precision.note, *report.notes) if note),
@@ -96,20 +135,37 @@ def diagnosed(diagnosis):
     return f"{place(diagnosis.path)}: {printable(diagnosis.sentence)}"
 
 
+def together(diagnoses, known=None):
+    """Returns a line for every sentence among diagnoses, with all the places that it is said of.
+
+    Args:
+        diagnoses: `Diagnosis` records.
+        known: A sentence that need not be told again.
+    """
+    places = {}
+    for d in diagnoses:
+        places.setdefault(d.sentence, {})[place(d.path)] = None
+    return [
+        f"{listed([*paths])}: {'the same' if sentence == known else printable(sentence)}"
+        for sentence, paths in places.items()
+    ]
+
+
 def circumstances(report):
     """Returns how the numbers were obtained, in one line; what is zero or empty goes unsaid."""
     precision, coverage, vacuous = report.precision, report.coverage, len(report.vacuous)
+    is_measured = report.evaluations or coverage.variables_total
     parts = (
-        f"precision {printable(precision.rung)}",
+        is_measured and f"precision {printable(precision.rung)}",
         _listed("native layers", precision.native_layers),
         _listed("narrow operations", precision.narrow_operations),
         _listed("operations in steps", precision.step_operations),
         precision.noise and f"noise {rough(precision.noise)}",
-        f"coverage {coverage.variables} of {coverage.variables_total} variables",
-        f"{coverage.parameters} of {coverage.parameters_total} parameters",
+        is_measured and f"coverage {coverage.variables} of {coverage.variables_total} variables",
+        is_measured and f"{coverage.parameters} of {coverage.parameters_total} parameters",
         f"{report.samples} samples",
         f"seed {report.seed}",
-        f"{report.evaluations} evaluations",
+        is_measured and f"{report.evaluations} evaluations",
         report.replaced and f"{report.replaced} probes replaced (kink)",
         vacuous and f"{vacuous} vacuous",
         report.jitter and f"jitter {rough(report.jitter)}",
@@ -135,8 +191,13 @@ def printable(text):
 
 
 def rough(number):
-    """Returns a number whose size matters more than its digits, such as an error bar."""
-    return "unknown" if number is None else f"{number:.1e}"
+    """Returns a number whose size matters more than its digits, such as a relative difference."""
+    return _UNKNOWN if number is None or math.isnan(number) else f"{number:.1e}"
+
+
+def exact(number, digits):
+    """Returns a number with so many digits behind the point."""
+    return "NaN" if math.isnan(number) else f"{number:.{digits}e}"
 
 
 def shortened(text, width):
@@ -168,16 +229,26 @@ def _listed(what, names, most=3):
     return f"{what}: {shown} {left_out(len(names) - most, '')}".strip() if names else ""
 
 
+def _cell(number, digits=1):
+    """A number in a table, where what is unknown is a dash."""
+    return "-" if number is None or math.isnan(number) else f"{number:.{digits}e}"
+
+
+def _widths(rows):
+    return [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+
+
 def _wrapped(paragraphs):
     for text in paragraphs:
         yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _aligned(rows):
-    """The table as lines; where the width does not suffice, only the parameter's column gives way."""
-    if not rows:
+def _aligned(comparisons):
+    """The table as lines; where fewer digits do not suffice for the width, the parameter's column gives way."""
+    if not comparisons:
         return
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    rows = fitted(comparisons, WIDTH)
+    widths = _widths(rows)
     widths[_LABEL] -= max(0, sum(widths) + len(widths) - 1 - WIDTH)
     for row in (HEADER, *rows):
         cut = (*row[:_LABEL], shortened(row[_LABEL], widths[_LABEL]), *row[_LABEL + 1 :])

@@ -27,6 +27,7 @@ from gradhooks.reporting.table import (
     differences,
     headline,
     left_out,
+    legend,
     printable,
     remarks,
     worst_first,
@@ -156,6 +157,7 @@ def markdown(report):
         inert(differences(report)),
         "\n".join(f"| {' | '.join(row)} |" for row in rows) if worst else "",
         inert(left_out(len(worst) - ROWS, "comparisons")),
+        inert(legend(worst[:ROWS])),
         "\n".join(f"* {inert(bullet)}" for bullet in bullets),
         inert(circumstances(report)),
     )

@@ -11,11 +11,12 @@ from gradhooks.reporting.table import (
     HEADER,
     ROWS,
     WIDTH,
-    cells,
     circumstances,
     differences,
+    fitted,
     headline,
     left_out,
+    legend,
     remarks,
     render,
     worst_first,
@@ -94,7 +95,7 @@ class ColourScreen:
         self.line(differences(report))
         if worst:
             self._console.print(_table(worst[:ROWS], self._console.width))
-        for text in (left_out(len(worst) - ROWS, "comparisons"), *remarks(report)):
+        for text in (left_out(len(worst) - ROWS, "comparisons"), legend(worst[:ROWS]), *remarks(report)):
             if text:
                 self.line(text)
         self._console.print(circumstances(report), style="dim")
@@ -111,8 +112,8 @@ def _table(comparisons, width):
         table.add_column(
             name, justify="left" if name in _WORDS else "right", no_wrap=name != "parameter", overflow="fold"
         )
-    for c in comparisons:
-        row = [Text(cell) for cell in cells(c)]
+    for c, cells in zip(comparisons, fitted(comparisons, width), strict=True):
+        row = [Text(cell) for cell in cells]
         row[0].stylize(STYLES[c.verdict])
         table.add_row(*(row[k] for k in shown))
     return table

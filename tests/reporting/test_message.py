@@ -1,8 +1,10 @@
 """The warning that somebody reads at night: exact text once, then its parts."""
 
 import ast
+import fnmatch
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ gradient check failed at step 1200 (gradcheck): dense/kernel: analytic = 0.5 * n
 What to do:
   dense/bias: the gradient is zero: look for stop_gradient
   mismatch: {mismatch}
+  meant? declare it with expect={{'dense/kernel': 'mismatch'}}
 Reproduce with the same weights and batch: \
 gradhooks.check_gradients(model, x, y, samples=32, seed=5, step=1200, threshold=0.01)
 """
@@ -81,7 +84,7 @@ def test_every_reason_is_explained_once():
 @pytest.mark.parametrize("extra", [0, 1, 4])
 def test_failures_and_diagnoses_beyond_the_worst_are_counted(extra):
     count = SHOWN + extra
-    others = tuple(Diagnosis(f"v{i}", "blocked") for i in range(count))
+    others = tuple(Diagnosis(f"v{i}", f"blocked by {i}") for i in range(count))
     text = failure_message(report(*(failed(index=(i,)) for i in range(count)), diagnoses=(CULPRIT, *others)))
     assert text.count("analytic  ") == SHOWN
     assert text.count(": blocked") == SHOWN
@@ -113,8 +116,143 @@ def test_names_cannot_forge_lines():
 
 
 def test_a_gradient_that_is_not_a_number_is_told_as_such():
-    text = failure_message(report(failed(analytic=math.nan, relative_difference=math.nan)))
-    assert "    analytic  nan\n" in text
+    numbers = {"analytic": math.nan, "relative_difference": math.nan, "allowed": math.nan}
+    text = failure_message(report(failed(**numbers, reason=Reason.NON_FINITE_GRADIENT)))
+    assert "    analytic  NaN\n    numeric   1.000000000e+00 +- 1.0e-03 (step" in text
+    assert not re.search(r"\bnan\b|gap|allowed|meant", text)
+
+
+def test_diagnoses_in_the_same_words_are_one():
+    others = (Diagnosis("v0", CULPRIT.sentence), *(Diagnosis(f"v{i}", "blocked") for i in range(1, 7)))
+    told = report(failed(), diagnoses=(CULPRIT, *others))
+    text = failure_message(told)
+    assert "What to do:\n  v0: the same\n  v1, v2, v3 and 3 more: blocked\n  mismatch: " in text
+    assert text.count(CULPRIT.sentence) == 1
+    lines = str(told).splitlines()
+    assert f"diagnosis: dense/kernel, v0: {CULPRIT.sentence}" in lines
+    assert "diagnosis: v1, v2, v3 and 3 more: blocked" in lines
+
+
+def received(**changes):
+    """A comparison of the gradient of a variable with what the optimizer received of it."""
+    numbers = {"analytic": 3.0, "numeric": 1.0, "error": 1e-5, "step": 0.0, "distance": 2.0, "allowed": 4.8e-4}
+    return failed(
+        index=None, **{"term": "trained", "reason": Reason.UNTRAINED, "dtype": "float32", **numbers, **changes}
+    )
+
+
+BACKPROPAGATION = "    ||backpropagation||  3.000000000e+00 (precision float64)\n"
+# What is received, and the lines that tell it.
+RECEIVED = {
+    "the tolerance": (
+        {},
+        "    ||received||         1.000000000e+00 (float32)\n"
+        "    distance             2.000000000e+00, allowed 4.8e-04 = 1.2e-04 * (both norms), float32\n",
+    ),
+    "half precision": (
+        {"dtype": "bfloat16", "allowed": 0.252},
+        "    ||received||         1.000000000e+00 (bfloat16)\n"
+        "    distance             2.000000000e+00, allowed 2.5e-01 = 6.3e-02 * (both norms), bfloat16\n",
+    ),
+    "a report of before": (
+        {"dtype": ""},
+        "    ||received||         1.000000000e+00\n"
+        "    distance             2.000000000e+00, allowed 4.8e-04 = 1.2e-04 * (both norms)\n",
+    ),
+    "noise": (
+        {"error": 0.5, "allowed": 0.5},
+        "    ||received||         1.000000000e+00 (float32)\n"
+        "    distance             2.000000000e+00, allowed 5.0e-01, the rounding beside the other gradients, float32\n",
+    ),
+    "underflow": (
+        {"reason": Reason.UNDERFLOW, "dtype": "float16", "zeros": 0.345, "allowed": 9.0},
+        "    ||received||         1.000000000e+00 (float16)\n"
+        "    distance             2.000000000e+00, 34% of the entries lost to zero\n",
+    ),
+    "NaN": (
+        {"reason": Reason.NON_FINITE_GRADIENT, "numeric": math.nan, "distance": math.nan, "allowed": math.nan},
+        "    ||received||         NaN (float32)\n",
+    ),
+    "infinite": (
+        {"reason": Reason.NON_FINITE_GRADIENT, "numeric": math.inf, "distance": math.inf, "allowed": math.inf},
+        "    ||received||         inf (float32)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RECEIVED)
+def test_the_evidence_of_what_the_optimizer_receives(case):
+    changes, lines = RECEIVED[case]
+    text = failure_message(report(received(**changes)))
+    assert f", term trained: {changes.get('reason', Reason.UNTRAINED)}\n{BACKPROPAGATION}{lines}What to do:" in text
+
+
+def test_a_loss_that_moves_in_steps_has_no_error_bar():
+    blocked = failed("w", None, Reason.BLOCKED, analytic=0.0, numeric=20.0, error=0.0, step=0.5, allowed=0.0)
+    text = failure_message(report(blocked))
+    assert "    analytic  0.000000000e+00\n    the loss moves in steps, by 1.0e+01 where each parameter moves" in text
+    assert "+-" not in text
+
+
+DECLARED = [
+    # what fails: (path, reason), and what to declare
+    ([("a/w", Reason.MISMATCH)], {"a/w": "mismatch"}),
+    ([("a/w", Reason.BLOCKED)], {"a/w": "blocked"}),
+    ([("a/w", Reason.BLOCKED), ("a/w", Reason.MISMATCH)], {"a/w": "mismatch"}),
+    (
+        [("a/w", Reason.BLOCKED), ("b/w", Reason.MISMATCH), ("*", Reason.MISMATCH)],
+        {"a/w": "blocked", "b/w": "mismatch"},
+    ),
+    ([("a/[w]*?'\n", Reason.MISMATCH)], {"a/[[]w][*][?]'\n": "mismatch"}),
+    ([("*", Reason.MISMATCH)], {"path/of/the/variable": "mismatch"}),
+]
+
+
+@pytest.mark.parametrize(("wrong", "expect"), DECLARED)
+def test_what_is_meant_can_be_declared(wrong, expect):
+    text = failure_message(report(*(failed(path, None, reason) for path, reason in wrong)))
+    (line,) = [line for line in text.splitlines() if line.startswith("  meant? declare it with expect=")]
+    told = ast.literal_eval(line.split("expect=")[1])
+    assert told == expect
+    for path, _ in wrong:
+        assert path == "*" or any(fnmatch.fnmatchcase(path, pattern) for pattern in told)
+
+
+def test_what_can_be_declared_is_counted():
+    text = failure_message(report(*(failed(f"v{i}", None) for i in range(SHOWN + 2))))
+    assert "expect={'v0': 'mismatch', 'v1': 'mismatch', 'v2': 'mismatch'}, and so on for 2 more; patterns" in text
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.NON_FINITE_GRADIENT, Reason.GRADIENT_FAILS, Reason.UNDECLARED_MATCH, Reason.UNTRAINED]
+)
+def test_what_nobody_means_has_nothing_to_declare(reason):
+    assert "meant?" not in failure_message(report(failed(reason=reason), reason=reason))
+
+
+REMEDIED = [
+    # error, what there is to try
+    (
+        "CannotRestoreError: It was not run. Received: model.gen, a map. Expected state in variables. Try lists.",
+        "another batch or precision does not help; change model.gen, a map, so that",
+    ),
+    ("CannotRestoreError: in other words", "another batch or precision does not help; change what the message names"),
+    (
+        "StateWriteError: It writes. Received: operations Assign_3, Add. Expected keras.Variable.",
+        "another batch or precision does not help; replace what operations Assign_3, Add write to",
+    ),
+    ("BadInputError: No. Received: y=None. Expected targets. Try y.", "change y=None; what is expected"),
+    ("ResourceExhaustedError: OOM {braces}", "use a smaller batch_size"),
+    ("MemoryError: ", "use a smaller batch_size"),
+    ("ValueError: enough. Received: {x}. Expected y", "see whether model.train_on_batch takes the batch"),
+    ("", "see whether model.train_on_batch takes the batch"),
+]
+
+
+@pytest.mark.parametrize(("error", "remedy"), REMEDIED)
+def test_what_to_try_fits_the_error(error, remedy):
+    (line,) = [line for line in error_message(errored(error)).splitlines() if line.startswith("What to try: ")]
+    assert line.startswith(f"What to try: {remedy}")
 
 
 def errored(error):

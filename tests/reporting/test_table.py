@@ -15,7 +15,7 @@ from gradhooks.numerics.records import (
     Reason,
     Verdict,
 )
-from gradhooks.reporting.table import ROWS, WIDTH, printable, render, shortened, worst_first
+from gradhooks.reporting.table import ROWS, WIDTH, fitted, printable, render, shortened, worst_first
 
 
 def comparison(path="dense/kernel", index=(0,), verdict=Verdict.PASS, reason=Reason.AGREES, **changes):
@@ -37,8 +37,9 @@ WRONG = CheckReport(
     reason=Reason.MISMATCH,
     relative_difference={"total": 1 / 3, "data": 1 / 3, "penalty": 2e-10, "trained": 0.34},
     comparisons=(
-        comparison("dense/bias", (2,), analytic=1e-5, numeric=1e-5, relative_difference=3e-11),
-        failed("model/encoder_block_11/self_attention/query_dense/kernel", index=(3, 4)),
+        comparison("dense/bias", (2,), analytic=1e-5, numeric=1e-5, relative_difference=3e-11, allowed=2e-9),
+        comparison("dense/bias", None, term="trained", allowed=2e-4, relative_difference=1e-9, dtype="float32"),
+        failed("model/encoder_block_11/self_attention/query_dense/kernel", index=(3, 4), allowed=2e-7),
         comparison("*", None, Verdict.INCONCLUSIVE, Reason.KINK, analytic=-2.0),
     ),
     diagnoses=(Diagnosis("dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True),),
@@ -57,10 +58,12 @@ WRONG = CheckReport(
 WRONG_TABLE = r"""
 FAIL (mismatch) at step 1200, gradcheck
 relative difference total 3.3e-01, data 3.3e-01, penalty 2.0e-10, trained 3.4e-01; threshold 1.0e-06
-     parameter                              term      analytic     numeric      +- rel.diff reason
-FAIL model/encoder_...ry_dense/kernel[3, 4] total  5.00000e-01 1.00000e+00 1.2e-09  3.3e-01 mismatch
-?    all variables together                 total -2.00000e+00 1.00000e+00 1.2e-09  3.3e-01 kink
-ok   dense/bias[2]                          total  1.00000e-05 1.00000e-05 1.2e-09  3.0e-11 agrees
+     parameter                          term      analytic   numeric    +- allowed rel.diff reason
+FAIL model/encode..._dense/kernel[3, 4] total    5.000e-01 1.000e+00 1e-09 2.0e-07  3.3e-01 mismatch
+?    all variables together             total   -2.000e+00 1.000e+00 1e-09       -  3.3e-01 kink
+ok   dense/bias                         trained  5.000e-01 1.000e+00     - 2.0e-04  1.0e-09 agrees
+ok   dense/bias[2]                      total    1.000e-05 1.000e-05 1e-09 2.0e-09  3.0e-11 agrees
+trained: norms of the gradient by backpropagation and of what the optimizer receives (float32)
 diagnosis: dense/kernel: analytic = 0.5 * numeric: a factor 2 is missing
 found by: half 1 of the variables disagrees
 note: pool is float32
@@ -86,7 +89,27 @@ def test_what_is_zero_or_empty_goes_unsaid():
 def test_a_check_that_could_not_be_carried_out_names_its_cause_in_one_line():
     text = render(report(verdict=Verdict.INCONCLUSIVE, reason=Reason.ERROR, error="ValueError: a\n\x1b[31mb"))
     assert text.splitlines()[0] == "INCONCLUSIVE (error) at step 7, gradcheck"
-    assert "error: ValueError: a\\n\\x1b[31mb" in text.splitlines()
+    assert text.splitlines()[1:] == [
+        "relative difference not measured", "error: ValueError: a\\n\\x1b[31mb", "0 samples; seed 0; 0.00 s"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("differences", "threshold", "told"),
+    [
+        ({"total": math.nan, "data": math.nan}, math.nan, "relative difference not measured"),
+        ({"total": math.nan}, 1e-7, "relative difference not measured; threshold 1.0e-07"),
+        (
+            {"total": math.nan, "penalty": 0.0},
+            1e-7,
+            "relative difference total unknown, penalty 0.0e+00; threshold 1.0e-07",
+        ),
+        ({"total": None, "data": 1e-9}, math.inf, "relative difference total unknown, data 1.0e-09"),
+    ],
+)
+def test_what_is_not_known_is_no_number(differences, threshold, told):
+    report = CheckReport(7, Verdict.FAIL, Reason.NON_FINITE_GRADIENT, differences, threshold=threshold)
+    assert render(report).splitlines()[1] == told
 
 
 def test_vacuous_comparisons_are_counted_and_come_last():
@@ -113,7 +136,7 @@ def test_worst_first():
 @pytest.mark.parametrize("extra", [0, 1, 5])
 def test_rows_and_diagnoses_beyond_the_limit_are_counted(extra):
     many = tuple(comparison(index=(i,)) for i in range(ROWS + extra))
-    diagnoses = tuple(Diagnosis(f"v{i}", "blocked") for i in range(ROWS + extra))
+    diagnoses = tuple(Diagnosis(f"v{i}", f"blocked by {i}") for i in range(ROWS + extra))
     text = render(report(*many, diagnoses=diagnoses))
     assert text.count("dense/kernel[") == ROWS
     assert text.count("diagnosis: ") == ROWS
@@ -125,6 +148,24 @@ def test_rows_and_diagnoses_beyond_the_limit_are_counted(extra):
 def test_a_usual_label_stays_readable_beside_every_reason(reason):
     negative = comparison("dense_12/kernel", (127, 63), reason=reason, term="penalty", analytic=-1.0, numeric=-1.0)
     assert "dense_12/kernel[127, 63] penalty" in render(report(negative))
+
+
+@pytest.mark.parametrize(
+    ("length", "digits", "is_whole"),
+    [(15, 5, True), (23, 5, True), (24, 4, True), (25, 4, True), (26, 3, True), (27, 3, True), (28, 3, False)],
+)
+def test_digits_give_way_before_names_do(length, digits, is_whole):
+    compared = comparison("x" * (length - len("[0]")), reason=Reason.NON_FINITE_GRADIENT, analytic=-1 / 3, allowed=1.0)
+    assert len(compared.label) == length
+    text = render(report(compared))
+    assert f" {-1 / 3:.{digits}e} 1.{'0' * digits}e+00 " in text
+    assert (compared.label in text) == is_whole
+
+
+def test_what_nobody_knows_is_a_dash():
+    unknown = dict.fromkeys(("analytic", "numeric", "error", "relative_difference", "allowed"), math.nan)
+    (row,) = fitted([failed(**unknown)], WIDTH)
+    assert row[3:8] == ("NaN", "NaN", "-", "-", "-")
 
 
 @pytest.mark.parametrize(
@@ -163,6 +204,8 @@ ANY_COMPARISON = st.builds(
     relative_difference=st.floats(),
     verdict=st.sampled_from(Verdict),
     reason=st.sampled_from(Reason),
+    allowed=st.floats(),
+    dtype=ANY_TEXT,
 )
 ANY_REPORT = st.builds(
     CheckReport,
