@@ -149,8 +149,8 @@ def _outcome(old, new):
     worst = new.failures[0]
     return (
         f"{told}; {_count(len(new.failures), 'failure')}, the worst: {place(worst.label)}, "
-        f"term {printable(worst.term)}, relative difference {rough(worst.relative_difference)}, gap {rough(worst.gap)} "
-        f"where {rough(worst.allowed)} is allowed"
+        f"term {printable(worst.term)}, relative difference {rough(worst.relative_difference)}, "
+        f"gap {rough(worst.gap)}, allowed {rough(worst.allowed)}"
     )
 
 

@@ -4,7 +4,7 @@ import json
 import math
 
 from gradhooks.numerics.records import CheckReport, Reason, Verdict
-from gradhooks.reporting.message import reproduction
+from gradhooks.reporting.message import declaration, reproduction
 from gradhooks.reporting.table import circumstances, place, printable, worst_first
 from gradhooks.tensorboard_plugin.reduction import (
     ALL_VARIABLES,
@@ -81,6 +81,7 @@ def _comparison(comparison):
         "term": clipped(comparison.term, 40),
         "verdict": comparison.verdict.name,
         "reason": str(comparison.reason),
+        "dtype": clipped(comparison.dtype, 40),
         **{name: float(getattr(comparison, name)) for name in _NUMBERS},
     }
 
@@ -100,7 +101,10 @@ def _advice(comparisons):
     """What each reason found means and what to do about it; what is well only where there is nothing else to say."""
     reasons = dict.fromkeys(c.reason for c in comparisons)
     telling = [r for r in reasons if r not in (Reason.AGREES, Reason.VACUOUS)] or list(reasons)
-    return [{"reason": str(reason), "explanation": reason.explanation} for reason in telling]
+    told = [(str(reason), reason.explanation) for reason in telling]
+    # What is said of failures that are meant is the same as in the warning.
+    told += [clipped(line).split(" ", 1) for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL])]
+    return [{"reason": reason, "explanation": explanation} for reason, explanation in told]
 
 
 def _points(comparisons, term, variable):

@@ -1,9 +1,11 @@
 """The tab on logs that grow, that TensorBoard samples, and that are large; each on a TensorBoard process of its own."""
 
 import json
+import math
 
 import pytest
 
+from gradhooks.numerics.records import Reason, Verdict
 from tests.tensorboard_plugin import logs
 from tests.tensorboard_plugin.browser import needs_browser
 from tests.tensorboard_plugin.serving import series, served
@@ -38,6 +40,43 @@ def test_a_sampled_run_says_so(tab, tmp_path):
         assert "The matrix shows 10 of 30 checks" in tab.text(".run")
         assert "--samples_per_plugin=gradhooks=1000" in tab.text(".run")
         assert tab.run("return document.querySelectorAll('.run figure .dot').length") == 30
+
+
+def test_the_panel_tells_what_was_allowed_and_what_was_received(tab, tmp_path):
+    wrong = {"verdict": Verdict.FAIL, "path": "w", "position": 3}
+    failed = logs.report(
+        7,
+        logs.comparison(reason=Reason.MISMATCH, numeric=2.0, allowed=1.5e-8, **wrong),
+        logs.received(reason=Reason.UNTRAINED, numeric=0.5, distance=0.25, allowed=1.7e-4, dtype="bfloat16", **wrong),
+        logs.received("v", Verdict.FAIL, Reason.NON_FINITE_GRADIENT, numeric=math.nan, **UNKNOWN, dtype="float32"),
+    )
+    logs.write(tmp_path / "logs", failed)
+    with served(tmp_path / "logs", tmp_path / "process") as address:
+        series(address)
+        tab.open(address)
+        for name, told in (("w", WRONG), ("v", SPOILED)):
+            tab.run(
+                "[...document.querySelectorAll('.failures .link')].find((e) => e.textContent === arguments[0]).click()",
+                name,
+            )
+            tab.until(f"document.querySelector('.detail .body').innerText.includes({json.dumps(told[0])})")
+            text = tab.detail()
+            for words in told:
+                assert words in text, text
+            assert "NaN" not in text.split("Trained: ")[1]
+        assert tab.severe() == []
+
+
+UNKNOWN = dict.fromkeys(("distance", "cosine", "scale", "allowed"), math.nan)
+WRONG = (
+    "‖received‖, bfloat16\n5.00000000e-1",
+    "gap\n1.00\nallowed\n1.50e-8",
+    "‖backpropagation‖\n1.00000000",
+    "distance\n2.50e-1",
+    "allowed\n1.70e-4",
+    "Meant?\ndeclare it with expect={'w': 'mismatch'}",
+)
+SPOILED = tuple(f"{name}\n\N{EN DASH}" for name in ("‖received‖, float32", "distance", "allowed", "cosine", "scale"))
 
 
 def test_a_large_run_is_drawn_at_once(tab, tmp_path, record_property):

@@ -116,7 +116,7 @@ function comparisons(measured, { left_out: leftOut }) {
     h("td", {}, ...standing(c)),
     h("td", {}, h("strong", {}, c.term), h("small", {}, c.index || "direction")),
     h("td", { class: "number" }, pair("analytic", exact(c.analytic)), pair("numeric", `${exact(c.numeric)} ± ${rough(c.error)}`),
-      pair("gap", `${rough(c.gap, 2)}, allowed ${rough(c.allowed, 2)}`)),
+      pair("gap", rough(c.gap, 2)), pair("allowed", rough(c.allowed, 2))),
     h("td", {}, strip(c, { width: 100, height: 30 })),
     h("td", { class: "number" }, pair("difference", rough(c.relative_difference, 2)), pair("left slope", rough(c.left, 3)), pair("right slope", rough(c.right, 3))),
   ));
@@ -139,7 +139,8 @@ function pair(name, value) {
 /** What the optimizer received, held against backpropagation of the same loss; whole gradients of the variable. */
 function receivedTable(received) {
   const cells = (c) => [
-    ["‖analytic‖", exact(c.analytic)], ["‖trained‖", exact(c.numeric)], ["distance", rough(c.distance, 2)], ["allowed", rough(c.allowed, 2)],
+    ["‖backpropagation‖", exact(c.analytic)], [`‖received‖${c.dtype && `, ${c.dtype}`}`, exact(c.numeric)],
+    ["distance", rough(c.distance, 2)], ["allowed", rough(c.allowed, 2)],
     ["relative difference", rough(c.relative_difference, 2)], ["cosine", plain(c.cosine)], ["scale", plain(c.scale)], ["lost to zero", percent(c.zeros)],
   ];
   return h("section", {}, h("h3", {}, "Trained: what the optimizer receives"), received.map((c) => h("div", { class: "received" },
