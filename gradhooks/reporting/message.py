@@ -200,7 +200,7 @@ def _received(comparison, report):
         share = c.allowed / (c.analytic + c.numeric)
         yield f"{distance}, allowed {rough(c.allowed)} = {rough(share)} * (both norms){dtype and f', {dtype}'}"
     else:
-        yield f"{distance}, allowed {rough(c.allowed)}, the rounding beside the other gradients{dtype and f', {dtype}'}"
+        yield f"{distance}, allowed {rough(c.allowed)} = {dtype or 'rounding'} beside the gradients of other variables"
 
 
 def _aligned(number):

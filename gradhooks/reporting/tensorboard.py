@@ -20,6 +20,7 @@ from gradhooks.reporting import gradients
 from gradhooks.reporting.appending import WholeWrites
 from gradhooks.reporting.message import advice, reproduction
 from gradhooks.reporting.table import (
+    DIGITS,
     HEADER,
     ROWS,
     cells,
@@ -150,7 +151,9 @@ def scalars(report):
 def markdown(report):
     """Returns the report for TensorBoard's text dashboard."""
     worst = worst_first(report.comparisons)
-    rows = (HEADER, ("---",) * len(HEADER), *(tuple(map(inert, cells(c))) for c in worst[:ROWS]))
+    # TensorBoard gives the page half its width, and breaks words rather than scroll.
+    told = [tuple(map(inert, cells(c, DIGITS[-1]))) for c in worst[:ROWS]]
+    rows = (HEADER, ("---",) * len(HEADER), *told)
     bullets = [*remarks(report), *advice(report), f"reproduce: {reproduction(report)}"]
     paragraphs = (
         f"**{inert(headline(report))}**",

@@ -64,6 +64,13 @@ def test_fields_from_the_past_get_their_defaults():
     assert CheckReport.from_json(json.dumps(MINIMAL)) == CheckReport(1, Verdict.PASS, Reason.AGREES, {})
 
 
+def test_a_comparison_from_the_past_is_of_no_known_dtype():
+    fields = json.loads(TOLD.to_json())
+    del fields["comparisons"][0]["dtype"]
+    assert repr(CheckReport.from_json(json.dumps(fields))) == repr(TOLD)
+    assert TOLD.comparisons[0].dtype == ""
+
+
 def test_a_whole_number_may_stand_where_a_number_belongs():
     assert repr(CheckReport.from_json(json.dumps(MINIMAL | {"threshold": 1})).threshold) == "1.0"
 

@@ -162,7 +162,7 @@ RECEIVED = {
     "noise": (
         {"error": 0.5, "allowed": 0.5},
         "    ||received||         1.000000000e+00 (float32)\n"
-        "    distance             2.000000000e+00, allowed 5.0e-01, the rounding beside the other gradients, float32\n",
+        "    distance             2.000000000e+00, allowed 5.0e-01 = float32 beside the gradients of other variables\n",
     ),
     "underflow": (
         {"reason": Reason.UNDERFLOW, "dtype": "float16", "zeros": 0.345, "allowed": 9.0},

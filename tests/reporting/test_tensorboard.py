@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import html
 import html.parser
 import json
 import math
@@ -189,6 +190,21 @@ def test_hostile_names_are_shown_and_do_nothing():
     assert "a factor 2 is missing" in page.text
     assert Reason.MISMATCH.explanation in page.text
     assert "gradhooks.check_gradients(model, x, y, " in page.text
+
+
+def test_the_text_has_what_was_allowed_and_what_was_received():
+    received = Comparison(
+        "w", None, "trained", 3.0, 1.0, 1e-5, 0.0, 0.5, Verdict.FAIL, Reason.UNTRAINED, allowed=4.8e-4, distance=2.0,
+        dtype="bfloat16",
+    )  # fmt: skip
+    source = markdown(report(comparisons=(received,), threshold=math.nan, relative_difference={"total": math.nan}))
+    header, _, row = (line for line in source.splitlines() if line.startswith("|"))
+    told = dict(zip(header.split(" | "), map(html.unescape, row.split(" | ")), strict=True))
+    assert (told["analytic"], told["numeric"], told["allowed"]) == ("3.000e+00", "1.000e+00", "4.8e-04")
+    text = Page(source).text
+    assert "trained: norms of the gradient by backpropagation and of what the optimizer receives (bfloat16)" in text
+    assert "relative difference not measured" in text
+    assert not re.search(r"\bnan\b", text)
 
 
 @hypothesis.given(st.text(st.characters(), max_size=60) | st.text("<>&#;|*_`[]()!\\~-+=: \n1", max_size=60))
