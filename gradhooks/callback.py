@@ -244,7 +244,10 @@ class GradientCheck(keras.callbacks.Callback):
             self._train_step,
         )  # fmt: skip
         try:
-            report = examination.run(self._current_oracle(), settings, self._watch)
+            asked = self._current_oracle()
+            report = examination.run(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
+            for complaint in asked.complaints:
+                self._teller.complain(f"{self._name}: {complaint}")
             return arguments.finite_loss(report) if is_first else report
         except BadInputError as error:
             # Bad input stops training before it starts, and only then; nothing else ever does.
@@ -271,7 +274,9 @@ class GradientCheck(keras.callbacks.Callback):
         if self._oracle is None or self._oracle.signature != oracle.signature(self.model):
             arguments.usable_model(self.model, self._loss_fn, self._batch.y)
             objective = terms.Objective(self.model, self._training, self._loss_fn)
-            self._oracle = oracle.ModelOracle(objective, self._batch, self._precision)
+            former, self._oracle = self._oracle, oracle.ModelOracle(objective, self._batch, self._precision)
+            if former is not None and former.layout != self._oracle.layout:
+                self._seen = frozenset()  # flat indices mean other parameters now
             if self._oracle.precision.rung != "float64" and self._precision != "model":
                 self._teller.complain(self._oracle.precision.note)
         return self._oracle

@@ -43,9 +43,10 @@ def compare(settling):
         return Finding()
     oracle, layout, gradients = settling.oracle, settling.layout, settling.place.gradients
     try:
-        received = _received(oracle, layout, None, gradients["total"])
-        if received is None:
+        recording = _recorded(oracle, None)
+        if recording is None:
             return Finding()
+        received = _received(recording, layout, gradients["total"])
         comparisons = training.compare(received, _noisy(settling, received), oracle.training_dtype)
         comparisons = expectation.excused(comparisons, settling.settings.expect)
         # Last, since it takes traces anew, and only an accusation needs it.
@@ -58,8 +59,12 @@ def compare(settling):
         layout, received, gradients.get("data"), comparisons, oracle.training_dtype,
         oracle.batch_size, oracle.has_noise,
     )  # fmt: skip
+    comparisons = _as_compiled(comparisons, recording.outdated)
     headline = training.headline(received, comparisons)
-    notes = (*_notes(comparisons, oracle.training_dtype), *_edges(comparisons, oracle.training_dtype))
+    notes = (
+        *recording.outdated.sentences(), *_notes(comparisons, oracle.training_dtype),
+        *_edges(comparisons, oracle.training_dtype),
+    )  # fmt: skip
     return Finding(tuple(comparisons), tuple(diagnoses), {training.TERM: headline}, notes, received.trained)
 
 
@@ -99,10 +104,23 @@ def _is_steady(settling):
     return is_steady is None or is_steady(settling.place.point, settling.tolerance)
 
 
-def _received(oracle, layout, point, analytic):
+def _recorded(oracle, point):
     record = getattr(oracle, "record", None)
-    recording = record(point) if record else None
-    return None if recording is None else training.Received(layout, analytic, recording.gradient, recording.received)
+    return record(point) if record else None
+
+
+def _received(recording, layout, analytic):
+    return training.Received(layout, analytic, recording.gradient, recording.received)
+
+
+def _as_compiled(comparisons, outdated):
+    """What the step that `fit` has compiled does not train, it has not been seen to train rightly."""
+    return [
+        dataclasses.replace(c, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOT_RECORDED)
+        if v in outdated.missed and c.verdict is Verdict.PASS
+        else c
+        for v, c in enumerate(comparisons)
+    ]
 
 
 def _noisy(settling, received):
@@ -130,7 +148,7 @@ def _repeated(settling, received, guilty, turn):
     """What is the same error at a nudged point, where rounding is drawn anew."""
     dtype = settling.oracle.training_dtype
     point = _nudged(settling, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype]))
-    nudged = _received(settling.oracle, settling.layout, point, _gradient(settling, point))
+    nudged = _received(_recorded(settling.oracle, point), settling.layout, _gradient(settling, point))
     return training.repeated(received, nudged, guilty, dtype)
 
 

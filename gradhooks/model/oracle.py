@@ -74,6 +74,8 @@ class ModelOracle:
         self.gradient_evaluations = 0
         self.traces = 0
         self.notes = ()
+        #: What the user should hear at once, and not only in the report.
+        self.complaints = ()
         with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
             found = self._descended(precision)
         steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
@@ -174,6 +176,8 @@ class ModelOracle:
         """
         self._backend.trim_memory(self.layout.size)
         recording = None if self._train_step is None else self._train_step.record(point)
+        if recording is not None:
+            self.complaints = recording.outdated.sentences()
         self._backend.trim_memory(self.layout.size)
         return recording
 

@@ -14,7 +14,7 @@ import numpy as np
 from gradhooks import backends
 from gradhooks.errors import RecordingError
 from gradhooks.isolation import threads
-from gradhooks.model import blame, keras_internals, untouched
+from gradhooks.model import blame, compiled_step, keras_internals, untouched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Recording:
         received: bool, shape (V,). Whether a gradient came for the variable.
         applications: How often gradients were applied.
         optimizers: How many optimizers were used.
+        outdated: How the step that `fit` compiled before differs, a `compiled_step.Outdated`.
     """
 
     gradient: np.ndarray
     received: np.ndarray
     applications: int
     optimizers: int
+    outdated: compiled_step.Outdated = compiled_step.UP_TO_DATE
 
 
 class TrainStep:
@@ -168,7 +170,7 @@ class TrainStep:
         return [v for v in variables if v._value is not None and not self._backend.is_variable(v._value)]
 
     def _step(self, batch, noted):
-        """Runs `train_step` and returns what was noted: gradients per variable, counts."""
+        """Runs `train_step` and returns what was noted: gradients per variable, counts, what was handed to whom."""
         noted.clear()
         self._model.train_step(batch)
         known = {id(v): k for k, v in enumerate(self._variables)}
@@ -178,21 +180,24 @@ class TrainStep:
                 if gradient is not None and id(variable) in known:
                     gradients[known[id(variable)]].append(gradient)
         summed = [self._backend.summed(g, v.shape) for g, v in zip(gradients, self._variables, strict=True)]
-        return summed, [bool(g) for g in gradients], len(noted), len({id(owner) for owner, _ in noted})
+        handed = [v for _, pairs in noted for gradient, v in pairs if gradient is not None and hasattr(v, "_value")]
+        owners = list({id(owner): owner for owner, _ in noted}.values())
+        return summed, [bool(g) for g in gradients], len(noted), owners, handed
 
     def _recording(self, noted):
-        gradients, received, applications, optimizers = noted
+        gradients, received, applications, owners, handed = noted
         if not applications:
             raise RecordingError(
                 "`train_step` handed nothing to `model.optimizer`; pass train_step=False if another optimizer is meant"
             )
-        if optimizers > 1:
+        if len(owners) > 1:
             raise RecordingError(
-                f"`train_step` uses {optimizers} optimizers, so there is no single loss whose gradient they receive"
+                f"`train_step` uses {len(owners)} optimizers, so there is no single loss whose gradient they receive"
             )
         is_wide = any(g.dtype == "float64" for g in gradients)
         flat = self._backend.flattened(gradients, "float64" if is_wide else "float32")
-        return Recording(flat, np.array(received), applications, optimizers)
+        outdated = compiled_step.outdated(self._model, handed, owners[0])
+        return Recording(flat, np.array(received), applications, len(owners), outdated)
 
 
 def _nested_tensors(backend, batch):

@@ -1,6 +1,7 @@
 """TensorFlow: compile the loss along lines, differentiate it, copy to the host."""
 
 from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, with_xla
+from gradhooks.backends.tensorflow.compiled import written_by
 from gradhooks.backends.tensorflow.datasets import dataset_copy
 from gradhooks.backends.tensorflow.evaluation import Losses
 from gradhooks.backends.tensorflow.functions import copied_functions, inlined_functions
@@ -20,6 +21,7 @@ from gradhooks.backends.tensorflow.steps import (
 from gradhooks.backends.tensorflow.tensors import (
     dense_parts,
     handle_id,
+    handle_ids,
     is_constant,
     is_exhausted,
     is_ragged,
@@ -43,6 +45,7 @@ __all__ = [
     "flattened",
     "gradient",
     "handle_id",
+    "handle_ids",
     "inlined_functions",
     "is_constant",
     "is_exhausted",
@@ -61,4 +64,5 @@ __all__ = [
     "trim_memory",
     "with_xla",
     "writes",
+    "written_by",
 ]

@@ -17,6 +17,11 @@ _Function = type(tf.function(lambda: None))
 _call, _get_concrete_function = _Function.__call__, _Function.get_concrete_function
 
 
+def is_function(value):
+    """Whether a value is a `tf.function`."""
+    return isinstance(value, _Function)
+
+
 def concrete(function, *specifications):
     """Returns the concrete function of a `tf.function` of gradhooks' own."""
     return _get_concrete_function(function, *specifications)

@@ -209,7 +209,7 @@ def _reachable(nodes, library):
 
 
 def functions_of(node):
-    """Names of the functions that a node calls."""
+    """Yields the names of the functions that a node calls."""
     for value in node.attr.values():
         if value.HasField("func"):
             yield value.func.name

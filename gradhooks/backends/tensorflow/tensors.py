@@ -58,6 +58,13 @@ def handle_id(variable):
     return id(storage.handle) if is_plain(storage) else None
 
 
+def handle_ids(variable):
+    """Returns the ids of the storages of a Keras variable, one on each device: a set."""
+    storage = variable._value
+    parts = storage.values if isinstance(storage, tf.distribute.DistributedValues) else [storage]
+    return {id(part.handle) for part in parts if is_plain(part)}
+
+
 def is_constant(value):
     """Returns whether a value is a tensor that holds numbers, rather than one that stands for an operation's output."""
     return isinstance(value, tf.__internal__.EagerTensor)
