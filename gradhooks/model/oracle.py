@@ -9,7 +9,7 @@ import numpy as np
 from gradhooks import backends
 from gradhooks.errors import GradientFailsError, RecordingError, StateWriteError
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import blame, keras_internals, ladder, tracing, train_step, workers
+from gradhooks.model import blame, keras_internals, ladder, tracing, train_step, untracked, workers
 from gradhooks.numerics import layout as layouts
 from gradhooks.numerics import verdict
 from gradhooks.numerics.records import Probe
@@ -73,14 +73,22 @@ class ModelOracle:
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
-        self.notes = ()
+        self._notes = ()
         #: What the user should hear at once, and not only in the report.
         self.complaints = ()
         with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
             found = self._descended(precision)
+            known = [*self.variables, *self._tracer.state]
+            self._untracked = untracked.found(model, known, self._gradients.variables(), self._belongings.places)
         steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
         self.precision = dataclasses.replace(found, step_operations=steps)
         self._belongings = None
+
+    @property
+    def notes(self):
+        """Remarks for people, a tuple of sentences."""
+        handed = self._train_step.handed if self._train_step is not None else ()
+        return (*self._notes, *untracked.sentences(self._untracked, handed))
 
     @property
     def bypassed(self):
@@ -110,7 +118,7 @@ class ModelOracle:
                 if self._trains_eagerly():
                     raise RuntimeError(f"{error}; training runs eagerly, where it does not") from error
                 raise error from None  # names the operation, which a tape does not
-            self.notes = (f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",)
+            self._notes = (f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",)
             return found
 
     def _trains_eagerly(self):

@@ -56,6 +56,8 @@ class TrainStep:
         self._compiled = self._signature = None
         self.traces = 0
         self.runs = 0
+        #: ids of the framework's variables of which the latest run handed a gradient to any optimizer.
+        self.handed = frozenset()
 
     def record(self, point=None):
         """Runs the step once at the model's present state.
@@ -180,12 +182,13 @@ class TrainStep:
                 if gradient is not None and id(variable) in known:
                     gradients[known[id(variable)]].append(gradient)
         summed = [self._backend.summed(g, v.shape) for g, v in zip(gradients, self._variables, strict=True)]
-        handed = [v for _, pairs in noted for gradient, v in pairs if gradient is not None and hasattr(v, "_value")]
+        handed = [v for _, pairs in noted for gradient, v in pairs if gradient is not None]
         owners = list({id(owner): owner for owner, _ in noted}.values())
         return summed, [bool(g) for g in gradients], len(noted), owners, handed
 
     def _recording(self, noted):
         gradients, received, applications, owners, handed = noted
+        self.handed = frozenset(id(getattr(v, "_value", v)) for v in handed)
         if not applications:
             raise RecordingError(
                 "`train_step` handed nothing to `model.optimizer`; pass train_step=False if another optimizer is meant"
@@ -196,7 +199,7 @@ class TrainStep:
             )
         is_wide = any(g.dtype == "float64" for g in gradients)
         flat = self._backend.flattened(gradients, "float64" if is_wide else "float32")
-        outdated = compiled_step.outdated(self._model, handed, owners[0])
+        outdated = compiled_step.outdated(self._model, [v for v in handed if hasattr(v, "_value")], owners[0])
         return Recording(flat, np.array(received), applications, len(owners), outdated)
 
 

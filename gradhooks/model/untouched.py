@@ -38,6 +38,11 @@ class Untouched:
         self._belongings = untouched.Untouched({name: root for name, root in roots.items() if root is not None})
 
     @property
+    def places(self):
+        """Where everything stands that the model and the others lead to, see `isolation.reachable`."""
+        return self._belongings.places
+
+    @property
     def objects(self):
         """Everything that the model and the others lead to."""
         return [place.value for place in self._belongings.places]

@@ -21,6 +21,7 @@ from gradhooks.backends.tensorflow.parameters import (
     without_gaps,
 )
 from gradhooks.backends.tensorflow.surgery import Forward
+from gradhooks.backends.tensorflow.tensors import is_plain
 
 
 class Gradients:
@@ -62,6 +63,13 @@ class Gradients:
     def captured(self):
         """Returns the ids of what the graph takes from outside beside its arguments."""
         return {id(external) for external, _ in self.graph.captures}
+
+    def variables(self):
+        """Returns (variable, name, number of entries) of the trainable float variables that the graph reads itself."""
+        captured = self.captured()
+        own = [v for v in self.graph.variables if is_plain(v) and v.trainable and id(v.handle) in captured]
+        floats = [v for v in own if v.dtype.is_floating or v.dtype.is_complex]
+        return [(v, v.name.partition(":")[0], v.shape.num_elements() or 0) for v in floats]
 
     def parts(self, point):
         """Returns the parameters of a point one by one."""
