@@ -57,6 +57,11 @@ def dtype_of(tensor):
     return keras.backend.standardize_dtype(tensor.dtype)
 
 
+def is_complex(variable):
+    """Whether a Keras variable holds complex numbers."""
+    return str(variable._dtype).startswith("complex")
+
+
 def path_of(layer):
     """Returns the path of a layer; its name before it is built."""
     return getattr(layer, "path", None) or layer.name

@@ -56,9 +56,7 @@ class ModelOracle:
         self._backend = backends.current()
         self._objective, self._is_sharing = objective, is_sharing
         self.variables = list(model.trainable_variables)
-        self.layout = layouts.Layout(
-            layouts.unique_paths([v.path for v in self.variables]), tuple(tuple(v.shape) for v in self.variables)
-        )
+        self.layout = _layout(self.variables)
         self._tracer = tracing.Tracer(self._backend, objective, batch, self.layout.shapes)
         self.term_names = self._tracer.term_names
         self.signature = signature(model)
@@ -73,7 +71,7 @@ class ModelOracle:
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
-        self._notes = ()
+        self._notes = _about_complex(self.variables, self.layout)
         #: What the user should hear at once, and not only in the report.
         self.complaints = ()
         with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
@@ -118,7 +116,7 @@ class ModelOracle:
                 if self._trains_eagerly():
                     raise RuntimeError(f"{error}; training runs eagerly, where it does not") from error
                 raise error from None  # names the operation, which a tape does not
-            self._notes = (f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",)
+            self._notes += (f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",)
             return found
 
     def _trains_eagerly(self):
@@ -258,6 +256,19 @@ class ModelOracle:
             self._gradients, self._tracer.present_state(), self._tracer.tensors, self._is_sharing,
             workers.strategy_of(self._objective.model),
         )  # fmt: skip
+
+
+def _layout(variables):
+    """The `Layout` of variables: of a complex one, real and imaginary part are parameters of their own."""
+    shapes = tuple((*v.shape, 2) if keras_internals.is_complex(v) else tuple(v.shape) for v in variables)
+    return layouts.Layout(layouts.unique_paths([v.path for v in variables]), shapes)
+
+
+def _about_complex(variables, layout):
+    found = [path for path, v in zip(layout.paths, variables, strict=True) if keras_internals.is_complex(v)]
+    if not found:
+        return ()
+    return (f"{', '.join(found)}: complex; the last index of a parameter is 0 for the real part, 1 for the imaginary",)
 
 
 def signature(model):

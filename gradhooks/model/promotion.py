@@ -10,7 +10,8 @@ import contextlib
 from gradhooks.isolation import threads
 from gradhooks.model import keras_internals
 
-WIDE, WIDE_COMPLEX = "float64", "complex128"
+WIDE = "float64"
+_WIDE_COMPLEX = "complex128"
 _NARROW = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
 _HALF = ("float16", "bfloat16")
 _DRAWS = ("normal", "uniform", "truncated_normal", "gamma", "beta", "binomial")
@@ -58,6 +59,8 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
                 put(variable, "_dtype", "float32" if variable._dtype in _HALF else variable._dtype)
             elif keras.backend.is_float_dtype(variable._dtype):
                 put(variable, "_dtype", WIDE)
+            elif keras_internals.is_complex(variable):
+                put(variable, "_dtype", _WIDE_COMPLEX)
         for loss in losses:
             put(loss, "_dtype", WIDE)
         for owner in {id(o): o for o in [*keras_internals.regularizers_of(model), *losses, *wide_layers]}.values():
@@ -218,13 +221,7 @@ def _without_logits(call):
 def _widened_casts(backend, is_widening):
     """Casts what is wide to nothing narrower while the switch that it yields is on, complex numbers included."""
     switch = _Switch(is_widening)
-
-    def instead(source, target):
-        if not switch.is_on or source not in (WIDE, WIDE_COMPLEX):
-            return None
-        return WIDE if target in _NARROW and source == WIDE else WIDE_COMPLEX if target == "complex64" else None
-
-    with backend.casts_intercepted(instead):
+    with backend.casts_intercepted(lambda source, target: switch.is_on and source == WIDE and target in _NARROW):
         yield switch
 
 
@@ -263,7 +260,10 @@ def _with_casts(layer, call, floatx, switch, backend):
 
 
 def widened(value):
-    """Returns a tensor of floats in float64, any other as it is."""
+    """Returns a tensor of floats in float64, complex numbers as wide, any other as it is."""
     import keras
 
-    return keras.ops.cast(value, WIDE) if keras.backend.is_float_dtype(keras_internals.dtype_of(value)) else value
+    dtype = keras_internals.dtype_of(value)
+    if dtype.startswith("complex"):
+        return keras.ops.cast(value, _WIDE_COMPLEX)
+    return keras.ops.cast(value, WIDE) if keras.backend.is_float_dtype(dtype) else value

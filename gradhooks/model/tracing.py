@@ -14,7 +14,7 @@ class Tracer:
         backend: The backend module.
         objective: What to evaluate, a `terms.Objective`.
         batch: The fixed minibatch, a `batch.Batch`.
-        shapes: Shape of each trainable variable.
+        shapes: Shape of each trainable variable, with a last axis of two for a complex one.
 
     Attributes:
         variables: The trainable variables.
@@ -88,9 +88,10 @@ class Tracer:
         while_losing = contextlib.nullcontext if promote or not self.has_wide_loss else self._wide_losses
 
         def differentiate(values, state, batch):
-            mapping = [*zip(self.variables, values, strict=True), *zip(self.state, state, strict=True)]
+            weights, others = zip(self.variables, values, strict=True), zip(self.state, state, strict=True)
+            mapping = [(v, self._backend.unpaired(value, v._dtype)) for v, value in weights]
+            mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
             nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
-            mapping = [(variable, self._backend.cast(value, variable._dtype)) for variable, value in mapping]
 
             def finish(found, reset):
                 terms.check_scalar(found[0])

@@ -138,8 +138,12 @@ class TrainStep:
         if point is None:
             return []
         parts = [point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)]
-        values = [self._backend.tensor(part) for part in parts]
-        return list(zip([v._value for v in self._variables], values, strict=True))
+        pairs = zip(self._variables, parts, strict=True)
+        # In double precision, as the parts are; what writes it casts it.
+        return [
+            (v._value, self._backend.unpaired(part, "complex128" if keras_internals.is_complex(v) else "float64"))
+            for v, part in ((v, self._backend.tensor(part)) for v, part in pairs)
+        ]
 
     @contextlib.contextmanager
     def _prepared(self, belongings):
@@ -181,7 +185,10 @@ class TrainStep:
             for gradient, variable in pairs:
                 if gradient is not None and id(variable) in known:
                     gradients[known[id(variable)]].append(gradient)
-        summed = [self._backend.summed(g, v.shape) for g, v in zip(gradients, self._variables, strict=True)]
+        summed = [
+            self._backend.summed(g, shape, keras_internals.is_complex(v))
+            for g, v, shape in zip(gradients, self._variables, self._layout.shapes, strict=True)
+        ]
         handed = [v for _, pairs in noted for gradient, v in pairs if gradient is not None]
         owners = list({id(owner): owner for owner, _ in noted}.values())
         return summed, [bool(g) for g in gradients], len(noted), owners, handed

@@ -7,6 +7,7 @@ from gradhooks.backends.tensorflow.evaluation import Losses
 from gradhooks.backends.tensorflow.functions import copied_functions, inlined_functions
 from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
 from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
+from gradhooks.backends.tensorflow.pairs import unpaired
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
 from gradhooks.backends.tensorflow.staircases import staircases
 from gradhooks.backends.tensorflow.standins import stand_in
@@ -62,6 +63,7 @@ __all__ = [
     "summed",
     "tensor",
     "trim_memory",
+    "unpaired",
     "with_xla",
     "writes",
     "written_by",

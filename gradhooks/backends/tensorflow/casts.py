@@ -10,6 +10,7 @@ from gradhooks.backends.tensorflow.functions import call
 from gradhooks.isolation import threads
 
 _cast = gen_math_ops.cast
+_COMPLEX = {tf.float32: tf.complex64, tf.float64: tf.complex128}
 
 
 def with_xla(function, argument):
@@ -18,31 +19,33 @@ def with_xla(function, argument):
 
 
 def cast(value, dtype):
-    """Casts floats, whoever intercepts casts; leaves other dtypes alone.
+    """Casts floats to floats and complex numbers to such, whoever intercepts casts; leaves other dtypes alone.
 
     The gradient is cast back, by TensorFlow or by what intercepts casts.
     """
     target = tf.as_dtype(dtype)
-    if not (value.dtype.is_floating and target.is_floating) or value.dtype == target:
+    are_complex = value.dtype.is_complex and target.is_complex
+    if not (are_complex or (value.dtype.is_floating and target.is_floating)) or value.dtype == target:
         return value
     return _cast(value, target)
 
 
 @contextlib.contextmanager
-def casts_intercepted(instead):
-    """While open, casts of the checking thread go elsewhere.
+def casts_intercepted(is_narrowing):
+    """While open, casts of the checking thread for which `is_narrowing(source, target)` holds lose no digits.
 
-    Args:
-        instead: Function `(source, target) -> dtype`, names of dtypes all: what to cast to; None for what was asked.
+    They return their input. Between real and complex numbers they still cast,
+    at the precision of the source; such numbers go by the dtype of their parts.
     """
     original = gen_math_ops.cast
 
     def cast(x, DstT, Truncate=False, name=None):
-        source = x.dtype.base_dtype
-        wide = instead(source.name, tf.as_dtype(DstT).base_dtype.name)
-        if wide is None:
-            return original(x, DstT, Truncate, name)
-        return tf.identity(x) if wide == source.name else original(x, tf.as_dtype(wide), Truncate, name)
+        source, target = x.dtype.base_dtype, tf.as_dtype(DstT).base_dtype
+        if is_narrowing(source.real_dtype.name, target.real_dtype.name):
+            if source.is_complex == target.is_complex:
+                return tf.identity(x)
+            return original(x, _COMPLEX[source] if target.is_complex else source.real_dtype, Truncate, name)
+        return original(x, DstT, Truncate, name)
 
     def exact_gradient(operation, upstream):
         # What was cast up must come down again, so this one cast is never intercepted.

@@ -9,12 +9,15 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from gradhooks.backends.tensorflow.pairs import paired
+
 # So many parameters are 8 MB in float64.
 _MISSED = 1e6
 
 
 def flattened(tensors, dtype="float64"):
-    """Returns tensors laid end to end on the host, shape (P,)."""
+    """Returns tensors laid end to end on the host, shape (P,); complex ones as pairs."""
+    tensors = [paired(tensor) for tensor in tensors]
     flat = np.empty(sum(tensor.shape.num_elements() for tensor in tensors), dtype)
     start = 0
     for tensor in tensors:

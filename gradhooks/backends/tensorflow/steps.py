@@ -16,6 +16,7 @@ from tensorflow.python.ops import (
 from gradhooks.backends.tensorflow.functions import concrete
 from gradhooks.backends.tensorflow.gradients import broadcast
 from gradhooks.backends.tensorflow.graphs import calls_python, foreign_writes, specs
+from gradhooks.backends.tensorflow.pairs import as_received
 from gradhooks.backends.tensorflow.tensors import is_plain, read, write
 from gradhooks.errors import RecordingError
 from gradhooks.isolation import threads
@@ -143,15 +144,20 @@ def shadow(value, is_trainable):
     return tf.Variable(value, trainable=is_trainable, dtype=value.dtype)
 
 
-def summed(gradients, shape):
-    """Returns the sum of gradients as one dense tensor; zeros if there are none.
+def summed(gradients, shape, is_complex=False):
+    """Returns the sum of gradients as one dense tensor of floats; zeros if there are none.
+
+    Args:
+        gradients: Tensors, some perhaps sparse.
+        shape: Shape of the sum; for a complex variable its last axis holds the real and the imaginary part.
+        is_complex: Whether the variable is complex.
 
     Raises:
         ValueError: For a gradient that does not fit the shape.
     """
     if not gradients:
         return tf.zeros(shape)
-    return tf.add_n([broadcast(tf.convert_to_tensor(g), shape) for g in gradients])
+    return tf.add_n([broadcast(as_received(g, is_complex), shape) for g in gradients])
 
 
 def _variable_type(handle):

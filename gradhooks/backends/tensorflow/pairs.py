@@ -1,0 +1,33 @@
+"""Complex tensors as pairs of real numbers, which is what can be moved and differentiated by.
+
+For a real loss L of z = a + ib, TensorFlow's gradient is dL/da + i dL/db, so
+that its pairs are the gradient by the pairs.
+"""
+
+import tensorflow as tf
+
+from gradhooks.backends.tensorflow.casts import cast
+
+
+def paired(tensor):
+    """Returns a complex tensor as a real one with a last axis of two, real and imaginary parts; others as they are."""
+    if not tensor.dtype.is_complex:
+        return tensor
+    return tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
+
+
+def unpaired(tensor, dtype):
+    """Returns floats at a dtype; for a complex dtype they are pairs, and the inverse of `paired` is returned."""
+    target = tf.as_dtype(dtype)
+    if not target.is_complex or tensor.dtype.is_complex:
+        return cast(tensor, dtype)
+    parts = cast(tensor, target.real_dtype)
+    return tf.complex(parts[..., 0], parts[..., 1])
+
+
+def as_received(gradient, is_complex):
+    """Returns a gradient as its variable takes it: pairs for a complex one, the real part for a real one."""
+    gradient = tf.convert_to_tensor(gradient)
+    if not is_complex:
+        return tf.math.real(gradient) if gradient.dtype.is_complex else gradient
+    return paired(gradient if gradient.dtype.is_complex else tf.complex(gradient, tf.zeros_like(gradient)))
