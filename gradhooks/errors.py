@@ -26,6 +26,10 @@ class GradientFailsError(RuntimeError):
         self.path, self.cause = path, cause
 
 
+class EagerCodeError(RuntimeError):
+    """Code of the model asks a tensor for its numbers, so it runs eagerly and cannot be traced."""
+
+
 class RecordingError(RuntimeError):
     """A `train_step` cannot be recorded, or not without risking the model."""
 

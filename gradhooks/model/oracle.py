@@ -7,9 +7,9 @@ import functools
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.errors import GradientFailsError, RecordingError, StateWriteError
+from gradhooks.errors import EagerCodeError, GradientFailsError, RecordingError, StateWriteError
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import blame, keras_internals, ladder, tracing, train_step, untracked, workers
+from gradhooks.model import blame, eager_code, keras_internals, ladder, tracing, train_step, untracked, workers
 from gradhooks.numerics import layout as layouts
 from gradhooks.numerics import verdict
 from gradhooks.numerics.records import Probe
@@ -113,18 +113,29 @@ class ModelOracle:
             try:
                 found = ladder.descend(*arguments)
             except GradientFailsError:
-                if self._trains_eagerly():
+                if self._recorded_eagerly() is not None:
                     raise RuntimeError(f"{error}; training runs eagerly, where it does not") from error
                 raise error from None  # names the operation, which a tape does not
             self._notes += (f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",)
             return found
+        except Exception as error:
+            told = eager_code.sentence(error) if self._runs_eagerly() else None
+            if told is None:
+                raise
+            recording = self._recorded_eagerly()
+            if recording is not None:
+                told += f"; {eager_code.reached(self.layout.paths, recording.received)}"
+            raise EagerCodeError(told) from error
 
-    def _trains_eagerly(self):
-        """Whether the train step, which runs eagerly, takes the gradient that a graph cannot take."""
+    def _runs_eagerly(self):
+        return bool(getattr(self._objective.model, "run_eagerly", False))
+
+    def _recorded_eagerly(self):
+        """What the train step, which runs eagerly, takes where a graph takes nothing; None if it does not either."""
         try:
-            return self._objective.model.run_eagerly and self.record() is not None
+            return self.record() if self._runs_eagerly() else None
         except RecordingError:
-            return False
+            return None
 
     def point(self):
         """Returns the live parameters, flat: float64, shape (P,), to be read only."""
