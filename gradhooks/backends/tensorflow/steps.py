@@ -86,7 +86,8 @@ class Step:
         copies = {id(handle): copy for handle, copy in self._own}
         shadows = {id(storage): shadow for storage, shadow in self._shadows}
         for storage, value in moved:
-            copy = shadows.get(id(storage)) or copies.get(id(storage.handle))
+            copy = shadows.get(id(storage))  # a variable is true or false by its value
+            copy = copies.get(id(storage.handle)) if copy is None else copy
             if copy is not None:  # the step may not read it at all
                 write(copy, tf.cast(value, copy.dtype))
         return self._function(batch), *self._told
