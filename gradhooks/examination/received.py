@@ -57,7 +57,7 @@ def compare(settling):
         return Finding((_unrecorded(gradients["total"]),), (), {training.TERM: math.nan}, (note,))
     diagnoses = training_diagnosis.diagnose(
         layout, received, gradients.get("data"), comparisons, oracle.training_dtype,
-        oracle.batch_size, oracle.has_noise,
+        oracle.batch_size, oracle.has_noise, getattr(oracle, "replicas", 1),
     )  # fmt: skip
     comparisons = _as_compiled(comparisons, recording.outdated)
     headline = training.headline(received, comparisons)

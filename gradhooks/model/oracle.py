@@ -9,8 +9,17 @@ import numpy as np
 from gradhooks import backends
 from gradhooks.errors import EagerCodeError, GradientFailsError, RecordingError, StateWriteError
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import blame, eager_code, keras_internals, ladder, tracing, train_step, untracked, workers
-from gradhooks.numerics import layout as layouts
+from gradhooks.model import (
+    blame,
+    eager_code,
+    keras_internals,
+    ladder,
+    parameters,
+    replicated,
+    tracing,
+    untracked,
+    workers,
+)
 from gradhooks.numerics import verdict
 from gradhooks.numerics.records import Probe
 
@@ -56,7 +65,7 @@ class ModelOracle:
         self._backend = backends.current()
         self._objective, self._is_sharing = objective, is_sharing
         self.variables = list(model.trainable_variables)
-        self.layout = _layout(self.variables)
+        self.layout = parameters.layout_of(self.variables)
         self._tracer = tracing.Tracer(self._backend, objective, batch, self.layout.shapes)
         self.term_names = self._tracer.term_names
         self.signature = signature(model)
@@ -65,13 +74,13 @@ class ModelOracle:
         self.has_noise = objective.training and keras_internals.has_noise(model)
         self._train_step = None
         if getattr(model, "compiled", False) and model.optimizer is not None:
-            self._train_step = train_step.TrainStep(model, batch, self.layout)
+            self._train_step = replicated.step_of(model, batch, self.layout)
         self._first = _NOTHING
         self._is_steady = None
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
-        self._notes = _about_complex(self.variables, self.layout)
+        self._notes = parameters.remarks(self.variables, self.layout)
         #: What the user should hear at once, and not only in the report.
         self.complaints = ()
         with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
@@ -83,10 +92,16 @@ class ModelOracle:
         self._belongings = None
 
     @property
+    def replicas(self):
+        """How many replicas' gradients the optimizer adds up."""
+        return getattr(self._train_step, "replicas", 1)
+
+    @property
     def notes(self):
         """Remarks for people, a tuple of sentences."""
-        handed = self._train_step.handed if self._train_step is not None else ()
-        return (*self._notes, *untracked.sentences(self._untracked, handed))
+        step = self._train_step
+        handed, remark = (step.handed, step.remark) if step is not None else ((), "")
+        return (*self._notes, *untracked.sentences(self._untracked, handed), *([remark] if remark else []))
 
     @property
     def bypassed(self):
@@ -267,19 +282,6 @@ class ModelOracle:
             self._gradients, self._tracer.present_state(), self._tracer.tensors, self._is_sharing,
             workers.strategy_of(self._objective.model),
         )  # fmt: skip
-
-
-def _layout(variables):
-    """The `Layout` of variables: of a complex one, real and imaginary part are parameters of their own."""
-    shapes = tuple((*v.shape, 2) if keras_internals.is_complex(v) else tuple(v.shape) for v in variables)
-    return layouts.Layout(layouts.unique_paths([v.path for v in variables]), shapes)
-
-
-def _about_complex(variables, layout):
-    found = [path for path, v in zip(layout.paths, variables, strict=True) if keras_internals.is_complex(v)]
-    if not found:
-        return ()
-    return (f"{', '.join(found)}: complex; the last index of a parameter is 0 for the real part, 1 for the imaginary",)
 
 
 def signature(model):

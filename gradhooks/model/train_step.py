@@ -37,6 +37,11 @@ class Recording:
     optimizers: int
     outdated: compiled_step.Outdated = compiled_step.UP_TO_DATE
 
+    @property
+    def norm(self):
+        """Euclidean norm of the gradient."""
+        return float(np.linalg.norm(self.gradient.astype(np.float64, copy=False)))
+
 
 class TrainStep:
     """Records gradients from a model's `train_step`, compiled as the user compiled it.
@@ -45,17 +50,22 @@ class TrainStep:
         model: A compiled `keras.Model`.
         batch: The fixed minibatch, a `batch.Batch`.
         layout: The `Layout` of the trainable variables.
+        strategy: None, or the strategy of which the step runs as a replica.
+        replicas: How many replicas hand on what this one does; their optimizer adds it up.
     """
 
-    def __init__(self, model, batch, layout):
+    def __init__(self, model, batch, layout, strategy=None, replicas=1):
         self._backend = backends.current()
         self._model, self._layout = model, layout
+        self._strategy, self._replicas = strategy, replicas
         self._variables = list(model.trainable_variables)
         self._batch = _nested_tensors(self._backend, batch)
         self._y = batch.y
         self._compiled = self._signature = None
         self.traces = 0
         self.runs = 0
+        #: What to say about how it is recorded.
+        self.remark = ""
         #: ids of the framework's variables of which the latest run handed a gradient to any optimizer.
         self.handed = frozenset()
 
@@ -178,7 +188,8 @@ class TrainStep:
     def _step(self, batch, noted):
         """Runs `train_step` and returns what was noted: gradients per variable, counts, what was handed to whom."""
         noted.clear()
-        self._model.train_step(batch)
+        with self._backend.as_replica(self._strategy):
+            self._model.train_step(batch)
         known = {id(v): k for k, v in enumerate(self._variables)}
         gradients = [[] for _ in self._variables]
         for _, pairs in noted:
@@ -207,6 +218,8 @@ class TrainStep:
         is_wide = any(g.dtype == "float64" for g in gradients)
         flat = self._backend.flattened(gradients, "float64" if is_wide else "float32")
         outdated = compiled_step.outdated(self._model, [v for v in handed if hasattr(v, "_value")], owners[0])
+        if self._replicas > 1:
+            flat *= self._replicas
         return Recording(flat, np.array(received), applications, len(owners), outdated)
 
 

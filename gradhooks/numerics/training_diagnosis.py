@@ -12,7 +12,7 @@ from gradhooks.numerics.training import TERM, tolerance
 _CLOSE = 1e-2
 
 
-def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, has_noise):
+def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, has_noise, replicas=1):
     """Returns one `Diagnosis` per variable whose trained gradient is wrong.
 
     Args:
@@ -24,13 +24,14 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
         dtype: Name of the dtype that training computes in.
         batch_size: Number of examples.
         has_noise: Whether random layers are active.
+        replicas: Number of replicas whose gradients the optimizer adds up.
     """
     failed = {layout.paths.index(c.path): c for c in comparisons if c.term == TERM and c.verdict is Verdict.FAIL}
     if not failed:
         return ()
     received = dataclasses.replace(received, trained=received.trained.astype(np.float64, copy=False))
     with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite agrees with nothing
-        pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size)
+        pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size, replicas)
         sentences = [
             pattern or _of_variable(layout, received, data_gradient, v, failed, dtype, has_noise) for v in failed
         ]
@@ -46,7 +47,7 @@ def _worst(failed):
     return max(failed, key=lambda v: (failed[v].zeros if failed[v].reason is Reason.UNDERFLOW else 0.0, v))
 
 
-def _pattern(layout, received, data_gradient, failed, dtype, batch_size):
+def _pattern(layout, received, data_gradient, failed, dtype, batch_size, replicas):
     """A sentence that explains all failed variables at once; empty if there is none."""
     if not any(received.finite[v] for v in failed):
         return _not_finite(layout, received, [*failed], dtype)
@@ -58,7 +59,7 @@ def _pattern(layout, received, data_gradient, failed, dtype, batch_size):
     scales = np.array([c.scale for c in failed.values() if abs(c.cosine) > 1 - _CLOSE])
     if len(scales) == len(failed) > 1 or (len(scales) == len(failed) == len(layout)):
         if np.allclose(scales, scales[0], rtol=_CLOSE):
-            return _constant(float(np.median(scales)), batch_size, received)
+            return _constant(float(np.median(scales)), batch_size, replicas, received)
         return _clipped_norms(layout, received, failed)
     return _clipped_values(layout, received, failed)
 
@@ -83,7 +84,7 @@ def _agree(layout, trained, reference, failed, dtype):
     )
 
 
-def _constant(scale, batch_size, received):
+def _constant(scale, batch_size, replicas, received):
     norm = float(np.linalg.norm(received.trained))
     if 0 < scale < 1 and _is_round(norm):
         return f"the gradient is clipped to the norm {norm:.4g}: the optimizer receives {scale:.4g} times the gradient"
@@ -91,6 +92,9 @@ def _constant(scale, batch_size, received):
     if batch_size > 2:
         causes[1 / batch_size] = "one over the batch: a mean where a sum belongs"
         causes[float(batch_size)] = "the size of the batch: a sum where a mean belongs"
+    if replicas > 1:
+        causes[float(replicas)] = f"a mean per replica that is not divided by the number of replicas ({replicas})?"
+        causes[1 / replicas] = f"divided twice by the number of replicas ({replicas})?"
     words = next((w for f, w in causes.items() if math.isclose(scale, f, rel_tol=_CLOSE)), "")
     power = math.log2(abs(scale)) if scale else 0.0
     if not words and abs(power) > 1.5 and math.isclose(abs(scale), 2.0 ** round(power), rel_tol=_CLOSE):

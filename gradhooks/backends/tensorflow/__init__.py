@@ -9,6 +9,7 @@ from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
 from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
 from gradhooks.backends.tensorflow.pairs import unpaired
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
+from gradhooks.backends.tensorflow.replicas import as_replica, local_devices
 from gradhooks.backends.tensorflow.staircases import staircases
 from gradhooks.backends.tensorflow.standins import stand_in
 from gradhooks.backends.tensorflow.steps import (
@@ -30,6 +31,7 @@ from gradhooks.backends.tensorflow.tensors import (
     put_together,
     snapshot,
     tensor,
+    tiled,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Losses",
     "Step",
     "Tape",
+    "as_replica",
     "cast",
     "casts_intercepted",
     "copied_functions",
@@ -53,6 +56,7 @@ __all__ = [
     "is_ragged",
     "is_symbolic",
     "is_variable",
+    "local_devices",
     "narrow_casts",
     "put_together",
     "shadow",
@@ -62,6 +66,7 @@ __all__ = [
     "state_of_generator",
     "summed",
     "tensor",
+    "tiled",
     "trim_memory",
     "unpaired",
     "with_xla",

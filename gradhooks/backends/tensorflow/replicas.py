@@ -1,5 +1,7 @@
 """Devices that share the evaluations of one check."""
 
+import contextlib
+
 import tensorflow as tf
 
 from gradhooks.backends.tensorflow.graphs import run, specs
@@ -8,6 +10,31 @@ from gradhooks.backends.tensorflow.graphs import run, specs
 def local_devices(strategy):
     """Returns how many devices of this process hold a replica of the model; 1 without a strategy that mirrors it."""
     return len(strategy.extended.worker_devices) if isinstance(strategy, tf.distribute.MirroredStrategy) else 1
+
+
+class _Replica(tf.distribute.ReplicaContext):
+    """One replica, of which the others do exactly the same."""
+
+    def all_reduce(self, reduce_op, value, options=None):
+        is_sum = getattr(reduce_op, "name", str(reduce_op)).upper() == "SUM"
+        return tf.nest.map_structure(self._added if is_sum else tf.identity, value)
+
+    def _added(self, value):
+        if isinstance(value, tf.IndexedSlices):
+            return tf.IndexedSlices(value.values * self._count(value), value.indices, value.dense_shape)
+        value = tf.convert_to_tensor(value)
+        return value * self._count(value)
+
+    def _count(self, value):
+        return tf.cast(self.num_replicas_in_sync, value.dtype)
+
+    def all_gather(self, value, axis, options=None):
+        return tf.nest.map_structure(lambda v: tf.concat([v] * self.num_replicas_in_sync, axis), value)
+
+
+def as_replica(strategy):
+    """Returns a context in which code runs as one replica of a strategy, of which all are alike; as ever if None."""
+    return contextlib.nullcontext() if strategy is None else _Replica(strategy, 0)
 
 
 def shared_out(function, strategy, common, share):

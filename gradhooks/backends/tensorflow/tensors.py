@@ -8,6 +8,11 @@ def tensor(value):
     return value if is_ragged(value) else tf.convert_to_tensor(value)
 
 
+def tiled(value, rows, count):
+    """Returns the first rows of a tensor or array, so many times one behind the other."""
+    return tf.concat([value[:rows]] * count, 0)
+
+
 def is_ragged(value):
     """Returns whether a value is a ragged tensor, or the specification of one."""
     return isinstance(value, (tf.RaggedTensor, tf.RaggedTensorSpec))
