@@ -1,4 +1,4 @@
-"""Which layer an error arose in, so that it alone can stay at its own precision."""
+"""Which layer an error arose in, or whether in the compiled loss, so that it alone can stay at its own precision."""
 
 import contextlib
 import re
@@ -8,16 +8,21 @@ from gradhooks.model import keras_internals
 
 
 def culprit(error, model, known=()):
-    """Finds the layer in which an error arose: by the traceback, or by the names of operations."""
-    import keras
+    """Finds the layer in which an error arose, or the compiled loss: by the traceback, or by the names of operations.
 
-    layers = keras_internals.layers_of(model)[1:]
-    candidates = {id(layer): layer for layer in layers if not any(layer is k for k in known)}
+    Returns:
+        The layer, the container of the compiled loss, or None.
+    """
+    candidates = _candidates(model, known)
     found, said, traceback = None, str(error), error.__traceback__
+    container = keras_internals.compile_loss(model)
     while traceback is not None:
         held = traceback.tb_frame.f_locals
-        if isinstance(held.get("self"), keras.layers.Layer) and id(held["self"]) in candidates:
-            found = held["self"]
+        inside = held.get("self")
+        if container is not None and type(inside) is type(container):
+            inside = container  # a stand-in for it
+        if id(inside) in candidates:
+            found = inside
         # While a graph is differentiated, this is the operation whose turn it is.
         said += f" {getattr(held.get('op'), 'name', '')}"
         traceback = traceback.tb_next
@@ -26,14 +31,32 @@ def culprit(error, model, known=()):
     # In a graph, a scope that is entered again gets a number.
     names = re.split(r"[/\s'\"{}]+", said)
     scopes = {*names, *(re.sub(r"_\d+$", "", name) for name in names)}
-    named = [layer for layer in candidates.values() if layer.name in scopes]
-    return max(named, key=lambda layer: len(keras_internals.path_of(layer)), default=None)
+    named = [owner for owner in candidates.values() if owner.name in scopes]
+    # A layer in the loss goes before the loss.
+    return max(named, key=lambda o: -1 if o is container else len(keras_internals.path_of(o)), default=None)
+
+
+def _candidates(model, known):
+    owners = [*keras_internals.layers_of(model)[1:], keras_internals.compile_loss(model)]
+    return {id(owner): owner for owner in owners if owner is not None and not any(owner is k for k in known)}
 
 
 def gradient_fails(error, model):
     """Returns the `GradientFailsError` that says in which layer an exception of the backward pass arose."""
     layer = culprit(error, model)
     return GradientFailsError("" if layer is None else keras_internals.path_of(layer), first_line(error))
+
+
+def note_where_the_loss_may_be(error, model):
+    """Adds a note to an exception of the compiled loss where the model's own `train_step` may do without that."""
+    is_of_the_loss = isinstance(error, NotImplementedError) or culprit(error, model) is keras_internals.compile_loss(
+        model
+    )
+    if is_of_the_loss and keras_internals.has_own_train_step(model):
+        error.add_note(
+            "The model has a `train_step` of its own. If that computes the loss, pass it to the check: "
+            "loss_fn=, a function (model, x, y, sample_weight, training) that returns the scalar loss."
+        )
 
 
 @contextlib.contextmanager

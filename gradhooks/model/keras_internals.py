@@ -5,6 +5,7 @@ and what needs it, and nothing else in gradhooks has to be searched.
 """
 
 import collections
+import functools
 
 from gradhooks.isolation import threads
 
@@ -50,6 +51,14 @@ def layers_of(model):
     return found
 
 
+def are_parts_built(model):
+    """Whether a model that was never called as a whole has trainable weights, and no layer that would make more."""
+    from keras.src.utils import python_utils
+
+    makes_weights = [not layer.built and not python_utils.is_default(layer.build) for layer in layers_of(model)[1:]]
+    return bool(model.trainable_variables) and not any(makes_weights)
+
+
 def dtype_of(tensor):
     """Returns the dtype of a tensor as Keras spells it, for example `"float32"`."""
     import keras
@@ -62,9 +71,22 @@ def is_complex(variable):
     return str(variable._dtype).startswith("complex")
 
 
-def path_of(layer):
-    """Returns the path of a layer; its name before it is built."""
-    return getattr(layer, "path", None) or layer.name
+def path_of(owner):
+    """Returns the path of a layer, or its name before it is built; the names of the losses in a compiled loss."""
+    import keras
+
+    if isinstance(owner, keras.layers.Layer):
+        return getattr(owner, "path", None) or owner.name
+    names = [_name_of_loss(loss) for loss in keras.tree.flatten(owner._user_loss) if loss is not None]
+    return f"the loss {', '.join(dict.fromkeys(names))}"
+
+
+def _name_of_loss(loss):
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    if isinstance(loss, str):
+        return loss
+    return getattr(loss, "name", None) or getattr(loss, "__name__", None) or type(loss).__name__
 
 
 def compile_loss(model):
@@ -231,6 +253,27 @@ def data_adapter(x, y, sample_weight, batch_size, class_weight):
     return get_data_adapter(
         x, y, sample_weight=sample_weight, batch_size=batch_size, shuffle=False, class_weight=class_weight
     )
+
+
+def whole_arrays(x, y, sample_weight, class_weight):
+    """Returns arrays as they are, floats in `floatx` as Keras' adapters give them; None for what is not there."""
+    import keras
+    import numpy as np
+    from keras.src.trainers.data_adapters import data_adapter_utils
+
+    def converted(array):
+        if array is None or not hasattr(array, "__array__"):
+            return array
+        array = np.asarray(array)
+        return array.astype(keras.config.floatx()) if array.dtype.name.startswith(("float", "bfloat")) else array
+
+    x, y, sample_weight = (keras.tree.map_structure(converted, part) for part in (x, y, sample_weight))
+    if class_weight is not None:
+        # Raises where there are sample weights as well, as for `fit()`.
+        if sample_weight is not None:
+            raise ValueError("`class_weight` and `sample_weight` cannot be given at once.")
+        sample_weight = data_adapter_utils.class_weight_to_sample_weights(y, class_weight)
+    return x, y, sample_weight
 
 
 def floatx_answered(dtype):

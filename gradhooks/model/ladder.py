@@ -1,27 +1,32 @@
 """The precision ladder: as much of a model in float64 as can be traced and run there."""
 
+import dataclasses
+
 from gradhooks.errors import BadInputError, StateWriteError
 from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import blame, keras_internals
+from gradhooks.model.promotion import Extent
 from gradhooks.numerics.records import Precision
 
 # No lower rung helps, and nobody is to run what cannot be put back.
-_FINAL = (BadInputError, CannotRestoreError, StateWriteError)
-# A layer that cannot be promoted is left native and the trace tried again; more than this many are a lost cause.
-_MOST_NATIVE_LAYERS = 8
+FINAL = (BadInputError, CannotRestoreError, StateWriteError)
+# What cannot be promoted is left native and the trace tried again; more than this many are a lost cause.
+_MOST_NATIVE = 8
 
 
-def descend(model, precision, trace_promoted, trace_native, is_exhausted):
+def descend(model, precision, trace_promoted, trace_native, is_exhausted, has_narrow_sources):
     """Climbs down from full promotion until a trace succeeds and runs.
 
     Args:
         model: The model.
         precision: `"auto"` goes down as far as it must, `"float64"` stays on
             the first rung, `"model"` begins on the last.
-        trace_promoted: Function `(native layers, is_widening) -> names of
-            narrow operations` that traces and runs once, or raises.
+        trace_promoted: Function `Extent -> names of narrow operations` that
+            traces and runs once, or raises.
         trace_native: Function that traces with nothing promoted.
         is_exhausted: Function `error -> bool`: whether memory ran out.
+        has_narrow_sources: Function: whether anything narrow that could be
+            widened has entered a promoted trace.
 
     Returns:
         The `Precision` of the last trace.
@@ -34,13 +39,20 @@ def descend(model, precision, trace_promoted, trace_native, is_exhausted):
         trace_native()
         return Precision("model", note="precision='model': nothing was promoted")
     descent = _Descent(model, trace_promoted, is_exhausted)
-    if precision == "float64":
-        promoted = descent.attempt([])
-        if promoted is None:
-            raise descent.causes[0]
-        return promoted
-    # A widened cast may be what an operation cannot take; the noise will tell what is left of the digits.
-    promoted = descent.with_native_layers() or descent.attempt([], is_widening=False)
+    promoted = descent.attempt(Extent())
+    # What is narrow and meets nothing wide had better stay so: code may insist on it.
+    widest = Extent(is_widening_sources=True)
+    if promoted is None and has_narrow_sources():
+        promoted = descent.attempt(widest)
+        if promoted is None and precision != "float64":
+            promoted = descent.with_native(widest)
+    if promoted is None and precision == "float64":
+        raise descent.causes[0]
+    if promoted is None:
+        promoted = descent.with_native(Extent(), descent.causes[0])
+    if promoted is None:
+        # A widened cast may be what an operation cannot take; the noise will tell what is left of the digits.
+        promoted = descent.attempt(Extent(is_widening_casts=False))
     if promoted is None:
         trace_native()
         return descent.bottom()
@@ -52,37 +64,44 @@ class _Descent:
 
     Attributes:
         causes: Exceptions, one per attempt that failed.
-        native: Layers that had to stay at their own precision.
+        native: What had to stay at its own precision, so far as was tried last: layers, the compiled loss.
     """
 
     def __init__(self, model, trace_promoted, is_exhausted):
         self._model, self._trace, self._is_exhausted = model, trace_promoted, is_exhausted
-        self.causes, self.native = [], []
+        self.causes, self.native = [], ()
 
-    def with_native_layers(self):
-        """Promotes, leaving one more layer native after every failure; None if that does not help."""
-        while len(self.native) <= _MOST_NATIVE_LAYERS:
-            promoted = self.attempt(self.native)
-            if promoted is not None:
-                return promoted
-            culprit = blame.culprit(self.causes[-1], self._model, self.native)
+    def with_native(self, extent, cause=None):
+        """Promotes, leaving one thing more native after every failure; None if that does not help.
+
+        Args:
+            extent: The `Extent` that has failed.
+            cause: Its exception; the latest if None.
+        """
+        cause, self.native = cause or self.causes[-1], ()
+        while len(self.native) <= _MOST_NATIVE:
+            culprit = blame.culprit(cause, self._model, self.native)
             if culprit is None:
                 return None
-            self.native.append(culprit)
+            self.native = (*self.native, culprit)
+            promoted = self.attempt(dataclasses.replace(extent, native=self.native))
+            if promoted is not None:
+                return promoted
+            cause = self.causes[-1]
         return None
 
-    def attempt(self, native, is_widening=True):
+    def attempt(self, extent):
         """Traces and runs once; returns the `Precision`, or None and a cause more."""
         try:
-            narrow = self._trace(native, is_widening)
-        except _FINAL:
+            narrow = self._trace(extent)
+        except FINAL:
             raise
         except Exception as error:
             if self._is_exhausted(error):
                 raise  # nothing to do with promotion, and no reason to settle for fewer digits
             self.causes.append(error)
             return None
-        if not native:
+        if not extent.native:
             return Precision("float64", narrow_operations=narrow)
         paths = self._paths()
         note = f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision ({self._cause()})"
@@ -90,14 +109,14 @@ class _Descent:
 
     def bottom(self):
         """The `Precision` of a model of which nothing could be promoted."""
-        where = keras_internals.path_of(self.native[0]) if self.native else "the model"
+        where = self._paths()[0] if self.native else "the model"
         note = (
             f"{where} cannot be evaluated in float64, so the model was checked at its own precision ({self._cause()})"
         )
         return Precision("model", native_layers=self._paths(), note=note)
 
     def _paths(self):
-        return tuple(keras_internals.path_of(layer) for layer in self.native)
+        return tuple(keras_internals.path_of(owner) for owner in self.native)
 
     def _cause(self):
         return blame.first_line(self.causes[0])

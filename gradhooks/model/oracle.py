@@ -84,7 +84,12 @@ class ModelOracle:
         #: What the user should hear at once, and not only in the report.
         self.complaints = ()
         with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
-            found = self._descended(precision)
+            try:
+                found = self._descended(precision)
+            except Exception as error:
+                if objective.loss_fn is None:
+                    blame.note_where_the_loss_may_be(error, model)
+                raise
             known = [*self.variables, *self._tracer.state]
             self._untracked = untracked.found(model, known, self._gradients.variables(), self._belongings.places)
         steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
@@ -117,7 +122,8 @@ class ModelOracle:
     def _descended(self, precision):
         """Traces at the highest precision possible; by a tape where graphs cannot be differentiated otherwise."""
         arguments = (
-            self._objective.model, precision, self._trace_promoted, self._trace_native, self._backend.is_exhausted
+            self._objective.model, precision, self._trace_promoted, self._trace_native, self._backend.is_exhausted,
+            lambda: self._tracer.has_narrow_sources,
         )  # fmt: skip
         try:
             return ladder.descend(*arguments)
@@ -245,20 +251,29 @@ class ModelOracle:
                 return anew
 
     def _trace_native(self):
-        """Traces at the model's own precision; the loss is reduced in float64 unless the model's own sums forbid it."""
+        """Traces at the model's own precision; the loss is reduced in float64 unless it does not take that."""
         try:
             self._trace(None)
-        except TypeError:  # a `compute_loss` that adds something of its own to the compiled loss
+            self._run_once()
+        except ladder.FINAL:
+            raise
+        except Exception as error:  # whatever code says to numbers of another precision than in training
+            if self._backend.is_exhausted(error):
+                raise
             self._tracer.has_wide_loss = False
             self._trace(None)
 
-    def _trace_promoted(self, native, is_widening):
-        """Traces with all but some layers promoted, and runs once; returns names of operations that stayed narrow."""
-        self._trace(self._tracer.promotion(native, is_widening))
-        point = self.point()
-        self._first = point, self.gradients(point)  # missing kernels show only when the graph runs
-        self.gradient_evaluations = 0
+    def _trace_promoted(self, extent):
+        """Traces with all promoted that is in an `Extent`, and runs once; returns names of narrow operations."""
+        self._trace(self._tracer.promotion(extent))
+        self._run_once()
         return tuple(dict.fromkeys(self._backend.narrow_casts(self._gradients.forward.definition())))
+
+    def _run_once(self):
+        """Asks for the gradient, which is kept for the first check: missing kernels show only when a graph runs."""
+        point = self.point()
+        self._first = point, self.gradients(point)
+        self.gradient_evaluations = 0
 
     def _trace(self, promote):
         """Compiles losses and gradients from one trace, promoted if a context for it is given."""

@@ -6,6 +6,8 @@ trace lasts; the traced graph stays float64.
 """
 
 import contextlib
+import dataclasses
+from typing import Any
 
 from gradhooks.isolation import threads
 from gradhooks.model import keras_internals
@@ -17,31 +19,52 @@ _HALF = ("float16", "bfloat16")
 _DRAWS = ("normal", "uniform", "truncated_normal", "gamma", "beta", "binomial")
 
 
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """How far promotion goes.
+
+    Args:
+        native: Layers to leave at their own precision, with casts around them;
+            at float32 where their own is half of that. The container of the
+            compiled loss stands for what is computed in it.
+        is_widening_casts: Whether casts from float64 to a narrower float are
+            left out.
+        is_widening_sources: Whether constants and variables that the model
+            does not know of enter the graph in float64, too.
+    """
+
+    native: tuple[Any, ...] = ()
+    is_widening_casts: bool = True
+    is_widening_sources: bool = False
+
+
 @contextlib.contextmanager
-def promoted(model, losses, state, backend, native=frozenset(), is_widening=True):
+def promoted(model, container, state, backend, extent, note_narrow):
     """Opens a stretch of time in which tracing `model` yields float64.
 
     Args:
         model: The live Keras model.
-        losses: Losses and metrics whose computations are promoted, see
-            `keras_internals.losses_in` and `metrics_of`.
+        container: Stand-in for its compiled loss, or None.
         state: Variables beside the trainable ones that the loss reads.
         backend: The backend module; it widens its own casts.
-        native: ids of layers to leave at their own precision, with casts
-            around them; at float32 where their own is half of that.
-        is_widening: Whether casts from float64 to a narrower float are left
-            out.
+        extent: An `Extent`.
+        note_narrow: Function, called when a narrow constant or a variable that
+            the model does not know of enters the graph.
     """
     import keras
 
     layers = keras_internals.layers_of(model)
+    losses = keras_internals.losses_in(container) + keras_internals.metrics_of(model, container)
+    native_layers = [owner for owner in extent.native if isinstance(owner, keras.layers.Layer)]
+    native = {id(inner) for layer in native_layers for inner in keras_internals.layers_of(layer)}
+    is_loss_native = len(native_layers) < len(extent.native)
     wide_layers = [layer for layer in layers if id(layer) not in native and _is_promotable(layer)]
     native_variables = {id(v) for layer in layers if id(layer) in native for v in layer.variables}
     draw_dtypes = _draw_dtypes(layers)
     with contextlib.ExitStack() as stack:
         put = threads.Swap(stack)
         native_floatx = keras.config.floatx()
-        switch = stack.enter_context(_widened_casts(backend, is_widening))
+        switch = stack.enter_context(_widened(backend, extent, note_narrow))
         is_xla = bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
         draw = _drawn_by_xla(backend) if is_xla else _drawn_directly
         _promote_draws(put, draw_dtypes, native_floatx, switch, draw)
@@ -61,8 +84,11 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
                 put(variable, "_dtype", WIDE)
             elif keras_internals.is_complex(variable):
                 put(variable, "_dtype", _WIDE_COMPLEX)
-        for loss in losses:
+        for loss in () if is_loss_native else losses:
             put(loss, "_dtype", WIDE)
+        if is_loss_native:
+            put(container, "call", _with_casts(container.call, container.dtype, native_floatx, switch, backend))
+            losses = []
         for owner in {id(o): o for o in [*keras_internals.regularizers_of(model), *losses, *wide_layers]}.values():
             _promote_constants(put, owner, backend)
         put(model, "_aggregate_additional_loss", wide_sum)
@@ -71,7 +97,7 @@ def promoted(model, losses, state, backend, native=frozenset(), is_widening=True
         _take_groups_apart(put)
         for layer in layers:
             if id(layer) in native:
-                put(layer, "call", _with_casts(layer, layer.call, native_floatx, switch, backend))
+                put(layer, "call", _with_casts(layer.call, layer.compute_dtype, native_floatx, switch, backend))
         yield
 
 
@@ -218,10 +244,17 @@ def _without_logits(call):
 
 
 @contextlib.contextmanager
-def _widened_casts(backend, is_widening):
-    """Casts what is wide to nothing narrower while the switch that it yields is on, complex numbers included."""
-    switch = _Switch(is_widening)
-    with backend.casts_intercepted(lambda source, target: switch.is_on and source == WIDE and target in _NARROW):
+def _widened(backend, extent, note_narrow):
+    """Keeps float64 from becoming narrower while the switch that it yields is on."""
+    switch = _Switch(True)
+
+    def is_left_out(source, target):
+        return switch.is_on and extent.is_widening_casts and source == WIDE and target in _NARROW
+
+    with (
+        backend.casts_intercepted(is_left_out),
+        backend.sources_intercepted(lambda: switch.is_on, extent.is_widening_sources, note_narrow),
+    ):
         yield switch
 
 
@@ -239,11 +272,9 @@ class _Switch:
             self.is_on = before
 
 
-def _with_casts(layer, call, floatx, switch, backend):
-    """Wraps `call` of a layer that stays native: its inputs are cast down, its outputs up again."""
+def _with_casts(call, narrow, floatx, switch, backend):
+    """Wraps `call` of a layer or loss that stays native: its inputs are cast down, its outputs up again."""
     import keras
-
-    narrow = layer.compute_dtype
 
     def cast(value, source, target):
         if keras.ops.is_tensor(value) and keras_internals.dtype_of(value) == source:

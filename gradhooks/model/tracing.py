@@ -1,9 +1,9 @@
 """The loss of a model and its gradient, traced as functions of parameters, state and batch."""
 
 import contextlib
-import functools
 
 from gradhooks.isolation import threads
+from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import blame, keras_internals, promotion, terms, untouched
 
 
@@ -23,6 +23,8 @@ class Tracer:
         term_names: `"total"`, and `"data"` and `"penalty"` where the model has a penalty.
         tape: None, or the tape that takes gradients which a graph refuses.
         has_wide_loss: Whether at the model's own precision the loss is reduced in float64.
+        has_narrow_sources: Whether a constant, or a variable that the model does not know of, has entered a promoted
+            trace in a narrow float.
     """
 
     def __init__(self, backend, objective, batch, shapes):
@@ -31,9 +33,9 @@ class Tracer:
         self.state = keras_internals.state_of(objective.model)
         self._nested_batch = (batch.x, batch.y, batch.sample_weight)
         self.tensors = self._present_tensors()
-        self._container = None if objective.loss_fn else keras_internals.fresh_compile_loss(objective.model, batch.y)
+        self._y, self._container = batch.y, None
         self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
-        self.tape, self.has_wide_loss = None, True
+        self.tape, self.has_wide_loss, self.has_narrow_sources = None, True, False
 
     def untouched(self):
         """Returns a context in which the code of the model and of the loss may run."""
@@ -43,15 +45,15 @@ class Tracer:
         """Returns the present values of `state`."""
         return self._backend.snapshot(self.state)
 
-    def promotion(self, native, is_widening):
-        """Returns a function that makes a context in which all is float64 but the layers in `native`."""
-        with_their_layers = {id(inner) for layer in native for inner in keras_internals.layers_of(layer)}
-        return functools.partial(
-            promotion.promoted, self._objective.model,
-            keras_internals.losses_in(self._container)
-            + keras_internals.metrics_of(self._objective.model, self._container),
-            self.state, self._backend, native=with_their_layers, is_widening=is_widening,
-        )  # fmt: skip
+    def promotion(self, extent):
+        """Returns a function that makes a context in which all is float64 as far as a `promotion.Extent` goes."""
+
+        def note_narrow():
+            self.has_narrow_sources = True
+
+        return lambda: promotion.promoted(
+            self._objective.model, self._container, self.state, self._backend, extent, note_narrow
+        )
 
     def gradients(self, promote=None):
         """Returns the backend's `Gradients` of one trace.
@@ -62,6 +64,9 @@ class Tracer:
         Raises:
             GradientFailsError: If the loss can be traced and its gradient cannot.
         """
+        # What is built at its first call keeps the precision of that call: none outlives its trace.
+        is_custom = self._objective.loss_fn is not None
+        self._container = None if is_custom else keras_internals.fresh_compile_loss(self._objective.model, self._y)
         with promote() if promote else promotion.unpromoted():
             return self._backend.Gradients(
                 self._differentiator(promote), self._shapes, self.present_state(), self.tensors
@@ -95,6 +100,7 @@ class Tracer:
 
             def finish(found, reset):
                 terms.check_scalar(found[0])
+                self._refuse_new_weights()
                 # The backward pass may run layers again; they must draw what the forward pass drew.
                 per_term = []
                 for term in found[: len(self.term_names)]:
@@ -112,6 +118,17 @@ class Tracer:
                 )
 
         return differentiate
+
+    def _refuse_new_weights(self):
+        """Weights that the trace makes are none of the model's, which would make others: nothing is known of these."""
+        known = {id(variable) for variable in self.variables}
+        made = [v.path for v in self._objective.model.trainable_variables if id(v) not in known]
+        if made:
+            raise CannotRestoreError(
+                "Evaluating the loss must not make weights: a check leaves none behind, and training makes others. "
+                f"Received: a loss that makes {', '.join(made[:3])}. Expected layers that are built. "
+                "Try calling the layers, or the model, once on a batch."
+            )
 
     @contextlib.contextmanager
     def _wide_losses(self):

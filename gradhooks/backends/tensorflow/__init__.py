@@ -10,6 +10,7 @@ from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
 from gradhooks.backends.tensorflow.pairs import unpaired
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
 from gradhooks.backends.tensorflow.replicas import as_replica, local_devices
+from gradhooks.backends.tensorflow.sources import sources_intercepted
 from gradhooks.backends.tensorflow.staircases import staircases
 from gradhooks.backends.tensorflow.standins import stand_in
 from gradhooks.backends.tensorflow.steps import (
@@ -61,6 +62,7 @@ __all__ = [
     "put_together",
     "shadow",
     "snapshot",
+    "sources_intercepted",
     "staircases",
     "stand_in",
     "state_of_generator",
