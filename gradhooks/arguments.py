@@ -34,6 +34,11 @@ def natural_int(name, value, advice):
     return int(value)
 
 
+def batch_size(value):
+    """Returns None, for arrays as they are, or the value if it is an int above 0."""
+    return None if value is None else positive_int("batch_size", value, "Try batch_size=32, or None for all there is.")
+
+
 def one_of(name, value, choices, advice):
     """Returns the value if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
@@ -129,16 +134,23 @@ def file_name(name, value):
     return value
 
 
-def finite_loss(report):
+def finite_loss(report, batch):
     """Returns the report of a first check, unless its loss was not finite.
+
+    Args:
+        report: The `CheckReport`.
+        batch: The `Batch` on which it was made.
 
     Raises:
         BadInputError: If the loss is NaN or infinite before training has begun.
     """
     if report.reason is Reason.NON_FINITE_LOSS:
+        found = batch.not_finite()
+        advice = f"Entries of the batch that are NaN or infinite: {found}. Try leaving them out of the loss, or of"
         raise invalid(
             "The loss must be finite to have a gradient.", "loss", report.loss, "a finite scalar",
-            "Try looking for weights, inputs or targets that are NaN, infinite or huge.",
+            f"{advice} the batch." if found else "All of the batch is finite. Try looking for weights that are NaN, "
+            "infinite or huge, and for huge inputs or targets.",
         )  # fmt: skip
     return report
 
@@ -155,7 +167,8 @@ def usable_model(model, loss_fn, y):
             "The model must be compiled: its loss is what is checked.", "model", getattr(model, "name", model),
             "a compiled keras.Model", "Try `model.compile(optimizer, loss)` first, or pass `loss_fn`.",
         )  # fmt: skip
-    if not model.built:
+    # A loss function of the user's need not call the model as a whole.
+    if not model.built and (loss_fn is None or not model.trainable_variables):
         raise invalid(
             "The model must be built: it has no weights yet.", "model", model.name, "a built keras.Model",
             "Try calling it once on a batch.",

@@ -39,10 +39,12 @@ class GradientCheck(keras.callbacks.Callback):
         y: Targets, as `fit()` takes them.
         sample_weight: Weights of the examples, as `fit()` takes them.
         class_weight: Weights of the classes, as `fit()` takes them.
-        batch_size: Largest number of examples kept. Defaults to 32.
+        batch_size: Largest number of examples kept. Defaults to 32. None takes
+            arrays as they are, which need no common length then.
         freq: `"epoch"`, an int of batches, or a callable `step -> bool`.
         at_start: Whether to check before the first batch. Defaults to True.
-            Where the model is not built yet, the check waits for the first batch.
+            Where the model is not built yet, and no `loss_fn` does without
+            that, the check waits for the first batch.
         samples: Number of parameters sampled per check. Defaults to 32.
         threshold: Relative difference above which a comparison can fail.
             Defaults to that of the precision in use: 1e-7 in float64.
@@ -116,7 +118,7 @@ class GradientCheck(keras.callbacks.Callback):
     ):
         super().__init__()
         self._data = (x, y, sample_weight, class_weight)
-        self._batch_size = arguments.positive_int("batch_size", batch_size, "Try batch_size=32.")
+        self._batch_size = arguments.batch_size(batch_size)
         self._schedule = Schedule(arguments.frequency(freq))
         self._at_start = arguments.flag("at_start", at_start)
         self._samples = arguments.positive_int("samples", samples, "Try samples=32.")
@@ -161,8 +163,13 @@ class GradientCheck(keras.callbacks.Callback):
             self._batch = batches.fixed_batch(*self._data, self._batch_size)
             self._data = None
         self._is_starting = True
-        if self.model.built:
+        if self._is_built:
             arguments.usable_model(self.model, self._loss_fn, self._batch.y)
+
+    @property
+    def _is_built(self):
+        """Whether the loss can be evaluated without making weights; one of the user's may not need the whole model."""
+        return self.model.built or (self._loss_fn is not None and keras_internals.are_parts_built(self.model))
 
     def _start(self, epoch):
         """Makes the first check, now that every callback in the list has restored what it restores."""
@@ -170,8 +177,8 @@ class GradientCheck(keras.callbacks.Callback):
             return
         self._is_starting = False
         self._schedule.begin(keras_internals.batches_trained(self.model), epoch)
-        self._is_waiting = self._at_start and not self.model.built
-        if self._at_start and self.model.built:
+        self._is_waiting = self._at_start and not self._is_built
+        if self._at_start and self._is_built:
             self._check(is_first=True)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -185,7 +192,7 @@ class GradientCheck(keras.callbacks.Callback):
         is_due = self._schedule.begin_batch(batch)
         if self._is_waiting:
             # A subclassed model builds itself in its first batch; building it here would change its random weights.
-            is_due = self.model.built
+            is_due = self._is_built
             self._is_waiting = not is_due
         self._check_in_time(is_due)
 
@@ -248,7 +255,7 @@ class GradientCheck(keras.callbacks.Callback):
             report = examination.run(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
             for complaint in asked.complaints:
                 self._teller.complain(f"{self._name}: {complaint}")
-            return arguments.finite_loss(report) if is_first else report
+            return arguments.finite_loss(report, self._batch) if is_first else report
         except BadInputError as error:
             # Bad input stops training before it starts, and only then; nothing else ever does.
             if is_first:

@@ -38,14 +38,17 @@ def check_gradients(
     It does not prove that this is the loss you meant.
 
     Args:
-        model: A built and compiled `keras.Model`.
+        model: A built and compiled `keras.Model`; with a `loss_fn` it need not
+            be compiled, nor called as a whole, if it has trainable weights.
         x: Inputs as `fit()` takes them: arrays, lists or dicts of arrays, a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator. The
             first batch is used.
         y: Targets, as `fit()` takes them.
         sample_weight: Weights of the examples, as `fit()` takes them.
         class_weight: Weights of the classes, as `fit()` takes them.
-        batch_size: Largest number of examples used. Defaults to 32.
+        batch_size: Largest number of examples used. Defaults to 32. None takes
+            arrays as they are, which need no common length then: the nodes and
+            edges of one graph.
         samples: Number of parameters to sample. Defaults to 32.
         threshold: Relative difference above which a comparison can fail.
             Defaults to that of the precision in use: 1e-7 in float64.
@@ -93,7 +96,7 @@ def check_gradients(
         expect=arguments.expectations(expect),
         train_step=arguments.flag("train_step", train_step),
     )
-    arguments.positive_int("batch_size", batch_size, "Try batch_size=32.")
+    arguments.batch_size(batch_size)
     arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")
     arguments.flag("training", training)
     arguments.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
@@ -102,7 +105,7 @@ def check_gradients(
     arguments.usable_model(model, loss_fn, fixed.y)
     try:
         asked = oracle.ModelOracle(terms.Objective(model, training, loss_fn), fixed, precision)
-        return arguments.finite_loss(examination.run(asked, settings))
+        return arguments.finite_loss(examination.run(asked, settings), fixed)
     except BadInputError:
         raise
     except Exception as error:  # of the model's code, or of the framework's

@@ -57,7 +57,8 @@ def assert_gradients(
             Defaults to True; always False where a compiled loss or a `loss_fn`
             is checked.
         sample_weight: Weights of the examples, for a compiled model or `loss_fn`.
-        batch_size: Largest number of examples used. Defaults to 32.
+        batch_size: Largest number of examples used. Defaults to 32. None takes
+            arrays as they are, which need no common length then.
         samples: Number of parameters and inputs sampled. Defaults to 64.
         threshold: Relative difference above which a comparison can fail.
             Defaults to that of the precision in use: 1e-7 in float64.
@@ -108,9 +109,14 @@ def assert_gradients(
             "A layer without a loss has no targets.", "y", type(y).__name__, "y=None and sample_weight=None",
             "Try compiling the model, or passing `loss_fn`.",
         )  # fmt: skip
-    fixed = batches.fixed_batch(x, batch_size=arguments.positive_int("batch_size", batch_size, "Try batch_size=32."))
+    fixed = batches.fixed_batch(x, batch_size=arguments.batch_size(batch_size))
+    if inputs and fixed.not_finite():
+        raise arguments.invalid(
+            "An input that is NaN or infinite cannot be moved.", "x", f"entries not finite: {fixed.not_finite()}",
+            "finite numbers, or inputs=False", "Try inputs=False to check the weights alone.",
+        )  # fmt: skip
     bench = _bench(layer_or_model, fixed.x, call or _called, inputs)
-    return _asserted(check_gradients(bench, fixed.x, loss_fn=_projection(seed), **options))
+    return _asserted(check_gradients(bench, fixed.x, loss_fn=_projection(seed), **options | {"batch_size": None}))
 
 
 def _asserted(report):

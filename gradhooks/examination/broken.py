@@ -22,7 +22,7 @@ def report_of(error, settings):
     nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
     common = {"seed": settings.seed, "samples": settings.samples, "name": settings.name, "expect": settings.expect}
     if not isinstance(error, GradientFailsError):
-        told = f"{type(error).__name__}: {error}"
+        told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
         return CheckReport(settings.step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, error=told, **common)
     path = error.path or _EVERYWHERE
     failure = Comparison(

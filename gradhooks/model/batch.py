@@ -22,10 +22,14 @@ class Batch:
 
     @property
     def size(self):
-        """Number of examples."""
-        import keras
+        """Number of examples; None where the arrays have no common length, as the nodes and edges of one graph."""
+        lengths = _lengths((self.x, self.y, self.sample_weight))
+        return lengths[0] if len(set(lengths)) == 1 else None
 
-        return int(keras.tree.flatten(self.x)[0].shape[0])
+    def not_finite(self):
+        """Returns, as text, which parts hold how many entries that are NaN or infinite; empty if none does."""
+        counts = {name: _count_not_finite(getattr(self, name)) for name in ("x", "y", "sample_weight")}
+        return ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
 
 
 def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
@@ -37,13 +41,15 @@ def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32)
         y: Targets, as `fit()` takes them.
         sample_weight: Weights of the examples, as `fit()` takes them.
         class_weight: Weights of the classes, as `fit()` takes them.
-        batch_size: Largest number of examples to keep.
+        batch_size: Largest number of examples to keep; None takes arrays as
+            they are, and of anything else its first batch.
 
     Returns:
         A `Batch` of at most `batch_size` examples.
 
     Raises:
-        BadInputError: If there is nothing in it, or something not finite.
+        BadInputError: If there is nothing in it, or arrays of different
+            lengths would have to be cut.
     """
     import keras
 
@@ -57,9 +63,12 @@ def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32)
                 "The data for a gradient check must be readable, as for `fit()`. "
                 f"Received: data that raise {type(error).__name__}: {error}"
             ) from error
-    parts = tuple(
-        keras.tree.map_structure(lambda a: None if a is None else _array(a)[:batch_size], part) for part in parts
-    )
+    parts = keras.tree.map_structure(lambda a: None if a is None else _array(a), tuple(parts))
+    if batch_size is not None:
+        lengths = _lengths(parts)
+        if len(set(lengths)) > 1 and max(lengths) > batch_size:
+            raise _without_common_length(lengths, batch_size)
+        parts = keras.tree.map_structure(lambda a: None if a is None else a[:batch_size], parts)
     batch = Batch(*parts)
     _validate(batch)
     return batch
@@ -77,6 +86,11 @@ def _first(x, y, sample_weight, class_weight, batch_size):
     if isinstance(x, types.GeneratorType):
         # Keras' adapter would take several batches to find their shapes; one is all that may be taken.
         return _unpacked(keras, next(x, None))
+    lengths = _lengths((x, y, sample_weight))
+    if lengths and batch_size is None:
+        return keras_internals.whole_arrays(x, y, sample_weight, class_weight)
+    if len(set(lengths)) > 1:
+        raise _without_common_length(lengths, batch_size)
     adapter = keras_internals.data_adapter(_without_sharing(x), y, sample_weight, batch_size, class_weight)
     if isinstance(x, keras.utils.PyDataset):
         # Asking for one item starts no worker processes.
@@ -86,6 +100,27 @@ def _first(x, y, sample_weight, class_weight, batch_size):
     is_ragged = any(map(backends.current().is_ragged, keras.tree.flatten((x, y) if specs is None else specs)))
     batches = adapter.get_tf_dataset() if is_ragged else adapter.get_numpy_iterator()
     return _unpacked(keras, next(iter(batches), None))
+
+
+def _lengths(parts):
+    """The length of every array; empty where not all is arrays. What is no array has one of Keras' adapters."""
+    import keras
+
+    is_ragged = backends.current().is_ragged
+    flat = [part for part in keras.tree.flatten(parts) if part is not None]
+    if not all(hasattr(part, "__array__") or is_ragged(part) for part in flat):
+        return []
+    return [int(part.nrows()) if is_ragged(part) else int((*part.shape, 1)[0]) for part in flat]
+
+
+def _without_common_length(lengths, batch_size):
+    return BadInputError(
+        "A batch is the first rows of every array, so all must have the same length. "
+        f"Received: arrays of lengths {', '.join(map(str, lengths))}, and batch_size={batch_size}. "
+        "Expected one length, or batch_size=None, which takes all arrays as they are: the nodes and edges of one "
+        "graph belong together. Try batch_size=None; and for a layer that takes several arguments, `call=` of "
+        "gradhooks.testing.assert_gradients."
+    )
 
 
 def _without_sharing(x):
@@ -114,6 +149,13 @@ def _array(value):
     return np.asarray(value)
 
 
+def _count_not_finite(part):
+    import keras
+
+    arrays = [_values(array) for array in keras.tree.flatten(part)]
+    return sum(int((~np.isfinite(a)).sum()) for a in arrays if np.issubdtype(a.dtype, np.floating))
+
+
 def _values(value):
     """All numbers of a part of a batch, as an array."""
     if value is None:
@@ -124,17 +166,8 @@ def _values(value):
 def _validate(batch):
     import keras
 
-    if not keras.tree.flatten(batch.x) or batch.size == 0:
+    if not keras.tree.flatten(batch.x) or not any(_lengths(batch.x)):
         raise BadInputError(
             "The batch for a gradient check must hold at least one example. Received: an empty batch. "
             "Expected 1 to `batch_size` rows. Try passing the first rows of the training data."
         )
-    for name in ("x", "y", "sample_weight"):
-        for array in keras.tree.flatten(getattr(batch, name)):
-            array = _values(array)
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                raise BadInputError(
-                    "The batch for a gradient check must be finite: a loss that is NaN has no derivative. "
-                    f"Received: {name} with {int((~np.isfinite(array)).sum())} entries that are NaN or infinite. "
-                    f"Expected finite numbers. Try cleaning `{name}`, or passing other rows."
-                )

@@ -22,7 +22,7 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
             None if the model has none.
         comparisons: The comparisons of the term `"trained"`.
         dtype: Name of the dtype that training computes in.
-        batch_size: Number of examples.
+        batch_size: Number of examples; None where there is no one number.
         has_noise: Whether random layers are active.
         replicas: Number of replicas whose gradients the optimizer adds up.
     """
@@ -89,7 +89,7 @@ def _constant(scale, batch_size, replicas, received):
     if 0 < scale < 1 and _is_round(norm):
         return f"the gradient is clipped to the norm {norm:.4g}: the optimizer receives {scale:.4g} times the gradient"
     causes = {2.0: "applied twice?", 0.5: "halved, a mean over two?", -1.0: "the sign is reversed"}
-    if batch_size > 2:
+    if batch_size and batch_size > 2:
         causes[1 / batch_size] = "one over the batch: a mean where a sum belongs"
         causes[float(batch_size)] = "the size of the batch: a sum where a mean belongs"
     if replicas > 1:
