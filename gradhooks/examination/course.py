@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from gradhooks.examination import culprit, received, silence, untraced
+from gradhooks.examination import chance, culprit, received, silence, untraced
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
 from gradhooks.numerics import blockage, diagnosis, expectation, measurement, noise, proof, sampling, surveying, verdict
@@ -78,9 +78,14 @@ class _Examination:
     def _find_obstacle(self):
         if not np.isfinite(self._place.base).all():
             return Reason.NON_FINITE_LOSS
-        if self._place.jitter > 0 or (self._is_first and self._gradient_jitters()):
+        if self._place.jitter > 0 or (self._is_suspect() and self._gradient_jitters()):
+            self._notes += chance.notes(self._oracle)
             return Reason.NOT_DETERMINISTIC
         return None
+
+    def _is_suspect(self):
+        """Whether the gradient may change by itself: nobody has looked yet, or it has done so before."""
+        return self._is_first or getattr(self._oracle, "has_jittered", False)
 
     def _gradient_jitters(self):
         """Whether the gradient, asked for once more, differs by more than the verdict would forgive; notes by how much.
@@ -94,10 +99,13 @@ class _Examination:
             f"by {share:.2g} of its size"
             for v, share in sorted(jitter.items(), key=lambda pair: -pair[1])
         ]
+        if jitter:
+            self._oracle.has_jittered = True
         return bool(jitter)
 
     def report_obstacle(self):
         """The report of a check that cannot say anything about the gradient."""
+        self._notes += getattr(self._oracle, "notes", ())
         nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
         return self._report((), (), nothing, Verdict.INCONCLUSIVE, self.obstacle)
 

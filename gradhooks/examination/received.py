@@ -49,9 +49,8 @@ def compare(settling):
         received = _received(recording, layout, gradients["total"])
         comparisons = training.compare(received, _noisy(settling, received), oracle.training_dtype)
         comparisons = expectation.excused(comparisons, settling.settings.expect)
-        # Last, since it takes traces anew, and only an accusation needs it.
-        if any(c.verdict is Verdict.FAIL for c in comparisons) and not _is_steady(settling):
-            raise RecordingError("the model computes another gradient each time that its code runs")
+        if any(c.verdict is Verdict.FAIL for c in comparisons):
+            _refuse_incomparable(settling)
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
         return Finding((_unrecorded(gradients["total"]),), (), {training.TERM: math.nan}, (note,))
@@ -98,10 +97,17 @@ def _unrecorded(analytic):
     )  # fmt: skip
 
 
-def _is_steady(settling):
-    """Whether the model's code is the same function whenever it is traced: the step runs it apart from the check."""
-    is_steady = getattr(settling.oracle, "is_steady", None)
-    return is_steady is None or is_steady(settling.place.point, settling.tolerance)
+def _refuse_incomparable(settling):
+    """Raises a RecordingError where the step, which runs the model's code apart from the check, is of another loss."""
+    oracle = settling.oracle
+    if hasattr(oracle, "draws_alike") and not oracle.draws_alike():
+        raise RecordingError(
+            "`train_step` draws random numbers where the loss does not, or none where it does, so that it "
+            "differentiates another loss than the one that is checked"
+        )
+    # Last, since it takes traces anew, and only an accusation needs it.
+    if hasattr(oracle, "is_steady") and not oracle.is_steady(settling.place.point, settling.tolerance):
+        raise RecordingError("the model computes another gradient each time that its code runs")
 
 
 def _recorded(oracle, point):

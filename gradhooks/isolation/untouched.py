@@ -24,6 +24,7 @@ class Untouched:
 
     Attributes:
         places: What the roots lead to, see `reachable`.
+        drawn: Set of the functions of Python's and NumPy's global generators that the user's code has called, by name.
     """
 
     def __init__(self, roots):
@@ -32,7 +33,8 @@ class Untouched:
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(threads.own_turn())
-            own = stack.enter_context(draws.own_draws())
+            self.drawn = set()
+            own = stack.enter_context(draws.own_draws(self.drawn))
             self._exchanges = exchanges.exchange(stack, self.places, own)
             self._data = private.PrivateData(stack, self.places)
             # Of what stands there now, so that putting back does not remove it.

@@ -227,6 +227,11 @@ def draw_seed(seed):
     return draw_seed(seed)
 
 
+def is_xla(model):
+    """Whether training compiles with XLA."""
+    return bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
+
+
 def training_dtype(model):
     """Returns the narrowest float dtype in which any layer computes."""
     import keras
@@ -281,6 +286,21 @@ def floatx_answered(dtype):
     from keras.src.backend import config
 
     return threads.answered(config.floatx, lambda: dtype)
+
+
+def path_of_scopes():
+    """Returns the path of the layers that are being called, such as `"model/block/dense"`."""
+    from keras.src.backend.common.name_scope import current_path
+
+    return current_path()
+
+
+def layer_of_scopes():
+    """Returns the innermost layer that is being called; None outside of all."""
+    from keras.src.backend.common import global_state
+
+    scopes = global_state.get_global_attribute("name_scope_stack") or ()
+    return next((scope.caller for scope in reversed(scopes) if scope.caller is not None), None)
 
 
 def thread_state():

@@ -76,7 +76,7 @@ class ModelOracle:
         if getattr(model, "compiled", False) and model.optimizer is not None:
             self._train_step = replicated.step_of(model, batch, self.layout)
         self._first = _NOTHING
-        self._is_steady = None
+        self._is_steady, self._drawn = None, []
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.traces = 0
@@ -95,6 +95,7 @@ class ModelOracle:
         steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
         self.precision = dataclasses.replace(found, step_operations=steps)
         self._belongings = None
+        self._notes += tuple(self._drawing_notes())
 
     @property
     def replicas(self):
@@ -147,6 +148,16 @@ class ModelOracle:
             if recording is not None:
                 told += f"; {eager_code.reached(self.layout.paths, recording.received)}"
             raise EagerCodeError(told) from error
+
+    def _drawing_notes(self):
+        """Says what the user's code has drawn in Python: numbers that are constants of the trace."""
+        if self._drawn:
+            yield (
+                f"the model's code draws from {' and '.join(self._drawn)} "
+                + ("while it runs: the check has seen one draw of many" if self._runs_eagerly()
+                   else "while it is traced: training sees the same numbers in every step")
+                + "; use keras.random with a keras.random.SeedGenerator that the layer keeps"
+            )  # fmt: skip
 
     def _runs_eagerly(self):
         return bool(getattr(self._objective.model, "run_eagerly", False))
@@ -237,6 +248,21 @@ class ModelOracle:
             self.gradient_evaluations = counted
         return self._is_steady
 
+    def chance(self):
+        """Returns pairs (place, kind) of what the trace leaves to chance, see the backend."""
+        names = {layer.name for layer in keras_internals.layers_of(self._objective.model)}
+
+        def in_layers(place):
+            # TensorFlow numbers scopes of which it has seen the name before.
+            parts = [(part, part.rpartition("_")[0]) for part in place.split("/")]
+            return "/".join(base if part not in names and base in names else part for part, base in parts)
+
+        return [(in_layers(place), kind) for place, kind in self._backend.chance(self._gradients.graph)]
+
+    def draws_alike(self):
+        """Returns whether the train step has drawn random numbers where the loss has, and nowhere else."""
+        return self._train_step is None or self._train_step.draws.seen == self._tracer.draws.seen
+
     def _traced_anew(self):
         """Traces one after the other: what counts its calls goes on counting."""
         trace = functools.partial(self._tracer.gradients, self._promote)
@@ -280,6 +306,7 @@ class ModelOracle:
         self._promote, self._gradients = promote, None
         try:
             self._gradients = self._belongings.run(lambda: self._tracer.gradients(promote))
+            self._drawn = sorted(self._belongings.drawn)
         finally:
             # The next attempt must find everything as this one did.
             self._belongings.restore()

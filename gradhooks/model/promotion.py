@@ -65,8 +65,7 @@ def promoted(model, container, state, backend, extent, note_narrow):
         put = threads.Swap(stack)
         native_floatx = keras.config.floatx()
         switch = stack.enter_context(_widened(backend, extent, note_narrow))
-        is_xla = bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
-        draw = _drawn_by_xla(backend) if is_xla else _drawn_directly
+        draw = _drawn_by_xla(backend) if keras_internals.is_xla(model) else _drawn_directly
         _promote_draws(put, draw_dtypes, native_floatx, switch, draw)
         stack.enter_context(keras_internals.floatx_answered(WIDE))
         for layer in wide_layers:

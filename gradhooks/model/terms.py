@@ -38,7 +38,7 @@ class Objective:
         )
 
 
-def evaluate(objective, container, mapping, batch, finish, stand_in, while_losing=contextlib.nullcontext):
+def evaluate(objective, container, mapping, batch, finish, stand_in, draws, while_losing=contextlib.nullcontext):
     """Evaluates the loss terms without touching the model.
 
     Args:
@@ -52,6 +52,7 @@ def evaluate(objective, container, mapping, batch, finish, stand_in, while_losin
             variables and draw noise again.
         stand_in: Function (tensor, variable) -> what stands for the variable
             when the tensor is its value.
+        draws: The `noise.Draws` of the trace.
         while_losing: Makes a context for the computation of the loss from the
             outputs, apart from the forward pass.
 
@@ -69,13 +70,14 @@ def evaluate(objective, container, mapping, batch, finish, stand_in, while_losin
         start = _state_of(scope)
         forward, loss = _stages(objective, batch)
         outputs = forward()
-        after_forward = _state_of(scope)
+        after_forward, drawn = _state_of(scope), draws.position()
         with while_losing():
             total = loss(outputs)
             terms = total, total, keras.ops.zeros_like(total)
             if switch is not None:
                 penalty = switch.penalty()
                 _restore(scope, after_forward)
+                draws.rewind(drawn)
                 with switch.off(scope):
                     data = loss(outputs)
                 # Summed directly the penalty keeps its digits, however large the data term.

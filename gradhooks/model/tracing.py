@@ -4,7 +4,7 @@ import contextlib
 
 from gradhooks.isolation import threads
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import blame, keras_internals, promotion, terms, untouched
+from gradhooks.model import blame, keras_internals, noise, promotion, terms, untouched
 
 
 class Tracer:
@@ -25,6 +25,7 @@ class Tracer:
         has_wide_loss: Whether at the model's own precision the loss is reduced in float64.
         has_narrow_sources: Whether a constant, or a variable that the model does not know of, has entered a promoted
             trace in a narrow float.
+        draws: The `noise.Draws` of the latest trace.
     """
 
     def __init__(self, backend, objective, batch, shapes):
@@ -36,6 +37,7 @@ class Tracer:
         self._y, self._container = batch.y, None
         self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
         self.tape, self.has_wide_loss, self.has_narrow_sources = None, True, False
+        self.draws = noise.Draws(objective.model, keras_internals.is_xla(objective.model))
 
     def untouched(self):
         """Returns a context in which the code of the model and of the loss may run."""
@@ -67,7 +69,7 @@ class Tracer:
         # What is built at its first call keeps the precision of that call: none outlives its trace.
         is_custom = self._objective.loss_fn is not None
         self._container = None if is_custom else keras_internals.fresh_compile_loss(self._objective.model, self._y)
-        with promote() if promote else promotion.unpromoted():
+        with promote() if promote else promotion.unpromoted(), self.draws.fixed(self._backend):
             return self._backend.Gradients(
                 self._differentiator(promote), self._shapes, self.present_state(), self.tensors
             )
@@ -93,6 +95,7 @@ class Tracer:
         while_losing = contextlib.nullcontext if promote or not self.has_wide_loss else self._wide_losses
 
         def differentiate(values, state, batch):
+            self.draws.begin()
             weights, others = zip(self.variables, values, strict=True), zip(self.state, state, strict=True)
             mapping = [(v, self._backend.unpaired(value, v._dtype)) for v, value in weights]
             mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
@@ -106,7 +109,8 @@ class Tracer:
                 for term in found[: len(self.term_names)]:
                     reset()
                     try:
-                        per_term.append(gradient(term, values))
+                        with self.draws.differentiating():
+                            per_term.append(gradient(term, values))
                     except Exception as error:
                         raise blame.gradient_fails(error, self._objective.model) from error
                 return found, tuple(per_term)
@@ -114,8 +118,9 @@ class Tracer:
             taken = self.tape.recording(values) if self.tape else contextlib.nullcontext(self._backend.gradient)
             with taken as gradient:
                 return terms.evaluate(
-                    self._objective, self._container, mapping, nested, finish, self._backend.stand_in, while_losing
-                )
+                    self._objective, self._container, mapping, nested, finish, self._backend.stand_in, self.draws,
+                    while_losing,
+                )  # fmt: skip
 
         return differentiate
 

@@ -14,7 +14,7 @@ import numpy as np
 from gradhooks import backends
 from gradhooks.errors import RecordingError
 from gradhooks.isolation import threads
-from gradhooks.model import blame, compiled_step, keras_internals, untouched
+from gradhooks.model import blame, compiled_step, keras_internals, noise, untouched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,7 @@ class TrainStep:
         self._variables = list(model.trainable_variables)
         self._batch = _nested_tensors(self._backend, batch)
         self._y = batch.y
+        self.draws = noise.Draws(model)
         self._compiled = self._signature = None
         self.traces = 0
         self.runs = 0
@@ -130,7 +131,7 @@ class TrainStep:
                 raise error from None  # without copies the traceback leads to the line
 
     def _made(self, belongings, make, functions):
-        with self._prepared(belongings) as (noted, shadows):
+        with self._prepared(belongings) as (noted, shadows), self.draws.fixed(self._backend):
             return make(lambda batch: self._step(batch, noted), functions, shadows)
 
     def _untouched(self):
@@ -188,6 +189,7 @@ class TrainStep:
     def _step(self, batch, noted):
         """Runs `train_step` and returns what was noted: gradients per variable, counts, what was handed to whom."""
         noted.clear()
+        self.draws.begin()
         with self._backend.as_replica(self._strategy):
             self._model.train_step(batch)
         known = {id(v): k for k, v in enumerate(self._variables)}

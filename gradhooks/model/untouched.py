@@ -47,6 +47,11 @@ class Untouched:
         """Everything that the model and the others lead to."""
         return [place.value for place in self._belongings.places]
 
+    @property
+    def drawn(self):
+        """Set of the functions of Python's and NumPy's global generators that the user's code has called, by name."""
+        return self._belongings.drawn
+
     def leftovers(self, is_foreign):
         """Returns the places, as text, of what could not be put back and holds something foreign."""
         return self._belongings.leftovers(is_foreign)

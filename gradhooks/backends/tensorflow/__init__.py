@@ -6,9 +6,10 @@ from gradhooks.backends.tensorflow.datasets import dataset_copy
 from gradhooks.backends.tensorflow.evaluation import Losses
 from gradhooks.backends.tensorflow.functions import copied_functions, inlined_functions
 from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
-from gradhooks.backends.tensorflow.graphs import narrow_casts, writes
+from gradhooks.backends.tensorflow.graphs import chance, narrow_casts, writes
 from gradhooks.backends.tensorflow.pairs import unpaired
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
+from gradhooks.backends.tensorflow.randomness import fixed_draws
 from gradhooks.backends.tensorflow.replicas import as_replica, local_devices
 from gradhooks.backends.tensorflow.sources import sources_intercepted
 from gradhooks.backends.tensorflow.staircases import staircases
@@ -44,9 +45,11 @@ __all__ = [
     "as_replica",
     "cast",
     "casts_intercepted",
+    "chance",
     "copied_functions",
     "dataset_copy",
     "dense_parts",
+    "fixed_draws",
     "flattened",
     "gradient",
     "handle_id",

@@ -11,11 +11,22 @@ from gradhooks.isolation import threads
 
 _cast = gen_math_ops.cast
 _COMPLEX = {tf.float32: tf.complex64, tf.float64: tf.complex128}
+_is_in_xla = False
 
 
 def with_xla(function, argument):
     """Calls a function of one tensor as XLA would compile it: its random numbers differ from TensorFlow's own."""
-    return call(tf.function(function, autograph=False, jit_compile=True), argument)
+    global _is_in_xla
+    before, _is_in_xla = _is_in_xla, True
+    try:
+        return call(tf.function(function, autograph=False, jit_compile=True), argument)
+    finally:
+        _is_in_xla = before
+
+
+def is_in_xla():
+    """Whether `with_xla` is calling, which only the checking thread asks it to."""
+    return _is_in_xla
 
 
 def cast(value, dtype):

@@ -4,7 +4,7 @@ import types
 import weakref
 
 from gradhooks.backends.tensorflow.functions import is_function
-from gradhooks.backends.tensorflow.surgery import functions_of
+from gradhooks.backends.tensorflow.graphs import functions_of
 
 _WRITING = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply", "ResourceStridedSlice")
 # They take what they decide by before what they hand on.

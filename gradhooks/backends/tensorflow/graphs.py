@@ -28,6 +28,20 @@ _FOREIGN_WRITES = (
 _PYTHON = ("PyFunc", "EagerPyFunc")
 _WIDE_TYPES = frozenset(dtype.as_datatype_enum for dtype in (tf.float64, tf.complex128))
 _NARROW_TYPES = frozenset(dtype.as_datatype_enum for dtype in (tf.half, tf.bfloat16, tf.float32, tf.complex64))
+# Operations that draw from generators which TensorFlow keeps to itself.
+_RANDOM = (
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "RandomShuffle",
+    "RandomGamma",
+    "RandomPoisson",
+    "RandomPoissonV2",
+    "Multinomial",
+    "TruncatedNormal",
+    "ParameterizedTruncatedNormal",
+    "NonDeterministicInts",
+)
 
 
 def writes(graph):
@@ -43,6 +57,35 @@ def foreign_writes(graph):
 def calls_python(graph):
     """Whether an evaluation runs Python code, which nobody has looked into."""
     return bool(_named(graph, _PYTHON))
+
+
+def chance(graph):
+    """Returns pairs (place, kind) of what may give other numbers each time; the kind is `"random"` or `"python"`.
+
+    A place is a name scope, which begins with the layers that open it.
+    """
+    definition = graph.as_graph_def()
+    functions = {function.signature.name: function for function in definition.library.function}
+    found, seen, queue = {}, set(), [(node, node.name) for node in definition.node]
+    while queue:
+        node, name = queue.pop(0)
+        kind = "random" if node.op in _RANDOM else "python" if node.op.startswith(_PYTHON) else None
+        if kind is not None:
+            found[name.rpartition("/")[0] or name, kind] = None
+        for called in functions_of(node):
+            if called in functions and (called, name) not in seen:
+                seen.add((called, name))
+                # Inside a function names begin anew; those who look for a layer know that of the call.
+                queue += [(inner, name) for inner in functions[called].node_def]
+    return tuple(found)
+
+
+def functions_of(node):
+    """Yields the names of the functions that a node calls."""
+    for value in node.attr.values():
+        if value.HasField("func"):
+            yield value.func.name
+        yield from (function.name for function in value.list.func)
 
 
 def _named(graph, prefixes):

@@ -7,7 +7,7 @@ few digits; the graph tells them apart.
 
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.surgery import functions_of
+from gradhooks.backends.tensorflow.graphs import functions_of
 
 _ROUNDING = ("Round", "Rint", "Floor", "Ceil", "Sign", "FloorDiv", "TruncateDiv", "Bucketize", "OneHot")
 _QUANTIZING = ("FakeQuant", "Quantize", "LookupTableFind")

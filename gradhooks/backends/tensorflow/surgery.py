@@ -9,6 +9,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from gradhooks.backends.tensorflow.graphs import functions_of
+
 # Constants up to this many bytes are copied into each part; larger ones are handed over.
 _SMALL = 4096
 # Modelled work of an operation that runs a function, a loop above all: more than anything beside it.
@@ -206,14 +208,6 @@ def _reachable(nodes, library):
     reachable.function.extend(found.values())
     reachable.gradient.extend(g for g in library.gradient if g.function_name in found)
     return reachable
-
-
-def functions_of(node):
-    """Yields the names of the functions that a node calls."""
-    for value in node.attr.values():
-        if value.HasField("func"):
-            yield value.func.name
-        yield from (function.name for function in value.list.func)
 
 
 def _work(graph, node):
