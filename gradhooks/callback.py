@@ -49,6 +49,7 @@ class GradientCheck(keras.callbacks.Callback):
         threshold: Relative difference above which a comparison can fail.
             Defaults to that of the precision in use: 1e-7 in float64.
         on_failure: `"warn"`, `"raise"`, `"stop"` (ends training) or `"ignore"`.
+            A run of which nothing could be decided is told in any case.
         log_dir: Directory for TensorBoard; the run `<log_dir>/<name>` is
             written, with every report as a line of JSON in its
             `reports.jsonl`. None writes nothing.
@@ -222,6 +223,7 @@ class GradientCheck(keras.callbacks.Callback):
                 "%s: training ended before there was time for a check that was due; max_overhead=%g.",
                 self._name, self._max_overhead,
             )  # fmt: skip
+        self._teller.tell_undecided(self.reports, is_over=True)
         self._teller.close()
 
     # What
@@ -242,6 +244,7 @@ class GradientCheck(keras.callbacks.Callback):
         self.reports.append(report)
         self._seen |= proof.positions(report.comparisons)
         self._teller.tell(report, self._gradient)
+        self._teller.tell_undecided(self.reports)
         self._gradient = None
         self._act(report)
 

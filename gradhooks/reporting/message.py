@@ -13,6 +13,7 @@ from gradhooks.numerics.training import TERM as TRAINED
 from gradhooks.reporting.table import diagnosed, exact, left_out, place, printable, rough, together
 
 SHOWN = 3
+SHOWN_NOTES = 4
 CAUSE_LINES = 12
 # What to try, by the class of the error; {} stands for what its message says was received.
 REMEDIES = {
@@ -35,6 +36,15 @@ REMEDIES = {
 }
 # Where a message in the house's form says what it is about.
 _RECEIVED = re.compile(r"Received: (.+?)\. Expected ", re.DOTALL)
+
+# What to do about a run of which nothing could be decided, where the explanation of the reason does not say it.
+WAYS_OUT = {
+    Reason.NOT_DETERMINISTIC: "Let layers draw by keras.random, or pass a `loss_fn` that leaves the noise out.",
+    Reason.KINK: "Try larger `samples` or another batch; for a check alone, a smooth activation such as gelu.",
+    Reason.NOTHING_SAMPLED: "Try larger `samples`, a larger batch, or a loss that is not zero on it.",
+    Reason.VACUOUS: "Try larger `samples`, a larger batch, or a loss that is not zero on it.",
+    Reason.NOT_RECORDED: "Try train_step=False, which checks all but what the optimizer receives.",
+}
 
 
 def failure_message(report):
@@ -96,6 +106,37 @@ def error_message(report):
         left_out(len(rest) - CAUSE_LINES, "lines, see the report"),
         "Training was not touched and goes on; nothing is known about its gradients at this step.",
         f"What to try: {_remedy(report.error)}",
+        f"Reproduce with the same weights and batch: {reproduction(report)}",
+    )
+    return "\n".join(line for line in lines if line)
+
+
+def undecided_message(report, count):
+    """Returns the text of the warning about a run whose checks have all decided nothing.
+
+    Args:
+        report: The latest `CheckReport`, with verdict INCONCLUSIVE.
+        count: How many checks there were.
+
+    Returns:
+        str of several lines, without a final newline.
+
+    Example:
+
+    >>> from gradhooks.numerics.records import CheckReport, Reason, Verdict
+    >>> report = CheckReport(4, Verdict.INCONCLUSIVE, Reason.KINK, {}, threshold=1e-6)
+    >>> print(undecided_message(report, 2).splitlines()[0])
+    gradient checks have decided nothing in this run, the latest of 2 at step 4 (gradcheck): the loss has a corner here
+    """
+    finding, notes = report.reason.explanation.split(":")[0], report.notes
+    lines = (
+        f"gradient checks have decided nothing in this run, the latest of {count} {_when(report)}: {finding}",
+        *(f"  {printable(note)}" for note in notes[:SHOWN_NOTES]),
+        left_out(len(notes) - SHOWN_NOTES, "notes, see the report"),
+        "Training was not touched; nothing is known about its gradients.",
+        "What to do:",
+        *(f"  {line}" for line in advice(report)),
+        f"  {WAYS_OUT[report.reason]}" if report.reason in WAYS_OUT else "",
         f"Reproduce with the same weights and batch: {reproduction(report)}",
     )
     return "\n".join(line for line in lines if line)

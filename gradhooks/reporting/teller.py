@@ -6,10 +6,13 @@ import os
 import warnings
 
 from gradhooks.errors import GradientCheckWarning
-from gradhooks.numerics.records import Reason
+from gradhooks.numerics.records import Reason, Verdict
 from gradhooks.reporting.jsonl import JsonLinesSink
-from gradhooks.reporting.message import error_message
+from gradhooks.reporting.message import error_message, undecided_message
 from gradhooks.reporting.tensorboard import TensorBoardSink
+
+# Checks without a verdict after which somebody is told: the first may have met a bad start.
+_ENOUGH = 2
 
 _log = logging.getLogger("gradhooks")
 
@@ -58,6 +61,21 @@ class Teller:
                 sink(report)
         if self._verbose:
             print(report, flush=True)
+
+    def tell_undecided(self, reports, is_over=False):
+        """Warns once of a run that has not decided anything, two checks for one reason or all there were.
+
+        Whoever has been told of an error or of a loss that is not finite knows already.
+
+        Args:
+            reports: All `CheckReport`s of the run so far.
+            is_over: Whether there will be no more.
+        """
+        told = (Reason.ERROR, Reason.NON_FINITE_LOSS)
+        if not reports or any(r.verdict is not Verdict.INCONCLUSIVE or r.reason in told for r in reports):
+            return
+        if is_over or (len(reports) >= _ENOUGH and len({r.reason for r in reports}) == 1):
+            self.complain(undecided_message(reports[-1], len(reports)), "undecided")
 
     def _write(self, report, gradient):
         directory = os.path.join(self._log_dir, self._name)
