@@ -252,6 +252,7 @@ def _widened(backend, extent, note_narrow):
 
     with (
         backend.casts_intercepted(is_left_out),
+        backend.mixtures_widened(lambda: switch.is_on),
         backend.sources_intercepted(lambda: switch.is_on, extent.is_widening_sources, note_narrow),
     ):
         yield switch

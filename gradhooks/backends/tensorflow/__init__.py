@@ -1,6 +1,6 @@
 """TensorFlow: compile the loss along lines, differentiate it, copy to the host."""
 
-from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, with_xla
+from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, mixtures_widened, with_xla
 from gradhooks.backends.tensorflow.compiled import written_by
 from gradhooks.backends.tensorflow.datasets import dataset_copy
 from gradhooks.backends.tensorflow.evaluation import Losses
@@ -61,6 +61,7 @@ __all__ = [
     "is_symbolic",
     "is_variable",
     "local_devices",
+    "mixtures_widened",
     "narrow_casts",
     "put_together",
     "shadow",

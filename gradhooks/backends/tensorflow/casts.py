@@ -1,10 +1,13 @@
 """Casts between floats, and noise as XLA draws it."""
 
+import collections
 import contextlib
+import functools
 
 import tensorflow as tf
+from tensorflow.python.framework import op_def_library, op_def_registry
 from tensorflow.python.framework.ops import gradient_registry
-from tensorflow.python.ops import gen_math_ops
+from tensorflow.python.ops import gen_math_ops, math_ops
 
 from gradhooks.backends.tensorflow.functions import call
 from gradhooks.isolation import threads
@@ -39,6 +42,59 @@ def cast(value, dtype):
     if not (are_complex or (value.dtype.is_floating and target.is_floating)) or value.dtype == target:
         return value
     return _cast(value, target)
+
+
+@contextlib.contextmanager
+def mixtures_widened(is_widening):
+    """While open, and `is_widening()`, operations of the checking thread take a narrow float beside one of float64.
+
+    Code that is right at float32 writes constants and random numbers at float32, which stay what they are in a trace
+    where all else is float64. TensorFlow mixes no floats, so no mixture can be of the code's own making.
+    """
+
+    apply, divide = op_def_library._apply_op_helper, math_ops._truediv_python3
+
+    def applied(op_type_name, name=None, **inputs):
+        if is_widening():
+            for arguments in _of_one_dtype(op_type_name):
+                _widen(inputs, arguments)
+        return apply(op_type_name, name, **inputs)
+
+    def divided(x, y, name=None):
+        operands = {"x": x, "y": y}
+        if is_widening():
+            _widen(operands, ("x", "y"))
+        return divide(**operands, name=name)
+
+    with contextlib.ExitStack() as stack:
+        put = threads.Swap(stack)
+        put(op_def_library, "_apply_op_helper", applied)
+        put(math_ops, "_truediv_python3", divided)  # looks at the dtypes itself
+        yield
+
+
+@functools.cache
+def _of_one_dtype(operation):
+    """The names of the inputs of an operation that must be of the same dtype, one tuple per dtype."""
+    names = collections.defaultdict(list)
+    for argument in op_def_registry.get(operation).input_arg:
+        if argument.type_attr:
+            names[argument.type_attr].append(argument)
+    return [tuple(a.name for a in found) for found in names.values() if len(found) > 1 or found[0].number_attr]
+
+
+def _widen(inputs, names):
+    """Casts tensors of narrow floats to float64 where another of them is of float64."""
+    values = [v for name in names for v in tf.nest.flatten(inputs.get(name))]
+    dtypes = {v.dtype for v in values if isinstance(v, tf.Tensor)}
+    if tf.float64 in dtypes and len(dtypes) > 1:
+        for name in names:
+            inputs[name] = tf.nest.map_structure(_wide, inputs[name])
+
+
+def _wide(value):
+    is_narrow = isinstance(value, tf.Tensor) and value.dtype.is_floating and value.dtype != tf.float64
+    return _cast(value, tf.float64) if is_narrow else value
 
 
 @contextlib.contextmanager
