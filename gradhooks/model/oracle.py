@@ -217,14 +217,18 @@ class ModelOracle:
         """A context for evaluations: what they run of the user's Python code leaves nothing behind."""
         return self._tracer.untouched() if self._gradients.calls_python else contextlib.nullcontext()
 
-    def record(self, point=None):
+    def record(self, point=None, is_unscaled=False):
         """Returns the `train_step.Recording` at a point, the model's own if None; None without an optimizer.
+
+        Args:
+            point: float64, shape (P,).
+            is_unscaled: Whether the optimizer scales losses by 1.
 
         Raises:
             RecordingError: If the step cannot be recorded.
         """
         self._backend.trim_memory(self.layout.size)
-        recording = None if self._train_step is None else self._train_step.record(point)
+        recording = None if self._train_step is None else self._train_step.record(point, is_unscaled)
         if recording is not None:
             self.complaints = recording.outdated.sentences()
         self._backend.trim_memory(self.layout.size)

@@ -49,11 +49,11 @@ class ReplicatedStep:
         """See `TrainStep`."""
         return self._chosen.handed if self._chosen is not None else frozenset()
 
-    def record(self, point=None):
+    def record(self, point=None, is_unscaled=False):
         """Runs the step once, see `TrainStep.record`."""
         if self._chosen is None:
             self._chosen = self._choose()
-        return self._chosen.record(point)
+        return self._chosen.record(point, is_unscaled)
 
     def _choose(self):
         """The step of a replica, times their number; where that means nothing, the step of a single device."""

@@ -14,7 +14,7 @@ import numpy as np
 from gradhooks import backends
 from gradhooks.errors import RecordingError
 from gradhooks.isolation import threads
-from gradhooks.model import blame, compiled_step, keras_internals, noise, untouched
+from gradhooks.model import blame, compiled_step, keras_internals, noise, optimizers, untouched, workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Recording:
         received: bool, shape (V,). Whether a gradient came for the variable.
         applications: How often gradients were applied.
         optimizers: How many optimizers were used.
+        loss: What the step returned as `"loss"`, for this batch alone; None if
+            it returned no such number.
+        scale: By what the optimizer scales losses.
+        is_scale_found: Whether the optimizer looks for that scale itself, and
+            leaves out steps whose gradient is not finite.
         outdated: How the step that `fit` compiled before differs, a `compiled_step.Outdated`.
     """
 
@@ -35,6 +40,9 @@ class Recording:
     received: np.ndarray
     applications: int
     optimizers: int
+    loss: float | None = None
+    scale: float = 1.0
+    is_scale_found: bool = False
     outdated: compiled_step.Outdated = compiled_step.UP_TO_DATE
 
     @property
@@ -62,7 +70,7 @@ class TrainStep:
         self._batch = _nested_tensors(self._backend, batch)
         self._y = batch.y
         self.draws = noise.Draws(model)
-        self._compiled = self._signature = None
+        self._compiled = {}  # whether unscaled -> the signature when it was traced, the step
         self.traces = 0
         self.runs = 0
         #: What to say about how it is recorded.
@@ -70,12 +78,13 @@ class TrainStep:
         #: ids of the framework's variables of which the latest run handed a gradient to any optimizer.
         self.handed = frozenset()
 
-    def record(self, point=None):
+    def record(self, point=None, is_unscaled=False):
         """Runs the step once at the model's present state.
 
         Args:
             point: float64, shape (P,). Parameters to run it at; the model's
                 own if None.
+            is_unscaled: Whether the optimizer scales losses by 1.
 
         Returns:
             A `Recording`.
@@ -87,52 +96,57 @@ class TrainStep:
         self.runs += 1
         try:
             is_eager = self._model.run_eagerly
-            noted = self._run_eagerly(point) if is_eager else self._run_compiled(point)
+            noted = (self._run_eagerly if is_eager else self._run_compiled)(point, is_unscaled)
         except RecordingError:
             raise
         except Exception as error:  # whatever a user's train_step raises
             raise RecordingError(f"`train_step` raised {blame.first_line(error)}") from error
-        return self._recording(noted)
+        return self._recording(noted, is_unscaled)
 
-    def _run_compiled(self, point):
+    def _run_compiled(self, point, is_unscaled):
         """Runs the compiled step; traces it at first, or when the optimizer has been built since."""
         optimizer = self._model.optimizer
         signature = (id(optimizer), getattr(optimizer, "built", None), self._model.jit_compile)
-        if signature != self._signature:
+        traced, compiled = self._compiled.get(is_unscaled, (None, None))
+        if traced != signature:
             is_xla = bool(self._model.jit_compile)
             with self._untouched() as belongings:
-                self._compiled = self._first_that_works(
+                compiled = self._first_that_works(
                     belongings,
                     lambda step, functions, shadows: self._backend.Step(step, self._batch, is_xla, functions, shadows),
+                    is_unscaled,
                 )
             self.traces += 1
-            self._signature = signature
-        with self._untouched() if self._compiled.calls_python else contextlib.nullcontext():
-            return self._compiled(self._batch, self._moved(point))
+            self._compiled[is_unscaled] = signature, compiled
+        with self._untouched() if compiled.calls_python else contextlib.nullcontext():
+            return compiled(self._batch, self._moved(point, is_unscaled))
 
-    def _run_eagerly(self, point):
+    def _run_eagerly(self, point, is_unscaled):
         with self._untouched() as belongings:
             eager = self._backend.EagerStep(self._variables_of(belongings))
             return self._first_that_works(
-                belongings, lambda step, functions, _: eager(step, self._batch, self._moved(point), functions)
+                belongings,
+                lambda step, functions, _: eager(step, self._batch, self._moved(point, is_unscaled), functions),
+                is_unscaled,
             )
 
-    def _first_that_works(self, belongings, make):
+    def _first_that_works(self, belongings, make, is_unscaled):
         """Returns `make(step, functions, shadows)`, functions of the user's inlined or, where that fails, copied."""
+
+        def made(functions):
+            with self._prepared(belongings, is_unscaled) as (noted, shadows), self.draws.fixed(self._backend):
+                return make(lambda batch: self._step(batch, noted), functions, shadows)
+
         try:
-            return belongings.run(lambda: self._made(belongings, make, self._backend.inlined_functions()))
+            return belongings.run(lambda: made(self._backend.inlined_functions()))
         except RecordingError:
             raise
         except Exception as error:
             belongings.restore()
             try:
-                return belongings.run(lambda: self._made(belongings, make, self._backend.copied_functions()))
+                return belongings.run(lambda: made(self._backend.copied_functions()))
             except Exception:
                 raise error from None  # without copies the traceback leads to the line
-
-    def _made(self, belongings, make, functions):
-        with self._prepared(belongings) as (noted, shadows), self.draws.fixed(self._backend):
-            return make(lambda batch: self._step(batch, noted), functions, shadows)
 
     def _untouched(self):
         return untouched.Untouched(self._model)
@@ -140,24 +154,39 @@ class TrainStep:
     def _variables_of(self, belongings):
         """All variables of the framework's that the step may lead to."""
         found = list(belongings.objects)
-        found += [v._value for v in [*self._variables, *keras_internals.state_of(self._model)]]
+        known = [*self._variables, *keras_internals.state_of(self._model), *self._model.optimizer.variables]
+        found += [v._value for v in known]
         found += [self._backend.state_of_generator(value) for value in found]
         return list({id(v): v for v in found if self._backend.is_variable(v)}.values())
 
-    def _moved(self, point):
-        """Pairs (storage, tensor) for parameters at a point."""
-        if point is None:
-            return []
-        parts = [point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)]
-        pairs = zip(self._variables, parts, strict=True)
-        # In double precision, as the parts are; what writes it casts it.
-        return [
-            (v._value, self._backend.unpaired(part, "complex128" if keras_internals.is_complex(v) else "float64"))
-            for v, part in ((v, self._backend.tensor(part)) for v, part in pairs)
-        ]
+    def _moved(self, point, is_unscaled):
+        """Pairs (storage, tensor): parameters at a point, means of losses at their start, and the scale 1."""
+        values = [(variable, np.zeros(variable.shape)) for m in self._means() for variable in m.variables]
+        if is_unscaled:
+            scale = getattr(self._model.optimizer, "dynamic_scale", None)  # there is one once the optimizer is built
+            values += [] if scale is None else [(scale, np.ones(()))]
+        values = [(v, self._backend.tensor(value)) for v, value in values]
+        if point is not None:
+            parts = [point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)]
+            values += [(v, self._of_pairs(v, part)) for v, part in zip(self._variables, parts, strict=True)]
+        return [(v._value, value) for v, value in values if v._value is not None]
+
+    def _of_pairs(self, variable, part):
+        """A parameter as its variable holds it, in double precision as it is; what writes it casts it."""
+        dtype = "complex128" if keras_internals.is_complex(variable) else "float64"
+        return self._backend.unpaired(self._backend.tensor(part), dtype)
+
+    def _means(self):
+        """The metrics that mean losses over batches: begun anew, their result is the loss of this batch alone."""
+        import keras
+
+        return [m for m in self._metrics() if isinstance(m, keras.metrics.Mean) and "loss" in m.name]
+
+    def _metrics(self):
+        return keras_internals.metrics_of(self._model, None)
 
     @contextlib.contextmanager
-    def _prepared(self, belongings):
+    def _prepared(self, belongings, is_unscaled):
         """While open, optimizers note what they receive, and variables of several replicas are copies of one.
 
         Yields:
@@ -176,9 +205,11 @@ class TrainStep:
             for variable in self._shared_out():
                 shadows.append((variable._value, self._backend.shadow(variable._value, variable.trainable)))
                 put(variable, "_value", shadows[-1][1])
-            optimizers = [o for o in belongings.objects if isinstance(o, keras.optimizers.Optimizer)]
-            for optimizer in {id(o): o for o in [model.optimizer, *optimizers]}.values():
-                _record(put, optimizer, noted)
+            found = [o for o in belongings.objects if isinstance(o, keras.optimizers.Optimizer)]
+            for optimizer in {id(o): o for o in [model.optimizer, *found]}.values():
+                if is_unscaled:
+                    optimizers.unscale(put, optimizer)
+                optimizers.note_gradients(put, optimizer, noted)
             yield noted, shadows
 
     def _shared_out(self):
@@ -187,11 +218,10 @@ class TrainStep:
         return [v for v in variables if v._value is not None and not self._backend.is_variable(v._value)]
 
     def _step(self, batch, noted):
-        """Runs `train_step` and returns what was noted: gradients per variable, counts, what was handed to whom."""
+        """Runs `train_step`; returns what was noted: gradients per variable and the loss, counts, what went to whom."""
         noted.clear()
         self.draws.begin()
-        with self._backend.as_replica(self._strategy):
-            self._model.train_step(batch)
+        loss = self._loss_of_step(batch)
         known = {id(v): k for k, v in enumerate(self._variables)}
         gradients = [[] for _ in self._variables]
         for _, pairs in noted:
@@ -204,10 +234,25 @@ class TrainStep:
         ]
         handed = [v for _, pairs in noted for gradient, v in pairs if gradient is not None]
         owners = list({id(owner): owner for owner, _ in noted}.values())
-        return summed, [bool(g) for g in gradients], len(noted), owners, handed
+        return (summed, loss), [bool(g) for g in gradients], len(noted), owners, handed
 
-    def _recording(self, noted):
-        gradients, received, applications, owners, handed = noted
+    def _loss_of_step(self, batch):
+        """Runs `train_step`; returns what it calls the loss, a list of one scalar; an empty one if it tells none."""
+        means, others = {id(m) for m in self._means()}, []
+        with contextlib.ExitStack() as stack:
+            put = threads.Swap(stack)
+            for metric in self._metrics():
+                if id(metric) not in means:
+                    put(metric, "result", _noted(metric.result, others))
+            stack.enter_context(self._backend.as_replica(self._strategy))
+            told = self._model.train_step(batch)
+        loss = told.get("loss") if isinstance(told, dict) else None
+        if loss is None or any(loss is other for other in others) or workers.replicas_of(self._model) > 1:
+            return []  # what is meant over other batches, or divided among replicas, is not the loss of this batch
+        return self._backend.scalars([loss])
+
+    def _recording(self, noted, is_unscaled):
+        (gradients, loss), received, applications, owners, handed = noted
         self.handed = frozenset(id(getattr(v, "_value", v)) for v in handed)
         if not applications:
             raise RecordingError(
@@ -219,10 +264,12 @@ class TrainStep:
             )
         is_wide = any(g.dtype == "float64" for g in gradients)
         flat = self._backend.flattened(gradients, "float64" if is_wide else "float32")
-        outdated = compiled_step.outdated(self._model, [v for v in handed if hasattr(v, "_value")], owners[0])
         if self._replicas > 1:
             flat *= self._replicas
-        return Recording(flat, np.array(received), applications, len(owners), outdated)
+        outdated = compiled_step.outdated(self._model, [v for v in handed if hasattr(v, "_value")], owners[0])
+        scale, is_scale_found = (1.0, False) if is_unscaled else optimizers.scale_of(self._model.optimizer)
+        loss = float(loss[0]) if loss else None
+        return Recording(flat, np.array(received), applications, len(owners), loss, scale, is_scale_found, outdated)
 
 
 def _nested_tensors(backend, batch):
@@ -232,44 +279,11 @@ def _nested_tensors(backend, batch):
     return keras.tree.map_structure(lambda a: None if a is None else backend.tensor(a), data)
 
 
-def _record(put, optimizer, noted):
-    """Has an optimizer note the gradients that it receives, unscaled, and apply nothing.
+def _noted(function, results):
+    """Wraps a function so that what it returns is appended to a list."""
 
-    Args:
-        put: A `threads.Swap`.
-        optimizer: A `keras.optimizers.Optimizer`.
-        noted: List to which (optimizer, pairs of gradient and variable) goes.
-    """
-    is_scaling = getattr(optimizer, "inner_optimizer", None) is not None
+    def noting(*args, **kwargs):
+        results.append(function(*args, **kwargs))
+        return results[-1]
 
-    def scale():
-        if is_scaling:
-            return optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
-        return optimizer.loss_scale_factor
-
-    def note(gradients, variables):
-        factor = scale()
-        noted.append((optimizer, [(_divided(g, factor), v) for g, v in zip(gradients, variables, strict=True)]))
-
-    def apply(grads, trainable_variables=None):
-        note(list(grads), list(trainable_variables or optimizer._trainable_variables))
-
-    def apply_gradients(grads_and_vars, **kwargs):
-        gradients, variables = zip(*grads_and_vars, strict=True)
-        note(gradients, variables)
-
-    put(optimizer, "apply", apply)
-    put(optimizer, "apply_gradients", apply_gradients)
-    put(optimizer, "build", lambda variables: None)  # makes no slots
-
-
-def _divided(gradient, factor):
-    import keras
-
-    if gradient is None or factor is None:
-        return gradient
-    if hasattr(gradient, "values"):
-        # Rows of an embedding, kept sparse.
-        values = gradient.values / keras.ops.cast(factor, gradient.values.dtype)
-        return type(gradient)(values, gradient.indices, gradient.dense_shape)
-    return gradient / keras.ops.cast(factor, gradient.dtype)
+    return noting

@@ -11,6 +11,11 @@ def strategy_of(model):
     return getattr(model, "distribute_strategy", None)
 
 
+def replicas_of(model):
+    """Returns among how many replicas a model's batches are divided."""
+    return getattr(strategy_of(model), "num_replicas_in_sync", 1)
+
+
 def is_chief(model):
     """Returns whether this process writes files; True where there is only one.
 

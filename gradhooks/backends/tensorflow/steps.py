@@ -3,6 +3,7 @@
 import contextlib
 import random
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.ops import (
@@ -43,7 +44,7 @@ class Step:
     of the model's is read twice or written.
 
     Args:
-        function: Function `batch -> (gradients, received, applications, optimizers)`.
+        function: Function `batch -> (nested tensors, *anything else)`.
         batch: Nested tensors.
         is_xla: Whether to compile with XLA.
         functions: Context in which functions of the user's leave no trace, see `functions`.
@@ -58,8 +59,8 @@ class Step:
 
         @tf.function(autograph=False, jit_compile=is_xla)
         def step(batch):
-            gradients, *self._told = function(batch)
-            return gradients
+            tensors, *self._told = function(batch)
+            return tensors
 
         with functions, tf.summary.record_if(False):
             self._function = concrete(step, specs(batch))
@@ -73,7 +74,7 @@ class Step:
         self.calls_python = calls_python(self._function.graph)
 
     def __call__(self, batch, moved):
-        """Returns what `function` returned, with fresh gradients.
+        """Returns what `function` returned, with fresh tensors.
 
         Args:
             batch: Nested tensors.
@@ -159,6 +160,13 @@ def summed(gradients, shape, is_complex=False):
     if not gradients:
         return tf.zeros(shape)
     return tf.add_n([broadcast(as_received(g, is_complex), shape) for g in gradients])
+
+
+def scalars(values):
+    """Returns those of some values that are real scalars, as tensors in float64."""
+    tensors = [tf.convert_to_tensor(v) for v in values if tf.is_tensor(v) or isinstance(v, (float, int, np.number))]
+    real = [t for t in tensors if t.dtype.is_floating or t.dtype.is_integer]
+    return [tf.cast(t, tf.float64) for t in real if t.shape.rank == 0]
 
 
 def _variable_type(handle):
