@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from gradhooks.errors import RecordingError
+from gradhooks.examination import native
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
 from gradhooks.numerics.layout import listed
 from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
@@ -43,28 +44,30 @@ def compare(settling):
         return Finding()
     oracle, layout, gradients = settling.oracle, settling.layout, settling.place.gradients
     try:
-        recording = _recorded(oracle, None)
-        if recording is None:
+        recorded = native.recorded(oracle)
+        if recorded is None:
             return Finding()
-        received = _received(recording, layout, gradients["total"])
+        received = _received(layout, gradients["total"], recorded.step, recorded.is_skipped)
         comparisons = training.compare(received, _noisy(settling, received), oracle.training_dtype)
         comparisons = expectation.excused(comparisons, settling.settings.expect)
+        found = native.examine(settling, recorded, comparisons)
+        comparisons = found.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):
             _refuse_incomparable(settling)
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
         return Finding((_unrecorded(gradients["total"]),), (), {training.TERM: math.nan}, (note,))
+    explained = {d.path for d in found.diagnoses}
     diagnoses = training_diagnosis.diagnose(
-        layout, received, gradients.get("data"), comparisons, oracle.training_dtype,
-        oracle.batch_size, oracle.has_noise, getattr(oracle, "replicas", 1),
+        layout, received, gradients.get("data"), [c for c in comparisons if c.path not in explained],
+        oracle.training_dtype, oracle.batch_size, oracle.has_noise, getattr(oracle, "replicas", 1),
     )  # fmt: skip
-    comparisons = _as_compiled(comparisons, recording.outdated)
+    comparisons = _as_compiled(comparisons, recorded.step.outdated)
     headline = training.headline(received, comparisons)
-    notes = (
-        *recording.outdated.sentences(), *_notes(comparisons, oracle.training_dtype),
-        *_edges(comparisons, oracle.training_dtype),
-    )  # fmt: skip
-    return Finding(tuple(comparisons), tuple(diagnoses), {training.TERM: headline}, notes, received.trained)
+    dtype, outdated = oracle.training_dtype, recorded.step.outdated.sentences()
+    notes = (*outdated, *_notes(comparisons, dtype), *_edges(comparisons, dtype), *found.notes)
+    diagnoses = (*found.diagnoses, *diagnoses)
+    return Finding(tuple(comparisons), diagnoses, {training.TERM: headline}, notes, received.trained)
 
 
 def _notes(comparisons, dtype):
@@ -110,13 +113,8 @@ def _refuse_incomparable(settling):
         raise RecordingError("the model computes another gradient each time that its code runs")
 
 
-def _recorded(oracle, point):
-    record = getattr(oracle, "record", None)
-    return record(point) if record else None
-
-
-def _received(recording, layout, analytic):
-    return training.Received(layout, analytic, recording.gradient, recording.received)
+def _received(layout, analytic, recording, is_skipped=False):
+    return training.Received(layout, analytic, recording.gradient, recording.received, is_skipped)
 
 
 def _as_compiled(comparisons, outdated):
@@ -154,7 +152,7 @@ def _repeated(settling, received, guilty, turn):
     """What is the same error at a nudged point, where rounding is drawn anew."""
     dtype = settling.oracle.training_dtype
     point = _nudged(settling, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype]))
-    nudged = _received(_recorded(settling.oracle, point), settling.layout, _gradient(settling, point))
+    nudged = _received(settling.layout, _gradient(settling, point), settling.oracle.record(point))
     return training.repeated(received, nudged, guilty, dtype)
 
 

@@ -14,6 +14,7 @@ from gradhooks.model import (
     eager_code,
     keras_internals,
     ladder,
+    layerwise,
     parameters,
     replicated,
     tracing,
@@ -233,6 +234,25 @@ class ModelOracle:
             self.complaints = recording.outdated.sentences()
         self._backend.trim_memory(self.layout.size)
         return recording
+
+    def watched(self, scale):
+        """Returns two `layerwise.Watched`, as training computes and promoted (None if nothing is promoted).
+
+        Args:
+            scale: By what the loss is scaled before it is differentiated.
+
+        Returns:
+            The pair; None if the loss cannot be watched.
+        """
+        layers = keras_internals.layers_of(self._objective.model)
+        watch = functools.partial(layerwise.watched, self._tracer, self._backend, layers)
+        try:
+            with self._tracer.untouched() as belongings:
+                few = belongings.run(lambda: watch(None, scale))
+                belongings.restore()
+                return few, None if self._promote is None else belongings.run(lambda: watch(self._promote, scale))
+        except Exception:  # to say where it happens is a service; that it happens is known
+            return None
 
     def is_steady(self, point, tolerance):
         """Returns whether the model's code, traced anew, computes the same gradient; traced once, the answer is kept.

@@ -66,13 +66,41 @@ class Tracer:
         Raises:
             GradientFailsError: If the loss can be traced and its gradient cannot.
         """
-        # What is built at its first call keeps the precision of that call: none outlives its trace.
-        is_custom = self._objective.loss_fn is not None
-        self._container = None if is_custom else keras_internals.fresh_compile_loss(self._objective.model, self._y)
+        self.take_fresh_loss()
         with promote() if promote else promotion.unpromoted(), self.draws.fixed(self._backend):
             return self._backend.Gradients(
                 self._differentiator(promote), self._shapes, self.present_state(), self.tensors
             )
+
+    def take_fresh_loss(self):
+        """What is built at its first call keeps the precision of that call: none outlives its trace."""
+        is_custom = self._objective.loss_fn is not None
+        self._container = None if is_custom else keras_internals.fresh_compile_loss(self._objective.model, self._y)
+
+    def evaluated(self, finish, promote, watch):
+        """Returns what the loss is as training computes it, or promoted: a list of arrays, traced and run once.
+
+        Args:
+            finish: Function (total loss, values of the trainable variables) ->
+                list of tensors.
+            promote: Function that made the context of the trace; None for the
+                model's own precision, in which the loss is reduced, too.
+            watch: Function that makes a context around the forward pass.
+        """
+
+        def evaluate(values, state, batch):
+            def finished(found, reset):
+                terms.check_scalar(found[0])
+                reset()
+                return finish(found[0], values)
+
+            with watch():
+                return self._terms(values, state, batch, promote, finished, contextlib.nullcontext)
+
+        values = [self._backend.paired(value) for value in self._backend.snapshot(self.variables)]
+        with contextlib.nullcontext() if promote else promotion.unpromoted(), self.draws.fixed(self._backend):
+            values = [promotion.widened(value) for value in values] if promote else values
+            return self._backend.evaluated(evaluate, values, self.present_state(), self.tensors)
 
     def _present_tensors(self):
         """The arrays of the batch that are not None, as a flat list of dense tensors."""
@@ -95,12 +123,6 @@ class Tracer:
         while_losing = contextlib.nullcontext if promote or not self.has_wide_loss else self._wide_losses
 
         def differentiate(values, state, batch):
-            self.draws.begin()
-            weights, others = zip(self.variables, values, strict=True), zip(self.state, state, strict=True)
-            mapping = [(v, self._backend.unpaired(value, v._dtype)) for v, value in weights]
-            mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
-            nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
-
             def finish(found, reset):
                 terms.check_scalar(found[0])
                 self._refuse_new_weights()
@@ -117,12 +139,21 @@ class Tracer:
 
             taken = self.tape.recording(values) if self.tape else contextlib.nullcontext(self._backend.gradient)
             with taken as gradient:
-                return terms.evaluate(
-                    self._objective, self._container, mapping, nested, finish, self._backend.stand_in, self.draws,
-                    while_losing,
-                )  # fmt: skip
+                return self._terms(values, state, batch, promote, finish, while_losing)
 
         return differentiate
+
+    def _terms(self, values, state, batch, promote, finish, while_losing):
+        """Evaluates the loss terms in the trace that goes on, see `terms.evaluate`."""
+        self.draws.begin()
+        weights, others = zip(self.variables, values, strict=True), zip(self.state, state, strict=True)
+        mapping = [(v, self._backend.unpaired(value, v._dtype)) for v, value in weights]
+        mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
+        nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
+        return terms.evaluate(
+            self._objective, self._container, mapping, nested, finish, self._backend.stand_in, self.draws,
+            while_losing,
+        )  # fmt: skip
 
     def _refuse_new_weights(self):
         """Weights that the trace makes are none of the model's, which would make others: nothing is known of these."""

@@ -68,8 +68,13 @@ class Reason(enum.Enum):
         "take the loss from `self.compute_loss`, which adds the penalties, and hand on its gradient as it is"
     )
     UNDERFLOW = (
-        "small gradients become zero in half precision before they reach the optimizer: "
+        "small values or gradients become zero at the precision of training before they reach the optimizer: "
         "use keras.optimizers.LossScaleOptimizer, or the policy mixed_bfloat16"
+    )
+    NON_FINITE_TRAINING = (
+        "the loss that training computes is NaN or infinite, although in float64 it is finite: no step moves a weight "
+        "to where it should; look for what overflows or vanishes at the precision of training, such as a mask of -1e9, "
+        "log(p + 1e-8), exp or a square, and compute it in float32 or write it in another way"
     )
     ROUNDING = (
         "what the optimizer receives differs by more than its precision usually explains, but by rounding: changing "

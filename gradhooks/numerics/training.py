@@ -42,12 +42,14 @@ class Received:
         trained: float32 or float64, shape (P,). What the optimizer received,
             unscaled.
         reached: bool, shape (V,). Whether a gradient came for the variable.
+        is_skipped: Whether loss scaling leaves out a step that is not finite.
     """
 
     layout: Layout
     analytic: np.ndarray
     trained: np.ndarray
     reached: np.ndarray
+    is_skipped: bool = False
 
     # Asked for again and again for every variable, and as long as the model: worked out once.
 
@@ -220,8 +222,8 @@ def _relative(sizes, distance):
 
 def _verdict(received, is_noisy, variable, dtype):
     if not received.finite[variable]:
-        if np.isfinite(received.analytic[received.layout.slice(variable)]).all() and dtype == "float16":
-            return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED  # overflow; loss scaling skips the step and tries again
+        if np.isfinite(received.analytic[received.layout.slice(variable)]).all() and received.is_skipped:
+            return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED  # overflow, and another try with a smaller scale
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
     if _is_close(received, variable, dtype):
         return Verdict.PASS, Reason.AGREES

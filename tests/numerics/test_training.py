@@ -19,8 +19,8 @@ ANALYTIC = RNG.normal(size=80)
 ALL = np.array([True, True])
 
 
-def received(trained, analytic=ANALYTIC, reached=ALL):
-    return Received(LAYOUT, analytic, np.asarray(trained, float), np.asarray(reached))
+def received(trained, analytic=ANALYTIC, reached=ALL, is_skipped=False):
+    return Received(LAYOUT, analytic, np.asarray(trained, float), np.asarray(reached), is_skipped)
 
 
 def changed(lower, analytic=ANALYTIC):
@@ -54,7 +54,7 @@ TABLE = [
     ("no error at the nudged point", 1.5 * ANALYTIC, (ANALYTIC,), "float32", "rounding"),
     ("NaN at the nudged point", 1.5 * ANALYTIC, (math.nan * ANALYTIC,), "float32", "rounding"),
     ("NaN", changed(math.nan * ANALYTIC[:40]), (), "float32", "non_finite_gradient"),
-    ("overflow", changed(math.inf * ANALYTIC[:40]), (), "float16", "not_recorded"),
+    ("overflow", changed(math.inf * ANALYTIC[:40]), (), "float16", "non_finite_gradient"),
     ("overflow in bfloat16", changed(math.inf * ANALYTIC[:40]), (), "bfloat16", "non_finite_gradient"),
 ]
 
@@ -67,6 +67,14 @@ def test_verdicts(what, trained, nudged, dtype, expected):
     verdict, reason = found[0].verdict, found[0].reason
     assert (verdict, reason) == expected if isinstance(expected, tuple) else str(reason) == expected
     assert (verdict is Verdict.FAIL) == (reason in (Reason.UNTRAINED, Reason.NON_FINITE_GRADIENT))
+
+
+def test_a_step_that_loss_scaling_leaves_out_accuses_nobody():
+    found = judged(received(changed(math.inf * ANALYTIC[:40]), is_skipped=True))
+    assert [(c.verdict, str(c.reason)) for c in found] == [
+        (Verdict.INCONCLUSIVE, "not_recorded"),
+        (Verdict.PASS, "agrees"),
+    ]
 
 
 TURNED = np.random.default_rng(7).normal(size=80)
@@ -143,7 +151,7 @@ def test_suspects_are_what_is_not_close():
 
 
 def test_the_headline_leaves_out_what_could_not_be_decided():
-    now = received(changed(math.inf * ANALYTIC[:40]))
+    now = received(changed(math.inf * ANALYTIC[:40]), is_skipped=True)
     comparisons = judged(now)
     assert training.headline(now, comparisons) == 0.0
     assert training.headline(now, []) == 0.0

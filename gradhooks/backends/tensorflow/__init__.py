@@ -7,8 +7,8 @@ from gradhooks.backends.tensorflow.evaluation import Losses
 from gradhooks.backends.tensorflow.functions import copied_functions, inlined_functions
 from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
 from gradhooks.backends.tensorflow.graphs import chance, narrow_casts, writes
-from gradhooks.backends.tensorflow.pairs import unpaired
-from gradhooks.backends.tensorflow.parameters import flattened, trim_memory
+from gradhooks.backends.tensorflow.pairs import paired, unpaired
+from gradhooks.backends.tensorflow.parameters import flattened, trim_memory, without_gaps
 from gradhooks.backends.tensorflow.randomness import fixed_draws
 from gradhooks.backends.tensorflow.replicas import as_replica, local_devices
 from gradhooks.backends.tensorflow.sources import sources_intercepted
@@ -36,6 +36,7 @@ from gradhooks.backends.tensorflow.tensors import (
     tensor,
     tiled,
 )
+from gradhooks.backends.tensorflow.watching import evaluated, is_watchable, passed_on, slopes, summary
 
 __all__ = [
     "EagerStep",
@@ -50,6 +51,7 @@ __all__ = [
     "copied_functions",
     "dataset_copy",
     "dense_parts",
+    "evaluated",
     "fixed_draws",
     "flattened",
     "gradient",
@@ -61,23 +63,29 @@ __all__ = [
     "is_ragged",
     "is_symbolic",
     "is_variable",
+    "is_watchable",
     "local_devices",
     "mixtures_widened",
     "narrow_casts",
+    "paired",
+    "passed_on",
     "put_together",
     "scalars",
     "shadow",
+    "slopes",
     "snapshot",
     "sources_intercepted",
     "staircases",
     "stand_in",
     "state_of_generator",
+    "summary",
     "summed",
     "tensor",
     "tiled",
     "trim_memory",
     "unpaired",
     "with_xla",
+    "without_gaps",
     "writes",
     "written_by",
 ]

@@ -1,0 +1,226 @@
+"""What training really computes, at its own precision, held against the loss and the gradient in float64."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from gradhooks.errors import RecordingError
+from gradhooks.numerics import departure, native_diagnosis, sampling, training
+from gradhooks.numerics.records import Comparison, Diagnosis, Probe, Reason, Verdict
+
+# Path of a comparison that concerns all variables.
+EVERYTHING = "*"
+# Changes of so many times what roundoff does to the parameters, or to all that is computed on a path through a network,
+# explain a difference of losses; the factor is that of gradients, see `training`.
+_ROUNDOFFS, _CONDITION = (1.0, 16.0), 10.0
+# Directions in which parameters are nudged.
+_TURNS = 3
+# Two evaluations of one loss at one precision differ by less than this share of what that precision does to it.
+_SAME = 0.1
+# Share of a variable's lost entries that the check must lose, too, when it computes as training does.
+_SHARED = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """The recorded step, and the same without loss scaling where there was reason to look.
+
+    Args:
+        step: A `train_step.Recording`.
+        plain: The `Recording` at the loss scale 1; None if it could not be
+            made; `step` where scaling is not in question.
+    """
+
+    step: object
+    plain: object
+
+    @property
+    def is_skipped(self):
+        """Whether this is a step that loss scaling leaves out, to go on with a smaller scale."""
+        is_bad = not np.isfinite(self.step.gradient).all()
+        return is_bad and self.step.is_scale_found and (self.plain is None or _is_finite(self.plain))
+
+    @property
+    def loss(self):
+        """The loss of the step as it says, unscaled where that is known; None if it does not say."""
+        return (self.plain or self.step).loss
+
+
+def _is_finite(recording):
+    return np.isfinite(recording.gradient).all() and math.isfinite(recording.loss or 0.0)
+
+
+def recorded(oracle):
+    """Returns what is `Recorded` at the present state; None without an optimizer."""
+    record = getattr(oracle, "record", None)
+    step = record(None) if record else None
+    if step is None or step.scale == 1 or _is_finite(step):
+        return step and Recorded(step, step)
+    try:
+        return Recorded(step, record(None, is_unscaled=True))
+    except RecordingError:
+        return Recorded(step, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What precision is to blame for.
+
+    Args:
+        comparisons: Those of the term `"trained"`, with their reasons.
+        diagnoses: Of those that precision explains.
+        notes: Remarks for people.
+    """
+
+    comparisons: list[Comparison]
+    diagnoses: tuple[Diagnosis, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def examine(settling, recorded, comparisons):
+    """Returns the `Findings`.
+
+    Args:
+        settling: The `Settling`, with the oracle.
+        recorded: What was `Recorded`.
+        comparisons: The comparisons of the recorded gradient.
+    """
+    examination = _Examination(settling, recorded, comparisons)
+    notes = list(examination.scaling_notes())
+    if not examination.has_reason_to_look():
+        return Findings(comparisons, (), tuple(notes))
+    examination.look()
+    comparisons = examination.explained()
+    notes += examination.loss_notes()
+    return Findings(comparisons, examination.diagnoses(comparisons), tuple(notes))
+
+
+class _Examination:
+    """The state of one look at what precision does."""
+
+    def __init__(self, settling, recorded, comparisons):
+        self._settling, self._recorded, self._comparisons = settling, recorded, comparisons
+        self._layout, self._dtype = settling.layout, settling.oracle.training_dtype
+        self._base = float(settling.place.base[0])
+        self._analytic = settling.place.gradients["total"]
+        self._few = self._departure = None
+        self._gap = self._loss_gap()
+
+    def scaling_notes(self):
+        if self._recorded.is_skipped:
+            yield native_diagnosis.scaling_note(self._dtype, self._recorded.step.scale)
+
+    def has_reason_to_look(self):
+        return self._gap > 0 or any(self._is_infinite(c) or self._is_lost(c) for c in self._comparisons)
+
+    def look(self):
+        """Watches one evaluation in few digits and one in many, where the oracle can."""
+        watch = getattr(self._settling.oracle, "watched", None)
+        found = watch(self._scale()) if watch else None
+        if found is not None:
+            self._few, many = found
+            losses, largest = (self._few.loss, self._base), native_diagnosis.limits(self._dtype)[0]
+            self._departure = departure.find(self._few.calls, many.calls if many else (), losses, largest)
+
+    def explained(self):
+        """The comparisons, with the reason that precision gives; one more for a loss that alone is not finite."""
+        if not self._is_loss_lost():
+            return [self._renamed(c) for c in self._comparisons]
+        found = [
+            dataclasses.replace(c, reason=Reason.NON_FINITE_TRAINING) if self._is_infinite(c) else c
+            for c in self._comparisons
+        ]
+        if not any(c.reason is Reason.NON_FINITE_TRAINING for c in found):
+            found.insert(0, self._of_loss())
+        return found
+
+    def diagnoses(self, comparisons):
+        blamed = [c for c in comparisons if self._is_infinite(c) or c.reason not in (Reason.NON_FINITE_GRADIENT,)]
+        losses = self._native_loss(), self._base
+        return native_diagnosis.diagnose(self._layout, blamed, self._dtype, losses, self._scale(), self._departure)
+
+    def loss_notes(self):
+        """The note about a loss that is another one than the check's, unless it is a failure already."""
+        loss = self._recorded.loss
+        if self._gap == 0 or self._is_loss_lost():
+            return
+        is_same = None
+        if self._few is not None:
+            difference = abs(self._few.loss - loss)
+            is_same = bool(difference <= max(_SAME * self._gap, self._tolerance(loss))) or self._few.loss == loss
+        yield native_diagnosis.loss_note(self._dtype, loss, self._base, is_same)
+
+    def _loss_gap(self):
+        """By how much the step's loss differs from the check's, beyond what rounding explains; 0 if it does not."""
+        loss, scale = self._recorded.loss, self._recorded.step.scale
+        if loss is None:
+            return 0.0
+        if not math.isfinite(loss):
+            return math.inf
+        # A step may return the loss before or after it is scaled.
+        gap = min(abs(loss - self._base), abs(loss / scale - self._base))
+        if gap <= self._tolerance(loss) or any(gap <= _CONDITION * change for change in self._changes()):
+            return 0.0
+        return gap
+
+    def _tolerance(self, loss):
+        return training.tolerance(self._dtype) * max(abs(loss), abs(self._base))
+
+    def _changes(self):
+        """By how much the loss in float64 changes when the parameters are nudged by roundoff."""
+        settling, settings = self._settling, self._settling.settings
+        for roundoffs in _ROUNDOFFS:
+            for turn in range(_TURNS):
+                point = sampling.nudge(
+                    self._layout, settling.place.point, settling.scales, settings.seed + turn, settings.step,
+                    roundoffs * training.ROUNDOFF[self._dtype],
+                )  # fmt: skip
+                ((loss, *_),) = settling.oracle.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
+                yield abs(float(loss) - self._base)
+
+    def _native_loss(self):
+        loss = self._recorded.loss
+        if loss is None or (self._few is not None and not math.isfinite(self._few.loss)):
+            return math.nan if self._few is None else self._few.loss
+        return loss
+
+    def _is_loss_lost(self):
+        """Whether training computes a loss that is not finite, by two witnesses of three."""
+        told = self._recorded.loss is not None and not math.isfinite(self._recorded.loss)
+        seen = self._few is not None and not math.isfinite(self._few.loss)
+        return told + seen + any(map(self._is_infinite, self._comparisons)) >= 2
+
+    def _of_loss(self):
+        return Comparison(
+            EVERYTHING, None, training.TERM, self._base, self._native_loss(), math.nan, 0.0, math.nan,
+            Verdict.FAIL, Reason.NON_FINITE_TRAINING,
+        )  # fmt: skip
+
+    def _scale(self):
+        """The loss scale at which things are as they are to be explained."""
+        plain = self._recorded.plain
+        return self._recorded.step.scale if plain is None or _is_finite(plain) else 1.0
+
+    def _is_infinite(self, comparison):
+        """Whether the recorded gradient is not finite where the analytic one is."""
+        is_failed = comparison.verdict is Verdict.FAIL and comparison.reason is Reason.NON_FINITE_GRADIENT
+        return is_failed and bool(np.isfinite(self._analytic[self._part(comparison)]).all())
+
+    def _is_lost(self, comparison):
+        """Whether entries are missing in the recorded gradient."""
+        is_failed = comparison.verdict is Verdict.FAIL and comparison.reason in (Reason.UNTRAINED, Reason.UNDERFLOW)
+        return is_failed and comparison.zeros > departure.LOST
+
+    def _renamed(self, comparison):
+        """The comparison, as underflow where the check loses the same entries when it computes as training does."""
+        if self._few is None or comparison.reason is not Reason.UNTRAINED or not self._is_lost(comparison):
+            return comparison
+        part = self._part(comparison)
+        lost = (self._analytic[part] != 0) & (self._recorded.step.gradient[part] == 0)
+        if np.mean(self._few.gradient[part][lost] == 0) < _SHARED:
+            return comparison
+        return dataclasses.replace(comparison, reason=Reason.UNDERFLOW)
+
+    def _part(self, comparison):
+        return self._layout.slice(self._layout.paths.index(comparison.path))
