@@ -112,7 +112,7 @@ class _Examination:
             yield native_diagnosis.scaling_note(self._dtype, self._recorded.step.scale)
 
     def has_reason_to_look(self):
-        return self._gap > 0 or any(self._is_infinite(c) or self._is_lost(c) for c in self._comparisons)
+        return self._gap > 0 or any(self._is_infinite(c) or self._is_other(c) for c in self._comparisons)
 
     def look(self):
         """Watches one evaluation in few digits and one in many, where the oracle can."""
@@ -207,20 +207,22 @@ class _Examination:
         is_failed = comparison.verdict is Verdict.FAIL and comparison.reason is Reason.NON_FINITE_GRADIENT
         return is_failed and bool(np.isfinite(self._analytic[self._part(comparison)]).all())
 
-    def _is_lost(self, comparison):
-        """Whether entries are missing in the recorded gradient."""
-        is_failed = comparison.verdict is Verdict.FAIL and comparison.reason in (Reason.UNTRAINED, Reason.UNDERFLOW)
-        return is_failed and comparison.zeros > departure.LOST
+    def _is_other(self, comparison):
+        """Whether the recorded gradient is finite, and another one."""
+        return comparison.verdict is Verdict.FAIL and comparison.reason in (Reason.UNTRAINED, Reason.UNDERFLOW)
 
     def _renamed(self, comparison):
-        """The comparison, as underflow where the check loses the same entries when it computes as training does."""
-        if self._few is None or comparison.reason is not Reason.UNTRAINED or not self._is_lost(comparison):
+        """The comparison with another reason where the check, computing as training does, is as far off."""
+        if self._few is None or comparison.verdict is not Verdict.FAIL or comparison.reason is not Reason.UNTRAINED:
             return comparison
         part = self._part(comparison)
-        lost = (self._analytic[part] != 0) & (self._recorded.step.gradient[part] == 0)
-        if np.mean(self._few.gradient[part][lost] == 0) < _SHARED:
-            return comparison
-        return dataclasses.replace(comparison, reason=Reason.UNDERFLOW)
+        analytic, trained, few = (g[part] for g in (self._analytic, self._recorded.step.gradient, self._few.gradient))
+        lost = (analytic != 0) & (trained == 0)
+        if comparison.zeros > departure.LOST and np.mean(few[lost] == 0) >= _SHARED:
+            return dataclasses.replace(comparison, reason=Reason.UNDERFLOW)
+        if np.linalg.norm(few - trained) <= _SAME * comparison.distance:
+            return dataclasses.replace(comparison, reason=Reason.LOST_PRECISION)
+        return comparison
 
     def _part(self, comparison):
         return self._layout.slice(self._layout.paths.index(comparison.path))

@@ -100,7 +100,14 @@ class Tracer:
         values = [self._backend.paired(value) for value in self._backend.snapshot(self.variables)]
         with contextlib.nullcontext() if promote else promotion.unpromoted(), self.draws.fixed(self._backend):
             values = [promotion.widened(value) for value in values] if promote else values
-            return self._backend.evaluated(evaluate, values, self.present_state(), self.tensors)
+            arguments = values, self.present_state(), self.tensors
+            return self._backend.evaluated(evaluate, *arguments, **({} if promote else self._as_trained()))
+
+    def _as_trained(self):
+        """How a graph of the model's runs in training."""
+        model = self._objective.model
+        is_graph = bool(getattr(model, "compiled", False)) and not model.run_eagerly
+        return {"is_optimized": is_graph, "is_xla": is_graph and bool(model.jit_compile)}
 
     def _present_tensors(self):
         """The arrays of the batch that are not None, as a flat list of dense tensors."""

@@ -56,10 +56,11 @@ class Place(enum.Enum):
 
     INPUT = "the inputs of the model, as cast for it"
     CALL = "what a layer hands on"
-    BETWEEN = "what is computed outside of the layers' own calls"
+    BETWEEN = "what a layer is given, which no layer has handed on"
     LOSS = "the loss, from outputs that are as they should be"
     LOSS_SLOPE = "the gradient of the loss with respect to the model's outputs"
     BACKWARD = "the gradient that a layer hands down"
+    REACHED = "the gradient that reaches a layer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,16 +119,12 @@ def _forwards(pairs, largest):
             continue
         if _parted(call.inputs, other and other.inputs) is None:
             return _departure(Place.CALL, call.layer, gone)
-        around = [
-            (c, o)
-            for c, o in pairs
-            if c.entered < call.entered and _is_within(call, c, pairs) and not _parted(c.inputs, o and o.inputs)
-        ]
+        around = [(c, o) for c, o in pairs if _is_within(call, c, pairs) and not _parted(c.inputs, o and o.inputs)]
         if around:
-            outer, wide = max(around, key=lambda pair: pair[0].entered)
+            _, wide = max(around, key=lambda pair: pair[0].entered)
             if wide is not None and any(s.largest > largest for s in wide.inputs):
                 return _departure(Place.INPUT, "", gone)  # as it came it was finite
-            return _departure(Place.BETWEEN, outer.layer, gone)
+            return _departure(Place.BETWEEN, call.layer, gone)
         return _departure(Place.INPUT, "", gone)
     return None
 
@@ -146,16 +143,22 @@ def _backwards(pairs):
     gone = _parted(model.output_slopes, wide and wide.output_slopes, LOST)
     if gone is not None:
         return _departure(Place.LOSS_SLOPE, "", gone)
-    found = []
+    handed, reached = [], []
     for call, other in pairs:
-        if _parted(call.output_slopes, other and other.output_slopes, LOST) is None:
-            gone = _parted(call.input_slopes, other and other.input_slopes, LOST)
-            if gone is not None:
-                found.append((call, gone))
-    if not found:
-        return None
-    call, gone = max(found, key=lambda pair: pair[0].entered)
-    return _departure(Place.BACKWARD, call.layer, gone)
+        gone = _parted(call.output_slopes, other and other.output_slopes, LOST)
+        if gone is not None:
+            reached.append((call, gone))  # by a cast, or by what is computed between the calls of layers
+            continue
+        gone = _parted(call.input_slopes, other and other.input_slopes, LOST)
+        if gone is not None:
+            handed.append((call, gone))
+    # What holds other calls hands down what one of them does, or what becomes of it between them.
+    inmost = [(c, gone) for c, gone in handed if not any(_is_within(other, c, pairs) for other, _ in reached)]
+    for found, place in ((inmost, Place.BACKWARD), (reached, Place.REACHED)):
+        if found:
+            call, gone = max(found, key=lambda pair: pair[0].entered)
+            return _departure(place, call.layer, gone)
+    return None
 
 
 def _departure(place, layer, gone):

@@ -10,7 +10,8 @@ from gradhooks.numerics.records import Diagnosis, Reason, Verdict
 from gradhooks.numerics.training import TERM
 
 # What `diagnose` finds words for.
-REASONS = (Reason.NON_FINITE_TRAINING, Reason.NON_FINITE_GRADIENT, Reason.UNDERFLOW)
+_BACKWARD = (Place.LOSS_SLOPE, Place.BACKWARD, Place.REACHED)
+REASONS = (Reason.NON_FINITE_TRAINING, Reason.NON_FINITE_GRADIENT, Reason.UNDERFLOW, Reason.LOST_PRECISION)
 
 
 @functools.cache
@@ -54,6 +55,7 @@ def diagnose(layout, comparisons, dtype, losses, scale, departure):
     words = {
         Reason.NON_FINITE_TRAINING: _of_loss(dtype, losses, departure),
         Reason.NON_FINITE_GRADIENT: _of_gradient(dtype, losses, scale, departure),
+        Reason.LOST_PRECISION: _of_rounding(dtype, failed, departure),
         Reason.UNDERFLOW: _of_underflow(dtype, lost, len(failed) > 1, scale, departure),
     }
     culprit = _culprit(layout, failed, departure)
@@ -91,7 +93,7 @@ def _of_gradient(dtype, losses, scale, departure):
 
 def _of_underflow(dtype, lost, is_many, scale, departure):
     share = f"{'up to ' if is_many else ''}{lost:.0%} of the gradient"
-    if departure is not None and departure.has_vanished and departure.place not in (Place.BACKWARD, Place.LOSS_SLOPE):
+    if departure is not None and departure.has_vanished and departure.place not in _BACKWARD:
         advice = "scale it up, or compute it in float32" if dtype != "float32" else "scale it up"
         return f"{share} is lost in {dtype}: {_where(dtype, departure)}{_limits(dtype)}; {advice}"
     where = f"; {_where(dtype, departure)[:-2]}" if departure is not None else ""
@@ -99,6 +101,13 @@ def _of_underflow(dtype, lost, is_many, scale, departure):
         return f"{share} underflows to zero in {dtype}: scale the loss up{where}"
     larger = "use loss scaling" if scale == 1 else f"the loss scale {scale:g} is too small"
     return f"{share} underflows to zero in {dtype}: {larger}{where}"
+
+
+def _of_rounding(dtype, failed, departure):
+    most = max((c.relative_difference for c in failed if c.reason is Reason.LOST_PRECISION), default=math.nan)
+    words = f"in {dtype} the gradient differs by up to {most:.1g} from that in float64, in the check as in train_step: "
+    where = _where(dtype, departure)
+    return words + (where[:-2] if where else "digits are lost (a large number added to a small one?)")
 
 
 def _where(dtype, departure):
@@ -112,10 +121,11 @@ def _where(dtype, departure):
     return {
         Place.INPUT: f"the inputs already become {what}, once they are cast to {dtype}; ",
         Place.CALL: f"{layer} hands on {what}; ",
-        Place.BETWEEN: f"{layer} computes {what}, outside of the layers that it calls; ",
+        Place.BETWEEN: f"{layer} is given {what}, which no layer has handed on; ",
         Place.LOSS: f"the loss makes {what}, from outputs that are as in float64; ",
         Place.LOSS_SLOPE: f"the gradient of the loss with respect to the outputs already has {what}; ",
         Place.BACKWARD: f"the gradient that {layer} hands down has {what}; ",
+        Place.REACHED: f"the gradient that reaches {layer} has {what}; ",
     }[departure.place]
 
 

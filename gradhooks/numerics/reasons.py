@@ -76,6 +76,11 @@ class Reason(enum.Enum):
         "to where it should; look for what overflows or vanishes at the precision of training, such as a mask of -1e9, "
         "log(p + 1e-8), exp or a square, and compute it in float32 or write it in another way"
     )
+    LOST_PRECISION = (
+        "the gradient at the precision of training is another one than in float64, in train_step as in the check's "
+        "own evaluation: something inside is rounded away, overflows or vanishes; compute the layer in question in "
+        "float32, or write it in another way"
+    )
     ROUNDING = (
         "what the optimizer receives differs by more than its precision usually explains, but by rounding: changing "
         "the parameters in the last digit changes the gradient as much, or the difference is not the same nearby; a "

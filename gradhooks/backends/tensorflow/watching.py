@@ -1,5 +1,7 @@
 """Tensors of a trace told in a few numbers, and the gradients with respect to them."""
 
+import functools
+
 import tensorflow as tf
 
 from gradhooks.backends.tensorflow.functions import concrete, inlined_functions
@@ -10,11 +12,19 @@ from gradhooks.backends.tensorflow.tensors import is_symbolic
 _KNOWN = ("_keras_mask", "_keras_logits")
 
 
-def evaluated(function, *arguments):
-    """Returns what a function of nested tensors returns, traced and run once: a list of arrays."""
+def evaluated(function, *arguments, is_optimized=False, is_xla=False):
+    """Returns what a function of nested tensors returns, traced and run once: a list of arrays.
+
+    Args:
+        function: Function of `arguments` that returns a list of tensors.
+        arguments: Nested tensors.
+        is_optimized: Whether TensorFlow rewrites the graph first, as it does
+            for training: that moves constants, and with them what overflows.
+        is_xla: Whether XLA compiles it.
+    """
     with inlined_functions():
-        traced = concrete(tf.function(function, autograph=False), *map(specs, arguments))
-    return [tensor.numpy() for tensor in run(traced, *arguments)]
+        traced = concrete(tf.function(function, autograph=False, jit_compile=is_xla), *map(specs, arguments))
+    return [tensor.numpy() for tensor in (traced if is_optimized else functools.partial(run, traced))(*arguments)]
 
 
 def is_watchable(value):
