@@ -89,7 +89,7 @@ def examine(settling, recorded, comparisons):
     examination = _Examination(settling, recorded, comparisons)
     notes = list(examination.scaling_notes())
     if not examination.has_reason_to_look():
-        return Findings(comparisons, (), tuple(notes))
+        return Findings(comparisons, (), (*notes, *examination.loss_notes()))
     examination.look()
     comparisons = examination.explained()
     notes += examination.loss_notes()
@@ -112,7 +112,7 @@ class _Examination:
             yield native_diagnosis.scaling_note(self._dtype, self._recorded.step.scale)
 
     def has_reason_to_look(self):
-        return self._gap > 0 or any(self._is_infinite(c) or self._is_other(c) for c in self._comparisons)
+        return any(self._is_infinite(c) or self._is_other(c) for c in self._comparisons) or self._gap == math.inf
 
     def look(self):
         """Watches one evaluation in few digits and one in many, where the oracle can."""
@@ -148,8 +148,9 @@ class _Examination:
         is_same = None
         if self._few is not None:
             difference = abs(self._few.loss - loss)
-            is_same = bool(difference <= max(_SAME * self._gap, self._tolerance(loss))) or self._few.loss == loss
-        yield native_diagnosis.loss_note(self._dtype, loss, self._base, is_same)
+            is_same = bool(difference <= max(_SAME * self._gap, self._tolerance(loss)))
+        is_right = not any(c.verdict is Verdict.FAIL for c in self._comparisons)
+        yield native_diagnosis.loss_note(self._dtype, loss, self._base, is_same, is_right)
 
     def _loss_gap(self):
         """By how much the step's loss differs from the check's, beyond what rounding explains; 0 if it does not."""

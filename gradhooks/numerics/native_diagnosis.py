@@ -146,7 +146,7 @@ def scaling_note(dtype, scale):
     )
 
 
-def loss_note(dtype, native, wide, is_same):
+def loss_note(dtype, native, wide, is_same, is_right):
     """Returns the note about two losses that differ by more than rounding.
 
     Args:
@@ -155,8 +155,11 @@ def loss_note(dtype, native, wide, is_same):
         wide: What the check computes.
         is_same: Whether the loss that the check differentiates, evaluated as
             training does, is the native one; None where that is not known.
+        is_right: Whether the gradients agree all the same.
     """
     if is_same:
         return f"the loss is {_number(native)} as training computes it in {dtype}, and {wide:.4g} in float64"
     words = f"train_step computes the loss {_number(native)}, the check {wide:.4g}"
+    if is_right:
+        return f"{words} in float64; the gradients agree (a part of the loss, a constant beside it, lost digits?)"
     return words if is_same is None else f"{words}: not the same loss (another one in train_step, or compute_loss?)"

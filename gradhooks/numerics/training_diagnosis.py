@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from gradhooks.numerics import diagnosis
-from gradhooks.numerics.records import Diagnosis, Reason, Verdict
+from gradhooks.numerics.records import Diagnosis, Verdict
 from gradhooks.numerics.training import TERM, tolerance
 
 _CLOSE = 1e-2
@@ -37,23 +37,15 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
         ]
     found = []
     for (variable, comparison), sentence in zip(failed.items(), sentences, strict=True):
-        is_culprit = not pattern or variable == _worst(failed)
+        is_culprit = not pattern or variable == max(failed)
         found.append(Diagnosis(comparison.path, sentence, (TERM,), comparison.scale, comparison.cosine, is_culprit))
     return tuple(sorted(found, key=lambda d: not d.is_culprit))
-
-
-def _worst(failed):
-    """The variable to lead with: the one that lost most to underflow, else the last one in forward order."""
-    return max(failed, key=lambda v: (failed[v].zeros if failed[v].reason is Reason.UNDERFLOW else 0.0, v))
 
 
 def _pattern(layout, received, data_gradient, failed, dtype, batch_size, replicas):
     """A sentence that explains all failed variables at once; empty if there is none."""
     if not any(received.finite[v] for v in failed):
         return _not_finite(layout, received, [*failed], dtype)
-    if all(c.reason is Reason.UNDERFLOW for c in failed.values()):
-        worst = max(c.zeros for c in failed.values())
-        return f"up to {worst:.0%} of the gradient underflows to zero in {dtype}: use loss scaling"
     if data_gradient is not None and _agree(layout, received.trained, data_gradient, failed, dtype):
         return "train_step drops the regularization: the optimizer receives the gradient of the data term alone"
     scales = np.array([c.scale for c in failed.values() if abs(c.cosine) > 1 - _CLOSE])
@@ -131,8 +123,6 @@ def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_n
         return _not_finite(layout, received, [variable], dtype)
     if not received.reached[variable]:
         return "train_step hands no gradient for this variable to the optimizer: left out, or behind a stop_gradient?"
-    if comparison.reason is Reason.UNDERFLOW:
-        return f"{comparison.zeros:.0%} of the gradient underflows to zero: use loss scaling"
     if not trained.any():
         return "the optimizer receives zeros for this variable: a stop_gradient in train_step?"
     if data_gradient is not None and _agree(
