@@ -19,6 +19,7 @@ from tests import digest, models, variants
 from tests.mutants import train_steps
 
 ROWS = 16
+MODES = {"graph": {}, "eager": {"run_eagerly": True}, "xla": {"jit_compile": True}}
 
 
 class Weighed(layers.Layer):
@@ -384,8 +385,15 @@ def regression(kind, **options):
     return model, x[:ROWS], y[:ROWS]
 
 
-@pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=["graph", "eager", "xla"])
-@pytest.mark.parametrize("kind", [Other, Shifted, Same, Scaled, UnderAnotherName])
+def kinds_and_modes():
+    """Every kind in a graph; in the other modes one by default, and the rest in the sweep."""
+    for kind in (Other, Shifted, Same, Scaled, UnderAnotherName):
+        for name, mode in MODES.items():
+            marks = [] if name == "graph" or kind is Other else [pytest.mark.sweep]
+            yield pytest.param(kind, mode, id=f"{kind.__name__}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "mode"), list(kinds_and_modes()))
 def test_a_train_step_that_trains_on_another_loss_is_told_with_both_numbers(kind, mode):
     optimizer = keras.optimizers.SGD(0.01, loss_scale_factor=8.0) if kind is Scaled else "sgd"
     model, x, y = regression(kind, optimizer=optimizer, **mode)
@@ -409,7 +417,7 @@ def recorded_loss(model, x, y, **options):
     return oracle.ModelOracle(terms.Objective(model), batch.fixed_batch(x, y)).record(**options).loss
 
 
-@pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=["graph", "eager", "xla"])
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_the_recorded_loss_is_that_of_the_batch_alone(mode):
     model, x, y = models.mlp(**mode)
     x, y = x[:ROWS], y[:ROWS]
