@@ -64,13 +64,13 @@ def diagnose(layout, comparisons, dtype, losses, scale, departure):
 
 
 def _culprit(layout, failed, departure):
-    """The variable to lead with: of the layer where it begins, or that lost most, or the last in forward order."""
+    """The variable to lead with: that lost most, else of the layer where it begins, else the last in forward order."""
     layer = departure.layer if departure is not None else ""
     order = {path: number for number, path in enumerate(layout.paths)}
 
     def rank(comparison):
         zeros = comparison.zeros if comparison.reason is Reason.UNDERFLOW else 0.0
-        return bool(layer) and comparison.path.startswith(f"{layer}/"), zeros, order.get(comparison.path, -1)
+        return zeros, bool(layer) and comparison.path.startswith(f"{layer}/"), order.get(comparison.path, -1)
 
     return max(failed, key=rank)
 
@@ -161,5 +161,6 @@ def loss_note(dtype, native, wide, is_same, is_right):
         return f"the loss is {_number(native)} as training computes it in {dtype}, and {wide:.4g} in float64"
     words = f"train_step computes the loss {_number(native)}, the check {wide:.4g}"
     if is_right:
-        return f"{words} in float64; the gradients agree (a part of the loss, a constant beside it, lost digits?)"
+        cause = "a part of the batch or of the loss, a constant beside it, lost digits?"
+        return f"{words} in float64; the gradients agree ({cause})"
     return words if is_same is None else f"{words}: not the same loss (another one in train_step, or compute_loss?)"

@@ -87,10 +87,14 @@ def lost(below):
     return training.compare(Received(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16")
 
 
-@pytest.mark.parametrize(("where", "culprit"), [(None, 0), ("model/a", 0), ("model/b", 1)])
-def test_underflow_leads_with_the_layer_where_it_begins_or_the_variable_that_lost_most(where, culprit):
+@pytest.mark.parametrize(
+    ("below", "where", "culprit"), [(9e-9, None, 0), (9e-9, "model/b", 0), (1.0, None, 1), (1.0, "model/a", 0)]
+)
+def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_layer_where_it_begins(
+    below, where, culprit
+):
     place = where and Departure(Place.BACKWARD, where, True, 1e-9)
-    found = native_diagnosis.diagnose(LAYOUT, lost(9e-9), "float16", (1.0, 1.0), 1.0, place)
+    found = native_diagnosis.diagnose(LAYOUT, lost(below), "float16", (1.0, 1.0), 1.0, place)
     assert [(d.path, d.is_culprit) for d in found] == [
         (LAYOUT.paths[culprit], True),
         (LAYOUT.paths[1 - culprit], False),
