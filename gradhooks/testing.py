@@ -112,7 +112,7 @@ def assert_gradients(
     fixed = batches.fixed_batch(x, batch_size=arguments.batch_size(batch_size))
     if inputs and fixed.not_finite():
         raise arguments.invalid(
-            "An input that is NaN or infinite cannot be moved.", "x", f"entries not finite: {fixed.not_finite()}",
+            "An input must be finite to be moved.", "x", f"entries not finite: {fixed.not_finite()}",
             "finite numbers, or inputs=False", "Try inputs=False to check the weights alone.",
         )  # fmt: skip
     bench = _bench(layer_or_model, fixed.x, call or _called, inputs)

@@ -289,6 +289,22 @@ def test_the_layers_are_in_float64_all_the_same():
     assert {c.path.split("/", 1)[-1] for c in report.failures if c.index is not None} == {"wrong/kernel"}
 
 
+# No operation in float64 on a CPU.
+IN_FLOAT32 = layers.Reshape((2, 2, 2, 1)), layers.MaxPooling3D(2, name="pool"), layers.Flatten()
+
+
+@pytest.mark.parametrize(
+    ("name", "native"),
+    [("a constant", ["pool"]), ("truth values", ["pool"]), ("convert_to_tensor", ["pool", "the loss <lambda>"])],
+)
+def test_beside_a_layer_that_stays_native(name, native):
+    for at, verdict in ((planted.honest, Verdict.PASS), (planted.scale(1.02), Verdict.FAIL)):
+        loss = (HOLDING | INSISTING)[name](at)
+        report = checked(network(loss, [layers.Dense(8), *IN_FLOAT32], metrics=["mae"]), train_step=False)
+        assert (report.verdict, report.precision.rung) == (verdict, "partial"), report
+        assert [path.split("/")[-1] for path in report.precision.native_layers] == native
+
+
 @pytest.mark.parametrize("is_fitted", [False, True])
 @pytest.mark.parametrize("at", [planted.honest, planted.scale(1.01)], ids=["healthy", "wrong"])
 def test_one_of_several_losses(at, is_fitted):

@@ -39,17 +39,12 @@ def descend(model, precision, trace_promoted, trace_native, is_exhausted, has_na
         trace_native()
         return Precision("model", note="precision='model': nothing was promoted")
     descent = _Descent(model, trace_promoted, is_exhausted)
-    promoted = descent.attempt(Extent())
-    # What is narrow and meets nothing wide had better stay so: code may insist on it.
-    widest = Extent(is_widening_sources=True)
-    if promoted is None and has_narrow_sources():
-        promoted = descent.attempt(widest)
-        if promoted is None and precision != "float64":
-            promoted = descent.with_native(widest)
+    promoted = descent.with_native(has_narrow_sources, 0 if precision == "float64" else _MOST_NATIVE)
     if promoted is None and precision == "float64":
         raise descent.causes[0]
-    if promoted is None:
-        promoted = descent.with_native(Extent(), descent.causes[0])
+    if promoted is None and has_narrow_sources():
+        # Code may insist on what it holds being narrow.
+        promoted = descent.with_native(lambda: False, cause=descent.causes[0])
     if promoted is None:
         # A widened cast may be what an operation cannot take; the noise will tell what is left of the digits.
         promoted = descent.attempt(Extent(is_widening_casts=False))
@@ -71,23 +66,29 @@ class _Descent:
         self._model, self._trace, self._is_exhausted = model, trace_promoted, is_exhausted
         self.causes, self.native = [], ()
 
-    def with_native(self, extent, cause=None):
+    def with_native(self, is_to_widen_sources, most=_MOST_NATIVE, cause=None):
         """Promotes, leaving one thing more native after every failure; None if that does not help.
 
         Args:
-            extent: The `Extent` that has failed.
-            cause: Its exception; the latest if None.
+            is_to_widen_sources: Function, asked after a failure: whether to
+                widen sources, too. What meets nothing wide had better stay as it is.
+            most: How many things may be left native.
+            cause: Exception of a failure with nothing native, if there was one.
         """
-        cause, self.native = cause or self.causes[-1], ()
-        while len(self.native) <= _MOST_NATIVE:
-            culprit = blame.culprit(cause, self._model, self.native)
-            if culprit is None:
-                return None
-            self.native = (*self.native, culprit)
-            promoted = self.attempt(dataclasses.replace(extent, native=self.native))
+        extent = Extent()
+        while len(extent.native) <= most:
+            self.native = extent.native
+            promoted = None if cause else self.attempt(extent)
             if promoted is not None:
                 return promoted
-            cause = self.causes[-1]
+            cause, raised = None, cause or self.causes[-1]
+            if not extent.is_widening_sources and is_to_widen_sources():
+                extent = dataclasses.replace(extent, is_widening_sources=True)
+                continue
+            culprit = blame.culprit(raised, self._model, extent.native)
+            if culprit is None:
+                return None
+            extent = dataclasses.replace(extent, native=(*extent.native, culprit))
         return None
 
     def attempt(self, extent):
