@@ -271,6 +271,7 @@ class _Examination:
                 judged, reason, float(estimate.left), float(estimate.right),
                 float(verdict.allowed_gap(analytic, estimate, self._tolerance, magnitude)), probe.start,
                 magnitude=float(magnitude), is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
+                truncation=float(estimate.truncation),
             )  # fmt: skip
 
     def _report(self, comparisons, diagnoses, differences, judged, reason):

@@ -317,7 +317,7 @@ class ModelOracle:
         """Traces with all promoted that is in an `Extent`, and runs once; returns names of narrow operations."""
         self._trace(self._tracer.promotion(extent))
         self._run_once()
-        return tuple(dict.fromkeys(self._backend.narrow_casts(self._gradients.forward.definition())))
+        return self._backend.narrow_operations(self._gradients.graph, self._gradients.forward)
 
     def _run_once(self):
         """Asks for the gradient, which is kept for the first check: missing kernels show only when a graph runs."""

@@ -45,6 +45,11 @@ class ReplicatedStep:
         self.remark = ""
 
     @property
+    def draws(self):
+        """See `TrainStep`; what has been chosen last has drawn."""
+        return self._chosen.draws
+
+    @property
     def handed(self):
         """See `TrainStep`."""
         return self._chosen.handed if self._chosen is not None else frozenset()

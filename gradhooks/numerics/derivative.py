@@ -118,7 +118,8 @@ def central(base, plus, minus, step, noise, scale):
     left, right = (base - minus) / step, (plus - base) / step
     ratio = step / (_LENGTH * scale)
     truncation = ratio**2 * abs(slope) + ratio * abs(right - left)
-    return DerivativeEstimate(slope, rounding_error(noise, step) + truncation, step, left, right)
+    error = rounding_error(noise, step) + truncation
+    return DerivativeEstimate(slope, error, step, left, right, truncation=truncation)
 
 
 def from_ladder(base, steps, plus, minus, noise):
@@ -156,6 +157,7 @@ def from_ladder(base, steps, plus, minus, noise):
         float(right[best]),
         is_kink(steps, np.abs(right - left), rounding),
         2 * len(steps),
+        float(bound[best] - rounding[best]),
     )
 
 

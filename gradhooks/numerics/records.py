@@ -66,6 +66,8 @@ class DerivativeEstimate:
         right: One-sided slope `(J(step) - J(0)) / step`.
         is_kink: Whether the one-sided slopes fail to meet as the step shrinks.
         evaluations: How many loss evaluations went into it.
+        truncation: The part of `error` that bounds how far the slope itself
+            changes within the step; the rest comes from rounding.
     """
 
     slope: float
@@ -75,6 +77,7 @@ class DerivativeEstimate:
     right: float
     is_kink: bool = False
     evaluations: int = 2
+    truncation: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Comparison:
         is_kink: Whether the loss was found to have a corner here.
         dtype: Name of the dtype that training computes in, for the term
             `"trained"`; empty otherwise, and where a report is older.
+        truncation: The part of `error` that does not come from rounding; NaN
+            where it is not known.
     """
 
     path: str
@@ -133,6 +138,7 @@ class Comparison:
     magnitude: float = 0.0
     is_kink: bool = False
     dtype: str = ""
+    truncation: float = math.nan
 
     @property
     def gap(self):

@@ -67,7 +67,8 @@ def _comparison(comparison, threshold):
     # Where the loss moves in steps alone, there was no tolerance to begin with.
     if c.term == training.TERM or not c.allowed:
         return c
-    estimate = DerivativeEstimate(c.numeric, c.error, c.step, c.left, c.right, c.is_kink)
+    truncation = c.error if math.isnan(c.truncation) else c.truncation
+    estimate = DerivativeEstimate(c.numeric, c.error, c.step, c.left, c.right, c.is_kink, truncation=truncation)
     allowed = verdict.allowed_gap(c.analytic, estimate, threshold, c.magnitude)
     if c.reason not in _FOLLOWING:
         return dataclasses.replace(c, allowed=allowed)

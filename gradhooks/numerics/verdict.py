@@ -12,6 +12,9 @@ _ROUNDED = 0.1
 # An error bar wider than this share of `|a| + |n|` proves nothing: a factor of 1.1 makes a gap of 0.048 of that, and
 # error bar and tolerance together must stay below it (at native precision, where the tolerance is 0.01, too).
 RESOLUTION = 0.03
+# A bound of the truncation error may be wider, up to this share, where the gap is seen to be small: no chance makes it
+# so, as it may make a gap of rounding.
+_WIDEST = 0.1
 # Gaps up to this many openings of the one-sided slopes are put down to the corner; one alone leaves half of one.
 _CORNER = 2.0
 # One-sided slopes are rounded, and bend: a subgradient may lie outside of them by this share of their opening.
@@ -116,12 +119,19 @@ def judge(analytic, estimate, tolerance, magnitude=0.0):
         # Under a kink "both below the error" only says that the error bar is wide.
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.VACUOUS
     if abs(analytic - estimate.slope) <= allowed_gap(analytic, estimate, tolerance, magnitude):
-        if estimate.error <= of_size(RESOLUTION, analytic, estimate, magnitude):
+        if _is_sharp(analytic, estimate, magnitude):
             return Verdict.PASS, Reason.AGREES
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.NOISE
     if _is_between_slopes(analytic, estimate) or (estimate.is_kink and _is_corner_enough(analytic, estimate)):
         return Verdict.INCONCLUSIVE, Reason.KINK
     return Verdict.FAIL, Reason.BLOCKED if analytic == 0 else Reason.MISMATCH
+
+
+def _is_sharp(analytic, estimate, magnitude):
+    """Whether a wrong derivative could not agree as well."""
+    resolution = of_size(RESOLUTION, analytic, estimate, magnitude)
+    seen = max(abs(analytic - estimate.slope), estimate.error - estimate.truncation)
+    return seen <= resolution and estimate.error <= of_size(_WIDEST, analytic, estimate, magnitude)
 
 
 def _is_between_slopes(analytic, estimate):

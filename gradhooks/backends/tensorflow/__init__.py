@@ -6,7 +6,7 @@ from gradhooks.backends.tensorflow.datasets import dataset_copy
 from gradhooks.backends.tensorflow.evaluation import Losses
 from gradhooks.backends.tensorflow.functions import copied_functions, inlined_functions
 from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
-from gradhooks.backends.tensorflow.graphs import chance, narrow_casts, writes
+from gradhooks.backends.tensorflow.graphs import chance, narrow_operations, writes
 from gradhooks.backends.tensorflow.pairs import paired, unpaired
 from gradhooks.backends.tensorflow.parameters import flattened, trim_memory, without_gaps
 from gradhooks.backends.tensorflow.randomness import fixed_draws
@@ -66,7 +66,7 @@ __all__ = [
     "is_watchable",
     "local_devices",
     "mixtures_widened",
-    "narrow_casts",
+    "narrow_operations",
     "paired",
     "passed_on",
     "put_together",

@@ -26,8 +26,8 @@ _FOREIGN_WRITES = (
     "BarrierTake",
 )
 _PYTHON = ("PyFunc", "EagerPyFunc")
-_WIDE_TYPES = frozenset(dtype.as_datatype_enum for dtype in (tf.float64, tf.complex128))
-_NARROW_TYPES = frozenset(dtype.as_datatype_enum for dtype in (tf.half, tf.bfloat16, tf.float32, tf.complex64))
+_WIDE = (tf.float64, tf.complex128)
+_NARROW = (tf.half, tf.bfloat16, tf.float32, tf.complex64)
 # Operations that draw from generators which TensorFlow keeps to itself.
 _RANDOM = (
     "RandomStandardNormal",
@@ -92,13 +92,24 @@ def _named(graph, prefixes):
     return tuple(node.name for node in _nodes(graph.as_graph_def()) if node.op.startswith(prefixes))
 
 
-def narrow_casts(definition):
-    """Returns the names of a `GraphDef`'s casts to fewer digits than float64 has: a narrow core behind a wide face."""
-    return tuple(
-        node.name
-        for node in _nodes(definition)
-        if node.op == "Cast" and node.attr["SrcT"].type in _WIDE_TYPES and node.attr["DstT"].type in _NARROW_TYPES
-    )  # fmt: skip
+def narrow_operations(graph, forward):
+    """Returns the names of operations that take double precision and hand on less: a narrow core behind a wide face.
+
+    Args:
+        graph: The `FuncGraph` of the trace.
+        forward: The `surgery.Forward` that leads from parameters to the loss.
+    """
+    operations = [graph.get_operation_by_name(name) for name in forward.moving()]
+    found = [
+        operation.name
+        for operation in operations
+        if any(tensor.dtype in _WIDE for tensor in operation.inputs)
+        and any(tensor.dtype in _NARROW for tensor in operation.outputs)
+    ]
+    inside = [node for function in forward.functions().values() for node in function.node_def if node.op == "Cast"]
+    wide, narrow = ([dtype.as_datatype_enum for dtype in dtypes] for dtypes in (_WIDE, _NARROW))
+    found += [n.name for n in inside if n.attr["SrcT"].type in wide and n.attr["DstT"].type in narrow]
+    return tuple(dict.fromkeys(found))
 
 
 def run(function, *arguments):
