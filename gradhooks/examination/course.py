@@ -6,15 +6,13 @@ import time
 
 import numpy as np
 
-from gradhooks.examination import chance, culprit, received, silence, untraced
+from gradhooks.examination import chance, culprit, digits, received, silence, untraced
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
-from gradhooks.numerics import blockage, diagnosis, expectation, measurement, noise, proof, sampling, surveying, verdict
+from gradhooks.numerics import blockage, diagnosis, expectation, measurement, proof, sampling, surveying, verdict
+from gradhooks.numerics.layout import listed
 from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Reason, Verdict
 
-# Noise above so many units of rounding in float64 takes away more than the threshold of float64 needs. Between that of
-# a deep network in float64 (a thousand) and of float32 (5e8) it does not matter where.
-_FEW_DIGITS = 1e5
 # A probe on a kink is replaced by another of the same variable, this often at most.
 _REPLACEMENTS = 3
 EVERYTHING = proof.EVERYTHING
@@ -69,7 +67,7 @@ class _Examination:
         is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
         place, windows = surveying.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps)
-        self._precision = _as_measured(precision, place, is_opaque)
+        self._precision = digits.as_measured(precision, place, is_opaque)
         given = settings.threshold
         self._tolerance = THRESHOLDS[self._precision.rung] if given is None else given
         settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, declared)
@@ -130,22 +128,10 @@ class _Examination:
         comparisons = [*comparisons, *trained.comparisons]
         diagnoses = (*diagnoses, *trained.diagnoses)
         judged, reason = verdict.overall(comparisons)
-        self._notes += self._about_digits(judged)
+        self._notes += digits.remarks(self._precision, self._place, judged)
+        if judged is not Verdict.FAIL and (unproved := proof.unproved(comparisons)):
+            self._notes.append(f"no measurement could tell whether the gradient is right for {listed(unproved)}")
         return self._report(comparisons, diagnoses, differences, judged, reason)
-
-    def _about_digits(self, judged):
-        """Remarks on a loss that has fewer digits than its precision promises, or moves in steps."""
-        precision, level, base = self._precision, self._place.noise[0], self._place.base[0]
-        if judged is Verdict.INCONCLUSIVE and precision.step_operations:
-            yield (
-                f"the loss moves in steps ({', '.join(precision.step_operations[:3])}): between two of them it has no "
-                "slope, and a gradient through them is a straight-through estimator, or blocked"
-            )
-        elif precision.rung == "float64" and not precision.narrow_operations and level > noise.of_float32(base):
-            yield (
-                f"the loss jumps by {level:.2g} at this point, {level / noise.floor(base):.0e} times what rounding in "
-                "float64 leaves: a threshold, a sign, the second derivative of a ReLU, or huge numbers that cancel?"
-            )
 
     def _measured(self):
         """Comparisons of the analytic gradient with what is measured, and the directions among them."""
@@ -288,16 +274,6 @@ class _Examination:
             seed=settings.seed, samples=settings.samples, jitter=self._place.jitter, replaced=self._replaced,
             trail=tuple(self._trail), notes=tuple(self._notes), name=settings.name, expect=tuple(settings.expect),
         )  # fmt: skip
-
-
-def _as_measured(precision, place, is_opaque):
-    """The precision in use: with operations of low precision inside, the noise tells whether float64 is left of it."""
-    names = ", ".join(precision.narrow_operations[:3]) or ("Python code in the graph" if is_opaque else "")
-    has_few_digits = place.noise[0] > _FEW_DIGITS * noise.floor(place.base[0])
-    if precision.rung != "float64" or not names or not has_few_digits:
-        return precision
-    note = f"{names} computes with fewer digits than float64, and the loss shows it; the threshold is that of float32"
-    return dataclasses.replace(precision, rung="partial", note=precision.note or note)
 
 
 def _headline(comparisons, term):

@@ -73,10 +73,17 @@ def _is_proof(comparison):
     return comparison.verdict is Verdict.PASS and comparison.term == "total"
 
 
-def unproved(comparisons):
-    """Returns the paths of the variables that have a derivative to compare, and of which no measurement could tell."""
-    is_open = {c.path for c in comparisons if is_numeric(c) and c.term == "total" and _is_undecided(c)}
-    return sorted(is_open - proved(comparisons) - {EVERYTHING})
+def unproved(comparisons, reasons=None):
+    """Returns the paths of the variables that have a derivative to compare, and of which no measurement could tell.
+
+    Args:
+        comparisons: `Comparison`s.
+        reasons: Reasons of which one must be why; None for any.
+    """
+    undecided = [c for c in comparisons if is_numeric(c) and c.term == "total" and _is_undecided(c)]
+    is_open = {c.path for c in undecided if reasons is None or c.reason in reasons}
+    failed = {c.path for c in comparisons if c.verdict is Verdict.FAIL}
+    return sorted(is_open - proved(comparisons) - failed - {EVERYTHING})
 
 
 def _is_undecided(comparison):

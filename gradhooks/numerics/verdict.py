@@ -184,7 +184,8 @@ def overall(comparisons):
     """Returns the (Verdict, Reason) of a whole check.
 
     A single failure fails it. It passes if something was proved by measurement,
-    most of what showed any signal was decided, and nothing failed. Vacuous
+    most of what showed any signal was decided, nothing failed, and the gradient
+    of no variable drowned in noise: it may be what is wrong. Vacuous
     comparisons count for neither side, and neither does what was seen to be
     rounding while it leaves something to agree with. That the optimizer receives
     what backpropagation computes proves nothing about backpropagation.
@@ -197,8 +198,11 @@ def overall(comparisons):
     measured, others = ([c for c in comparisons if proof.is_numeric(c) is is_measured] for is_measured in (True, False))
     passed = sum(c.verdict is Verdict.PASS for c in measured)
     is_most = passed >= sum(map(proof.is_numeric, open_ones))
-    if passed and is_most and passed + sum(c.verdict is Verdict.PASS for c in others) >= len(open_ones):
+    drowned = proof.unproved(comparisons, (Reason.NOISE,))
+    if passed and is_most and not drowned and passed + sum(c.verdict is Verdict.PASS for c in others) >= len(open_ones):
         return Verdict.PASS, Reason.AGREES
+    if drowned and passed and is_most:
+        return Verdict.INCONCLUSIVE, Reason.NOISE
     if undecided:
         return Verdict.INCONCLUSIVE, (open_ones or undecided)[0].reason
     return Verdict.INCONCLUSIVE, Reason.NOTHING_SAMPLED
