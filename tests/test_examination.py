@@ -425,7 +425,7 @@ def test_a_layer_whose_gradient_is_drawn_anew_each_time_is_told():
     x, y = corpus.features(rng, 8, 6), corpus.features(rng, 8, 2)
     report = gradhooks.check_gradients(model, x, y, train_step=False)
     assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.NOT_DETERMINISTIC)
-    assert ["shaky/kernel" in note for note in report.notes] == [True]
+    assert "shaky/kernel" in report.notes[0]
     assert report.jitter == 0.0
 
 

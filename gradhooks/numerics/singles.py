@@ -1,9 +1,8 @@
 """Steps or lost digits? Single parameters tell what a direction over all of them cannot.
 
-Along a direction the steps of many quantized units, or the jumps of many
-thresholds, look like a loss of few digits. For one parameter alone they are far
-apart, and most see none at all; digits that were lost are missed by every
-parameter below the place that lost them.
+Along a direction the steps of many quantized units look like a loss of few
+digits. For one parameter alone they are far apart, and most see none at all;
+digits that were lost are missed by the parameters below the place that lost them.
 """
 
 import numpy as np
@@ -22,8 +21,11 @@ _ROUGH = 10.0
 _FOLLOWS = 0.02
 
 
-def lose_digits(oracle, point, gradients, screening, spacing, level, has_steps):
+def lose_digits(oracle, point, gradients, screening, spacing, level):
     """Returns, per term, whether single parameters see the roughness that a direction over all of them has shown.
+
+    It takes a loss that is known to move in steps: digits that were lost in the
+    last sum of all may be seen by as few parameters.
 
     Args:
         oracle: The oracle.
@@ -32,9 +34,6 @@ def lose_digits(oracle, point, gradients, screening, spacing, level, has_steps):
         screening: The direction, a `Probe` over all parameters.
         spacing: Distance, in units of the direction, at which it was rough.
         level: float64, shape (T,). Noise of each term nearby.
-        has_steps: Whether the loss is known to move in steps. Then it may stand
-            still along a parameter; else it must follow backpropagation, for
-            digits may be lost in such a way that nothing moves.
 
     Returns:
         bool, shape (T,).
@@ -43,7 +42,7 @@ def lose_digits(oracle, point, gradients, screening, spacing, level, has_steps):
     chosen = _chosen(oracle.layout, gradients["total"], screening, _VARIABLES)
     for positions in chosen:
         told = [_Single(oracle, point, gradients, screening, p, level) for p in positions]
-        seen |= 2 * np.sum([one.loses_digits(spacing, has_steps) for one in told], axis=0) > len(told)
+        seen |= 2 * np.sum([one.is_rough(spacing) for one in told], axis=0) > len(told)
     return seen if chosen else ~seen
 
 
@@ -90,11 +89,10 @@ class _Single:
         self._unit = abs(float(screening.weights[position]))
         self._expected = np.array([gradient[position] for gradient in gradients.values()])
 
-    def loses_digits(self, spacing, has_steps):
-        """bool, shape (T,): whether the loss is rough along the parameter, or does not follow its gradient."""
-        places, window = self._window(spacing)
-        rough = _roughness(window)
-        return (rough > _ROUGH * self._level) | (~self._follows(places, window) & (not has_steps))
+    def is_rough(self, spacing):
+        """bool, shape (T,): whether the loss is rough along the parameter."""
+        _, window = self._window(spacing)
+        return _roughness(window) > _ROUGH * self._level
 
     def hidden_level(self, spacings):
         """float64, shape (T,): how rough the loss is where it first moves; 0 if it follows its gradient nearby."""

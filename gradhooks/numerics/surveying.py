@@ -112,8 +112,8 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
     elif is_rougher.any():
         further = _roughness(_windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3)
         lost = np.array([noise.is_staircase(w, f) for w, f in zip(working, further, strict=True)])
-        if lost.any() and not (is_suspect or spacing.is_native):
-            lost &= singles.lose_digits(oracle, point, gradients, screening, spacing.working, level, has_steps)
+        if has_steps and lost.any() and not (is_suspect or spacing.is_native):
+            lost &= singles.lose_digits(oracle, point, gradients, screening, spacing.working, level)
         is_kinky = bool((is_rougher & ~lost).any())
         level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
     level[0] = max(level)  # the total is made of the other terms, and has lost what they have lost

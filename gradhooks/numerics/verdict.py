@@ -130,6 +130,8 @@ def judge(analytic, estimate, tolerance, magnitude=0.0):
 def _is_sharp(analytic, estimate, magnitude):
     """Whether a wrong derivative could not agree as well."""
     resolution = of_size(RESOLUTION, analytic, estimate, magnitude)
+    if estimate.error <= resolution:
+        return True
     seen = max(abs(analytic - estimate.slope), estimate.error - estimate.truncation)
     return seen <= resolution and estimate.error <= of_size(_WIDEST, analytic, estimate, magnitude)
 

@@ -48,16 +48,3 @@ def test_steps_of_a_known_grid_are_no_noise(levels):
 def test_digits_lost_to_a_huge_number_are_noise(offset):
     noise, _ = level(with_offset(offset), has_steps=False)
     assert noise > 0.05 * np.spacing(offset)
-
-
-def test_jumps_that_single_parameters_do_not_meet_are_no_noise():
-    places = np.random.default_rng(5).uniform(0.2, 1.0, UNITS)
-
-    def jumping(p):
-        """Smooth in each parameter, with a jump of its own where the sum crosses one of many thresholds."""
-        total = np.sum((p - places) * np.sign(places - 0.5))
-        return float(np.mean(p) + 1e-3 * np.floor(total * 2e4) / 2e4)
-
-    noise, is_kinky = level(jumping, has_steps=False)
-    assert noise < 1e-10
-    assert is_kinky
