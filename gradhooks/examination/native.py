@@ -136,7 +136,11 @@ class _Examination:
         return found
 
     def diagnoses(self, comparisons):
-        blamed = [c for c in comparisons if self._is_infinite(c) or c.reason not in (Reason.NON_FINITE_GRADIENT,)]
+        blamed = [
+            c
+            for c in comparisons
+            if c.reason is not Reason.NON_FINITE_GRADIENT or (self._is_infinite(c) and not self._is_step_alone(c))
+        ]
         losses = self._native_loss(), self._base
         return native_diagnosis.diagnose(self._layout, blamed, self._dtype, losses, self._scale(), self._departure)
 
@@ -187,7 +191,9 @@ class _Examination:
         return loss
 
     def _is_loss_lost(self):
-        """Whether training computes a loss that is not finite, by two witnesses of three."""
+        """Whether training computes a loss that is not finite, by two witnesses of three, and not the step alone."""
+        if self._few is not None and math.isfinite(self._few.loss) and np.isfinite(self._few.gradient).all():
+            return False
         told = self._recorded.loss is not None and not math.isfinite(self._recorded.loss)
         seen = self._few is not None and not math.isfinite(self._few.loss)
         return told + seen + any(map(self._is_infinite, self._comparisons)) >= 2
@@ -207,6 +213,10 @@ class _Examination:
         """Whether the recorded gradient is not finite where the analytic one is."""
         is_failed = comparison.verdict is Verdict.FAIL and comparison.reason is Reason.NON_FINITE_GRADIENT
         return is_failed and bool(np.isfinite(self._analytic[self._part(comparison)]).all())
+
+    def _is_step_alone(self, comparison):
+        """Whether the check, which computes as training does, gets a finite gradient where the step does not."""
+        return self._few is not None and bool(np.isfinite(self._few.gradient[self._part(comparison)]).all())
 
     def _is_other(self, comparison):
         """Whether the recorded gradient is finite, and another one."""
