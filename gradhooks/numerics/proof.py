@@ -73,17 +73,29 @@ def _is_proof(comparison):
     return comparison.verdict is Verdict.PASS and comparison.term == "total"
 
 
-def unproved(comparisons, reasons=None):
-    """Returns the paths of the variables that have a derivative to compare, and of which no measurement could tell.
-
-    Args:
-        comparisons: `Comparison`s.
-        reasons: Reasons of which one must be why; None for any.
-    """
-    undecided = [c for c in comparisons if is_numeric(c) and c.term == "total" and _is_undecided(c)]
-    is_open = {c.path for c in undecided if reasons is None or c.reason in reasons}
+def unproved(comparisons):
+    """Returns the paths of the variables that have a derivative to compare, and of which no measurement could tell."""
+    is_open = {c.path for c in _of_total(comparisons) if _is_undecided(c)}
     failed = {c.path for c in comparisons if c.verdict is Verdict.FAIL}
     return sorted(is_open - proved(comparisons) - failed - {EVERYTHING})
+
+
+def drowned(comparisons):
+    """Returns those paths among `unproved` where it is noise that hides a derivative of some size.
+
+    What float32 could not tell beside the largest derivative has no size: it would be rounded away in any sum with it.
+    """
+    told, by_path = set(unproved(comparisons)), {}
+    for c in _of_total(comparisons):
+        if c.path != EVERYTHING and np.isfinite(c.analytic):
+            by_path.setdefault(c.path, []).append(abs(c.analytic))
+    largest = max((max(sizes) for sizes in by_path.values()), default=0.0)
+    noisy = {c.path for c in _of_total(comparisons) if c.reason is Reason.NOISE} & told
+    return sorted(path for path in noisy if max(by_path.get(path, [0.0])) > training.ROUNDOFF["float32"] * largest)
+
+
+def _of_total(comparisons):
+    return [c for c in comparisons if is_numeric(c) and c.term == "total"]
 
 
 def _is_undecided(comparison):

@@ -200,7 +200,7 @@ def overall(comparisons):
     measured, others = ([c for c in comparisons if proof.is_numeric(c) is is_measured] for is_measured in (True, False))
     passed = sum(c.verdict is Verdict.PASS for c in measured)
     is_most = passed >= sum(map(proof.is_numeric, open_ones))
-    drowned = proof.unproved(comparisons, (Reason.NOISE,))
+    drowned = proof.drowned(comparisons)
     if passed and is_most and not drowned and passed + sum(c.verdict is Verdict.PASS for c in others) >= len(open_ones):
         return Verdict.PASS, Reason.AGREES
     if drowned and passed and is_most:

@@ -86,3 +86,10 @@ def test_variables_of_which_nothing_could_be_told_are_known():
     found = proof.unproved([compared(), NOISE, KINK, VACUOUS, TRAINED, compared("u", judged=OPEN, reason=Reason.KINK)])
     assert found == ["u", "v"]
     assert proof.unproved([NOISE, compared("v", index=None)]) == []
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1e-12, PASS), (1e-8, PASS), (1e-5, OPEN), (1.0, OPEN)])
+def test_noise_may_hide_what_float32_would_round_away(size, expected):
+    hidden = compared("v", judged=OPEN, reason=Reason.NOISE, analytic=size, numeric=0.0, error=9.0 * size)
+    assert verdict.overall([compared(), hidden])[0] is expected
+    assert proof.unproved([compared(), hidden]) == ["v"]
