@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from gradhooks import Verdict, check_gradients
 from gradhooks.testing import assert_gradients
+from tests.mutants.planted import Through
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 1)).astype("float32")
 PHASES = np.exp(1j * np.linspace(0.0, 3.0, 8)).astype("complex64")
@@ -20,17 +21,6 @@ def scaled_back(factor):
         return tf.identity(x), lambda upstream: upstream * factor
 
     return identity
-
-
-class Apply(keras.layers.Layer):
-    """Applies a function."""
-
-    def __init__(self, function, **options):
-        super().__init__(**options)
-        self.function = function
-
-    def call(self, x):
-        return self.function(x)
 
 
 def spectrum_loss(y, p):
@@ -64,9 +54,9 @@ def report_on(between, loss, factor, seed=0):
         [
             keras.Input((8, 8, 1)),
             layers.Conv2D(2, 3, padding="same", activation="tanh", name="below"),
-            Apply(scaled_back(factor), name="planted"),
+            Through(scaled_back(factor), name="planted"),
             layers.Conv2D(1, 3, padding="same", name="above"),
-            Apply(between, name="core"),
+            Through(between, name="core"),
         ]
     )
     model.compile("adam", loss)
@@ -146,7 +136,7 @@ def test_an_undecided_check_of_a_loss_in_steps_says_so():
         [
             keras.Input((3,)),
             keras.layers.Dense(4, kernel_initializer="zeros", name="still"),
-            Apply(lambda h: h + tf.sign(h), name="jump"),
+            Through(lambda h: h + tf.sign(h), name="jump"),
             keras.layers.Dense(2),
         ]
     )

@@ -3,10 +3,8 @@
 import math
 
 from gradhooks.errors import GradientFailsError
+from gradhooks.numerics.proof import EVERYTHING
 from gradhooks.numerics.records import CheckReport, Comparison, Diagnosis, Reason, Verdict
-
-# Path of what concerns the whole model.
-_EVERYWHERE = "*"
 
 
 def report_of(error, settings):
@@ -24,7 +22,7 @@ def report_of(error, settings):
     if not isinstance(error, GradientFailsError):
         told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
         return CheckReport(settings.step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, error=told, **common)
-    path = error.path or _EVERYWHERE
+    path = error.path or EVERYTHING
     failure = Comparison(
         path, None, "total", math.nan, math.nan, math.nan, math.nan, math.nan, Verdict.FAIL, Reason.GRADIENT_FAILS
     )

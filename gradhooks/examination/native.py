@@ -7,10 +7,9 @@ import numpy as np
 
 from gradhooks.errors import RecordingError
 from gradhooks.numerics import departure, native_diagnosis, sampling, training
+from gradhooks.numerics.proof import EVERYTHING
 from gradhooks.numerics.records import Comparison, Diagnosis, Probe, Reason, Verdict
 
-# Path of a comparison that concerns all variables.
-EVERYTHING = "*"
 # Changes of so many times what roundoff does to the parameters, or to all that is computed on a path through a network,
 # explain a difference of losses; the factor is that of gradients, see `training`.
 _ROUNDOFFS, _CONDITION = (1.0, 16.0), 10.0

@@ -9,13 +9,11 @@ from gradhooks.errors import RecordingError
 from gradhooks.examination import native
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
 from gradhooks.numerics.layout import listed
+from gradhooks.numerics.proof import EVERYTHING
 from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
 
 # How far away, at least and in units of roundoff, a second opinion on the trained gradient is taken.
 _NUDGE, _NUDGE_ROUNDOFFS = 1e-3, 4.0
-
-# Path of a comparison that concerns all variables.
-EVERYTHING = "*"
 
 
 @dataclasses.dataclass(frozen=True)

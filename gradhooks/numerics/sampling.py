@@ -29,14 +29,14 @@ def coordinates(layout, samples, seed, step, turn=None, gradient=None):
 
     Every variable gets one parameter while they last, the rest is uniform over
     all parameters. With fewer samples than variables the variables take turns,
-    in an order shuffled once per seed, so that `ceil(V / samples)` successive
-    turns cover all of them.
+    in an order shuffled once per seed; where all have a gradient, `ceil(V /
+    samples)` successive turns cover all of them.
 
-    Parameters with a gradient come first, for the others have little to show:
-    of the variables without any (dead, or below a layer of zeros) no more than
-    a quarter of the samples are taken, and of single parameters without one,
-    such as the rows of a table that are not in the batch, one in four that
-    would be drawn.
+    Parameters with a gradient come first, for the others have little to show.
+    Variables without any (dead, or below a layer of zeros) take turns of their
+    own, in a quarter of the samples where samples are few. A single parameter
+    without one, such as the row of a table that is not in the batch, stays
+    drawn one time in four, and else makes room for one that has.
 
     Args:
         layout: The `Layout`.

@@ -6,25 +6,15 @@ import pytest
 import tensorflow as tf
 
 from gradhooks import check_gradients
+from tests.mutants.planted import Through
 
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
-
-
-class Apply(keras.layers.Layer):
-    """Applies a function."""
-
-    def __init__(self, function, **options):
-        super().__init__(**options)
-        self.function = function
-
-    def call(self, x):
-        return self.function(x)
 
 
 def found(function):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), Apply(function, name="middle"),
+        [keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), Through(function, name="middle"),
          keras.layers.Dense(2)]
     )  # fmt: skip
     model.compile("sgd", "mse")
