@@ -48,7 +48,7 @@ def rejudged(report, threshold):
     if not math.isfinite(threshold) or threshold <= 0:
         raise ValueError(
             f"`threshold` is a relative difference. Received: threshold={threshold!r}. "
-            "Expected a float above 0. Try 1e-6, the default where everything is computed in float64."
+            "Expected a float above 0. Try 1e-7, the default where everything is computed in float64."
         )
     if not report.comparisons:
         # The check met an obstacle, which has nothing to do with any threshold.
