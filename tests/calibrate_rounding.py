@@ -40,7 +40,8 @@ def ratios(case, policy, seed):
     received = training.Received(layout, gradient, recording.gradient, recording.received)
     scales, found = sampling.scales(layout, point), {}
     for turn in range(DRAWS):
-        there = sampling.nudge(layout, point, scales, turn, 0, training.ROUNDOFF[dtype])
+        rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, turn)
+        there = sampling.nudge(layout, point, scales, rng, training.ROUNDOFF[dtype])
         changes = layout.norms(asked.gradients(there).terms["total"] - gradient)
         for v in training.unexplained(received, gradient, training.suspects(received, dtype), "float32"):
             found[v] = max(found.get(v, 0.0), float(changes[v]))

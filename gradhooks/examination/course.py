@@ -61,7 +61,7 @@ class _Examination:
         declared = frozenset(expectation.declared_variables(self._layout, settings.expect))
         scales = sampling.scales(self._layout, point)
         gradients = self._oracle.gradients(point)
-        rng = sampling.generator(settings.seed, settings.step, 1)
+        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
         probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, declared)
         is_opaque = getattr(self._oracle, "calls_python", False)
         is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
@@ -153,7 +153,7 @@ class _Examination:
         positions = sampling.coordinates(
             self._layout, settings.samples, settings.seed, settings.step, settings.turn, gradient
         )
-        rng = sampling.generator(settings.seed, settings.step, 3)
+        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
         taken, kept = set(positions.tolist()), []
         for attempt in range(_REPLACEMENTS + 1):
             measured = self._settling.settled([self._settling.coordinate(p) for p in positions])
@@ -190,7 +190,7 @@ class _Examination:
 
     def _variable_probes(self):
         settings = self._settings
-        rng = sampling.generator(settings.seed, settings.step, 4)
+        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.VARIABLE_DIRECTION)
         return [
             self._variable_probe(v, rng, aligned)
             for v in range(len(self._layout))
@@ -212,7 +212,7 @@ class _Examination:
         undecided = [v for v, is_told in sorted(told.items()) if not any(is_told) and layout.sizes[v] > 1]
         if self._settling.spacing.is_native:
             return []  # measured already
-        rng = sampling.generator(self._settings.seed, self._settings.step, 7)
+        rng = sampling.generator(self._settings.seed, self._settings.step, sampling.Stream.UNDECIDED_VARIABLE)
         return self._settling.settled([self._variable_probe(v, rng) for v in undecided])
 
     def _is_without_gradient(self, measured):
@@ -225,7 +225,7 @@ class _Examination:
         """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
         settings = self._settings
         silent = blockage.silent_variables(self._layout, self._place.gradients["total"])
-        rng = sampling.generator(settings.seed, settings.step, 5)
+        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
         compiled = getattr(self._oracle, "bypassed", ())
         unmoved, unknown = [], {*silent} - {*compiled}
         for found in blockage.investigate(self._layout, self._oracle, self._place, self._settling.scales, silent, rng):

@@ -85,7 +85,7 @@ def corroboration(settling, coordinates):
     failed = [m.probe.start for m in coordinates if m.has_failed and not settling.is_declared(m)]
     if not failed:
         return []
-    rng = sampling.generator(settling.settings.seed, settling.settings.step, 6)
+    rng = sampling.generator(settling.settings.seed, settling.settings.step, sampling.Stream.NEIGHBOURS)
     taken = {m.probe.start for m in coordinates}
     neighbours = sampling.neighbours(settling.layout, max(failed), taken, rng)
     return settling.settled([settling.coordinate(p) for p in neighbours])

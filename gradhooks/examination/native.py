@@ -1,6 +1,7 @@
 """What training really computes, at its own precision, held against the loss and the gradient in float64."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -174,14 +175,12 @@ class _Examination:
     def _changes(self):
         """By how much the loss in float64 changes when the parameters are nudged by roundoff."""
         settling, settings = self._settling, self._settling.settings
-        for roundoffs in _ROUNDOFFS:
-            for turn in range(_TURNS):
-                point = sampling.nudge(
-                    self._layout, settling.place.point, settling.scales, settings.seed + turn, settings.step,
-                    roundoffs * training.ROUNDOFF[self._dtype],
-                )  # fmt: skip
-                ((loss, *_),) = settling.oracle.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
-                yield abs(float(loss) - self._base)
+        for k, (roundoffs, _) in enumerate(itertools.product(_ROUNDOFFS, range(_TURNS))):
+            rng = sampling.generator(settings.seed, settings.step, sampling.Stream.NATIVE_LOSS, k)
+            size = roundoffs * training.ROUNDOFF[self._dtype]
+            point = sampling.nudge(self._layout, settling.place.point, settling.scales, rng, size)
+            ((loss, *_),) = settling.oracle.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
+            yield abs(float(loss) - self._base)
 
     def _native_loss(self):
         loss = self._recorded.loss

@@ -142,23 +142,23 @@ def _noisy(settling, received):
 def _unexplained(settling, received, guilty, turn):
     """What a unit of roundoff in the parameters does not explain; in a single direction it may do little by chance."""
     dtype = settling.oracle.training_dtype
-    nearby = _gradient(settling, _nudged(settling, turn, training.ROUNDOFF[dtype]))
+    nearby = _gradient(settling, _nudged(settling, sampling.Stream.TRAINED_ROUNDING, turn, training.ROUNDOFF[dtype]))
     return training.unexplained(received, nearby, guilty, dtype)
 
 
 def _repeated(settling, received, guilty, turn):
     """What is the same error at a nudged point, where rounding is drawn anew."""
     dtype = settling.oracle.training_dtype
-    point = _nudged(settling, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype]))
+    point = _nudged(
+        settling, sampling.Stream.TRAINED_REPLICATE, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype])
+    )
     nudged = _received(settling.layout, _gradient(settling, point), settling.oracle.record(point))
     return training.repeated(received, nudged, guilty, dtype)
 
 
-def _nudged(settling, turn, size):
-    settings = settling.settings
-    return sampling.nudge(
-        settling.layout, settling.place.point, settling.scales, settings.seed + turn, settings.step, size
-    )
+def _nudged(settling, stream, turn, size):
+    rng = sampling.generator(settling.settings.seed, settling.settings.step, stream, turn)
+    return sampling.nudge(settling.layout, settling.place.point, settling.scales, rng, size)
 
 
 def _gradient(settling, point):

@@ -155,7 +155,8 @@ class Settling:
     def _nudged(self, turn):
         settings = self.settings
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
-        point = sampling.nudge(self.layout, self.place.point, self.scales, settings.seed + turn, settings.step, size)
+        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLICATE, turn)
+        point = sampling.nudge(self.layout, self.place.point, self.scales, rng, size)
         gradients = self.oracle.gradients(point)
         has_steps = bool(self.oracle.precision.step_operations)
         place, _ = surveying.survey(

@@ -25,7 +25,8 @@ def notes(settling, unmoved, unknown):
     if not unmoved and not unknown:
         return
     layout, settings = settling.layout, settling.settings
-    point = sampling.nudge(layout, settling.place.point, settling.scales, settings.seed, settings.step, _NUDGE)
+    rng = sampling.generator(settings.seed, settings.step, sampling.Stream.ZERO_GRADIENT)
+    point = sampling.nudge(layout, settling.place.point, settling.scales, rng, _NUDGE)
     gradient = settling.oracle.gradients(point).terms["total"]
 
     def are(kind, variables):

@@ -4,6 +4,8 @@ Every draw is a pure function of the layout, the seed and the step, so a run
 that is resumed draws what the uninterrupted run would have drawn.
 """
 
+import enum
+
 import numpy as np
 
 from gradhooks.numerics.records import Probe
@@ -16,12 +18,35 @@ DEFAULT_SCALE = 0.1
 _OF_DEAD, _OF_ZEROS = 0.25, 0.25
 # So many draws find a parameter with a gradient unless there are few; then they are counted.
 _TRIES = 64
-_COORDINATES, _DIRECTION, _NUDGE = range(3)
 
 
-def generator(seed, step, stream=_COORDINATES):
-    """Returns the `numpy.random.Generator` of a check; streams of one check are independent."""
-    return np.random.default_rng([seed, step, stream])
+class Stream(enum.IntEnum):
+    """What random numbers are drawn for: each purpose has a stream of its own, independent of the others."""
+
+    COORDINATES = 0
+    SCREENING = 1
+    REPLICATE = 2
+    REPLACEMENT = 3
+    VARIABLE_DIRECTION = 4
+    BLOCKED = 5
+    NEIGHBOURS = 6
+    UNDECIDED_VARIABLE = 7
+    ZERO_GRADIENT = 8
+    TRAINED_ROUNDING = 9
+    TRAINED_REPLICATE = 10
+    NATIVE_LOSS = 11
+
+
+def generator(seed, step, stream, replicate=0):
+    """Returns the `numpy.random.Generator` for one purpose.
+
+    Args:
+        seed: Seed of the run.
+        step: Count of training batches.
+        stream: A `Stream`.
+        replicate: Number of the repetition; each draws anew.
+    """
+    return np.random.default_rng([seed, step, stream, replicate])
 
 
 def coordinates(layout, samples, seed, step, turn=None, gradient=None):
@@ -51,7 +76,7 @@ def coordinates(layout, samples, seed, step, turn=None, gradient=None):
     """
     if samples >= layout.size:
         return np.arange(layout.size)
-    rng = generator(seed, step)
+    rng = generator(seed, step, Stream.COORDINATES)
     draw = _Draw(layout, gradient, rng)
     turns = draw.whose_turn(samples, seed, step if turn is None else turn)
     chosen = {draw.one_of(v) for v in turns}
@@ -211,9 +236,9 @@ def variable_probe(layout, variable, variable_scale, gradient, rng, aligned):
     return Probe(part.start, weights, float(variable_scale))
 
 
-def nudge(layout, point, variable_scales, seed, step, size):
+def nudge(layout, point, variable_scales, rng, size):
     """Returns the point moved by Gaussian noise of `size` times each variable's scale: float64, shape (P,)."""
-    moved = generator(seed, step, _NUDGE).standard_normal(layout.size)
+    moved = rng.standard_normal(layout.size)
     moved *= size
     for v in range(len(layout)):
         moved[layout.slice(v)] *= variable_scales[v]

@@ -51,7 +51,7 @@ def errors(asked, truth, seed=0):
     rung = asked.precision.rung
     tolerance = examination.THRESHOLDS[rung]
     spacing = surveying.NATIVE if rung == "model" else surveying.PROMOTED
-    scales, rng = sampling.scales(layout, point), sampling.generator(seed, 0, 9)
+    scales, rng = sampling.scales(layout, point), np.random.default_rng([seed, 0, 9])
     screening = sampling.screening_probe(layout, scales, gradients["total"], rng)
     is_suspect = bool(asked.precision.narrow_operations or asked.precision.native_layers)
     place, _ = surveying.survey(asked, point, gradients, screening, spacing, is_suspect)

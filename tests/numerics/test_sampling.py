@@ -126,8 +126,13 @@ def test_another_seed_or_step_draws_others(seed, step):
 
 
 def test_streams_of_one_check_differ():
-    draws = {float(sampling.generator(1, 2, stream).random()) for stream in range(5)}
-    assert len(draws) == 5
+    drawn = [sampling.generator(1, 2, stream, k).random() for stream in sampling.Stream for k in range(3)]
+    assert len({*drawn}) == 3 * len(sampling.Stream)
+
+
+def test_a_replicate_is_not_the_first_of_another_seed():
+    one = sampling.generator(0, 2, sampling.Stream.REPLICATE, 1).standard_normal(4)
+    assert not np.array_equal(one, sampling.generator(1, 2, sampling.Stream.REPLICATE).standard_normal(4))
 
 
 def test_large_variables_get_the_rest():
@@ -276,11 +281,10 @@ def test_a_variable_probe_leaves_the_gradient_alone():
     assert (gradient == 1).all()
 
 
-def test_a_nudge_is_a_function_of_seed_and_step_in_units_of_each_scale():
+def test_a_nudge_is_in_units_of_each_scale():
     point, scales = np.zeros(LAYOUT.size), np.array([1.0, 10.0, 100.0, 1000.0])
-    moved = sampling.nudge(LAYOUT, point, scales, 1, 2, 1e-2)
-    assert np.array_equal(moved, sampling.nudge(LAYOUT, point, scales, 1, 2, 1e-2))
-    assert not np.array_equal(moved, sampling.nudge(LAYOUT, point, scales, 1, 3, 1e-2))
+    moved = sampling.nudge(LAYOUT, point, scales, np.random.default_rng(1), 1e-2)
+    assert np.array_equal(moved, sampling.nudge(LAYOUT, point, scales, np.random.default_rng(1), 1e-2))
     assert (moved != 0).all()
     assert (point == 0).all()
     spread = LAYOUT.norms(moved) / np.sqrt(LAYOUT.sizes)
