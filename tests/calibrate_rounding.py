@@ -41,7 +41,7 @@ def ratios(case, policy, seed):
     scales, found = sampling.scales(layout, point), {}
     for turn in range(DRAWS):
         rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, turn)
-        there = sampling.nudge(layout, point, scales, rng, training.ROUNDOFF[dtype])
+        there = sampling.nudge(layout, point, scales, rng, training.rounding(dtype))
         changes = layout.norms(asked.gradients(there).terms["total"] - gradient)
         for v in training.unexplained(received, gradient, training.suspects(received, dtype), "float32"):
             found[v] = max(found.get(v, 0.0), float(changes[v]))

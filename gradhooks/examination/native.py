@@ -177,7 +177,7 @@ class _Examination:
         settling, settings = self._settling, self._settling.settings
         for k, (roundoffs, _) in enumerate(itertools.product(_ROUNDOFFS, range(_TURNS))):
             rng = sampling.generator(settings.seed, settings.step, sampling.Stream.NATIVE_LOSS, k)
-            size = roundoffs * training.ROUNDOFF[self._dtype]
+            size = roundoffs * training.rounding(self._dtype)
             point = sampling.nudge(self._layout, settling.place.point, settling.scales, rng, size)
             ((loss, *_),) = settling.oracle.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
             yield abs(float(loss) - self._base)

@@ -142,7 +142,7 @@ def _noisy(settling, received):
 def _unexplained(settling, received, guilty, turn):
     """What a unit of roundoff in the parameters does not explain; in a single direction it may do little by chance."""
     dtype = settling.oracle.training_dtype
-    nearby = _gradient(settling, _nudged(settling, sampling.Stream.TRAINED_ROUNDING, turn, training.ROUNDOFF[dtype]))
+    nearby = _gradient(settling, _nudged(settling, sampling.Stream.TRAINED_ROUNDING, turn, training.rounding(dtype)))
     return training.unexplained(received, nearby, guilty, dtype)
 
 
@@ -150,7 +150,7 @@ def _repeated(settling, received, guilty, turn):
     """What is the same error at a nudged point, where rounding is drawn anew."""
     dtype = settling.oracle.training_dtype
     point = _nudged(
-        settling, sampling.Stream.TRAINED_REPLICATE, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.ROUNDOFF[dtype])
+        settling, sampling.Stream.TRAINED_REPLICATE, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.rounding(dtype))
     )
     nudged = _received(settling.layout, _gradient(settling, point), settling.oracle.record(point))
     return training.repeated(received, nudged, guilty, dtype)

@@ -28,7 +28,7 @@ def zero_levels(gradients, precision):
     Returns:
         Dict of floats, in units of the gradient.
     """
-    share = _SUM * training.ROUNDOFF[precision]
+    share = _SUM * training.rounding(precision)
     return {term: share * _largest(gradient) for term, gradient in gradients.items()}
 
 
@@ -91,7 +91,7 @@ def drowned(comparisons):
             by_path.setdefault(c.path, []).append(abs(c.analytic))
     largest = max((max(sizes) for sizes in by_path.values()), default=0.0)
     noisy = {c.path for c in _of_total(comparisons) if c.reason is Reason.NOISE} & told
-    return sorted(path for path in noisy if max(by_path.get(path, [0.0])) > training.ROUNDOFF["float32"] * largest)
+    return sorted(path for path in noisy if max(by_path.get(path, [0.0])) > training.rounding("float32") * largest)
 
 
 def _of_total(comparisons):

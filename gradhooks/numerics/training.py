@@ -16,11 +16,11 @@ from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.records import Comparison, Reason, Verdict
 
 TERM = "trained"
-# Unit roundoff of the formats that networks are trained in.
-ROUNDOFF = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-# A sum of a million terms in float32 loses the square root of that many roundoffs; half precision adds up in float32
-# and rounds the result of each operation, of which a path through a network has some hundreds.
-_SUM, _PATH = 1000.0, 16.0
+# Unit roundoff of the formats that networks are trained in: half the distance from 1 to the next number.
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+# A sum of a million terms in float32 loses the square root of that many roundoffs, forth and back; half precision adds
+# up in float32 and rounds the result of each operation, of which a path through a network has some hundreds.
+_SUM, _PATH = 2000.0, 16.0
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
 _FLOOR = 64.0
 # An error of up to so many times what a unit of roundoff does to the gradient is rounding; what is larger is looked at
@@ -74,10 +74,22 @@ class Received:
         return _root_mean_square(self.analytic)
 
 
+def rounding(dtype):
+    """Returns by how much, relatively, one operation may round: its sums in float32 at least, its result in the dtype.
+
+    Example:
+
+    >>> rounding("float32") == 2.0**-23, rounding("bfloat16") == 2.0**-8 + 2.0**-24
+    (True, True)
+    """
+    result = ROUNDOFF.get(dtype, ROUNDOFF["float32"])
+    return min(result, ROUNDOFF["float32"]) + result
+
+
 def tolerance(dtype):
     """Returns the relative difference that training in a dtype explains.
 
-    `1000 u(float32) + 16 u(dtype)` with `u` the unit roundoff: rounding errors
+    `2000 u(float32) + 16 rounding(dtype)` with `u` the unit roundoff: rounding errors
     of a sum grow with the square root of its length (N. J. Higham, "Accuracy
     and Stability of Numerical Algorithms", section 4.2).
 
@@ -86,7 +98,7 @@ def tolerance(dtype):
     >>> f"{tolerance('float32'):.1e}", f"{tolerance('bfloat16'):.1e}"
     ('1.2e-04', '6.3e-02')
     """
-    return _SUM * ROUNDOFF["float32"] + _PATH * ROUNDOFF.get(dtype, ROUNDOFF["float32"])
+    return _SUM * ROUNDOFF["float32"] + _PATH * rounding(dtype)
 
 
 def suspects(received, dtype):
@@ -96,11 +108,11 @@ def suspects(received, dtype):
 
 def floor(gradient, dtype):
     """Returns the root mean square of what rounding alone leaves in an entry of a gradient that a dtype trains."""
-    return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * _root_mean_square(gradient)
+    return _FLOOR * rounding(dtype) * _root_mean_square(gradient)
 
 
 def _floor(received, dtype):
-    return _FLOOR * ROUNDOFF.get(dtype, ROUNDOFF["float32"]) * received.typical
+    return _FLOOR * rounding(dtype) * received.typical
 
 
 def _root_mean_square(entries):
