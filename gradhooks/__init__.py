@@ -11,14 +11,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "GradientCheck": "gradhooks.callback",
     "check_gradients": "gradhooks.check",
-    "CheckReport": "gradhooks.numerics.records",
-    "Comparison": "gradhooks.numerics.records",
-    "Reason": "gradhooks.numerics.records",
-    "Verdict": "gradhooks.numerics.records",
-    "BadInputError": "gradhooks.errors",
-    "GradientCheckWarning": "gradhooks.errors",
-    "GradientMismatchError": "gradhooks.errors",
-    "GradientMismatchWarning": "gradhooks.errors",
+    "CheckReport": "gradhooks.reports.report",
+    "Comparison": "gradhooks.reports.records",
+    "Reason": "gradhooks.reports.reasons",
+    "Verdict": "gradhooks.reports.reasons",
+    "BadInputError": "gradhooks.reports.errors",
+    "GradientCheckWarning": "gradhooks.reports.errors",
+    "GradientMismatchError": "gradhooks.reports.errors",
+    "GradientMismatchWarning": "gradhooks.reports.errors",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from gradhooks.errors import BadInputError
 from gradhooks.numerics.expectation import KINDS
-from gradhooks.numerics.records import Reason
+from gradhooks.reports.errors import BadInputError
+from gradhooks.reports.reasons import Reason
 
 FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
 ON_FAILURE = ("warn", "raise", "stop", "ignore")

@@ -11,14 +11,14 @@ from types import MappingProxyType
 import keras
 
 from gradhooks import arguments, backends, examination
-from gradhooks.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, oracle, terms, workers
 from gradhooks.numerics import proof
-from gradhooks.numerics.records import Verdict
 from gradhooks.reporting.gradients import Gradients
-from gradhooks.reporting.message import failure_message
 from gradhooks.reporting.teller import Teller
+from gradhooks.reports.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
+from gradhooks.reports.message import failure_message
+from gradhooks.reports.reasons import Verdict
 from gradhooks.schedule import Budget, Schedule
 
 _log = logging.getLogger("gradhooks")

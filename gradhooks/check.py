@@ -3,8 +3,8 @@
 from types import MappingProxyType
 
 from gradhooks import arguments, backends, examination
-from gradhooks.errors import BadInputError
 from gradhooks.model import batch, oracle, terms
+from gradhooks.reports.errors import BadInputError
 
 
 def check_gradients(

@@ -11,12 +11,13 @@ import os
 import sys
 
 import gradhooks
-from gradhooks.numerics.records import Verdict
 from gradhooks.numerics.rejudging import rejudged
 from gradhooks.reporting.jsonl import FILE_NAME
 from gradhooks.reporting.runs import stored_runs
-from gradhooks.reporting.table import ROWS, headline, left_out, place, printable, rough
 from gradhooks.reporting.terminal import screen
+from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.table import ROWS, headline
+from gradhooks.reports.text import left_out, place, printable, rough
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
 STATUSES = """exit status:

@@ -6,11 +6,11 @@ import numpy as np
 
 from gradhooks import arguments
 from gradhooks.check import check_gradients
-from gradhooks.errors import BadInputError
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, untouched
-from gradhooks.numerics.records import Verdict
-from gradhooks.reporting.message import advice, failure_message
+from gradhooks.reports.errors import BadInputError
+from gradhooks.reports.message import advice, failure_message
+from gradhooks.reports.reasons import Verdict
 
 # The projection is drawn apart from the samples, which come from the same seed.
 _PROJECTION = 1

@@ -2,16 +2,9 @@
 
 from hypothesis import strategies as st
 
-from gradhooks.numerics.records import (
-    TERMS,
-    CheckReport,
-    Comparison,
-    Coverage,
-    Diagnosis,
-    Precision,
-    Reason,
-    Verdict,
-)
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import TERMS, Comparison, Coverage, Diagnosis, Precision
+from gradhooks.reports.report import CheckReport
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 COUNTS = st.integers(0, 2**40)

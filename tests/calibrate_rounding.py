@@ -13,10 +13,10 @@ import sys
 
 import keras
 
-from gradhooks.errors import RecordingError
 from gradhooks.model import batch as batches
 from gradhooks.model import oracle, terms
 from gradhooks.numerics import sampling, training
+from gradhooks.reports.errors import RecordingError
 from tests.corpus import dtype_policy
 from tests.innocents import chaos, kinks, precision
 from tests.innocents import train_steps as right_steps

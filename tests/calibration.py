@@ -30,7 +30,7 @@ import numpy as np
 from gradhooks import examination
 from gradhooks.examination import settling
 from gradhooks.model import batch, oracle, terms
-from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
 from tests import innocents
 
 # Shares of the default threshold that are tried; the second is the margin of the rule, the third that of the next

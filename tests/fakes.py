@@ -7,7 +7,7 @@ import numpy as np
 
 from gradhooks.numerics import sampling, surveying
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import Precision
+from gradhooks.reports.records import Precision
 
 
 @dataclasses.dataclass(frozen=True)

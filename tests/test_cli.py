@@ -17,9 +17,11 @@ import hypothesis
 import pytest
 
 from gradhooks import cli
-from gradhooks.numerics.records import CheckReport, Comparison, Reason, Verdict
 from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink
 from gradhooks.reporting.runs import stored_runs
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
+from gradhooks.reports.report import CheckReport
 from tests.arbitrary import REPORTS
 
 pytestmark = pytest.mark.system

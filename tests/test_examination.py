@@ -17,7 +17,8 @@ from gradhooks.examination import EVERYTHING, Settings, culprit
 from gradhooks.numerics import noise, sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.measurement import Measurement
-from gradhooks.numerics.records import Probe, Reason, Verdict
+from gradhooks.numerics.probe import Probe
+from gradhooks.reports.reasons import Reason, Verdict
 from tests import corpus
 from tests.fakes import FunctionOracle
 from tests.mutants import planted

@@ -13,7 +13,7 @@ from keras import layers, ops
 
 import gradhooks
 from gradhooks import Reason, Verdict
-from gradhooks.reporting.message import error_message, failure_message
+from gradhooks.reports.message import error_message, failure_message
 from gradhooks.testing import assert_gradients
 
 RNG = np.random.default_rng(3)

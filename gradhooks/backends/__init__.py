@@ -2,7 +2,7 @@
 
 import importlib
 
-from gradhooks.errors import BadInputError
+from gradhooks.reports.errors import BadInputError
 
 SUPPORTED = ("tensorflow",)
 

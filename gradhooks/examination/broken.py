@@ -2,9 +2,10 @@
 
 import math
 
-from gradhooks.errors import GradientFailsError
-from gradhooks.numerics.proof import EVERYTHING
-from gradhooks.numerics.records import CheckReport, Comparison, Diagnosis, Reason, Verdict
+from gradhooks.reports.errors import GradientFailsError
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import EVERYTHING, Comparison, Diagnosis
+from gradhooks.reports.report import CheckReport
 
 
 def report_of(error, settings):

@@ -10,12 +10,15 @@ from gradhooks.examination import chance, culprit, digits, received, silence, un
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
 from gradhooks.numerics import blockage, diagnosis, expectation, measurement, proof, sampling, surveying, verdict
-from gradhooks.numerics.layout import listed
-from gradhooks.numerics.records import CheckReport, Comparison, Coverage, Reason, Verdict
+from gradhooks.reports import records
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison, Coverage
+from gradhooks.reports.report import CheckReport
+from gradhooks.reports.text import listed
 
 # A probe on a kink is replaced by another of the same variable, this often at most.
 _REPLACEMENTS = 3
-EVERYTHING = proof.EVERYTHING
+EVERYTHING = records.EVERYTHING
 
 
 def run(oracle, settings, watch=None):

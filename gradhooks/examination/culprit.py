@@ -3,7 +3,7 @@
 import numpy as np
 
 from gradhooks.numerics import bisection, sampling, surveying
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics.probe import Probe
 
 # How often a search for the culprit goes on above what it has found.
 _SEARCHES = 4

@@ -3,7 +3,7 @@
 import dataclasses
 
 from gradhooks.numerics import noise
-from gradhooks.numerics.records import Verdict
+from gradhooks.reports.reasons import Verdict
 
 # Noise above so many units of rounding in float64 takes away more than the threshold of float64 needs. Between that of
 # a deep network in float64 (a thousand) and of float32 (5e8) it does not matter where.

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from gradhooks.errors import RecordingError
 from gradhooks.numerics import departure, native_diagnosis, sampling, training
-from gradhooks.numerics.proof import EVERYTHING
-from gradhooks.numerics.records import Comparison, Diagnosis, Probe, Reason, Verdict
+from gradhooks.numerics.probe import Probe
+from gradhooks.reports.errors import RecordingError
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
 
 # Changes of so many times what roundoff does to the parameters, or to all that is computed on a path through a network,
 # explain a difference of losses; the factor is that of gradients, see `training`.
@@ -198,7 +199,7 @@ class _Examination:
 
     def _of_loss(self):
         return Comparison(
-            EVERYTHING, None, training.TERM, self._base, self._native_loss(), math.nan, 0.0, math.nan,
+            EVERYTHING, None, TRAINED, self._base, self._native_loss(), math.nan, 0.0, math.nan,
             Verdict.FAIL, Reason.NON_FINITE_TRAINING,
         )  # fmt: skip
 

@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 
-from gradhooks.errors import RecordingError
 from gradhooks.examination import native
 from gradhooks.numerics import expectation, sampling, training, training_diagnosis
-from gradhooks.numerics.layout import listed
-from gradhooks.numerics.proof import EVERYTHING
-from gradhooks.numerics.records import Comparison, Diagnosis, Reason, Verdict
+from gradhooks.reports.errors import RecordingError
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
+from gradhooks.reports.text import listed
 
 # How far away, at least and in units of roundoff, a second opinion on the trained gradient is taken.
 _NUDGE, _NUDGE_ROUNDOFFS = 1e-3, 4.0
@@ -54,7 +54,7 @@ def compare(settling):
             _refuse_incomparable(settling)
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
-        return Finding((_unrecorded(gradients["total"]),), (), {training.TERM: math.nan}, (note,))
+        return Finding((_unrecorded(gradients["total"]),), (), {TRAINED: math.nan}, (note,))
     explained = {d.path for d in found.diagnoses}
     diagnoses = training_diagnosis.diagnose(
         layout, received, gradients.get("data"), [c for c in comparisons if c.path not in explained],
@@ -65,7 +65,7 @@ def compare(settling):
     dtype, outdated = oracle.training_dtype, recorded.step.outdated.sentences()
     notes = (*outdated, *_notes(comparisons, dtype), *_edges(comparisons, dtype), *found.notes)
     diagnoses = (*found.diagnoses, *diagnoses)
-    return Finding(tuple(comparisons), diagnoses, {training.TERM: headline}, notes, received.trained)
+    return Finding(tuple(comparisons), diagnoses, {TRAINED: headline}, notes, received.trained)
 
 
 def _notes(comparisons, dtype):
@@ -93,7 +93,7 @@ def _edges(comparisons, dtype):
 def _unrecorded(analytic):
     """The comparison that could not be made: the notes say why, the verdict is that nothing can be said."""
     return Comparison(
-        EVERYTHING, None, training.TERM, float(np.linalg.norm(analytic)), math.nan, math.nan, 0.0, math.nan,
+        EVERYTHING, None, TRAINED, float(np.linalg.norm(analytic)), math.nan, math.nan, 0.0, math.nan,
         Verdict.INCONCLUSIVE, Reason.NOT_RECORDED,
     )  # fmt: skip
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from gradhooks.examination.settings import Settings
 from gradhooks.numerics import measurement, sampling, surveying, witness
-from gradhooks.numerics.records import Probe, Reason, Verdict
+from gradhooks.numerics.probe import Probe
+from gradhooks.reports.reasons import Reason, Verdict
 
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network, and
 # farther than the steps, or they reach back to the corner. At native precision those are larger.

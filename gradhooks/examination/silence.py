@@ -8,7 +8,7 @@ moved a little, nothing is exactly zero any more, and they have a gradient.
 import numpy as np
 
 from gradhooks.numerics import sampling
-from gradhooks.numerics.layout import listed
+from gradhooks.reports.text import listed
 
 # Off any exact zero and still the same network, in units of each variable's scale; how far does not matter.
 _NUDGE = 1e-2

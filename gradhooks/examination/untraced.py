@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from gradhooks.numerics import training
-from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
 
 # A blocked gradient is seen over a long way, on which the slope itself changes.
 _FAR = 0.3

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.errors import BadInputError
 from gradhooks.model import keras_internals, untouched
+from gradhooks.reports.errors import BadInputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import contextlib
 import re
 
-from gradhooks.errors import GradientFailsError
 from gradhooks.model import keras_internals
+from gradhooks.reports.errors import GradientFailsError
 
 
 def culprit(error, model, known=()):

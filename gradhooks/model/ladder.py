@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from gradhooks.errors import BadInputError, StateWriteError
 from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import blame, keras_internals
 from gradhooks.model.promotion import Extent
-from gradhooks.numerics.records import Precision
+from gradhooks.reports.errors import BadInputError, StateWriteError
+from gradhooks.reports.records import Precision
 
 # No lower rung helps, and nobody is to run what cannot be put back.
 FINAL = (BadInputError, CannotRestoreError, StateWriteError)

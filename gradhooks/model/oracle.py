@@ -7,7 +7,6 @@ import functools
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.errors import EagerCodeError, GradientFailsError, RecordingError, StateWriteError
 from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import (
     blame,
@@ -22,7 +21,8 @@ from gradhooks.model import (
     workers,
 )
 from gradhooks.numerics import verdict
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics.probe import Probe
+from gradhooks.reports.errors import EagerCodeError, GradientFailsError, RecordingError, StateWriteError
 
 # A count that comes round could look the same in one more trace.
 _TRACES_ANEW = 2

@@ -7,10 +7,10 @@ taken as often as there are replicas.
 """
 
 from gradhooks import backends
-from gradhooks.errors import RecordingError
 from gradhooks.model import workers
 from gradhooks.model.batch import Batch
 from gradhooks.model.train_step import TrainStep
+from gradhooks.reports.errors import RecordingError
 
 # A mean over examples that are all there twice is the same mean; a sum is twice as large. Random layers drawn for more
 # examples make a mean smaller.

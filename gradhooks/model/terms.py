@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from gradhooks.errors import BadInputError
 from gradhooks.isolation import threads
 from gradhooks.model import keras_internals
+from gradhooks.reports.errors import BadInputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ import dataclasses
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.errors import RecordingError
 from gradhooks.isolation import threads
 from gradhooks.model import blame, compiled_step, keras_internals, noise, optimizers, untouched, workers
+from gradhooks.reports.errors import RecordingError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ it, so the last variable in forward order is where the bug is.
 import numpy as np
 
 from gradhooks.numerics import derivative
-from gradhooks.numerics.records import Probe, Verdict
+from gradhooks.numerics.probe import Probe
+from gradhooks.reports.reasons import Verdict
 
 
 def search(layout, oracle, place, measured, tolerance):

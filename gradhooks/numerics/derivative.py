@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics.records import DerivativeEstimate
+from gradhooks.numerics.probe import DerivativeEstimate
 
 # An error bar is this many standard deviations of the rounding noise wide.
 DEVIATIONS = 4.0

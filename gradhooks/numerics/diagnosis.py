@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics.records import Diagnosis, Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Diagnosis
+from gradhooks.reports.text import SURROGATE
 
 # Relative accuracy to which a factor is recognized.
 _CLOSE = 1e-3
-# What a gradient may be where the loss does not move with it.
-SURROGATE = "a straight-through estimator, or a wrong gradient"
 # Failures and passes needed before a pattern is called a unit or a row.
 _PATTERN = 2
 

@@ -3,7 +3,7 @@
 import dataclasses
 import fnmatch
 
-from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
 
 KINDS = ("blocked", "mismatch")
 _EXCUSED = {"blocked": (Reason.BLOCKED,), "mismatch": (Reason.BLOCKED, Reason.MISMATCH, Reason.UNTRAINED)}

@@ -75,18 +75,6 @@ class Layout:
         return np.array([np.linalg.norm(part.astype(np.float64, copy=False)) for part in parts])
 
 
-def listed(paths, most=3):
-    """Returns paths for people, however many there are.
-
-    Example:
-
-    >>> listed(["a/w", "b/w", "c/w", "d/w", "e/w"])
-    'a/w, b/w, c/w and 2 more'
-    """
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return f"{', '.join(paths[:most])}{more}"
-
-
 def unique_paths(paths):
     """Returns the paths with `#2`, `#3`... behind repeated ones: Keras does not promise that they differ.
 

@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from gradhooks.numerics import derivative, surveying, verdict
-from gradhooks.numerics.records import DerivativeEstimate, Probe, Reason, Verdict
+from gradhooks.numerics.probe import DerivativeEstimate, Probe
+from gradhooks.reports.reasons import Reason, Verdict
 
 # A step must be so much smaller than the last to be worth two evaluations.
 _CLOSER_BY = 0.3

@@ -6,8 +6,8 @@ import math
 import numpy as np
 
 from gradhooks.numerics.departure import Place
-from gradhooks.numerics.records import Diagnosis, Reason, Verdict
-from gradhooks.numerics.training import TERM
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import TRAINED, Diagnosis
 
 # What `diagnose` finds words for.
 _BACKWARD = (Place.LOSS_SLOPE, Place.BACKWARD, Place.REACHED)
@@ -59,7 +59,7 @@ def diagnose(layout, comparisons, dtype, losses, scale, departure):
         Reason.UNDERFLOW: _of_underflow(dtype, lost, len(failed) > 1, scale, departure),
     }
     culprit = _culprit(layout, failed, departure)
-    found = [Diagnosis(c.path, words[c.reason], (TERM,), c.scale, c.cosine, c is culprit) for c in failed]
+    found = [Diagnosis(c.path, words[c.reason], (TRAINED,), c.scale, c.cosine, c is culprit) for c in failed]
     return tuple(sorted(found, key=lambda d: not d.is_culprit))
 
 

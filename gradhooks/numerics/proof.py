@@ -9,10 +9,9 @@ import dataclasses
 import numpy as np
 
 from gradhooks.numerics import training
-from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import EVERYTHING, TRAINED
 
-# Path of a comparison along a direction over several variables.
-EVERYTHING = "*"
 # Gradients are sums over a batch, its time steps and units; rounding in a sum of a million terms is of this many units
 # of roundoff (N. J. Higham, "Accuracy and Stability of Numerical Algorithms", section 4.2).
 _SUM = 1000.0
@@ -56,7 +55,7 @@ def without_false_zeros(comparisons, levels):
 
 def is_numeric(comparison):
     """Whether a derivative was measured, and not two gradients compared."""
-    return comparison.term != training.TERM
+    return comparison.term != TRAINED
 
 
 def proved(comparisons):

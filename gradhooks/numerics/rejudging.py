@@ -3,8 +3,10 @@
 import dataclasses
 import math
 
-from gradhooks.numerics import expectation, training, verdict
-from gradhooks.numerics.records import DerivativeEstimate, Reason, Verdict
+from gradhooks.numerics import expectation, verdict
+from gradhooks.numerics.probe import DerivativeEstimate
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import TRAINED
 
 # What the threshold has decided. Every other reason says why it is not a matter of the threshold.
 _FOLLOWING = (Reason.AGREES, Reason.MISMATCH)
@@ -39,7 +41,7 @@ def rejudged(report, threshold):
 
     Example:
 
-    >>> from gradhooks.numerics.records import CheckReport, Comparison, Verdict
+    >>> from gradhooks.reports.records import CheckReport, Comparison, Verdict
     >>> off = Comparison("w", (0,), "total", 1.0, 1.001, 1e-9, 1e-5, 5e-4, Verdict.FAIL, Reason.MISMATCH, 1.001, 1.001)
     >>> report = CheckReport(7, Verdict.FAIL, Reason.MISMATCH, {"total": 5e-4}, (off,), threshold=1e-6)
     >>> str(rejudged(report, 1e-2).verdict), str(rejudged(report, 1e-4).verdict)
@@ -65,7 +67,7 @@ def rejudged(report, threshold):
 def _comparison(comparison, threshold):
     c = comparison
     # Where the loss moves in steps alone, there was no tolerance to begin with.
-    if c.term == training.TERM or not c.allowed:
+    if c.term == TRAINED or not c.allowed:
         return c
     truncation = c.error if math.isnan(c.truncation) else c.truncation
     estimate = DerivativeEstimate(c.numeric, c.error, c.step, c.left, c.right, c.is_kink, truncation=truncation)

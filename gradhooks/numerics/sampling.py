@@ -8,7 +8,7 @@ import enum
 
 import numpy as np
 
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics.probe import Probe
 
 # A variable that is zero everywhere (a fresh bias) has no size of its own; a tenth is what
 # usual initializers and normalization layers give their neighbours.

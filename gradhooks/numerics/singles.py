@@ -8,7 +8,7 @@ digits that were lost are missed by the parameters below the place that lost the
 import numpy as np
 
 from gradhooks.numerics import noise
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics.probe import Probe
 
 # How many variables are asked, and how many parameters of each. More make it less likely to meet a step by chance; at
 # nine evaluations each, and in networks alone that have jumps everywhere.

@@ -13,9 +13,9 @@ import numpy as np
 
 from gradhooks.numerics import recurrence
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import Comparison, Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import TRAINED, Comparison
 
-TERM = "trained"
 # Unit roundoff of the formats that networks are trained in: half the distance from 1 to the next number.
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 # A sum of a million terms in float32 loses the square root of that many roundoffs, forth and back; half precision adds
@@ -217,7 +217,7 @@ def _comparison(received, is_noisy, variable, dtype):
         verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS  # nothing but the noise of others' gradients
     nonzero = analytic != 0
     return Comparison(
-        layout.paths[variable], None, TERM, sizes[0], sizes[1], noise, 0.0, _relative(sizes, distance), verdict, reason,
+        layout.paths[variable], None, TRAINED, sizes[0], sizes[1], noise, 0.0, _relative(sizes, distance), verdict, reason,
         allowed=float(max(tolerance(dtype) * sum(sizes), noise)), position=part.start, distance=distance, dtype=dtype,
         cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
         scale=product / square if square else math.nan,

@@ -6,8 +6,9 @@ import math
 import numpy as np
 
 from gradhooks.numerics import diagnosis
-from gradhooks.numerics.records import Diagnosis, Verdict
-from gradhooks.numerics.training import TERM, tolerance
+from gradhooks.numerics.training import tolerance
+from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.records import TRAINED, Diagnosis
 
 _CLOSE = 1e-2
 
@@ -26,7 +27,7 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
         has_noise: Whether random layers are active.
         replicas: Number of replicas whose gradients the optimizer adds up.
     """
-    failed = {layout.paths.index(c.path): c for c in comparisons if c.term == TERM and c.verdict is Verdict.FAIL}
+    failed = {layout.paths.index(c.path): c for c in comparisons if c.term == TRAINED and c.verdict is Verdict.FAIL}
     if not failed:
         return ()
     received = dataclasses.replace(received, trained=received.trained.astype(np.float64, copy=False))
@@ -38,7 +39,7 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
     found = []
     for (variable, comparison), sentence in zip(failed.items(), sentences, strict=True):
         is_culprit = not pattern or variable == max(failed)
-        found.append(Diagnosis(comparison.path, sentence, (TERM,), comparison.scale, comparison.cosine, is_culprit))
+        found.append(Diagnosis(comparison.path, sentence, (TRAINED,), comparison.scale, comparison.cosine, is_culprit))
     return tuple(sorted(found, key=lambda d: not d.is_culprit))
 
 

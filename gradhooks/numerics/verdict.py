@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from gradhooks.numerics import proof
-from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
 
 # What optimizers receive may be off by this share through rounding, and still be the gradient.
 _ROUNDED = 0.1

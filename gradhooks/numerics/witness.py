@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from gradhooks.numerics import verdict
-from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
 
 # Shares within this factor of each other are one error.
 _ALIKE = 1.5

@@ -14,7 +14,7 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.util import tensor_util
 
 from gradhooks.numerics.layout import Layout
-from gradhooks.reporting.table import printable
+from gradhooks.reports.text import printable
 
 MOST_NORMS = 100
 MOST_HISTOGRAMS = 30

@@ -9,8 +9,8 @@ but the loss of power.
 import os
 from typing import NamedTuple
 
-from gradhooks.numerics.records import CheckReport
 from gradhooks.reporting.appending import append
+from gradhooks.reports.report import CheckReport
 
 FILE_NAME = "reports.jsonl"
 
@@ -36,7 +36,7 @@ class JsonLinesSink:
     Example:
 
     >>> import tempfile
-    >>> from gradhooks.numerics.records import CheckReport, Reason, Verdict
+    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
     >>> sink = JsonLinesSink(tempfile.mkdtemp())
     >>> sink.write(CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}))
     >>> reports, damaged = read_reports(sink.path)

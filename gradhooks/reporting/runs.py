@@ -3,9 +3,9 @@
 import dataclasses
 import os
 
-from gradhooks.numerics.records import CheckReport
 from gradhooks.reporting import jsonl
-from gradhooks.reporting.table import printable
+from gradhooks.reports.report import CheckReport
+from gradhooks.reports.text import printable
 
 
 @dataclasses.dataclass(frozen=True)

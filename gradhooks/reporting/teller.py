@@ -5,11 +5,11 @@ import logging
 import os
 import warnings
 
-from gradhooks.errors import GradientCheckWarning
-from gradhooks.numerics.records import Reason, Verdict
 from gradhooks.reporting.jsonl import JsonLinesSink
-from gradhooks.reporting.message import error_message, undecided_message
 from gradhooks.reporting.tensorboard import TensorBoardSink
+from gradhooks.reports.errors import GradientCheckWarning
+from gradhooks.reports.message import error_message, undecided_message
+from gradhooks.reports.reasons import Reason, Verdict
 
 # Checks without a verdict after which somebody is told: the first may have met a bad start.
 _ENOUGH = 2

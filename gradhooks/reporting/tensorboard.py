@@ -18,8 +18,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from gradhooks.reporting import gradients
 from gradhooks.reporting.appending import WholeWrites
-from gradhooks.reporting.message import advice, reproduction
-from gradhooks.reporting.table import (
+from gradhooks.reports.message import advice, reproduction
+from gradhooks.reports.table import (
     DIGITS,
     HEADER,
     ROWS,
@@ -27,12 +27,11 @@ from gradhooks.reporting.table import (
     circumstances,
     differences,
     headline,
-    left_out,
     legend,
-    printable,
     remarks,
     worst_first,
 )
+from gradhooks.reports.text import left_out, printable
 
 PLUGIN_NAME = "gradhooks"
 # Zero has no logarithm; this is below anything that float64 can resolve.
@@ -60,7 +59,7 @@ class TensorBoardSink:
     Example:
 
     >>> import tempfile
-    >>> from gradhooks.numerics.records import CheckReport, Reason, Verdict
+    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
     >>> sink = TensorBoardSink(tempfile.mkdtemp())
     >>> sink.write(CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}))
     >>> sink.close()

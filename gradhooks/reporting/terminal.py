@@ -6,8 +6,8 @@ what a pipe gets.
 
 import os
 
-from gradhooks.numerics.records import Verdict
-from gradhooks.reporting.table import (
+from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.table import (
     HEADER,
     ROWS,
     WIDTH,
@@ -15,12 +15,12 @@ from gradhooks.reporting.table import (
     differences,
     fitted,
     headline,
-    left_out,
     legend,
     remarks,
     render,
     worst_first,
 )
+from gradhooks.reports.text import left_out
 
 STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _WORDS = ("", "parameter", "term", "reason")

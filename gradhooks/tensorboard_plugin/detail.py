@@ -3,9 +3,11 @@
 import json
 import math
 
-from gradhooks.numerics.records import CheckReport, Reason, Verdict
-from gradhooks.reporting.message import declaration, reproduction
-from gradhooks.reporting.table import circumstances, place, printable, worst_first
+from gradhooks.reports.message import declaration, reproduction
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.report import CheckReport
+from gradhooks.reports.table import circumstances, worst_first
+from gradhooks.reports.text import place, printable
 from gradhooks.tensorboard_plugin.reduction import (
     ALL_VARIABLES,
     SHOWN_FINDINGS,

@@ -11,9 +11,10 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics.records import CheckReport, Reason, Verdict
-from gradhooks.reporting.message import reproduction
-from gradhooks.reporting.table import place, printable
+from gradhooks.reports.message import reproduction
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.report import CheckReport
+from gradhooks.reports.text import place, printable
 
 # Order of severity: of several comparisons of one variable the last here is shown.
 CODES = ("unsampled", "vacuous", "pass", "declared", "inconclusive", "fail")

@@ -13,7 +13,7 @@ import gradhooks
 from gradhooks.backends.tensorflow import division, evaluation, parameters
 from gradhooks.model import batch as batches
 from gradhooks.model import oracle, terms
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics.probe import Probe
 from tests import innocents, judging, models, mutants
 
 # Sums may be taken in another order where one graph is optimized otherwise than another.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gradhooks.numerics import derivative, surveying
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics.probe import Probe
 from tests.fakes import FunctionOracle
 
 SHARE = 0.95

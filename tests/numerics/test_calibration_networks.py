@@ -14,7 +14,7 @@ import pytest
 from gradhooks import examination
 from gradhooks.model import batch, oracle, terms
 from gradhooks.numerics import measurement, sampling, surveying
-from gradhooks.numerics.records import Reason
+from gradhooks.reports.reasons import Reason
 from tests import innocents, models
 from tests.numerics.test_calibration import SHARE
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gradhooks.numerics import diagnosis
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import Comparison, Reason, Verdict
 from gradhooks.numerics.verdict import relative_difference
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
 
 LAYOUT = Layout(("below/w", "middle/w", "above/w"), ((9,), (9,), (9,)))
 # What backpropagation says elsewhere; only a transposed kernel is told by it.

@@ -4,7 +4,8 @@ import pytest
 
 from gradhooks.numerics import expectation
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import Comparison, Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 AGREES = (PASS, Reason.AGREES)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gradhooks.numerics import derivative, measurement, noise, surveying
-from gradhooks.numerics.records import Probe, Reason, Verdict
+from gradhooks.numerics.probe import Probe
+from gradhooks.reports.reasons import Reason, Verdict
 from tests.fakes import FunctionOracle, kinky, quadratic, steep, surveyed
 
 TOLERANCE = 1e-6

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from gradhooks.numerics import proof, verdict
-from gradhooks.numerics.records import Comparison, Reason, Verdict
+from gradhooks.reports import records
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
@@ -30,7 +32,7 @@ VACUOUS = compared("v", judged=OPEN, reason=Reason.VACUOUS)
     [
         ([compared()], PASS),
         ([compared(index=None)], PASS),
-        ([compared(proof.EVERYTHING, index=None)], PASS),
+        ([compared(records.EVERYTHING, index=None)], PASS),
         ([TRAINED], OPEN),
         ([TRAINED] * 40 + [NOISE], OPEN),
         ([TRAINED] * 40 + [VACUOUS], OPEN),
@@ -63,7 +65,7 @@ def test_what_is_undecided_gives_the_reason():
         (compared(position=7, term="data"), set()),
         (compared(position=7, term="penalty"), set()),
         (dataclasses.replace(TRAINED, position=7), set()),
-        (compared(proof.EVERYTHING, position=0, index=None), set()),
+        (compared(records.EVERYTHING, position=0, index=None), set()),
         (dataclasses.replace(NOISE, position=7), set()),
         (compared(position=7, judged=FAIL, reason=Reason.MISMATCH), set()),
     ],

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 import gradhooks
 from gradhooks import examination
 from gradhooks.numerics import verdict
-from gradhooks.numerics.records import CheckReport, Comparison, DerivativeEstimate, Diagnosis, Reason, Verdict
+from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.numerics.rejudging import rejudged
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison, Diagnosis
+from gradhooks.reports.report import CheckReport
 from tests import models, mutants
 from tests.arbitrary import REPORTS
 from tests.fakes import FunctionOracle

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradhooks.numerics import surveying
-from gradhooks.numerics.records import Precision
+from gradhooks.reports.records import Precision
 from tests.fakes import FunctionOracle, surveyed
 
 UNITS = 600

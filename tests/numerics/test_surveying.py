@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradhooks.numerics import noise, surveying
-from gradhooks.numerics.records import Probe
+from gradhooks.numerics.probe import Probe
 from tests.fakes import FunctionOracle, kinky, quadratic, surveyed
 
 WINDOWS = 2 * noise.POINTS

@@ -10,8 +10,8 @@ import pytest
 
 from gradhooks.numerics import training
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import Reason, Verdict
 from gradhooks.numerics.training import Received
+from gradhooks.reports.reasons import Reason, Verdict
 
 LAYOUT = Layout(("lower", "upper"), ((40,), (40,)))
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import pytest
 
 from gradhooks.numerics import training, training_diagnosis
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import Reason, Verdict
 from gradhooks.numerics.training import Received
+from gradhooks.reports.reasons import Reason, Verdict
 
 LAYOUT = Layout(("first", "second", "third"), ((30,), (30,), (5,)))
 RNG = np.random.default_rng(1)

@@ -11,7 +11,9 @@ from hypothesis.extra import numpy as arrays
 
 from gradhooks.numerics import verdict
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import Comparison, DerivativeEstimate, Reason, Verdict
+from gradhooks.numerics.probe import DerivativeEstimate
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
 
 NAN, INF = math.nan, math.inf
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE

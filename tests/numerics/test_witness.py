@@ -7,7 +7,8 @@ import pytest
 
 from gradhooks.numerics import verdict, witness
 from gradhooks.numerics.measurement import Measurement
-from gradhooks.numerics.records import DerivativeEstimate, Probe, Reason, Verdict
+from gradhooks.numerics.probe import DerivativeEstimate, Probe
+from gradhooks.reports.reasons import Reason, Verdict
 
 TOLERANCE = 1e-2
 KINK = DerivativeEstimate(1.0, 1e-3, 1e-3, 0.5, 1.5, True)

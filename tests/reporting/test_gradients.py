@@ -12,10 +12,11 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.util import tensor_util
 
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.records import CheckReport, Reason, Verdict
 from gradhooks.reporting import gradients
 from gradhooks.reporting.gradients import Gradients, buckets, left_out, norms, shown
 from gradhooks.reporting.tensorboard import TensorBoardSink
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.report import CheckReport
 
 REPORT = CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 0.0})
 

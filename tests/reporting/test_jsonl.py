@@ -9,8 +9,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from gradhooks.numerics.records import CheckReport, Comparison, Reason, Verdict
 from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink, read_reports
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
+from gradhooks.reports.report import CheckReport
 from tests.arbitrary import REPORTS
 
 

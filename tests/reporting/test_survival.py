@@ -9,9 +9,11 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from gradhooks.numerics.records import CheckReport, Comparison, Reason, Verdict
 from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink, read_reports
 from gradhooks.reporting.tensorboard import TensorBoardSink
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
+from gradhooks.reports.report import CheckReport
 
 pytestmark = pytest.mark.system
 

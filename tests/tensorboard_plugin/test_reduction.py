@@ -9,7 +9,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from gradhooks.numerics.records import CheckReport, Diagnosis, Precision, Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Diagnosis, Precision
+from gradhooks.reports.report import CheckReport
 from gradhooks.tensorboard_plugin import detail, overview, reduction
 from gradhooks.tensorboard_plugin.reduction import CODES, LOWEST, UNKNOWN
 from tests.tensorboard_plugin.logs import comparison, every_verdict, received, report

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from gradhooks.examination.settings import THRESHOLDS
-from gradhooks.numerics.records import Diagnosis, Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Diagnosis
 from tests.tensorboard_plugin import logs
 from tests.tensorboard_plugin.browser import needs_browser
 from tests.tensorboard_plugin.serving import series, served

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from gradhooks.numerics.records import Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
 from tests.tensorboard_plugin import logs
 from tests.tensorboard_plugin.browser import needs_browser
 from tests.tensorboard_plugin.serving import series, served

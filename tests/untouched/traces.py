@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 import gradhooks
-from gradhooks.numerics.reasons import Reason
+from gradhooks.reports.reasons import Reason
 from tests import digest, variants
 from tests.mutants import planted
 from tests.test_bit_identity import OWN_KEYS

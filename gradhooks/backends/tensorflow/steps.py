@@ -19,8 +19,8 @@ from gradhooks.backends.tensorflow.gradients import broadcast
 from gradhooks.backends.tensorflow.graphs import calls_python, foreign_writes, specs
 from gradhooks.backends.tensorflow.pairs import as_received
 from gradhooks.backends.tensorflow.tensors import is_plain, read, write
-from gradhooks.errors import RecordingError
 from gradhooks.isolation import threads
+from gradhooks.reports.errors import RecordingError
 
 _ASSIGNING = [
     (module, name)

@@ -6,16 +6,11 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from gradhooks.numerics.records import (
-    CheckReport,
-    Comparison,
-    Coverage,
-    Diagnosis,
-    Precision,
-    Reason,
-    Verdict,
-)
-from gradhooks.reporting.table import ROWS, WIDTH, fitted, printable, render, shortened, worst_first
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison, Coverage, Diagnosis, Precision
+from gradhooks.reports.report import CheckReport
+from gradhooks.reports.table import ROWS, WIDTH, fitted, render, worst_first
+from gradhooks.reports.text import printable, shortened
 
 
 def comparison(path="dense/kernel", index=(0,), verdict=Verdict.PASS, reason=Reason.AGREES, **changes):

@@ -7,10 +7,10 @@ do, and the line that reproduces it.
 import math
 import re
 
-from gradhooks.numerics.diagnosis import SURROGATE
-from gradhooks.numerics.reasons import Reason
-from gradhooks.numerics.training import TERM as TRAINED
-from gradhooks.reporting.table import diagnosed, exact, left_out, place, printable, rough, together
+from gradhooks.reports.reasons import Reason
+from gradhooks.reports.records import TRAINED
+from gradhooks.reports.table import diagnosed, together
+from gradhooks.reports.text import SURROGATE, exact, left_out, place, printable, rough
 
 SHOWN = 3
 SHOWN_NOTES = 4
@@ -60,7 +60,7 @@ def failure_message(report):
 
     Example:
 
-    >>> from gradhooks.numerics.records import CheckReport, Comparison, Reason, Verdict
+    >>> from gradhooks.reports.records import CheckReport, Comparison, Reason, Verdict
     >>> wrong = Comparison(
     ...     "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH
     ... )
@@ -94,7 +94,7 @@ def error_message(report):
 
     Example:
 
-    >>> from gradhooks.numerics.records import CheckReport, Reason, Verdict
+    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
     >>> report = CheckReport(7, Verdict.INCONCLUSIVE, Reason.ERROR, {}, error="ValueError: no loss")
     >>> print(error_message(report).splitlines()[0])
     gradient check could not be carried out at step 7 (gradcheck): ValueError: no loss
@@ -123,7 +123,7 @@ def undecided_message(report, count):
 
     Example:
 
-    >>> from gradhooks.numerics.records import CheckReport, Reason, Verdict
+    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
     >>> report = CheckReport(4, Verdict.INCONCLUSIVE, Reason.KINK, {}, threshold=1e-6)
     >>> print(undecided_message(report, 2).splitlines()[0])
     gradient checks have decided nothing in this run, the latest of 2 at step 4 (gradcheck): the loss has a corner here

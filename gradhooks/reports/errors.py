@@ -1,5 +1,7 @@
 """What gradhooks raises and warns with."""
 
+from gradhooks.reports.message import failure_message
+
 
 class GradientMismatchWarning(UserWarning):
     """A gradient is wrong. The message names the parameter, both numbers and the line that reproduces them."""
@@ -42,8 +44,6 @@ class GradientMismatchError(Exception):
     """
 
     def __init__(self, report):
-        from gradhooks.reporting.message import failure_message  # telling sits above the errors
-
         super().__init__(failure_message(report))
         self.report = report
 

@@ -7,9 +7,9 @@ them pass through `printable` before they reach a terminal.
 import math
 import textwrap
 
-from gradhooks.numerics.layout import listed
-from gradhooks.numerics.records import Reason, Verdict
-from gradhooks.numerics.training import TERM as TRAINED
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import TRAINED
+from gradhooks.reports.text import UNKNOWN, exact, left_out, listed, place, printable, rough, shortened
 
 WIDTH = 100
 ROWS = 12
@@ -17,7 +17,6 @@ HEADER = ("", "parameter", "term", "analytic", "numeric", "+-", "allowed", "rel.
 # Digits behind the point of two derivatives to compare; of fewer than the last, none would be left to compare.
 DIGITS = (5, 4, 3)
 MARKS = {Verdict.FAIL: "FAIL", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "ok"}
-_UNKNOWN = "unknown"
 _LABEL = HEADER.index("parameter")
 _NUMBERS = range(HEADER.index("analytic"), HEADER.index("reason"))
 
@@ -37,7 +36,7 @@ def render(report):
 
     Example:
 
-    >>> from gradhooks.numerics.records import CheckReport
+    >>> from gradhooks.reports.records import CheckReport
     >>> report = CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}, threshold=1e-6)
     >>> print("\\n".join(render(report).splitlines()[:2]))
     PASS (agrees) at step 7, gradcheck
@@ -57,7 +56,7 @@ def headline(report):
 def differences(report):
     """Returns the relative difference of every term beside the threshold; what is not known goes unsaid."""
     told = {term: rough(d) for term, d in report.relative_difference.items()}
-    is_known = any(number != _UNKNOWN for number in told.values())
+    is_known = any(number != UNKNOWN for number in told.values())
     terms = ", ".join(f"{printable(term)} {number}" for term, number in told.items()) if is_known else "not measured"
     threshold = f"; threshold {rough(report.threshold)}" if math.isfinite(report.threshold) else ""
     return f"relative difference {terms}{threshold}"
@@ -111,11 +110,6 @@ def legend(comparisons):
     where = f" ({', '.join(dtypes)})" if any(dtypes) else ""
     text = f"{TRAINED}: norms of the gradient by backpropagation and of what the optimizer receives{where}"
     return text if dtypes else ""
-
-
-def left_out(count, what):
-    """Returns the line that says how many were not shown; empty if all were."""
-    return f"... and {count} more {what}" if count > 0 else ""
 
 
 def remarks(report):
@@ -172,45 +166,6 @@ def circumstances(report):
         f"{report.seconds:.2f} s",
     )
     return "; ".join(part for part in parts if part)
-
-
-def place(label):
-    """Returns the label of a comparison, or the path of a diagnosis, for people."""
-    return "all variables together" if label == "*" else printable(label)
-
-
-def printable(text):
-    """Returns text in one line, with escapes for line ends, control characters and reversals of direction.
-
-    Example:
-
-    >>> printable("two" + chr(10) + "lines")
-    'two\\\\nlines'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
-
-
-def rough(number):
-    """Returns a number whose size matters more than its digits, such as a relative difference."""
-    return _UNKNOWN if number is None or math.isnan(number) else f"{number:.1e}"
-
-
-def exact(number, digits):
-    """Returns a number with so many digits behind the point."""
-    return "NaN" if math.isnan(number) else f"{number:.{digits}e}"
-
-
-def shortened(text, width):
-    """Returns text cut in the middle to `width` characters; the ends say which layer and which entry it is.
-
-    Example:
-
-    >>> shortened("encoder/block_11/attention/kernel[3, 4]", 24)
-    'encoder/.../kernel[3, 4]'
-    """
-    head = (width - 3) * 2 // 5
-    tail = width - 3 - head
-    return text if len(text) <= width else f"{text[:head]}...{text[-tail:]}"
 
 
 def _rank(comparison):

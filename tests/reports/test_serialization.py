@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradhooks.numerics.records import CheckReport, Comparison, Diagnosis, Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison, Diagnosis
+from gradhooks.reports.report import CheckReport
 from tests.arbitrary import REPORTS
 
 

@@ -5,15 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from gradhooks.numerics.records import (
-    CheckReport,
-    Comparison,
-    Coverage,
-    DerivativeEstimate,
-    Probe,
-    Reason,
-    Verdict,
-)
+from gradhooks.numerics.probe import DerivativeEstimate, Probe
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison, Coverage
+from gradhooks.reports.report import CheckReport
 
 
 def compared(judged=Verdict.PASS, reason=Reason.AGREES, difference=0.0, index=(1, 2), **changes):
@@ -41,7 +36,7 @@ def test_vacuous_and_declared_ones_are_not_inconclusive():
 
 
 def test_a_passing_report_is_returned_where_a_failing_one_raises():
-    from gradhooks.errors import GradientMismatchError
+    from gradhooks.reports.errors import GradientMismatchError
 
     passing = report(compared())
     assert passing.raise_on_failure() is passing

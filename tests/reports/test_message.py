@@ -9,9 +9,11 @@ import re
 import numpy as np
 import pytest
 
-from gradhooks.errors import GradientMismatchError
-from gradhooks.numerics.records import CheckReport, Comparison, Diagnosis, Precision, Reason, Verdict
-from gradhooks.reporting.message import CAUSE_LINES, SHOWN, error_message, failure_message, reproduction
+from gradhooks.reports.errors import GradientMismatchError
+from gradhooks.reports.message import CAUSE_LINES, SHOWN, error_message, failure_message, reproduction
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison, Diagnosis, Precision
+from gradhooks.reports.report import CheckReport
 
 
 def failed(path="dense/kernel", index=(3, 4), reason=Reason.MISMATCH, **changes):
