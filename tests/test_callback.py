@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import gradhooks
 from gradhooks import Verdict
-from gradhooks.reporting.jsonl import read_reports
+from gradhooks.sinks.jsonl import read_reports
 from tests import models
 from tests.test_check import TooLarge
 

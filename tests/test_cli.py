@@ -17,11 +17,11 @@ import hypothesis
 import pytest
 
 from gradhooks import cli
-from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink
-from gradhooks.reporting.runs import stored_runs
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
 from gradhooks.reports.report import CheckReport
+from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink
+from gradhooks.sinks.stored import stored_runs
 from tests.arbitrary import REPORTS
 
 pytestmark = pytest.mark.system

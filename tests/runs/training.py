@@ -11,7 +11,7 @@ from keras import layers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gradhooks
-from gradhooks.reporting.jsonl import read_reports
+from gradhooks.sinks.jsonl import read_reports
 from tests import digest, models
 from tests.test_bit_identity import OWN_KEYS, seeded
 

@@ -15,10 +15,10 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
-from gradhooks.reporting.tensorboard import TensorBoardSink
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Coverage, Diagnosis
 from gradhooks.reports.report import CheckReport
+from gradhooks.sinks.tensorboard import TensorBoardSink
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 HOSTILE = '<img src=x onerror="window.owned=1">\'`|![b](http://c/d.png)\n# e/../..\\<script>window.owned=1</script>'

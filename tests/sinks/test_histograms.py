@@ -12,11 +12,11 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.util import tensor_util
 
 from gradhooks.numerics.layout import Layout
-from gradhooks.reporting import gradients
-from gradhooks.reporting.gradients import Gradients, buckets, left_out, norms, shown
-from gradhooks.reporting.tensorboard import TensorBoardSink
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.report import CheckReport
+from gradhooks.sinks import histograms
+from gradhooks.sinks.histograms import Gradients, buckets, left_out, norms, shown
+from gradhooks.sinks.tensorboard import TensorBoardSink
 
 REPORT = CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 0.0})
 
@@ -111,7 +111,7 @@ def test_every_value_is_in_a_bucket(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = buckets(values)
-    assert found.shape == (gradients.BUCKETS, 3)
+    assert found.shape == (histograms.BUCKETS, 3)
     assert found[:, 2].sum() == len(values)
     assert (found[0, 0], found[-1, 1]) == (values.min(), values.max())
     assert np.isfinite(found).all()

@@ -9,10 +9,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink, read_reports
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
 from gradhooks.reports.report import CheckReport
+from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink, read_reports
 from tests.arbitrary import REPORTS
 
 

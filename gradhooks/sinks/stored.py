@@ -3,9 +3,9 @@
 import dataclasses
 import os
 
-from gradhooks.reporting import jsonl
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import printable
+from gradhooks.sinks import jsonl
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,11 +24,11 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.compat.proto import summary_pb2
 
-from gradhooks.reporting.tensorboard import TensorBoardSink, inert, markdown
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Coverage, Diagnosis
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import printable
+from gradhooks.sinks.tensorboard import TensorBoardSink, inert, markdown
 
 HOSTILE = "<img src=x onerror=alert(1)>|`_a_`|![b](http://c/d.png)\n# e"
 
@@ -226,7 +226,7 @@ def test_a_report_without_anything_in_it_is_written(tmp_path):
 WRITE_WITHOUT_A_FRAMEWORK = """
 import sys
 from gradhooks.reports.records import CheckReport, Reason, Verdict
-from gradhooks.reporting.tensorboard import TensorBoardSink
+from gradhooks.sinks.tensorboard import TensorBoardSink
 
 sink = TensorBoardSink(sys.argv[1])
 sink.write(CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 1e-9}))

@@ -5,11 +5,11 @@ import logging
 import os
 import warnings
 
-from gradhooks.reporting.jsonl import JsonLinesSink
-from gradhooks.reporting.tensorboard import TensorBoardSink
 from gradhooks.reports.errors import GradientCheckWarning
 from gradhooks.reports.message import error_message, undecided_message
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.sinks.jsonl import JsonLinesSink
+from gradhooks.sinks.tensorboard import TensorBoardSink
 
 # Checks without a verdict after which somebody is told: the first may have met a bad start.
 _ENOUGH = 2

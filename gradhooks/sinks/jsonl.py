@@ -9,8 +9,8 @@ but the loss of power.
 import os
 from typing import NamedTuple
 
-from gradhooks.reporting.appending import append
 from gradhooks.reports.report import CheckReport
+from gradhooks.sinks.appending import append
 
 FILE_NAME = "reports.jsonl"
 

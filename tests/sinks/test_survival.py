@@ -9,11 +9,11 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from gradhooks.reporting.jsonl import FILE_NAME, JsonLinesSink, read_reports
-from gradhooks.reporting.tensorboard import TensorBoardSink
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
 from gradhooks.reports.report import CheckReport
+from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink, read_reports
+from gradhooks.sinks.tensorboard import TensorBoardSink
 
 pytestmark = pytest.mark.system
 
@@ -50,9 +50,9 @@ def python(code, *arguments):
 
 WRITE_FOREVER = """
 import itertools, sys
-from gradhooks.reporting.jsonl import JsonLinesSink
-from gradhooks.reporting.tensorboard import TensorBoardSink
-from tests.reporting.test_survival import report
+from gradhooks.sinks.jsonl import JsonLinesSink
+from gradhooks.sinks.tensorboard import TensorBoardSink
+from tests.sinks.test_survival import report
 
 sinks = [TensorBoardSink(sys.argv[1]), JsonLinesSink(sys.argv[1])]
 for step in itertools.count(1):
@@ -108,9 +108,9 @@ def test_an_event_file_cut_off_within_its_last_record_keeps_the_others(tmp_path,
 # A limit on the size of files stands for a full disk: the system takes what still fits, and refuses the rest.
 FILL_UP = """
 import os, resource, signal, sys
-from gradhooks.reporting.jsonl import JsonLinesSink
-from gradhooks.reporting.tensorboard import TensorBoardSink
-from tests.reporting.test_survival import report
+from gradhooks.sinks.jsonl import JsonLinesSink
+from gradhooks.sinks.tensorboard import TensorBoardSink
+from tests.sinks.test_survival import report
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 directory, size, more, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])

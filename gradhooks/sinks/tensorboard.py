@@ -16,8 +16,6 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from gradhooks.reporting import gradients
-from gradhooks.reporting.appending import WholeWrites
 from gradhooks.reports.message import advice, reproduction
 from gradhooks.reports.table import (
     DIGITS,
@@ -32,6 +30,8 @@ from gradhooks.reports.table import (
     worst_first,
 )
 from gradhooks.reports.text import left_out, printable
+from gradhooks.sinks import histograms
+from gradhooks.sinks.appending import WholeWrites
 
 PLUGIN_NAME = "gradhooks"
 # Zero has no logarithm; this is below anything that float64 can resolve.
@@ -119,9 +119,9 @@ def summary(report, name, shown=None, with_histograms=False):
     """Returns everything about one report as one `Summary` protobuf; `name` prefixes the tags."""
     result = summary_pb2.Summary()
     if shown is not None:
-        result.MergeFrom(gradients.summary(shown, name, with_histograms))
+        result.MergeFrom(histograms.summary(shown, name, with_histograms))
         # The report says what the dashboards cannot: that there is more than they show.
-        unseen = gradients.left_out(shown, with_histograms)
+        unseen = histograms.left_out(shown, with_histograms)
         report = dataclasses.replace(report, notes=(*report.notes, unseen)) if unseen else report
     for tag, number in scalars(report).items():
         result.MergeFrom(scalar_pb(f"{name}/{tag}", number))

@@ -1,1 +1,0 @@
-"""A finished report in, nothing back: a table, a message, TensorBoard."""

@@ -1,0 +1,1 @@
+"""Where reports go: TensorBoard, JSON lines, the console, functions of the user."""
