@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from gradhooks.numerics.expectation import KINDS
 from gradhooks.reports.errors import BadInputError
 from gradhooks.reports.reasons import Reason
+from gradhooks.verdicts.declared import KINDS
 
 FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
 ON_FAILURE = ("warn", "raise", "stop", "ignore")

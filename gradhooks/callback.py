@@ -13,13 +13,13 @@ import keras
 from gradhooks import arguments, backends, examination
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, oracle, terms, workers
-from gradhooks.numerics import proof
 from gradhooks.reports.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
 from gradhooks.reports.message import failure_message
 from gradhooks.reports.reasons import Verdict
 from gradhooks.schedule import Budget, Schedule
 from gradhooks.sinks.dispatch import Teller
 from gradhooks.sinks.histograms import Gradients
+from gradhooks.verdicts import proof
 
 _log = logging.getLogger("gradhooks")
 

@@ -11,13 +11,13 @@ import os
 import sys
 
 import gradhooks
-from gradhooks.numerics.rejudging import rejudged
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.table import ROWS, headline
 from gradhooks.reports.text import left_out, place, printable, rough
 from gradhooks.sinks.console import screen
 from gradhooks.sinks.jsonl import FILE_NAME
 from gradhooks.sinks.stored import stored_runs
+from gradhooks.verdicts.rejudge import rejudged
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
 STATUSES = """exit status:

@@ -15,8 +15,9 @@ import keras
 
 from gradhooks.model import batch as batches
 from gradhooks.model import oracle, terms
-from gradhooks.numerics import sampling, training
+from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
+from gradhooks.verdicts import optimizer_gradient
 from tests.corpus import dtype_policy
 from tests.innocents import chaos, kinks, precision
 from tests.innocents import train_steps as right_steps
@@ -37,13 +38,15 @@ def ratios(case, policy, seed):
     dtype, layout, point = asked.training_dtype, asked.layout, asked.point()
     gradient = asked.gradients(point).terms["total"]
     recording = asked.record()
-    received = training.Received(layout, gradient, recording.gradient, recording.received)
+    received = optimizer_gradient.Received(layout, gradient, recording.gradient, recording.received)
     scales, found = sampling.scales(layout, point), {}
     for turn in range(DRAWS):
         rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, turn)
-        there = sampling.nudge(layout, point, scales, rng, training.rounding(dtype))
+        there = sampling.nudge(layout, point, scales, rng, optimizer_gradient.rounding(dtype))
         changes = layout.norms(asked.gradients(there).terms["total"] - gradient)
-        for v in training.unexplained(received, gradient, training.suspects(received, dtype), "float32"):
+        for v in optimizer_gradient.unexplained(
+            received, gradient, optimizer_gradient.suspects(received, dtype), "float32"
+        ):
             found[v] = max(found.get(v, 0.0), float(changes[v]))
     shares = [float(received.distances[v]) / change if change else math.inf for v, change in found.items()]
     return [share for share in shares if not math.isnan(share)]
@@ -64,8 +67,8 @@ def main():
             print(f"{policy:15s}{name:8s}{len(found):3d} models, {count:3d} variables beyond the tolerance", end="")
             if seen:
                 least, most = min(seen, key=lambda c: min(seen[c])), max(seen, key=lambda c: max(seen[c]))
-                beyond = sum(share > training._CONDITION for shares in seen.values() for share in shares)
-                print(f", {beyond} beyond {training._CONDITION:g} times", end="")
+                beyond = sum(share > optimizer_gradient._CONDITION for shares in seen.values() for share in shares)
+                print(f", {beyond} beyond {optimizer_gradient._CONDITION:g} times", end="")
                 print(f"; {min(seen[least]):.2g} ({least}) to {max(seen[most]):.2g} ({most})", end="")
             print(flush=True)
 

@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from gradhooks.numerics import training
+from gradhooks.verdicts import optimizer_gradient
 from tests import tally
 
 HEADER = ("variant", "dtype", "variables", "median", "99 %", "largest", "tolerance", "used", "noise", "left open")
@@ -31,7 +31,7 @@ def rows(lines):
 def _row(variant, dtype, variables):
     """`used`: the largest share of its allowance that any variable took; `noise`: excused by the floor alone."""
     passed = [v for v in variables if v["verdict"] == "PASS"]
-    tolerance = training.tolerance(dtype)
+    tolerance = optimizer_gradient.tolerance(dtype)
     beyond = [v for v in passed if v["relative"] > tolerance]
     within = [v["relative"] for v in passed if v["relative"] <= tolerance] or [0.0]
     used = max((v["distance"] / v["allowed"] for v in passed if v["allowed"]), default=0.0)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 from gradhooks.model import keras_internals
-from gradhooks.numerics import proof
+from gradhooks.verdicts import proof
 
 # Verdicts that a case writes for the summary, one file per case, so that worker processes can share a directory.
 DIRECTORY = os.environ.get("GRADHOOKS_TALLY")

@@ -11,7 +11,7 @@ from keras import layers
 import gradhooks
 from gradhooks import Reason, Verdict, examination
 from gradhooks.model import batch, oracle, terms
-from gradhooks.numerics import training
+from gradhooks.verdicts import optimizer_gradient
 from tests import models, tally
 
 
@@ -26,7 +26,9 @@ def test_healthy_models_pass(seed, recwarn):
         assert report.precision.rung == "float64", name
         assert report.relative_difference["total"] < 1e-7, name
         assert report.relative_difference["data"] < 1e-7, name
-        explained = training.tolerance(name.removeprefix("mixed_")) if "mixed" in name else tally.TRAINED_LIMIT
+        explained = (
+            optimizer_gradient.tolerance(name.removeprefix("mixed_")) if "mixed" in name else tally.TRAINED_LIMIT
+        )
         assert report.relative_difference["trained"] < explained, name
         assert not report.failures, name
     print(f"evaluations per healthy probe: mean {np.mean(spent):.2f}, largest {max(spent):.2f}")

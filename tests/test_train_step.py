@@ -15,7 +15,7 @@ from keras import layers, ops
 
 import gradhooks
 from gradhooks import Reason, Verdict
-from gradhooks.numerics import training
+from gradhooks.verdicts import optimizer_gradient
 from tests import digest, judging, models, mutants, variants
 from tests.innocents import chaos
 from tests.innocents import train_steps as right_steps
@@ -273,18 +273,18 @@ def test_opinions_on_rounding_are_asked_for_until_nobody_is_suspect(monkeypatch)
     def opinion(name, left):
         return lambda received, there, guilty, dtype: asked.append(name) or guilty[left:]
 
-    monkeypatch.setattr(training, "suspects", lambda received, dtype: [0, 1])
-    monkeypatch.setattr(training, "unexplained", opinion("roundoff", 1))
-    monkeypatch.setattr(training, "repeated", opinion("elsewhere", 1))
+    monkeypatch.setattr(optimizer_gradient, "suspects", lambda received, dtype: [0, 1])
+    monkeypatch.setattr(optimizer_gradient, "unexplained", opinion("roundoff", 1))
+    monkeypatch.setattr(optimizer_gradient, "repeated", opinion("elsewhere", 1))
     assert gradhooks.check_gradients(*models.mlp()).verdict is Verdict.PASS
     assert asked == ["roundoff", "elsewhere"]
     asked.clear()
-    monkeypatch.setattr(training, "unexplained", opinion("roundoff", 2))
+    monkeypatch.setattr(optimizer_gradient, "unexplained", opinion("roundoff", 2))
     gradhooks.check_gradients(*models.mlp())
     assert asked == ["roundoff"]
     asked.clear()
-    monkeypatch.setattr(training, "unexplained", opinion("roundoff", 0))
-    monkeypatch.setattr(training, "repeated", opinion("elsewhere", 0))
+    monkeypatch.setattr(optimizer_gradient, "unexplained", opinion("roundoff", 0))
+    monkeypatch.setattr(optimizer_gradient, "repeated", opinion("elsewhere", 0))
     gradhooks.check_gradients(*models.mlp())
     assert sorted(asked) == ["elsewhere"] * 2 + ["roundoff"] * 3
 

@@ -9,12 +9,13 @@ import numpy as np
 from gradhooks.examination import chance, culprit, digits, received, silence, untraced
 from gradhooks.examination.settings import THRESHOLDS
 from gradhooks.examination.settling import Settling
-from gradhooks.numerics import blockage, diagnosis, expectation, measurement, proof, sampling, surveying, verdict
+from gradhooks.numerics import blockage, measurement, sampling, surveying
 from gradhooks.reports import records
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Coverage
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import listed
+from gradhooks.verdicts import declared, diagnosis, judge, proof
 
 # A probe on a kink is replaced by another of the same variable, this often at most.
 _REPLACEMENTS = 3
@@ -61,11 +62,11 @@ class _Examination:
         settings, point = self._settings, self._oracle.point()
         precision = self._oracle.precision
         spacing = surveying.NATIVE if precision.rung == "model" else surveying.PROMOTED
-        declared = frozenset(expectation.declared_variables(self._layout, settings.expect))
+        left_out = frozenset(declared.declared_variables(self._layout, settings.expect))
         scales = sampling.scales(self._layout, point)
         gradients = self._oracle.gradients(point)
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
-        probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, declared)
+        probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, left_out)
         is_opaque = getattr(self._oracle, "calls_python", False)
         is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
@@ -73,7 +74,7 @@ class _Examination:
         self._precision = digits.as_measured(precision, place, is_opaque)
         given = settings.threshold
         self._tolerance = THRESHOLDS[self._precision.rung] if given is None else given
-        settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, declared)
+        settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, left_out)
         return settling, windows
 
     def _find_obstacle(self):
@@ -94,7 +95,7 @@ class _Examination:
         The last bits may differ where threads add up in any order, and say nothing.
         """
         again = self._oracle.gradients(self._place.point).terms
-        jitter = verdict.gradient_jitter(self._layout, self._place.gradients, again, self._tolerance)
+        jitter = judge.gradient_jitter(self._layout, self._place.gradients, again, self._tolerance)
         self._notes += [
             f"the gradient changes between two evaluations at the same point: {self._layout.paths[v]} "
             f"by {share:.2g} of its size"
@@ -130,7 +131,7 @@ class _Examination:
         differences |= trained.differences
         comparisons = [*comparisons, *trained.comparisons]
         diagnoses = (*diagnoses, *trained.diagnoses)
-        judged, reason = verdict.overall(comparisons)
+        judged, reason = judge.overall(comparisons)
         self._notes += digits.remarks(self._precision, self._place, judged)
         if judged is not Verdict.FAIL and (unproved := proof.unproved(comparisons)):
             self._notes.append(f"no measurement could tell whether the gradient is right for {listed(unproved)}")
@@ -147,7 +148,7 @@ class _Examination:
         comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
         comparisons = proof.without_false_zeros(comparisons, self._zero_levels)
         comparisons += self._blocked()
-        return expectation.apply(comparisons, self._settings.expect), directions
+        return declared.apply(comparisons, self._settings.expect), directions
 
     def _coordinates(self):
         """Measures the sampled parameters; those on a kink make room for others of their variable."""
@@ -256,9 +257,9 @@ class _Examination:
         ):
             yield Comparison(
                 path, index if probe.is_coordinate else None, term, float(analytic), float(estimate.slope),
-                float(estimate.error), float(estimate.step), verdict.relative_difference(analytic, estimate.slope),
+                float(estimate.error), float(estimate.step), judge.relative_difference(analytic, estimate.slope),
                 judged, reason, float(estimate.left), float(estimate.right),
-                float(verdict.allowed_gap(analytic, estimate, self._tolerance, magnitude)), probe.start,
+                float(judge.allowed_gap(analytic, estimate, self._tolerance, magnitude)), probe.start,
                 magnitude=float(magnitude), is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
                 truncation=float(estimate.truncation),
             )  # fmt: skip
@@ -284,4 +285,4 @@ def _headline(comparisons, term):
     decided = [
         c for c in comparisons if c.term == term and c.index is not None and c.verdict is not Verdict.INCONCLUSIVE
     ]
-    return verdict.relative_difference([c.analytic for c in decided], [c.numeric for c in decided])
+    return judge.relative_difference([c.analytic for c in decided], [c.numeric for c in decided])

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import departure, native_diagnosis, sampling, training
+from gradhooks.numerics import departure, sampling
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
+from gradhooks.verdicts import native_diagnosis, optimizer_gradient
 
 # Changes of so many times what roundoff does to the parameters, or to all that is computed on a path through a network,
 # explain a difference of losses; the factor is that of gradients, see `training`.
@@ -171,14 +172,14 @@ class _Examination:
         return gap
 
     def _tolerance(self, loss):
-        return training.tolerance(self._dtype) * max(abs(loss), abs(self._base))
+        return optimizer_gradient.tolerance(self._dtype) * max(abs(loss), abs(self._base))
 
     def _changes(self):
         """By how much the loss in float64 changes when the parameters are nudged by roundoff."""
         settling, settings = self._settling, self._settling.settings
         for k, (roundoffs, _) in enumerate(itertools.product(_ROUNDOFFS, range(_TURNS))):
             rng = sampling.generator(settings.seed, settings.step, sampling.Stream.NATIVE_LOSS, k)
-            size = roundoffs * training.rounding(self._dtype)
+            size = roundoffs * optimizer_gradient.rounding(self._dtype)
             point = sampling.nudge(self._layout, settling.place.point, settling.scales, rng, size)
             ((loss, *_),) = settling.oracle.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
             yield abs(float(loss) - self._base)

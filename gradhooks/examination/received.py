@@ -6,11 +6,12 @@ import math
 import numpy as np
 
 from gradhooks.examination import native
-from gradhooks.numerics import expectation, sampling, training, training_diagnosis
+from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
 from gradhooks.reports.text import listed
+from gradhooks.verdicts import declared, optimizer_diagnosis, optimizer_gradient
 
 # How far away, at least and in units of roundoff, a second opinion on the trained gradient is taken.
 _NUDGE, _NUDGE_ROUNDOFFS = 1e-3, 4.0
@@ -46,8 +47,8 @@ def compare(settling):
         if recorded is None:
             return Finding()
         received = _received(layout, gradients["total"], recorded.step, recorded.is_skipped)
-        comparisons = training.compare(received, _noisy(settling, received), oracle.training_dtype)
-        comparisons = expectation.excused(comparisons, settling.settings.expect)
+        comparisons = optimizer_gradient.compare(received, _noisy(settling, received), oracle.training_dtype)
+        comparisons = declared.excused(comparisons, settling.settings.expect)
         found = native.examine(settling, recorded, comparisons)
         comparisons = found.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):
@@ -56,12 +57,12 @@ def compare(settling):
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
         return Finding((_unrecorded(gradients["total"]),), (), {TRAINED: math.nan}, (note,))
     explained = {d.path for d in found.diagnoses}
-    diagnoses = training_diagnosis.diagnose(
+    diagnoses = optimizer_diagnosis.diagnose(
         layout, received, gradients.get("data"), [c for c in comparisons if c.path not in explained],
         oracle.training_dtype, oracle.batch_size, oracle.has_noise, getattr(oracle, "replicas", 1),
     )  # fmt: skip
     comparisons = _as_compiled(comparisons, recorded.step.outdated)
-    headline = training.headline(received, comparisons)
+    headline = optimizer_gradient.headline(received, comparisons)
     dtype, outdated = oracle.training_dtype, recorded.step.outdated.sentences()
     notes = (*outdated, *_notes(comparisons, dtype), *_edges(comparisons, dtype), *found.notes)
     diagnoses = (*found.diagnoses, *diagnoses)
@@ -112,7 +113,7 @@ def _refuse_incomparable(settling):
 
 
 def _received(layout, analytic, recording, is_skipped=False):
-    return training.Received(layout, analytic, recording.gradient, recording.received, is_skipped)
+    return optimizer_gradient.Received(layout, analytic, recording.gradient, recording.received, is_skipped)
 
 
 def _as_compiled(comparisons, outdated):
@@ -128,7 +129,7 @@ def _as_compiled(comparisons, outdated):
 def _noisy(settling, received):
     """Numbers of the suspect variables whose error is rounding, by its size or because it is drawn anew elsewhere."""
     dtype = settling.oracle.training_dtype
-    suspects = training.suspects(received, dtype)
+    suspects = optimizer_gradient.suspects(received, dtype)
     guilty = suspects
     # Each can only acquit, so the order is free: what acquits most for its price comes first.
     for ask, turn in (
@@ -142,18 +143,23 @@ def _noisy(settling, received):
 def _unexplained(settling, received, guilty, turn):
     """What a unit of roundoff in the parameters does not explain; in a single direction it may do little by chance."""
     dtype = settling.oracle.training_dtype
-    nearby = _gradient(settling, _nudged(settling, sampling.Stream.TRAINED_ROUNDING, turn, training.rounding(dtype)))
-    return training.unexplained(received, nearby, guilty, dtype)
+    nearby = _gradient(
+        settling, _nudged(settling, sampling.Stream.TRAINED_ROUNDING, turn, optimizer_gradient.rounding(dtype))
+    )
+    return optimizer_gradient.unexplained(received, nearby, guilty, dtype)
 
 
 def _repeated(settling, received, guilty, turn):
     """What is the same error at a nudged point, where rounding is drawn anew."""
     dtype = settling.oracle.training_dtype
     point = _nudged(
-        settling, sampling.Stream.TRAINED_REPLICATE, turn, max(_NUDGE, _NUDGE_ROUNDOFFS * training.rounding(dtype))
+        settling,
+        sampling.Stream.TRAINED_REPLICATE,
+        turn,
+        max(_NUDGE, _NUDGE_ROUNDOFFS * optimizer_gradient.rounding(dtype)),
     )
     nudged = _received(settling.layout, _gradient(settling, point), settling.oracle.record(point))
-    return training.repeated(received, nudged, guilty, dtype)
+    return optimizer_gradient.repeated(received, nudged, guilty, dtype)
 
 
 def _nudged(settling, stream, turn, size):

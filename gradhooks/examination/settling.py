@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from gradhooks.examination.settings import Settings
-from gradhooks.numerics import measurement, sampling, surveying, witness
+from gradhooks.numerics import measurement, sampling, surveying
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import replication
 
 # How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network, and
 # farther than the steps, or they reach back to the corner. At native precision those are larger.
@@ -89,7 +90,7 @@ class Settling:
         finer = [_softened(m, Reason.NOISE) if self._wavers(m) else m for m in finer]
         pairs = list(zip(suspects, finer, strict=True))
         accused = [
-            (m, witness.is_beside_corner(m) or witness.is_beside_corner(fine))
+            (m, replication.is_beside_corner(m) or replication.is_beside_corner(fine))
             for m, fine in pairs
             if fine.has_failed and _is_finite(m)
         ]
@@ -100,17 +101,17 @@ class Settling:
 
     def _wavers(self, measured):
         """Whether a failure is blurred, and backpropagation itself changes by as much on the way."""
-        if not _is_finite(measured) or not witness.is_blurred(measured):
+        if not _is_finite(measured) or not replication.is_blurred(measured):
             return False
         probe, along = measured.probe, []
         step = max(
             e.step for e, (v, _) in zip(measured.estimates, measured.judgements, strict=True) if v is Verdict.FAIL
         )
-        for part in witness.WAY:
+        for part in replication.WAY:
             point = np.array(self.place.point)
             point[probe.start : probe.stop] += part * step * probe.weights
             along.append([probe.slope_of(g) for g in self.oracle.gradients(point).terms.values()])
-            if witness.wavers(measured, along):
+            if replication.wavers(measured, along):
                 return True
         return False
 
@@ -130,7 +131,7 @@ class Settling:
         return {
             id(m)
             for (m, is_beside_corner), second in zip(accused, self._witnessed(suspects, 0), strict=True)
-            if (is_beside_corner and not second.has_failed) or witness.acquits(second, m, self.tolerance)
+            if (is_beside_corner and not second.has_failed) or replication.acquits(second, m, self.tolerance)
         }
 
     def _convicted(self, suspects):
@@ -138,12 +139,12 @@ class Settling:
         looks = [[] for _ in suspects]
         for turn in range(_WITNESSES_NATIVE):
             pairs = zip(suspects, looks, strict=True)
-            still = [(m, seen) for m, seen in pairs if witness.may_be_repeated(m, seen, _WITNESSES_NATIVE)]
+            still = [(m, seen) for m, seen in pairs if replication.may_be_repeated(m, seen, _WITNESSES_NATIVE)]
             again = self._witnessed([m for m, _ in still], turn) if still else []
             for (_, seen), look in zip(still, again, strict=True):
                 seen.append(look)
         pairs = zip(suspects, looks, strict=True)
-        return {id(m) for m, seen in pairs if witness.is_repeated(m, seen, self.tolerance)}
+        return {id(m) for m, seen in pairs if replication.is_repeated(m, seen, self.tolerance)}
 
     def _witnessed(self, suspects, turn):
         """Measures once more at a nudged point, another one each turn."""

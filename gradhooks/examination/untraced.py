@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import training
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import optimizer_gradient
 
 # A blocked gradient is seen over a long way, on which the slope itself changes.
 _FAR = 0.3
@@ -88,8 +88,8 @@ class _Judge:
 
     def __init__(self, settling, gradient):
         dtype = settling.oracle.training_dtype
-        self._gradient, self._tolerance = gradient, training.tolerance(dtype)
-        self._floor = training.floor(gradient, dtype)
+        self._gradient, self._tolerance = gradient, optimizer_gradient.tolerance(dtype)
+        self._floor = optimizer_gradient.floor(gradient, dtype)
 
     def is_right_at(self, comparison):
         """Whether the trained entry agrees with the numeric one, and the analytic one differs from it."""

@@ -20,9 +20,9 @@ from gradhooks.model import (
     untracked,
     workers,
 )
-from gradhooks.numerics import verdict
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.errors import EagerCodeError, GradientFailsError, RecordingError, StateWriteError
+from gradhooks.verdicts import judge
 
 # A count that comes round could look the same in one more trace.
 _TRACES_ANEW = 2
@@ -268,7 +268,7 @@ class ModelOracle:
             first, counted = self.gradients(point).terms, self.gradient_evaluations
             data = self._tracer.present_state(), self._tracer.tensors
             found = [dict(zip(self.term_names, g(point, *data), strict=True)) for g in self._traced_anew()]
-            self._is_steady = not any(verdict.gradient_jitter(self.layout, first, g, tolerance) for g in found)
+            self._is_steady = not any(judge.gradient_jitter(self.layout, first, g, tolerance) for g in found)
             self.gradient_evaluations = counted
         return self._is_steady
 

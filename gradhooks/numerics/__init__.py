@@ -1,1 +1,1 @@
-"""Numerical differentiation and verdicts; NumPy only."""
+"""Formulas on arrays: nobody is asked, nobody is judged. NumPy only."""

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import derivative, surveying, verdict
+from gradhooks.numerics import derivative, surveying
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import judge
 
 # A step must be so much smaller than the last to be worth two evaluations.
 _CLOSER_BY = 0.3
@@ -164,7 +165,7 @@ def _is_worthwhile(place, measured, step, tolerance):
     return step < _CLOSER_BY * measured.estimates[0].step and all(
         _is_settled(analytic, estimate, level, tolerance, magnitude)
         or abs(analytic - estimate.slope)
-        > 2 * verdict.settled_gap(analytic, estimate, derivative.rounding_error(level, step), tolerance, magnitude)
+        > 2 * judge.settled_gap(analytic, estimate, derivative.rounding_error(level, step), tolerance, magnitude)
         for analytic, estimate, magnitude, level in terms
     )
 
@@ -254,11 +255,9 @@ def _measured(place, probe, step, plus, minus, magnitude, tolerance):
 
 def _is_settled(analytic, estimate, level, tolerance, magnitude):
     rounding = derivative.rounding_error(level, estimate.step)
-    return verdict.is_settled(analytic, estimate, rounding, tolerance, magnitude)
+    return judge.is_settled(analytic, estimate, rounding, tolerance, magnitude)
 
 
 def _judged(probe, analytic, estimates, magnitude, settled, tolerance):
-    judgements = tuple(
-        verdict.judge(a, e, tolerance, m) for a, e, m in zip(analytic, estimates, magnitude, strict=True)
-    )
+    judgements = tuple(judge.judge(a, e, tolerance, m) for a, e, m in zip(analytic, estimates, magnitude, strict=True))
     return Measurement(probe, analytic, estimates, magnitude, settled, judgements)

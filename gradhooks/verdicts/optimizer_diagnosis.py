@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import diagnosis
-from gradhooks.numerics.training import tolerance
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import TRAINED, Diagnosis
+from gradhooks.verdicts import diagnosis
+from gradhooks.verdicts.optimizer_gradient import tolerance
 
 _CLOSE = 1e-2
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gradhooks.numerics import expectation
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
+from gradhooks.verdicts import declared
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 AGREES = (PASS, Reason.AGREES)
@@ -20,7 +20,7 @@ def compared(judged, path="a/w"):
 
 
 def outcome(before, expect, path="a/w"):
-    found = expectation.apply([compared(judged, path) for judged in before], expect)
+    found = declared.apply([compared(judged, path) for judged in before], expect)
     return [(c.verdict, c.reason) for c in found]
 
 
@@ -44,7 +44,7 @@ def test_what_a_declaration_makes_of_the_verdicts(kind, before, after):
 
 
 @pytest.mark.parametrize("judged", [AGREES, MISMATCH, BLOCKED, BROKEN, VACUOUS, KINK])
-@pytest.mark.parametrize("kind", expectation.KINDS)
+@pytest.mark.parametrize("kind", declared.KINDS)
 def test_other_variables_are_left_alone(judged, kind):
     assert outcome([judged], [("b/*", kind)]) == [judged]
 
@@ -55,7 +55,7 @@ def test_without_declarations_nothing_changes():
 
 def test_one_failing_variable_under_a_pattern_keeps_it_up_to_date():
     comparisons = [compared(AGREES, "a/w"), compared(MISMATCH, "a/b")]
-    found = expectation.apply(comparisons, [("a/*", "mismatch")])
+    found = declared.apply(comparisons, [("a/*", "mismatch")])
     assert [c.reason for c in found] == [Reason.AGREES, Reason.DECLARED]
 
 
@@ -65,4 +65,4 @@ def test_one_failing_variable_under_a_pattern_keeps_it_up_to_date():
 )
 def test_patterns_cover_variables_by_path(pattern, variables):
     layout = Layout(("a/w", "a/b", "b/w"), ((2,), (2,), (2,)))
-    assert expectation.declared_variables(layout, [(pattern, "mismatch")]) == variables
+    assert declared.declared_variables(layout, [(pattern, "mismatch")]) == variables

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 import gradhooks
 from gradhooks import examination
-from gradhooks.numerics import verdict
 from gradhooks.numerics.probe import DerivativeEstimate
-from gradhooks.numerics.rejudging import rejudged
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Diagnosis
 from gradhooks.reports.report import CheckReport
+from gradhooks.verdicts import judge
+from gradhooks.verdicts.rejudge import rejudged
 from tests import models, mutants
 from tests.arbitrary import REPORTS
 from tests.fakes import FunctionOracle
@@ -114,7 +114,7 @@ def compared(judged=PASS, reason=Reason.AGREES, analytic=1.0, numeric=1.0, path=
 
 
 def report(*comparisons, **changes):
-    return CheckReport(7, *verdict.overall(comparisons), {"total": 0.0}, comparisons, **{"threshold": 1e-6} | changes)
+    return CheckReport(7, *judge.overall(comparisons), {"total": 0.0}, comparisons, **{"threshold": 1e-6} | changes)
 
 
 OFF = compared(FAIL, Reason.MISMATCH, 1.0, 1.001)
@@ -223,11 +223,11 @@ def judged_reports(draw):
         sides = draw(st.sampled_from([(numeric, numeric), (numeric - 1.0, numeric + 1.0)]))
         estimate = DerivativeEstimate(numeric, draw(SIZES), 1e-5, *sides, draw(st.booleans()))
         magnitude = draw(SIZES)
-        found, reason = verdict.judge(analytic, estimate, threshold, magnitude)
+        found, reason = judge.judge(analytic, estimate, threshold, magnitude)
         comparisons.append(
             Comparison(
                 "d/w", None, "total", analytic, numeric, estimate.error, 1e-5, 0.0, found, reason, *sides,
-                verdict.allowed_gap(analytic, estimate, threshold, magnitude), magnitude=magnitude,
+                judge.allowed_gap(analytic, estimate, threshold, magnitude), magnitude=magnitude,
                 is_kink=estimate.is_kink or reason is Reason.KINK,
             )
         )  # fmt: skip

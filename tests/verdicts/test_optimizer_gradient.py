@@ -8,10 +8,10 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from gradhooks.numerics import training
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.training import Received
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import optimizer_gradient
+from gradhooks.verdicts.optimizer_gradient import Received
 
 LAYOUT = Layout(("lower", "upper"), ((40,), (40,)))
 RNG = np.random.default_rng(0)
@@ -34,9 +34,9 @@ def noisy(size, seed):
 
 def judged(now, nudged=(), dtype="float16"):
     """The comparisons, with every suspect looked at again at some points."""
-    suspects = training.suspects(now, dtype)
-    noisy = {v for other in nudged for v in {*suspects} - {*training.repeated(now, other, suspects, dtype)}}
-    return training.compare(now, noisy, dtype)
+    suspects = optimizer_gradient.suspects(now, dtype)
+    noisy = {v for other in nudged for v in {*suspects} - {*optimizer_gradient.repeated(now, other, suspects, dtype)}}
+    return optimizer_gradient.compare(now, noisy, dtype)
 
 
 AGREES = (Verdict.PASS, Reason.AGREES)
@@ -93,14 +93,14 @@ TURNS = [
 
 @pytest.mark.parametrize(("what", "trained", "gradient", "there", "expected"), TURNS, ids=[row[0] for row in TURNS])
 def test_an_error_is_known_again_where_the_gradient_has_turned(what, trained, gradient, there, expected):
-    found = training.repeated(received(trained), received(there, gradient), [0, 1], "float32")
+    found = optimizer_gradient.repeated(received(trained), received(there, gradient), [0, 1], "float32")
     assert found == ([0, 1] if expected else [])
 
 
 def test_underflow_is_known_again_whichever_entries_are_lost():
     here, nearby = (received(np.where(np.abs(g) < 0.7, 0.0, 1e-6 * g), 1e-6 * g) for g in (ANALYTIC, TURNED))
-    assert training.repeated(here, nearby, [0, 1], "float16") == [0, 1]
-    assert training.repeated(here, nearby, [0, 1], "bfloat16") == []
+    assert optimizer_gradient.repeated(here, nearby, [0, 1], "float16") == [0, 1]
+    assert optimizer_gradient.repeated(here, nearby, [0, 1], "bfloat16") == []
 
 
 # A gradient of 1e-4 beside one of 1: small, but float32 would have kept it.
@@ -146,19 +146,19 @@ def test_a_small_gradient_that_agrees_is_no_noise():
 
 
 def test_suspects_are_what_is_not_close():
-    assert training.suspects(received(ANALYTIC), "float32") == []
-    assert training.suspects(received(changed(ANALYTIC[:40] / 2)), "float32") == [0]
+    assert optimizer_gradient.suspects(received(ANALYTIC), "float32") == []
+    assert optimizer_gradient.suspects(received(changed(ANALYTIC[:40] / 2)), "float32") == [0]
 
 
 def test_the_headline_leaves_out_what_could_not_be_decided():
     now = received(changed(math.inf * ANALYTIC[:40]), is_skipped=True)
     comparisons = judged(now)
-    assert training.headline(now, comparisons) == 0.0
-    assert training.headline(now, []) == 0.0
+    assert optimizer_gradient.headline(now, comparisons) == 0.0
+    assert optimizer_gradient.headline(now, []) == 0.0
 
 
 def test_the_tolerance_belongs_to_the_precision():
-    order = [training.tolerance(dtype) for dtype in ("float64", "float32", "float16", "bfloat16")]
+    order = [optimizer_gradient.tolerance(dtype) for dtype in ("float64", "float32", "float16", "bfloat16")]
     assert order == sorted(order)
     assert order[1] < 2e-4
     assert order[-1] < 0.1
@@ -202,10 +202,10 @@ ROUNDINGS = [
 def test_what_a_unit_of_roundoff_does_to_the_gradient_explains_as_much_of_an_error(
     what, trained, nearby, reached, expected
 ):
-    assert training.unexplained(received(trained, ANALYTIC, reached), nearby, [0, 1], "float32") == expected
+    assert optimizer_gradient.unexplained(received(trained, ANALYTIC, reached), nearby, [0, 1], "float32") == expected
 
 
 def test_underflow_is_not_explained_by_rounding():
     lost = received(np.where(np.abs(SMALL) < 5e-5, 0.0, SMALL), SMALL)
-    assert training.unexplained(lost, 2 * SMALL, [0], "float16") == [0]
-    assert training.unexplained(lost, 2 * SMALL, [0], "float32") == []
+    assert optimizer_gradient.unexplained(lost, 2 * SMALL, [0], "float16") == [0]
+    assert optimizer_gradient.unexplained(lost, 2 * SMALL, [0], "float32") == []

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from gradhooks import Verdict
-from gradhooks.numerics import departure, native_diagnosis, training
+from gradhooks.numerics import departure
 from gradhooks.numerics.departure import Call, Departure, Place, Summary
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.training import Received
+from gradhooks.verdicts import native_diagnosis, optimizer_gradient
+from gradhooks.verdicts.optimizer_gradient import Received
 
 FINE, ZERO, BAD = Summary(1.0, 1.0, 2.0, 5.0), Summary(1.0, 0.0, 0.0, 0.0), Summary(0.5, 1.0, 2.0, 5.0)
 HUGE, SPARSE = Summary(1.0, 1.0, 1e6, 1e6), Summary(1.0, 0.5, 2.0, 5.0)
@@ -84,7 +85,7 @@ SMALL = 1e-8 * np.random.default_rng(1).normal(size=35)
 def lost(below):
     """Comparisons of a tiny gradient of which the first variable lost all, the second what is below some number."""
     trained = np.concatenate([np.zeros(30), np.where(np.abs(SMALL[30:]) < below, 0.0, SMALL[30:])])
-    return training.compare(Received(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16")
+    return optimizer_gradient.compare(Received(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_laye
 
 
 def test_what_agrees_is_no_failure():
-    comparisons = training.compare(Received(LAYOUT, SMALL, SMALL, np.array([True, True])), (), "float16")
+    comparisons = optimizer_gradient.compare(Received(LAYOUT, SMALL, SMALL, np.array([True, True])), (), "float16")
     assert {c.verdict for c in comparisons} == {Verdict.PASS}
     assert native_diagnosis.diagnose(LAYOUT, comparisons, "float16", (1.0, 1.0), 1.0, None) == ()
 

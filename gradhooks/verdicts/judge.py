@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import proof
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import proof
 
 # What optimizers receive may be off by this share through rounding, and still be the gradient.
 _ROUNDED = 0.1

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
-from gradhooks.numerics import training, training_diagnosis
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.training import Received
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import optimizer_diagnosis, optimizer_gradient
+from gradhooks.verdicts.optimizer_gradient import Received
 
 LAYOUT = Layout(("first", "second", "third"), ((30,), (30,), (5,)))
 RNG = np.random.default_rng(1)
@@ -27,8 +27,8 @@ def replaced(part, values):
 
 def diagnosed(trained, reached=(True, True, True), dtype="float32", analytic=ANALYTIC, has_noise=False, data=None):
     received = Received(LAYOUT, analytic, trained, np.array(reached))
-    comparisons = training.compare(received, (), dtype)
-    return training_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8, has_noise)
+    comparisons = optimizer_gradient.compare(received, (), dtype)
+    return optimizer_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8, has_noise)
 
 
 SWAPPED = np.concatenate([ANALYTIC[SECOND], ANALYTIC[FIRST], ANALYTIC[THIRD]])
@@ -115,9 +115,9 @@ def test_nan_beside_another_mistake_has_its_own_sentence():
 @pytest.mark.parametrize(("analytic", "trained"), [(spoiled(FIRST), ANALYTIC), (spoiled(FIRST), 0 * ANALYTIC)])
 def test_what_is_not_finite_in_float64_alone_is_no_rounding(analytic, trained):
     received = Received(LAYOUT, analytic, trained, np.ones(3, bool))
-    compared = training.compare(received, {0, 1, 2}, "float32")[0]
+    compared = optimizer_gradient.compare(received, {0, 1, 2}, "float32")[0]
     assert (compared.verdict, compared.reason) == (Verdict.INCONCLUSIVE, Reason.NON_FINITE_GRADIENT)
-    other = training.compare(dataclasses.replace(received, analytic=ANALYTIC + 1), {0, 1, 2}, "float32")[0]
+    other = optimizer_gradient.compare(dataclasses.replace(received, analytic=ANALYTIC + 1), {0, 1, 2}, "float32")[0]
     assert (other.verdict, other.reason) == (Verdict.INCONCLUSIVE, Reason.ROUNDING)
 
 
@@ -129,5 +129,5 @@ def test_a_gradient_where_there_should_be_none_has_neither_cosine_nor_scale():
 
 def test_comparisons_say_in_which_dtype_training_computes():
     received = Received(LAYOUT, ANALYTIC, ANALYTIC / 2, np.ones(3, bool))
-    for dtype in training.ROUNDOFF:
-        assert {c.dtype for c in training.compare(received, (), dtype)} == {dtype}
+    for dtype in optimizer_gradient.ROUNDOFF:
+        assert {c.dtype for c in optimizer_gradient.compare(received, (), dtype)} == {dtype}

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gradhooks.numerics import verdict
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
+from gradhooks.verdicts import judge
 
 NAN, INF = math.nan, math.inf
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
@@ -47,7 +47,7 @@ DIFFERENCES = [
     ("analytic", "numeric", "difference"), [d[1:] for d in DIFFERENCES], ids=[d[0] for d in DIFFERENCES]
 )
 def test_the_relative_difference_of_hand_computed_vectors(analytic, numeric, difference):
-    assert verdict.relative_difference(analytic, numeric) == pytest.approx(difference, rel=1e-12, nan_ok=True)
+    assert judge.relative_difference(analytic, numeric) == pytest.approx(difference, rel=1e-12, nan_ok=True)
 
 
 VECTORS = arrays.arrays(np.float64, 4, elements=st.floats(-1e6, 1e6))
@@ -55,9 +55,9 @@ VECTORS = arrays.arrays(np.float64, 4, elements=st.floats(-1e6, 1e6))
 
 @given(VECTORS, VECTORS)
 def test_the_relative_difference_is_a_symmetric_number_between_zero_and_one(one, other):
-    difference = verdict.relative_difference(one, other)
+    difference = judge.relative_difference(one, other)
     assert 0.0 <= difference <= 1.0 + 1e-12
-    assert difference == verdict.relative_difference(other, one)
+    assert difference == judge.relative_difference(other, one)
 
 
 @given(VECTORS, VECTORS, st.integers(-300, 300))
@@ -65,13 +65,13 @@ def test_the_relative_difference_does_not_depend_on_the_unit(one, other, exponen
     # By powers of two, which round nothing as long as nothing underflows.
     one, other = np.round(one), np.round(other)
     factor = 2.0**exponent
-    assert verdict.relative_difference(factor * one, factor * other) == verdict.relative_difference(one, other)
+    assert judge.relative_difference(factor * one, factor * other) == judge.relative_difference(one, other)
 
 
 @given(st.floats(), st.floats())
 def test_two_numbers_differ_as_two_vectors_of_one_entry_do(one, other):
-    expected = verdict.relative_difference([one], [other])
-    assert verdict.relative_difference(one, other) == pytest.approx(expected, rel=1e-15, nan_ok=True)
+    expected = judge.relative_difference([one], [other])
+    assert judge.relative_difference(one, other) == pytest.approx(expected, rel=1e-15, nan_ok=True)
 
 
 def estimate(slope, error=1e-9, left=None, right=None, is_kink=False):
@@ -121,7 +121,7 @@ JUDGED = [
     ("analytic", "measured", "magnitude", "judged", "reason"), [j[1:] for j in JUDGED], ids=[j[0] for j in JUDGED]
 )
 def test_every_reason(analytic, measured, magnitude, judged, reason):
-    assert verdict.judge(analytic, measured, TOLERANCE, magnitude) == (judged, reason)
+    assert judge.judge(analytic, measured, TOLERANCE, magnitude) == (judged, reason)
 
 
 HUGE = 1.5e308
@@ -131,11 +131,11 @@ HUGE = 1.5e308
 @pytest.mark.parametrize("factor", [2.0**-1, -1.0, 1.01, 0.999])
 def test_sizes_whose_sum_overflows_are_judged_like_any_other(slope, factor):
     analytic, measured = factor * slope, estimate(slope, error=1e-9 * HUGE)
-    assert verdict.judge(analytic, measured, TOLERANCE) == (FAIL, Reason.MISMATCH)
-    assert verdict.judge(slope, measured, TOLERANCE, abs(slope)) == (PASS, Reason.AGREES)
-    assert math.isfinite(verdict.allowed_gap(analytic, measured, TOLERANCE, abs(slope)))
-    assert not verdict.is_settled(analytic, measured, 0.0, TOLERANCE)
-    assert verdict.is_settled(slope, measured, 0.0, TOLERANCE)
+    assert judge.judge(analytic, measured, TOLERANCE) == (FAIL, Reason.MISMATCH)
+    assert judge.judge(slope, measured, TOLERANCE, abs(slope)) == (PASS, Reason.AGREES)
+    assert math.isfinite(judge.allowed_gap(analytic, measured, TOLERANCE, abs(slope)))
+    assert not judge.is_settled(analytic, measured, 0.0, TOLERANCE)
+    assert judge.is_settled(slope, measured, 0.0, TOLERANCE)
 
 
 JITTER_LAYOUT = Layout(("a", "b"), ((3,), (2,)))
@@ -154,12 +154,12 @@ JITTER_LAYOUT = Layout(("a", "b"), ((3,), (2,)))
 )
 def test_jitter_of_a_gradient_is_told_from_rounding(first, second, found):
     one, other = ({"total": np.array(g, dtype=float)} for g in (first, second))
-    assert verdict.gradient_jitter(JITTER_LAYOUT, one, other, TOLERANCE) == pytest.approx(found, rel=1e-6)
+    assert judge.gradient_jitter(JITTER_LAYOUT, one, other, TOLERANCE) == pytest.approx(found, rel=1e-6)
 
 
 def test_a_magnitude_allows_for_cancellation():
-    assert verdict.judge(1e-7, estimate(3e-7), TOLERANCE) == (FAIL, Reason.MISMATCH)
-    assert verdict.judge(1e-7, estimate(3e-7), TOLERANCE, magnitude=1.0) == (PASS, Reason.AGREES)
+    assert judge.judge(1e-7, estimate(3e-7), TOLERANCE) == (FAIL, Reason.MISMATCH)
+    assert judge.judge(1e-7, estimate(3e-7), TOLERANCE, magnitude=1.0) == (PASS, Reason.AGREES)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_magnitude_allows_for_cancellation():
     ],
 )
 def test_the_allowed_gap_is_tolerance_times_size_plus_error_bar(analytic, slope, error, magnitude, allowed):
-    assert verdict.allowed_gap(analytic, estimate(slope, error), TOLERANCE, magnitude) == pytest.approx(allowed)
+    assert judge.allowed_gap(analytic, estimate(slope, error), TOLERANCE, magnitude) == pytest.approx(allowed)
 
 
 SLOPES = st.one_of(st.floats(-10, 10), st.floats(-1e100, 1e100), st.sampled_from([0.0, NAN, INF]))
@@ -196,7 +196,7 @@ def judgeable(draw):
 
 @given(judgeable())
 def test_the_table_holds_every_verdict_that_judging_can_give(case):
-    assert verdict.judge(*case) in {j[-2:] for j in JUDGED}
+    assert judge.judge(*case) in {j[-2:] for j in JUDGED}
 
 
 @given(judgeable(), ERRORS)
@@ -204,15 +204,15 @@ def test_a_larger_error_bar_never_accuses(case, other):
     """Growing errors: whatever is no FAIL stays no FAIL."""
     analytic, measured, tolerance, magnitude = case
     narrow, wide = (dataclasses.replace(measured, error=e) for e in sorted((measured.error, other)))
-    if verdict.judge(analytic, narrow, tolerance, magnitude)[0] is not FAIL:
-        assert verdict.judge(analytic, wide, tolerance, magnitude)[0] is not FAIL
+    if judge.judge(analytic, narrow, tolerance, magnitude)[0] is not FAIL:
+        assert judge.judge(analytic, wide, tolerance, magnitude)[0] is not FAIL
 
 
 @given(judgeable(), TOLERANCES)
 def test_a_larger_tolerance_only_ever_passes_more(case, other):
     """Growing tolerances: PASS stays PASS, and whatever is no FAIL stays no FAIL."""
     analytic, measured, tolerance, magnitude = case
-    strict, lenient = (verdict.judge(analytic, measured, t, magnitude)[0] for t in sorted((tolerance, other)))
+    strict, lenient = (judge.judge(analytic, measured, t, magnitude)[0] for t in sorted((tolerance, other)))
     if strict is PASS:
         assert lenient is PASS
     if strict is not FAIL:
@@ -223,18 +223,18 @@ def test_a_larger_tolerance_only_ever_passes_more(case, other):
 def test_calling_it_a_kink_never_accuses(case):
     analytic, measured, tolerance, magnitude = case
     smooth, kinked = (dataclasses.replace(measured, is_kink=k) for k in (False, True))
-    if verdict.judge(analytic, smooth, tolerance, magnitude)[0] is not FAIL:
-        assert verdict.judge(analytic, kinked, tolerance, magnitude)[0] is not FAIL
+    if judge.judge(analytic, smooth, tolerance, magnitude)[0] is not FAIL:
+        assert judge.judge(analytic, kinked, tolerance, magnitude)[0] is not FAIL
     opening = abs(measured.right - measured.left)
     if abs(analytic - measured.slope) <= opening:
-        assert verdict.judge(analytic, kinked, tolerance, magnitude)[1] not in (Reason.MISMATCH, Reason.BLOCKED)
+        assert judge.judge(analytic, kinked, tolerance, magnitude)[1] not in (Reason.MISMATCH, Reason.BLOCKED)
 
 
 @given(judgeable())
 def test_a_reversed_probe_is_judged_alike(case):
     analytic, measured, tolerance, magnitude = case
     mirrored = dataclasses.replace(measured, slope=-measured.slope, left=-measured.right, right=-measured.left)
-    assert verdict.judge(-analytic, mirrored, tolerance, magnitude) == verdict.judge(*case)
+    assert judge.judge(-analytic, mirrored, tolerance, magnitude) == judge.judge(*case)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_reversed_probe_is_judged_alike(case):
 def test_one_quotient_settles_it(analytic, slope, rounding, magnitude, settled):
     # The error bar is not asked: it contains a guess of the truncation.
     measured = estimate(slope, error=INF)
-    assert verdict.is_settled(analytic, measured, rounding, TOLERANCE, magnitude) is settled
+    assert judge.is_settled(analytic, measured, rounding, TOLERANCE, magnitude) is settled
 
 
 def compared(judged, reason, difference=0.0):
@@ -293,9 +293,9 @@ MISMATCH, BLOCKED = (compared(FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED
     ],
 )
 def test_the_verdict_on_a_whole_check(comparisons, judged, reason):
-    assert verdict.overall(comparisons) == (judged, reason)
+    assert judge.overall(comparisons) == (judged, reason)
 
 
 @given(st.lists(st.sampled_from([AGREES, KINK, NOISE, VACUOUS, DECLARED, ROUNDING, MISMATCH, BLOCKED])))
 def test_one_failure_fails_a_check_and_nothing_else_does(comparisons):
-    assert (verdict.overall(comparisons)[0] is FAIL) == any(c.verdict is FAIL for c in comparisons)
+    assert (judge.overall(comparisons)[0] is FAIL) == any(c.verdict is FAIL for c in comparisons)

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import recurrence
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import TRAINED, Comparison
+from gradhooks.verdicts import repeated_error
 
 # Unit roundoff of the formats that networks are trained in: half the distance from 1 to the next number.
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -184,7 +184,7 @@ def repeated(received, nudged, variables, dtype):
 def _repeats(received, nudged, variable):
     part = received.layout.slice(variable)
     errors = [r.trained[part] - r.analytic[part] for r in (received, nudged)]
-    return recurrence.is_same(errors, [r.analytic[part] for r in (received, nudged)])
+    return repeated_error.is_same(errors, [r.analytic[part] for r in (received, nudged)])
 
 
 def _underflows_twice(received, nudged, variable, dtype):

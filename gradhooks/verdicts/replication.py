@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import verdict
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import judge
 
 # Shares within this factor of each other are one error.
 _ALIKE = 1.5
@@ -66,7 +66,7 @@ def acquits(second, first, tolerance):
         and not second.is_vacuous
         and all(
             _is_sharp(analytic, estimate, magnitude)
-            and verdict.allowed_gap(analytic, estimate, tolerance, magnitude) < abs(before - measured.slope)
+            and judge.allowed_gap(analytic, estimate, tolerance, magnitude) < abs(before - measured.slope)
             for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(
                 terms, first.judgements, strict=True
             )
@@ -76,7 +76,7 @@ def acquits(second, first, tolerance):
 
 
 def _is_sharp(analytic, estimate, magnitude):
-    return estimate.error <= verdict.of_size(_BLURRED, analytic, estimate, magnitude)
+    return estimate.error <= judge.of_size(_BLURRED, analytic, estimate, magnitude)
 
 
 def is_repeated(first, others, tolerance):
@@ -119,7 +119,7 @@ def _shares(measured):
 
 
 def _share(analytic, estimate, magnitude):
-    size = verdict.of_size(1.0, analytic, estimate, magnitude)
+    size = judge.of_size(1.0, analytic, estimate, magnitude)
     if not size or not math.isfinite(size):
         return 0.0  # there is no telling
     return (analytic - estimate.slope) / math.copysign(size, max(analytic, estimate.slope, key=abs))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gradhooks.numerics import recurrence
+from gradhooks.verdicts import repeated_error
 
 ONES = np.ones(3)
 NAN = np.full(3, math.nan)
@@ -35,4 +35,4 @@ TABLE = [
 )
 def test_an_error_is_known_again(what, here, there, gradient, nearby, expected):
     errors, gradients = ([np.asarray(v, float) for v in pair] for pair in ((here, there), (gradient, nearby)))
-    assert recurrence.is_same(errors, gradients) is expected
+    assert repeated_error.is_same(errors, gradients) is expected

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gradhooks.numerics import proof, verdict
 from gradhooks.reports import records
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
+from gradhooks.verdicts import judge, proof
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
@@ -48,13 +48,13 @@ VACUOUS = compared("v", judged=OPEN, reason=Reason.VACUOUS)
     ],
 )
 def test_the_verdict_on_a_check_needs_a_measurement_that_passes(comparisons, expected):
-    assert verdict.overall(comparisons)[0] is expected
+    assert judge.overall(comparisons)[0] is expected
 
 
 def test_what_is_undecided_gives_the_reason():
-    assert verdict.overall([TRAINED, NOISE]) == (OPEN, Reason.NOISE)
-    assert verdict.overall([TRAINED]) == (OPEN, Reason.NOTHING_SAMPLED)
-    assert verdict.overall([]) == (OPEN, Reason.NOTHING_SAMPLED)
+    assert judge.overall([TRAINED, NOISE]) == (OPEN, Reason.NOISE)
+    assert judge.overall([TRAINED]) == (OPEN, Reason.NOTHING_SAMPLED)
+    assert judge.overall([]) == (OPEN, Reason.NOTHING_SAMPLED)
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_variables_of_which_nothing_could_be_told_are_known():
 @pytest.mark.parametrize(("size", "expected"), [(1e-12, PASS), (1e-8, PASS), (1e-5, OPEN), (1.0, OPEN)])
 def test_noise_may_hide_what_float32_would_round_away(size, expected):
     hidden = compared("v", judged=OPEN, reason=Reason.NOISE, analytic=size, numeric=0.0, error=9.0 * size)
-    assert verdict.overall([compared(), hidden])[0] is expected
+    assert judge.overall([compared(), hidden])[0] is expected
     assert proof.unproved([compared(), hidden]) == ["v"]

@@ -8,9 +8,9 @@ import dataclasses
 
 import numpy as np
 
-from gradhooks.numerics import training
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED
+from gradhooks.verdicts import optimizer_gradient
 
 # Gradients are sums over a batch, its time steps and units; rounding in a sum of a million terms is of this many units
 # of roundoff (N. J. Higham, "Accuracy and Stability of Numerical Algorithms", section 4.2).
@@ -27,7 +27,7 @@ def zero_levels(gradients, precision):
     Returns:
         Dict of floats, in units of the gradient.
     """
-    share = _SUM * training.rounding(precision)
+    share = _SUM * optimizer_gradient.rounding(precision)
     return {term: share * _largest(gradient) for term, gradient in gradients.items()}
 
 
@@ -90,7 +90,9 @@ def drowned(comparisons):
             by_path.setdefault(c.path, []).append(abs(c.analytic))
     largest = max((max(sizes) for sizes in by_path.values()), default=0.0)
     noisy = {c.path for c in _of_total(comparisons) if c.reason is Reason.NOISE} & told
-    return sorted(path for path in noisy if max(by_path.get(path, [0.0])) > training.rounding("float32") * largest)
+    return sorted(
+        path for path in noisy if max(by_path.get(path, [0.0])) > optimizer_gradient.rounding("float32") * largest
+    )
 
 
 def _of_total(comparisons):

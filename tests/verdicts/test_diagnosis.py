@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradhooks.numerics import diagnosis
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.verdict import relative_difference
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
+from gradhooks.verdicts import diagnosis
+from gradhooks.verdicts.judge import relative_difference
 
 LAYOUT = Layout(("below/w", "middle/w", "above/w"), ((9,), (9,), (9,)))
 # What backpropagation says elsewhere; only a transposed kernel is told by it.

@@ -3,10 +3,10 @@
 import dataclasses
 import math
 
-from gradhooks.numerics import expectation, verdict
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import TRAINED
+from gradhooks.verdicts import declared, judge
 
 # What the threshold has decided. Every other reason says why it is not a matter of the threshold.
 _FOLLOWING = (Reason.AGREES, Reason.MISMATCH)
@@ -55,9 +55,9 @@ def rejudged(report, threshold):
     if not report.comparisons:
         # The check met an obstacle, which has nothing to do with any threshold.
         return dataclasses.replace(report, threshold=threshold)
-    declared = [(pattern, kind) for pattern, kind in report.expect if kind in expectation.KINDS]
-    comparisons = tuple(expectation.excused([_comparison(c, threshold) for c in report.comparisons], declared))
-    overall, reason = verdict.overall(comparisons)
+    meant = [(pattern, kind) for pattern, kind in report.expect if kind in declared.KINDS]
+    comparisons = tuple(declared.excused([_comparison(c, threshold) for c in report.comparisons], meant))
+    overall, reason = judge.overall(comparisons)
     return dataclasses.replace(
         report, verdict=overall, reason=reason, comparisons=comparisons, threshold=threshold,
         diagnoses=_standing(report.diagnoses, comparisons),
@@ -71,10 +71,10 @@ def _comparison(comparison, threshold):
         return c
     truncation = c.error if math.isnan(c.truncation) else c.truncation
     estimate = DerivativeEstimate(c.numeric, c.error, c.step, c.left, c.right, c.is_kink, truncation=truncation)
-    allowed = verdict.allowed_gap(c.analytic, estimate, threshold, c.magnitude)
+    allowed = judge.allowed_gap(c.analytic, estimate, threshold, c.magnitude)
     if c.reason not in _FOLLOWING:
         return dataclasses.replace(c, allowed=allowed)
-    judged, reason = verdict.judge(c.analytic, estimate, threshold, c.magnitude)
+    judged, reason = judge.judge(c.analytic, estimate, threshold, c.magnitude)
     return dataclasses.replace(c, allowed=allowed, verdict=judged, reason=reason)
 
 

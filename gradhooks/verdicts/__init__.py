@@ -1,0 +1,1 @@
+"""From numbers to verdicts and to words. Pure: asks no oracle."""
