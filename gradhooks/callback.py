@@ -10,7 +10,9 @@ from types import MappingProxyType
 
 import keras
 
-from gradhooks import arguments, backends, examination
+from gradhooks import arguments, backends
+from gradhooks.checking import exceptions, run
+from gradhooks.checking.settings import Settings
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, oracle, terms, workers
 from gradhooks.reports.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
@@ -249,13 +251,13 @@ class GradientCheck(keras.callbacks.Callback):
         self._act(report)
 
     def _report(self, step, samples, is_first):
-        settings = examination.Settings(
+        settings = Settings(
             samples, self._threshold, self._seed, step, self._schedule.turn, self._name, self._seen, self._expect,
             self._train_step,
         )  # fmt: skip
         try:
             asked = self._current_oracle()
-            report = examination.run(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
+            report = run.check(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
             for complaint in asked.complaints:
                 self._teller.complain(f"{self._name}: {complaint}")
             return arguments.finite_loss(report, self._batch) if is_first else report
@@ -263,9 +265,9 @@ class GradientCheck(keras.callbacks.Callback):
             # Bad input stops training before it starts, and only then; nothing else ever does.
             if is_first:
                 raise
-            return examination.report_of(error, settings)
+            return exceptions.report_of(error, settings)
         except Exception as error:
-            return examination.report_of(error, settings)
+            return exceptions.report_of(error, settings)
 
     def _watch(self, layout, gradient):
         """Keeps the gradient that the optimizer receives, until it has been told."""

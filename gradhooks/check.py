@@ -2,7 +2,9 @@
 
 from types import MappingProxyType
 
-from gradhooks import arguments, backends, examination
+from gradhooks import arguments, backends
+from gradhooks.checking import exceptions, run
+from gradhooks.checking.settings import Settings
 from gradhooks.model import batch, oracle, terms
 from gradhooks.reports.errors import BadInputError
 
@@ -87,7 +89,7 @@ def check_gradients(
     assert report.verdict is gradhooks.Verdict.PASS
     ```
     """
-    settings = examination.Settings(
+    settings = Settings(
         samples=arguments.positive_int("samples", samples, "Try samples=32."),
         threshold=arguments.threshold(threshold),
         seed=arguments.natural_int("seed", seed, "Try seed=0."),
@@ -105,8 +107,8 @@ def check_gradients(
     arguments.usable_model(model, loss_fn, fixed.y)
     try:
         asked = oracle.ModelOracle(terms.Objective(model, training, loss_fn), fixed, precision)
-        return arguments.finite_loss(examination.run(asked, settings), fixed)
+        return arguments.finite_loss(run.check(asked, settings), fixed)
     except BadInputError:
         raise
     except Exception as error:  # of the model's code, or of the framework's
-        return examination.report_of(error, settings)
+        return exceptions.report_of(error, settings)

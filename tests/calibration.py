@@ -27,8 +27,8 @@ from unittest import mock
 import keras
 import numpy as np
 
-from gradhooks import examination
-from gradhooks.examination import settling
+from gradhooks.checking import confirm, run
+from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.model import batch, oracle, terms
 from gradhooks.reports.reasons import Reason, Verdict
 from tests import innocents
@@ -95,14 +95,14 @@ def watched(asked, settings):
 
     What they did settle agrees to within the threshold, and at a smaller one would have been measured better.
     """
-    seen, confirmed = [], settling.Settling._confirmed
+    seen, confirmed = [], confirm.Settling._confirmed
 
     def noting(self, climbed):
         seen.extend(m for m in climbed if not self.is_declared(m))
         return confirmed(self, climbed)
 
-    with mock.patch.object(settling.Settling, "_confirmed", noting):
-        return examination.run(asked, settings), seen
+    with mock.patch.object(confirm.Settling, "_confirmed", noting):
+        return run.check(asked, settings), seen
 
 
 def lines(case, seed, precision, shares=SHARES):
@@ -114,9 +114,9 @@ def lines(case, seed, precision, shares=SHARES):
     fixed = batch.fixed_batch(x, y, weights[0] if weights else None, None, case.options.get("batch_size", 32))
     objective = terms.Objective(model, case.options.get("training", True), case.options.get("loss_fn"))
     asked = oracle.ModelOracle(objective, fixed, precision)
-    default = examination.THRESHOLDS[asked.precision.rung]
+    default = THRESHOLDS[asked.precision.rung]
     for share in shares:
-        settings = examination.Settings(threshold=share * default, seed=seed, train_step=False)
+        settings = Settings(threshold=share * default, seed=seed, train_step=False)
         report, seen = watched(asked, settings)
         found = sorted((e for m in seen for e in excesses(asked.layout, m)), reverse=True)
         worst = found[0] if found else (0.0, "", False)

@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import sampling, surveying
+from gradhooks.checking import baseline
+from gradhooks.numerics import sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.records import Precision
 
@@ -85,13 +86,13 @@ def quadratic(size=12, **options):
     return FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, point, **options)
 
 
-def surveyed(oracle, spacing=surveying.PROMOTED, is_suspect=False):
+def surveyed(oracle, spacing=baseline.PROMOTED, is_suspect=False):
     """(place, probe, windows) along the screening probe, as a check does it."""
     point = oracle.point()
     gradients = oracle.gradients(point).terms
     scales = sampling.scales(oracle.layout, point)
     probe = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(0))
-    place, windows = surveying.survey(oracle, point, gradients, probe, spacing, is_suspect)
+    place, windows = baseline.survey(oracle, point, gradients, probe, spacing, is_suspect)
     return place, probe, windows
 
 

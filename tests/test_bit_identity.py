@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import gradhooks
-from gradhooks import examination
+from gradhooks.checking import run
 from tests import digest, models
 
 pytestmark = pytest.mark.lowest
@@ -113,7 +113,7 @@ def test_a_check_that_raises_half_way_leaves_everything(monkeypatch, after):
 
     plain, plain_history, _ = trained(models.noisy, lambda x, y: [], {})
     remaining = [after]
-    run = examination.run
+    original = run.check
 
     def failing(oracle, *settings):
         losses = oracle.losses
@@ -126,11 +126,11 @@ def test_a_check_that_raises_half_way_leaves_everything(monkeypatch, after):
 
         oracle.losses = counted
         try:
-            return run(oracle, *settings)
+            return original(oracle, *settings)
         finally:
             del oracle.losses
 
-    monkeypatch.setattr(examination, "run", failing)
+    monkeypatch.setattr(run, "check", failing)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         checked, history, (callback,) = trained(models.noisy, check, {})

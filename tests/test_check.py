@@ -9,7 +9,9 @@ import tensorflow as tf
 from keras import layers
 
 import gradhooks
-from gradhooks import Reason, Verdict, examination
+from gradhooks import Reason, Verdict
+from gradhooks.checking import run
+from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.model import batch, oracle, terms
 from gradhooks.verdicts import optimizer_gradient
 from tests import models, tally
@@ -142,13 +144,13 @@ def test_the_promoted_loss_sees_the_dropout_mask_of_training():
 def test_a_second_check_traces_nothing():
     model, x, y = models.noisy()
     asked = oracle.ModelOracle(terms.Objective(model), batch.fixed_batch(x, y))
-    first = examination.run(asked, examination.Settings())  # its train step is traced here
+    first = run.check(asked, Settings())  # its train step is traced here
     assert first.verdict is Verdict.PASS
     calls = []
     original = model.compute_loss
     object.__setattr__(model, "compute_loss", lambda *a, **k: calls.append(1) or original(*a, **k))
     traces = asked.traces
-    reports = [examination.run(asked, examination.Settings(step=step)) for step in range(3)]
+    reports = [run.check(asked, Settings(step=step)) for step in range(3)]
     assert asked.traces == traces == 1
     assert not calls
     assert len({c.position for r in reports for c in r.comparisons}) > 40
@@ -213,7 +215,7 @@ def test_native_precision_passes_and_says_so():
     report = gradhooks.check_gradients(model, x, y, precision="model")
     assert report.verdict is Verdict.PASS
     assert report.precision.rung == "model"
-    assert report.threshold == examination.THRESHOLDS["model"]
+    assert report.threshold == THRESHOLDS["model"]
 
 
 def test_a_loss_function_in_place_of_the_compiled_one():

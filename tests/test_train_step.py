@@ -234,12 +234,13 @@ def test_a_recording_keeps_every_digit_and_no_more(policy, kept):
 
 
 def test_one_recording_and_one_gradient_per_check():
-    from gradhooks import examination
+    from gradhooks.checking import run
+    from gradhooks.checking.settings import Settings
 
     asked = asked_of(*models.noisy())
     counts = []
     for step in range(1, 4):
-        report = examination.run(asked, examination.Settings(step=step))
+        report = run.check(asked, Settings(step=step))
         assert report.verdict is Verdict.PASS
         counts.append((asked.gradient_evaluations, asked._train_step.runs))
         assert asked._train_step.traces == 1

@@ -9,7 +9,9 @@ import tensorflow as tf
 from keras import layers
 
 import gradhooks
-from gradhooks import Reason, Verdict, examination
+from gradhooks import Reason, Verdict
+from gradhooks.checking import run
+from gradhooks.checking.settings import Settings
 from gradhooks.model.train_step import Recording
 from tests import models
 from tests.fakes import FunctionOracle
@@ -78,7 +80,7 @@ CASES = {
 @pytest.mark.parametrize("seed", range(3))
 def test_who_is_accused(name, seed):
     traced, trained, accused = CASES[name]
-    report = examination.run(Recorded(traced, trained), examination.Settings(samples=16, seed=seed))
+    report = run.check(Recorded(traced, trained), Settings(samples=16, seed=seed))
     named = {c.path for c in report.failures} - {"*"}
     assert named == (accused or set())
     assert (report.verdict is Verdict.FAIL) == bool(accused)
@@ -89,7 +91,7 @@ def test_who_is_accused(name, seed):
 
 
 def test_what_was_compiled_before_the_check_is_not_judged():
-    report = examination.run(Recorded({"v1": 0.0}, {}, bypassed=(1,)), examination.Settings(samples=16))
+    report = run.check(Recorded({"v1": 0.0}, {}, bypassed=(1,)), Settings(samples=16))
     assert report.verdict is Verdict.PASS
     assert any(note.startswith("v1: read by code that was compiled before") for note in report.notes)
 

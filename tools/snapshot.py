@@ -25,10 +25,11 @@ UNREPEATABLE = ("orthogonal_columns", "orthogonal_rows")
 
 def said_of_functions():
     """Yields (name, what is said) for every oracle."""
-    from gradhooks import examination
+    from gradhooks.checking import run
+    from gradhooks.checking.settings import Settings
 
     for name, oracle in oracles.build().items():
-        yield f"function: {name}", _said(examination.run(oracle, examination.Settings(seed=SEED)))
+        yield f"function: {name}", _said(run.check(oracle, Settings(seed=SEED)))
 
 
 def said_of_cases(names=None):

@@ -5,7 +5,8 @@ import resource
 import keras
 import tensorflow as tf
 
-from gradhooks import examination
+from gradhooks.checking import run
+from gradhooks.checking.settings import Settings
 from gradhooks.model import batch as batches
 from gradhooks.model import oracle, terms
 from gradhooks.numerics import sampling
@@ -57,7 +58,7 @@ def healthy_coordinates(answering):
 
 def check(answering):
     """Function that makes one whole check."""
-    return lambda: examination.run(answering, examination.Settings(samples=SAMPLES))
+    return lambda: run.check(answering, Settings(samples=SAMPLES))
 
 
 def activation_megabytes(answering):

@@ -55,11 +55,11 @@ def test_an_interrupt_within_a_check_comes_out(monkeypatch, tmp_path):
 
 def count_calls(monkeypatch):
     """Returns a function: number of calls of the loss in the first k checks of `small`."""
-    from gradhooks import examination
+    from gradhooks.checking import run
     from gradhooks.model import oracle
 
     calls, marks = [0], [0]
-    losses, run = oracle.ModelOracle.losses, examination.run
+    losses, check = oracle.ModelOracle.losses, run.check
     with monkeypatch.context() as patched:
 
         def counted(self, *args):
@@ -67,12 +67,12 @@ def count_calls(monkeypatch):
             return losses(self, *args)
 
         def marked(*args):
-            report = run(*args)
+            report = check(*args)
             marks.append(calls[0])
             return report
 
         patched.setattr(oracle.ModelOracle, "losses", counted)
-        patched.setattr(examination, "run", marked)
+        patched.setattr(run, "check", marked)
         training.run(small, check_of)
     return marks.__getitem__
 

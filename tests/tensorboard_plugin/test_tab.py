@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from gradhooks.examination.settings import THRESHOLDS
+from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Diagnosis
 from tests.tensorboard_plugin import logs

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradhooks
-from gradhooks import examination
+from gradhooks.checking import run
+from gradhooks.checking.settings import Settings
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Diagnosis
@@ -97,8 +98,8 @@ def quadratic(error, threshold):
     """A check of `sum(x^3)/3` whose gradient is off by a share `error` in one place, under a threshold."""
     factor = np.array([1.0, 1.0 + error, 1.0, 1.0])
     oracle = FunctionOracle(lambda p: float(np.sum(p**3) / 3), lambda p: factor * p**2, [0.5, -0.7, 1.1, 0.9])
-    settings = examination.Settings(samples=4, threshold=threshold, train_step=False)
-    return examination.run(oracle, settings)
+    settings = Settings(samples=4, threshold=threshold, train_step=False)
+    return run.check(oracle, settings)
 
 
 @pytest.mark.parametrize("error", [0.0, 1e-5, 1e-3, 0.1, 1.0, -2.0])

@@ -6,23 +6,31 @@ import time
 
 import numpy as np
 
-from gradhooks.examination import chance, culprit, digits, received, silence, untraced
-from gradhooks.examination.settings import THRESHOLDS
-from gradhooks.examination.settling import Settling
-from gradhooks.numerics import blockage, measurement, sampling, surveying
-from gradhooks.reports import records
+from gradhooks.checking import (
+    baseline,
+    digits,
+    localize,
+    measure,
+    optimizer,
+    random_operations,
+    unreached,
+    untraced,
+    zero_gradients,
+)
+from gradhooks.checking.confirm import Settling
+from gradhooks.checking.settings import THRESHOLDS
+from gradhooks.numerics import sampling
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Coverage
+from gradhooks.reports.records import EVERYTHING, Comparison, Coverage
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import listed
 from gradhooks.verdicts import declared, diagnosis, judge, proof
 
 # A probe on a kink is replaced by another of the same variable, this often at most.
 _REPLACEMENTS = 3
-EVERYTHING = records.EVERYTHING
 
 
-def run(oracle, settings, watch=None):
+def check(oracle, settings, watch=None):
     """Checks the gradient at the oracle's current point.
 
     Args:
@@ -61,7 +69,7 @@ class _Examination:
     def _survey(self):
         settings, point = self._settings, self._oracle.point()
         precision = self._oracle.precision
-        spacing = surveying.NATIVE if precision.rung == "model" else surveying.PROMOTED
+        spacing = baseline.NATIVE if precision.rung == "model" else baseline.PROMOTED
         left_out = frozenset(declared.declared_variables(self._layout, settings.expect))
         scales = sampling.scales(self._layout, point)
         gradients = self._oracle.gradients(point)
@@ -70,7 +78,7 @@ class _Examination:
         is_opaque = getattr(self._oracle, "calls_python", False)
         is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
-        place, windows = surveying.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps)
+        place, windows = baseline.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps)
         self._precision = digits.as_measured(precision, place, is_opaque)
         given = settings.threshold
         self._tolerance = THRESHOLDS[self._precision.rung] if given is None else given
@@ -81,7 +89,7 @@ class _Examination:
         if not np.isfinite(self._place.base).all():
             return Reason.NON_FINITE_LOSS
         if self._place.jitter > 0 or (self._is_suspect() and self._gradient_jitters()):
-            self._notes += chance.notes(self._oracle)
+            self._notes += random_operations.notes(self._oracle)
             return Reason.NOT_DETERMINISTIC
         return None
 
@@ -118,7 +126,7 @@ class _Examination:
             directions = []
         # As large as the model, and done with: what comes now takes the most memory.
         self._settling = dataclasses.replace(self._settling, screening=None)
-        trained = received.compare(self._settling)
+        trained = optimizer.compare(self._settling)
         if self._watch and trained.gradient is not None:
             self._watch(self._layout, trained.gradient)
         comparisons, trained, notes = untraced.excused(self._settling, comparisons, directions, trained)
@@ -142,9 +150,9 @@ class _Examination:
         coordinates = self._coordinates()
         directions = self._directions()
         directions += self._of_undecided_variables(coordinates, directions)
-        found, self._trail = culprit.search(self._settling, coordinates, directions)
+        found, self._trail = localize.search(self._settling, coordinates, directions)
         coordinates += found
-        coordinates += culprit.corroboration(self._settling, coordinates)
+        coordinates += localize.corroboration(self._settling, coordinates)
         comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
         comparisons = proof.without_false_zeros(comparisons, self._zero_levels)
         comparisons += self._blocked()
@@ -183,8 +191,8 @@ class _Examination:
         """Measures directions over many parameters: the screening probe, and whole variables where digits are few."""
         settling = self._settling
         spacing = settling.spacing.working
-        magnitude = surveying.natural_sizes(settling.screening, self._place.gradients)
-        screened = measurement.from_window(
+        magnitude = baseline.natural_sizes(settling.screening, self._place.gradients)
+        screened = measure.from_window(
             self._place, settling.screening, self._windows[spacing], spacing, magnitude, self._tolerance
         )
         directions = settling.decided([screened])
@@ -228,11 +236,13 @@ class _Examination:
     def _blocked(self):
         """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
         settings = self._settings
-        silent = blockage.silent_variables(self._layout, self._place.gradients["total"])
+        silent = zero_gradients.silent_variables(self._layout, self._place.gradients["total"])
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
         compiled = getattr(self._oracle, "bypassed", ())
         unmoved, unknown = [], {*silent} - {*compiled}
-        for found in blockage.investigate(self._layout, self._oracle, self._place, self._settling.scales, silent, rng):
+        for found in zero_gradients.investigate(
+            self._layout, self._oracle, self._place, self._settling.scales, silent, rng
+        ):
             unknown -= {found.variable}
             if found.is_blocked:
                 path = self._layout.paths[found.variable]
@@ -243,7 +253,7 @@ class _Examination:
                 )  # fmt: skip
             elif found.change <= self._place.noise[0] and found.variable not in compiled:
                 unmoved.append(found.variable)
-        self._notes += silence.notes(self._settling, unmoved, sorted(unknown))
+        self._notes += unreached.notes(self._settling, unmoved, sorted(unknown))
 
     def _compared(self, measured):
         """One `Comparison` per term."""

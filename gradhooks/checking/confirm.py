@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gradhooks.examination.settings import Settings
-from gradhooks.numerics import measurement, sampling, surveying
+from gradhooks.checking import baseline, measure
+from gradhooks.checking.settings import Settings
+from gradhooks.numerics import sampling
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import replication
@@ -37,10 +38,10 @@ class Settling:
 
     oracle: Any
     settings: Settings
-    place: surveying.Place
+    place: baseline.Place
     screening: Probe | None
     scales: np.ndarray
-    spacing: surveying.Spacing
+    spacing: baseline.Spacing
     tolerance: float
     declared: frozenset
 
@@ -59,17 +60,17 @@ class Settling:
 
     def settled(self, probes, magnitudes=None):
         """Measures probes: two evaluations, smaller steps, then a ladder, and before accusing a second opinion."""
-        return self._climbed(measurement.looked(self.oracle, self.place, probes, self.tolerance, magnitudes))
+        return self._climbed(measure.looked(self.oracle, self.place, probes, self.tolerance, magnitudes))
 
     def decided(self, measured):
         """Measures on where two evaluations did not settle it."""
-        return self._climbed(measurement.closer(self.oracle, self.place, measured, self.tolerance))
+        return self._climbed(measure.closer(self.oracle, self.place, measured, self.tolerance))
 
     def _climbed(self, measured):
         """Measures on where no closer look has settled it."""
-        is_open = [measurement.is_open(self.place, m, self.tolerance) for m in measured]
+        is_open = [measure.is_open(self.place, m, self.tolerance) for m in measured]
         unsettled = [m for m, is_still_open in zip(measured, is_open, strict=True) if is_still_open]
-        climbed = measurement.climb(self.oracle, self.place, unsettled, self.tolerance)
+        climbed = measure.climb(self.oracle, self.place, unsettled, self.tolerance)
         decided = iter(self._confirmed(climbed))
         return [next(decided) if is_still_open else m for m, is_still_open in zip(measured, is_open, strict=True)]
 
@@ -86,7 +87,7 @@ class Settling:
         so a slice would acquit the guilty.
         """
         suspects = [m for m in measured if m.has_failed and not self.is_declared(m)]
-        finer = measurement.climb(self.oracle, self.place, suspects, self.tolerance, is_fine=True)
+        finer = measure.climb(self.oracle, self.place, suspects, self.tolerance, is_fine=True)
         finer = [_softened(m, Reason.NOISE) if self._wavers(m) else m for m in finer]
         pairs = list(zip(suspects, finer, strict=True))
         accused = [
@@ -150,8 +151,8 @@ class Settling:
         """Measures once more at a nudged point, another one each turn."""
         place = self._nudged(turn)
         probes, magnitudes = [m.probe for m in suspects], [m.magnitude for m in suspects]
-        quick = measurement.quick(self.oracle, place, probes, self.tolerance, magnitudes)
-        climbed = iter(measurement.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
+        quick = measure.quick(self.oracle, place, probes, self.tolerance, magnitudes)
+        climbed = iter(measure.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
         return [m if m.settled else next(climbed) for m in quick]
 
     def _nudged(self, turn):
@@ -161,7 +162,7 @@ class Settling:
         point = sampling.nudge(self.layout, self.place.point, self.scales, rng, size)
         gradients = self.oracle.gradients(point)
         has_steps = bool(self.oracle.precision.step_operations)
-        place, _ = surveying.survey(
+        place, _ = baseline.survey(
             self.oracle, point, gradients.terms, self.screening, self.spacing, has_steps=has_steps
         )
         # A nudge does not change how many digits the loss has; the larger estimate of the two holds.

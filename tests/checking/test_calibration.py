@@ -13,7 +13,8 @@ import math
 import numpy as np
 import pytest
 
-from gradhooks.numerics import derivative, surveying
+from gradhooks.checking import baseline
+from gradhooks.numerics import derivative
 from gradhooks.numerics.probe import Probe
 from tests.fakes import FunctionOracle
 
@@ -98,14 +99,14 @@ class Condition:
     of_sample: type
     of_loss: type
     tolerance: float
-    spacing: surveying.Spacing
+    spacing: baseline.Spacing
     is_suspect: bool = False
 
 
 CONDITIONS = (
-    Condition("float64", 1, np.float64, np.float64, 1e-6, surveying.PROMOTED),
-    Condition("float32 model", 8, np.float32, np.float64, 1e-2, surveying.NATIVE),
-    Condition("float32 core in a promoted model", 1, np.float64, np.float32, 1e-6, surveying.PROMOTED, True),
+    Condition("float64", 1, np.float64, np.float64, 1e-6, baseline.PROMOTED),
+    Condition("float32 model", 8, np.float32, np.float64, 1e-2, baseline.NATIVE),
+    Condition("float32 core in a promoted model", 1, np.float64, np.float32, 1e-6, baseline.PROMOTED, True),
 )
 
 
@@ -149,7 +150,7 @@ def surveyed_noise(case, scale, condition):
     oracle = FunctionOracle(lambda p: case.loss(p[0]), lambda p: np.array([case.slope]), [case.point])
     probe = Probe(0, np.array([scale]))
     gradients = oracle.gradients(oracle.point()).terms
-    place, _ = surveying.survey(oracle, oracle.point(), gradients, probe, condition.spacing, condition.is_suspect)
+    place, _ = baseline.survey(oracle, oracle.point(), gradients, probe, condition.spacing, condition.is_suspect)
     return float(place.noise[0])
 
 

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from gradhooks.numerics import derivative, surveying
+from gradhooks.checking import baseline
+from gradhooks.numerics import derivative
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import judge
@@ -65,7 +66,7 @@ class Measurement:
 
 def from_window(place, probe, window, spacing, magnitude, tolerance):
     """Returns the `Measurement` along the screening probe that the survey already paid for."""
-    step = surveying.REACH * spacing
+    step = baseline.REACH * spacing
     return _measured(place, probe, step, window[-1], window[0], magnitude, tolerance)
 
 

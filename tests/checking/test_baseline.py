@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from gradhooks.numerics import noise, surveying
+from gradhooks.checking import baseline
+from gradhooks.numerics import noise
 from gradhooks.numerics.probe import Probe
 from tests.fakes import FunctionOracle, kinky, quadratic, surveyed
 
@@ -17,7 +18,7 @@ def test_a_survey_of_a_healthy_loss_takes_two_windows():
     oracle = quadratic()
     place, _, windows = surveyed(oracle)
     assert oracle.evaluations == WINDOWS
-    assert set(windows) == {surveying.PROMOTED.tiny, surveying.PROMOTED.working}
+    assert set(windows) == {baseline.PROMOTED.tiny, baseline.PROMOTED.working}
     assert place.base == pytest.approx([oracle.point() @ oracle.point()])
     assert place.jitter == 0.0
 
@@ -91,7 +92,7 @@ def nearly_level(slope):
 def test_slopes_that_cancel_along_a_direction_are_no_standstill(slope):
     """Taken for one, a float64 loss was said to have the noise of float32, and a wrong factor of 1.0001 passed."""
     place, probe, _ = surveyed(nearly_level(slope))
-    assert surveying.natural_sizes(probe, place.gradients)[0] > 1.0
+    assert baseline.natural_sizes(probe, place.gradients)[0] > 1.0
     assert place.noise[0] < 1e-13
 
 
@@ -115,7 +116,7 @@ def corners_at_native_precision(digits):
 @pytest.mark.parametrize("digits", [8, 11, 24])
 def test_corners_at_native_precision_are_told_from_lost_digits(digits):
     """Noise in excess means larger steps, across hundreds of corners; too little of it would be a lie."""
-    place, _, _ = surveyed(corners_at_native_precision(digits), surveying.NATIVE)
+    place, _, _ = surveyed(corners_at_native_precision(digits), baseline.NATIVE)
     # Uniform rounding of 40 examples of ordinary size, averaged. ReLUs that bend next to the point add to it.
     deviation = 2.0**-digits / math.sqrt(12) / math.sqrt(40)
     assert 0.3 * deviation < place.noise[0] < 30 * deviation
@@ -124,11 +125,11 @@ def test_corners_at_native_precision_are_told_from_lost_digits(digits):
 @pytest.mark.parametrize("factor", [1.0, 1e160, 1e-160])
 def test_the_natural_size_survives_squares_that_overflow(factor):
     probe = Probe(0, np.array([3.0, 4.0]))
-    assert surveying.natural_sizes(probe, {"total": factor * np.ones(2)}) == pytest.approx((5 * factor,))
+    assert baseline.natural_sizes(probe, {"total": factor * np.ones(2)}) == pytest.approx((5 * factor,))
 
 
 def test_a_gradient_that_is_not_finite_has_no_natural_size():
-    assert surveying.natural_sizes(Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}) == (0.0,)
+    assert baseline.natural_sizes(Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}) == (0.0,)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -164,7 +165,7 @@ def test_kinks_that_are_a_little_rougher_than_rounding_are_no_noise(bend):
     """Taken for noise they would make the steps larger, which would meet more of them."""
     oracle = kinky(bend=bend)
     place, _, windows = surveyed(oracle)
-    spacings = surveying.PROMOTED
+    spacings = baseline.PROMOTED
     tiny = noise.roughness(windows[spacings.tiny][:, 0], 2, noise.OFFSETS, has_corner=True)
     assert 10 < noise.roughness(windows[spacings.working][:, 0], 3, noise.OFFSETS) / tiny < 50
     assert place.is_kinky
@@ -197,7 +198,7 @@ def test_rounding_hides_no_part_with_few_digits(offset):
     """The larger the loss, the less is seen at a tiny distance; then the look further out decides."""
     part, smooth = float32_loss(), 0.02
     # This much of the slope stands still.
-    share = 3 * surveying._VISIBLE * smooth * np.linalg.norm(part.point())
+    share = 3 * baseline._VISIBLE * smooth * np.linalg.norm(part.point())
     share /= np.linalg.norm(part.gradients(part.point()).terms["total"])
     oracle = FunctionOracle(
         lambda p: offset + 0.5 * smooth * float(np.sum(p**2)) + share * part.losses(p, [NOWHERE], [(0, 0.0)])[0, 0],

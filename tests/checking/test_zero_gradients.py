@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gradhooks.numerics import blockage, sampling, surveying
+from gradhooks.checking import baseline, zero_gradients
+from gradhooks.numerics import sampling
 from tests.fakes import FunctionOracle
 
 SIZE = 6
@@ -23,10 +24,10 @@ def investigated(function, gradient, seed=0):
     gradients = oracle.gradients(POINT).terms
     scales = sampling.scales(oracle.layout, POINT)
     screening = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(seed))
-    place, _ = surveying.survey(oracle, POINT, gradients, screening, surveying.PROMOTED)
-    silent = blockage.silent_variables(oracle.layout, gradients["total"])
+    place, _ = baseline.survey(oracle, POINT, gradients, screening, baseline.PROMOTED)
+    silent = zero_gradients.silent_variables(oracle.layout, gradients["total"])
     assert silent == [0]
-    found = blockage.investigate(oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed))
+    found = zero_gradients.investigate(oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed))
     assert [f.variable for f in found] == [0]
     return found[0]
 
@@ -76,7 +77,7 @@ def test_what_no_loss_depends_on_changes_nothing():
 )
 def test_silent_variables_have_no_gradient_at_all(gradient, silent):
     layout = layout_of(((3,), (0,), (1,)))
-    assert blockage.silent_variables(layout, np.array(gradient, dtype=float)) == silent
+    assert zero_gradients.silent_variables(layout, np.array(gradient, dtype=float)) == silent
 
 
 def layout_of(shapes):
@@ -85,5 +86,5 @@ def layout_of(shapes):
 
 def test_without_silent_variables_nothing_is_evaluated():
     oracle = FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, POINT)
-    assert blockage.investigate(oracle.layout, oracle, None, None, [], None) == []
+    assert zero_gradients.investigate(oracle.layout, oracle, None, None, [], None) == []
     assert oracle.evaluations == oracle.gradient_evaluations == 0

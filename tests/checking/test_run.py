@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradhooks
-from gradhooks import examination
-from gradhooks.examination import EVERYTHING, Settings, culprit
+from gradhooks.checking import localize, run
+from gradhooks.checking.measure import Measurement
+from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.numerics import noise, sampling
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.measurement import Measurement
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import EVERYTHING
 from tests import corpus
 from tests.fakes import FunctionOracle
 from tests.mutants import planted
@@ -30,7 +31,7 @@ SIZE = sum(math.prod(s) for s in SHAPES)
 
 
 def check(oracle, **options):
-    return examination.run(oracle, Settings(**options))
+    return run.check(oracle, Settings(**options))
 
 
 def per_probe(report):
@@ -182,9 +183,9 @@ def test_without_a_penalty_data_is_the_total():
     assert difference["penalty"] == 0.0
 
 
-@pytest.mark.parametrize("rung", examination.THRESHOLDS)
+@pytest.mark.parametrize("rung", THRESHOLDS)
 def test_the_threshold_belongs_to_the_precision(rung):
-    assert check(Network().oracle(rung=rung)).threshold == examination.THRESHOLDS[rung]
+    assert check(Network().oracle(rung=rung)).threshold == THRESHOLDS[rung]
     assert check(Network().oracle(rung=rung), threshold=0.125).threshold == 0.125
 
 
@@ -349,7 +350,7 @@ def test_where_directions_tell_nothing_single_parameters_are_asked(outcomes, sam
     settling = Blurred(outcomes)
     coordinates = settling.settled([settling.coordinate(3 * v) for v in sampled])
     settling.asked.clear()
-    found, trail = culprit.search(settling, coordinates, [])
+    found, trail = localize.search(settling, coordinates, [])
     failed = [m.probe.start // 3 for m in (*coordinates, *found) if m.has_failed]
     assert max(failed) == last
     assert len(settling.asked) == len(found) == len(trail) <= most

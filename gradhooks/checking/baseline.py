@@ -8,7 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from gradhooks.numerics import derivative, noise, singles
+from gradhooks.checking import lost_digits
+from gradhooks.numerics import derivative, noise
 
 # How far a window reaches, in spacings.
 REACH = noise.OFFSETS[-1]
@@ -103,7 +104,7 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
         level = np.maximum(level, np.where(is_flat, 0.0, working))
     if is_suspect and not (spacing.is_native or has_steps or is_flat.any()):
         distances = (spacing.working, *spacing.wide)
-        level = np.maximum(level, singles.hidden_level(oracle, point, gradients, screening, distances, level))
+        level = np.maximum(level, lost_digits.hidden_level(oracle, point, gradients, screening, distances, level))
     is_kinky = False
     if is_flat.any():
         level = _level_from_afar(oracle, point, gradients, screening, spacing.wide, base, level, is_flat, is_suspect)
@@ -113,7 +114,7 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
         further = _roughness(_windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3)
         lost = np.array([noise.is_staircase(w, f) for w, f in zip(working, further, strict=True)])
         if has_steps and lost.any() and not (is_suspect or spacing.is_native):
-            lost &= singles.lose_digits(oracle, point, gradients, screening, spacing.working, level)
+            lost &= lost_digits.lose_digits(oracle, point, gradients, screening, spacing.working, level)
         is_kinky = bool((is_rougher & ~lost).any())
         level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
     level[0] = max(level)  # the total is made of the other terms, and has lost what they have lost

@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import pytest
 
-from gradhooks import examination
+from gradhooks.checking import baseline, measure
+from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.model import batch, oracle, terms
-from gradhooks.numerics import measurement, sampling, surveying
+from gradhooks.numerics import sampling
 from gradhooks.reports.reasons import Reason
 from tests import innocents, models
-from tests.numerics.test_calibration import SHARE
+from tests.checking.test_calibration import SHARE
 
 pytestmark = pytest.mark.sweep
 
@@ -42,19 +43,19 @@ def networks():
 
 
 def errors(asked, truth, seed=0):
-    """Yields (measure, |numeric - true|, error bar) at sampled parameters and, natively, along whole variables.
+    """Yields (quantity, |numeric - true|, error bar) at sampled parameters and, natively, along whole variables.
 
     A check reports the single quotient where that settles the matter, else what the ladder found.
     """
     point, layout = asked.point(), asked.layout
     gradients = asked.gradients(point).terms
     rung = asked.precision.rung
-    tolerance = examination.THRESHOLDS[rung]
-    spacing = surveying.NATIVE if rung == "model" else surveying.PROMOTED
+    tolerance = THRESHOLDS[rung]
+    spacing = baseline.NATIVE if rung == "model" else baseline.PROMOTED
     scales, rng = sampling.scales(layout, point), np.random.default_rng([seed, 0, 9])
     screening = sampling.screening_probe(layout, scales, gradients["total"], rng)
     is_suspect = bool(asked.precision.narrow_operations or asked.precision.native_layers)
-    place, _ = surveying.survey(asked, point, gradients, screening, spacing, is_suspect)
+    place, _ = baseline.survey(asked, point, gradients, screening, spacing, is_suspect)
     probes = [
         sampling.coordinate_probe(p, scales[layout.variable_of(p)])
         for p in sampling.coordinates(layout, PROBES, seed, 0)
@@ -64,19 +65,19 @@ def errors(asked, truth, seed=0):
             sampling.variable_probe(layout, v, scales[v], gradients["total"], rng, aligned)
             for v in range(len(layout)) if layout.sizes[v] > 1 for aligned in (True, False)
         ]  # fmt: skip
-    quick = measurement.quick(asked, place, probes, tolerance)
-    climbed = measurement.climb(asked, place, quick, tolerance)
+    quick = measure.quick(asked, place, probes, tolerance)
+    climbed = measure.climb(asked, place, quick, tolerance)
     reported = [one if one.settled else best for one, best in zip(quick, climbed, strict=True)]
-    for measure, measured in (("central", quick), ("from_ladder", climbed), ("reported", reported)):
+    for quantity, measured in (("central", quick), ("from_ladder", climbed), ("reported", reported)):
         for m in measured:
             estimate = m.estimates[0]
             if not estimate.is_kink and m.judgements[0][1] is not Reason.KINK:
-                yield measure, abs(estimate.slope - m.probe.slope_of(truth)), estimate.error
+                yield quantity, abs(estimate.slope - m.probe.slope_of(truth)), estimate.error
 
 
 @pytest.fixture(scope="module")
 def inside():
-    """Maps (rung, measure) to, per network, whether each true error lies within its bar."""
+    """Maps (rung, quantity) to, per network, whether each true error lies within its bar."""
     found = collections.defaultdict(lambda: collections.defaultdict(list))
     for name, model, x, y, weights in networks():
         fixed = batch.fixed_batch(x, y, weights, None, 32)
@@ -84,8 +85,8 @@ def inside():
         truth = best.gradients(best.point()).terms["total"]
         asked = [best] if name in PARTIAL else [best, oracle.ModelOracle(terms.Objective(model), fixed, "model")]
         for each in asked:
-            for measure, error, bar in errors(each, truth):
-                found[each.precision.rung, measure][name].append(error <= bar)
+            for quantity, error, bar in errors(each, truth):
+                found[each.precision.rung, quantity][name].append(error <= bar)
     return found
 
 
@@ -95,13 +96,13 @@ def test_there_are_enough_networks(inside):
     assert len(inside["partial", "central"]) == len(PARTIAL)
 
 
-@pytest.mark.parametrize("measure", ["reported", "from_ladder"])
+@pytest.mark.parametrize("quantity", ["reported", "from_ladder"])
 @pytest.mark.parametrize("rung", ["float64", "partial", "model"])
-def test_the_true_error_is_within_the_error_bar(inside, rung, measure):
-    by_network = inside[rung, measure]
+def test_the_true_error_is_within_the_error_bar(inside, rung, quantity):
+    by_network = inside[rung, quantity]
     every = [one for network in by_network.values() for one in network]
     worst = sorted((float(np.mean(ones)), name) for name, ones in by_network.items())[:4]
     alone = [one for network in inside[rung, "central"].values() for one in network]
     print(f"{rung}, single quotients whether reported or not: {np.mean(alone):.4f} of {len(alone)}")
-    print(f"{rung}, {measure}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})")
+    print(f"{rung}, {quantity}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})")
     assert np.mean(every) >= SHARE, worst

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradhooks.numerics import bisection, measurement, sampling, surveying
+from gradhooks.checking import baseline, bisection, measure
+from gradhooks.numerics import sampling
 from tests.fakes import FunctionOracle
 
 TOLERANCE = 1e-6
@@ -40,9 +41,9 @@ def failing(oracle, seed=0):
     gradients = oracle.gradients(point).terms
     scales = sampling.scales(oracle.layout, point)
     probe = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(seed))
-    place, _ = surveying.survey(oracle, point, gradients, probe, surveying.PROMOTED)
-    measured = measurement.quick(oracle, place, [probe], TOLERANCE)
-    measured = measurement.climb(oracle, place, measured, TOLERANCE)[0]
+    place, _ = baseline.survey(oracle, point, gradients, probe, baseline.PROMOTED)
+    measured = measure.quick(oracle, place, [probe], TOLERANCE)
+    measured = measure.climb(oracle, place, measured, TOLERANCE)[0]
     assert measured.has_failed
     return place, measured
 

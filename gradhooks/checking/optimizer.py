@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from gradhooks.examination import native
+from gradhooks.checking import native_loss
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
@@ -43,13 +43,13 @@ def compare(settling):
         return Finding()
     oracle, layout, gradients = settling.oracle, settling.layout, settling.place.gradients
     try:
-        recorded = native.recorded(oracle)
+        recorded = native_loss.recorded(oracle)
         if recorded is None:
             return Finding()
         received = _received(layout, gradients["total"], recorded.step, recorded.is_skipped)
         comparisons = optimizer_gradient.compare(received, _noisy(settling, received), oracle.training_dtype)
         comparisons = declared.excused(comparisons, settling.settings.expect)
-        found = native.examine(settling, recorded, comparisons)
+        found = native_loss.examine(settling, recorded, comparisons)
         comparisons = found.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):
             _refuse_incomparable(settling)

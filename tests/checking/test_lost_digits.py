@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradhooks.numerics import surveying
+from gradhooks.checking import baseline
 from gradhooks.reports.records import Precision
 from tests.fakes import FunctionOracle, surveyed
 
@@ -33,7 +33,7 @@ def level(value, has_steps):
     made = oracle(value, has_steps)
     gradients = made.gradients(made.point()).terms
     _, probe, _ = surveyed(made)
-    place, _ = surveying.survey(made, made.point(), gradients, probe, surveying.PROMOTED, has_steps=has_steps)
+    place, _ = baseline.survey(made, made.point(), gradients, probe, baseline.PROMOTED, has_steps=has_steps)
     return place.noise[0], place.is_kinky
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from gradhooks.numerics import bisection, sampling, surveying
+from gradhooks.checking import baseline, bisection
+from gradhooks.numerics import sampling
 from gradhooks.numerics.probe import Probe
 
 # How often a search for the culprit goes on above what it has found.
@@ -98,4 +99,4 @@ def _above(settling, variable):
     if not weights.any():
         return None
     probe = Probe(start, weights, settling.screening.scale)
-    return settling.settled([probe], [surveying.natural_sizes(probe, settling.place.gradients)])[0]
+    return settling.settled([probe], [baseline.natural_sizes(probe, settling.place.gradients)])[0]

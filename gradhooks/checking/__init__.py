@@ -1,0 +1,1 @@
+"""One check: everything that asks an oracle."""
