@@ -10,11 +10,11 @@ from types import MappingProxyType
 
 import keras
 
-from gradhooks import arguments, backends
+from gradhooks import backends, validation
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
 from gradhooks.model import batch as batches
-from gradhooks.model import keras_internals, oracle, terms, workers
+from gradhooks.model import distribution, keras_internals, objective, oracle
 from gradhooks.reports.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
 from gradhooks.reports.message import failure_message
 from gradhooks.reports.reasons import Verdict
@@ -121,24 +121,24 @@ class GradientCheck(keras.callbacks.Callback):
     ):
         super().__init__()
         self._data = (x, y, sample_weight, class_weight)
-        self._batch_size = arguments.batch_size(batch_size)
-        self._schedule = Schedule(arguments.frequency(freq))
-        self._at_start = arguments.flag("at_start", at_start)
-        self._samples = arguments.positive_int("samples", samples, "Try samples=32.")
-        self._threshold = arguments.threshold(threshold)
-        self._on_failure = arguments.one_of("on_failure", on_failure, arguments.ON_FAILURE, "Try on_failure='warn'.")
-        self._log_dir = arguments.directory("log_dir", log_dir)
-        histograms = arguments.flag("histograms", histograms)
-        self._loss_fn = arguments.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
-        self._training = arguments.flag("training", training)
-        self._precision = arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")
-        self._train_step = arguments.flag("train_step", train_step)
-        self._expect = arguments.expectations(expect)
-        self._max_overhead = arguments.share("max_overhead", max_overhead)
-        sinks = arguments.callables("sinks", sinks)
-        self._seed = arguments.natural_int("seed", seed, "Try seed=0.")
-        self._verbose = arguments.natural_int("verbose", verbose, "Try verbose=1.")
-        self._name = arguments.file_name("name", name)
+        self._batch_size = validation.batch_size(batch_size)
+        self._schedule = Schedule(validation.frequency(freq))
+        self._at_start = validation.flag("at_start", at_start)
+        self._samples = validation.positive_int("samples", samples, "Try samples=32.")
+        self._threshold = validation.threshold(threshold)
+        self._on_failure = validation.one_of("on_failure", on_failure, validation.ON_FAILURE, "Try on_failure='warn'.")
+        self._log_dir = validation.directory("log_dir", log_dir)
+        histograms = validation.flag("histograms", histograms)
+        self._loss_fn = validation.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
+        self._training = validation.flag("training", training)
+        self._precision = validation.one_of("precision", precision, validation.PRECISIONS, "Try precision='auto'.")
+        self._train_step = validation.flag("train_step", train_step)
+        self._expect = validation.expectations(expect)
+        self._max_overhead = validation.share("max_overhead", max_overhead)
+        sinks = validation.callables("sinks", sinks)
+        self._seed = validation.natural_int("seed", seed, "Try seed=0.")
+        self._verbose = validation.natural_int("verbose", verbose, "Try verbose=1.")
+        self._name = validation.file_name("name", name)
         self._budget = Budget(self._max_overhead, self._samples)
         self._teller = Teller(self._name, self._log_dir, histograms, sinks, self._verbose)
         self._batch = None
@@ -160,14 +160,14 @@ class GradientCheck(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Takes the fixed batch and validates the model."""
         self._forget()
-        self._teller.begin(workers.is_chief(self.model))
+        self._teller.begin(distribution.is_chief(self.model))
         backends.current()
         if self._batch is None:
             self._batch = batches.fixed_batch(*self._data, self._batch_size)
             self._data = None
         self._is_starting = True
         if self._is_built:
-            arguments.usable_model(self.model, self._loss_fn, self._batch.y)
+            validation.usable_model(self.model, self._loss_fn, self._batch.y)
 
     @property
     def _is_built(self):
@@ -260,7 +260,7 @@ class GradientCheck(keras.callbacks.Callback):
             report = run.check(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
             for complaint in asked.complaints:
                 self._teller.complain(f"{self._name}: {complaint}")
-            return arguments.finite_loss(report, self._batch) if is_first else report
+            return validation.finite_loss(report, self._batch) if is_first else report
         except BadInputError as error:
             # Bad input stops training before it starts, and only then; nothing else ever does.
             if is_first:
@@ -284,9 +284,9 @@ class GradientCheck(keras.callbacks.Callback):
     def _current_oracle(self):
         """The traced oracle; a new one where the model has been compiled, frozen or rebuilt differently since."""
         if self._oracle is None or self._oracle.signature != oracle.signature(self.model):
-            arguments.usable_model(self.model, self._loss_fn, self._batch.y)
-            objective = terms.Objective(self.model, self._training, self._loss_fn)
-            former, self._oracle = self._oracle, oracle.ModelOracle(objective, self._batch, self._precision)
+            validation.usable_model(self.model, self._loss_fn, self._batch.y)
+            target = objective.Objective(self.model, self._training, self._loss_fn)
+            former, self._oracle = self._oracle, oracle.ModelOracle(target, self._batch, self._precision)
             if former is not None and former.layout != self._oracle.layout:
                 self._seen = frozenset()  # flat indices mean other parameters now
             if self._oracle.precision.rung != "float64" and self._precision != "model":

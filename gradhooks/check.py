@@ -2,10 +2,10 @@
 
 from types import MappingProxyType
 
-from gradhooks import arguments, backends
+from gradhooks import backends, validation
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
-from gradhooks.model import batch, oracle, terms
+from gradhooks.model import batch, objective, oracle
 from gradhooks.reports.errors import BadInputError
 
 
@@ -90,24 +90,24 @@ def check_gradients(
     ```
     """
     settings = Settings(
-        samples=arguments.positive_int("samples", samples, "Try samples=32."),
-        threshold=arguments.threshold(threshold),
-        seed=arguments.natural_int("seed", seed, "Try seed=0."),
-        step=arguments.natural_int("step", step, "Try step=0."),
+        samples=validation.positive_int("samples", samples, "Try samples=32."),
+        threshold=validation.threshold(threshold),
+        seed=validation.natural_int("seed", seed, "Try seed=0."),
+        step=validation.natural_int("step", step, "Try step=0."),
         name=name,
-        expect=arguments.expectations(expect),
-        train_step=arguments.flag("train_step", train_step),
+        expect=validation.expectations(expect),
+        train_step=validation.flag("train_step", train_step),
     )
-    arguments.batch_size(batch_size)
-    arguments.one_of("precision", precision, arguments.PRECISIONS, "Try precision='auto'.")
-    arguments.flag("training", training)
-    arguments.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
+    validation.batch_size(batch_size)
+    validation.one_of("precision", precision, validation.PRECISIONS, "Try precision='auto'.")
+    validation.flag("training", training)
+    validation.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
     backends.current()
     fixed = batch.fixed_batch(x, y, sample_weight, class_weight, batch_size)
-    arguments.usable_model(model, loss_fn, fixed.y)
+    validation.usable_model(model, loss_fn, fixed.y)
     try:
-        asked = oracle.ModelOracle(terms.Objective(model, training, loss_fn), fixed, precision)
-        return arguments.finite_loss(run.check(asked, settings), fixed)
+        asked = oracle.ModelOracle(objective.Objective(model, training, loss_fn), fixed, precision)
+        return validation.finite_loss(run.check(asked, settings), fixed)
     except BadInputError:
         raise
     except Exception as error:  # of the model's code, or of the framework's

@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gradhooks import arguments
+from gradhooks import validation
 from gradhooks.check import check_gradients
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, untouched
@@ -91,13 +91,13 @@ def assert_gradients(
     import keras
 
     if not isinstance(layer_or_model, keras.layers.Layer):
-        raise arguments.invalid(
+        raise validation.invalid(
             "Gradients belong to a layer or a model.", "layer_or_model", layer_or_model,
             "a keras.layers.Layer or a compiled keras.Model", "Try wrapping a function in `keras.layers.Lambda`.",
         )  # fmt: skip
-    arguments.optional_callable("call", call, "Try call=lambda layer, x, training: layer(*x).")
-    arguments.flag("inputs", inputs)
-    arguments.natural_int("seed", seed, "Try seed=0.")
+    validation.optional_callable("call", call, "Try call=lambda layer, x, training: layer(*x).")
+    validation.flag("inputs", inputs)
+    validation.natural_int("seed", seed, "Try seed=0.")
     options = {
         "samples": samples, "threshold": threshold, "training": training, "precision": precision, "expect": expect,
         "seed": seed, "batch_size": batch_size,
@@ -105,13 +105,13 @@ def assert_gradients(
     if loss_fn is not None or getattr(layer_or_model, "compiled", False):
         return _asserted(check_gradients(layer_or_model, x, y, sample_weight=sample_weight, loss_fn=loss_fn, **options))
     if y is not None or sample_weight is not None:
-        raise arguments.invalid(
+        raise validation.invalid(
             "A layer without a loss has no targets.", "y", type(y).__name__, "y=None and sample_weight=None",
             "Try compiling the model, or passing `loss_fn`.",
         )  # fmt: skip
-    fixed = batches.fixed_batch(x, batch_size=arguments.batch_size(batch_size))
+    fixed = batches.fixed_batch(x, batch_size=validation.batch_size(batch_size))
     if inputs and fixed.not_finite():
-        raise arguments.invalid(
+        raise validation.invalid(
             "An input must be finite to be moved.", "x", f"entries not finite: {fixed.not_finite()}",
             "finite numbers, or inputs=False", "Try inputs=False to check the weights alone.",
         )  # fmt: skip

@@ -14,7 +14,7 @@ import sys
 import keras
 
 from gradhooks.model import batch as batches
-from gradhooks.model import oracle, terms
+from gradhooks.model import objective, oracle
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
 from gradhooks.verdicts import optimizer_gradient
@@ -34,7 +34,7 @@ def ratios(case, policy, seed):
     """The ratio of every variable of a case that differs by more than the tolerance and not by underflow."""
     with dtype_policy(policy):
         model, x, y, *weights = case.build(seed)
-    asked = oracle.ModelOracle(terms.Objective(model), batches.fixed_batch(x, y, *weights, batch_size=len(x)))
+    asked = oracle.ModelOracle(objective.Objective(model), batches.fixed_batch(x, y, *weights, batch_size=len(x)))
     dtype, layout, point = asked.training_dtype, asked.layout, asked.point()
     gradient = asked.gradients(point).terms["total"]
     recording = asked.record()

@@ -29,7 +29,7 @@ import numpy as np
 
 from gradhooks.checking import confirm, run
 from gradhooks.checking.settings import THRESHOLDS, Settings
-from gradhooks.model import batch, oracle, terms
+from gradhooks.model import batch, objective, oracle
 from gradhooks.reports.reasons import Reason, Verdict
 from tests import innocents
 
@@ -112,8 +112,8 @@ def lines(case, seed, precision, shares=SHARES):
     if not model.built:
         model(x)
     fixed = batch.fixed_batch(x, y, weights[0] if weights else None, None, case.options.get("batch_size", 32))
-    objective = terms.Objective(model, case.options.get("training", True), case.options.get("loss_fn"))
-    asked = oracle.ModelOracle(objective, fixed, precision)
+    target = objective.Objective(model, case.options.get("training", True), case.options.get("loss_fn"))
+    asked = oracle.ModelOracle(target, fixed, precision)
     default = THRESHOLDS[asked.precision.rung]
     for share in shares:
         settings = Settings(threshold=share * default, seed=seed, train_step=False)

@@ -12,7 +12,7 @@ import gradhooks
 from gradhooks import Reason, Verdict
 from gradhooks.checking import run
 from gradhooks.checking.settings import THRESHOLDS, Settings
-from gradhooks.model import batch, oracle, terms
+from gradhooks.model import batch, objective, oracle
 from gradhooks.verdicts import optimizer_gradient
 from tests import models, tally
 
@@ -143,7 +143,7 @@ def test_the_promoted_loss_sees_the_dropout_mask_of_training():
 
 def test_a_second_check_traces_nothing():
     model, x, y = models.noisy()
-    asked = oracle.ModelOracle(terms.Objective(model), batch.fixed_batch(x, y))
+    asked = oracle.ModelOracle(objective.Objective(model), batch.fixed_batch(x, y))
     first = run.check(asked, Settings())  # its train step is traced here
     assert first.verdict is Verdict.PASS
     calls = []

@@ -412,9 +412,9 @@ def test_a_train_step_that_trains_on_another_loss_is_told_with_both_numbers(kind
 
 
 def recorded_loss(model, x, y, **options):
-    from gradhooks.model import batch, oracle, terms
+    from gradhooks.model import batch, objective, oracle
 
-    return oracle.ModelOracle(terms.Objective(model), batch.fixed_batch(x, y)).record(**options).loss
+    return oracle.ModelOracle(objective.Objective(model), batch.fixed_batch(x, y)).record(**options).loss
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)

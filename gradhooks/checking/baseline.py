@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from gradhooks.checking import lost_digits
-from gradhooks.numerics import derivative, noise
+from gradhooks.numerics import differences, noise
 
 # How far a window reaches, in spacings.
 REACH = noise.OFFSETS[-1]
@@ -170,7 +170,7 @@ def _follows(windows, gradients, probe, spacing, level):
     extent = np.linalg.norm(places)
     slopes = places @ (windows[spacing] - windows[spacing][_MIDDLE]) / extent**2
     gaps = [abs(slope - probe.slope_of(g)) for slope, g in zip(slopes, gradients.values(), strict=True)]
-    bars = [derivative.DEVIATIONS * n / extent for n in level]
+    bars = [differences.DEVIATIONS * n / extent for n in level]
     return all(
         gap <= bar + 0.01 * _VISIBLE * size and gap + bar <= _VISIBLE * size
         for gap, bar, size in zip(gaps, bars, natural_sizes(probe, gradients), strict=True)

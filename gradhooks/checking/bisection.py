@@ -9,7 +9,7 @@ it, so the last variable in forward order is where the bug is.
 
 import numpy as np
 
-from gradhooks.numerics import derivative
+from gradhooks.numerics import differences
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Verdict
 
@@ -31,7 +31,7 @@ def search(layout, oracle, place, measured, tolerance):
     term = next(t for t, (v, _) in enumerate(measured.judgements) if v is Verdict.FAIL)
     gradient = list(place.gradients.values())[term]
     step = measured.estimates[term].step
-    rounding = derivative.rounding_error(place.noise[term], step)
+    rounding = differences.rounding_error(place.noise[term], step)
     probe, gap = measured.probe, measured.analytic[term] - measured.estimates[term].slope
     trail = [f"{_where(layout, probe)}: gap {gap:+.3e}"]
     while len(probe.weights) > 1:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from gradhooks.checking import baseline
-from gradhooks.numerics import derivative
+from gradhooks.numerics import differences
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import judge
@@ -103,7 +103,7 @@ def quick(oracle, place, probes, tolerance, magnitudes=None, sharpness=math.inf)
     magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
     steps = [_first_step(place, p, tolerance) for p in probes]
     if place.is_kinky:
-        sharpness = min(sharpness, derivative.CLOSER[0][0])
+        sharpness = min(sharpness, differences.CLOSER[0][0])
     if math.isfinite(sharpness):
         steps = np.minimum(steps, [_closer_step(place, p, tolerance, sharpness) for p in probes])
     return _two_sided(oracle, place, probes, steps, tolerance, magnitudes)
@@ -117,7 +117,7 @@ def closer(oracle, place, measurements, tolerance):
     Returns:
         The measurements, with those replaced that are settled now, or that show the kink.
     """
-    looks, nearest = derivative.CLOSER_AMONG_KINKS if _is_crowded(measurements) else derivative.CLOSER, {}
+    looks, nearest = differences.CLOSER_AMONG_KINKS if _is_crowded(measurements) else differences.CLOSER, {}
     for look in () if all(m.settled for m in measurements) else looks:
         again = _closer(oracle, place, measurements, tolerance, look)
         nearest |= again
@@ -135,7 +135,7 @@ def _is_crowded(measurements):
 def _usual_sharpness(place, measurements, tolerance):
     """How sharply those see that are settled and show a signal: the median, infinite where there are none."""
     seen = [
-        derivative.sharpness(m.analytic[0], m.estimates[0].step, place.noise[0], tolerance)
+        differences.sharpness(m.analytic[0], m.estimates[0].step, place.noise[0], tolerance)
         for m in measurements
         if m.settled and not m.is_vacuous and place.noise[0]
     ]
@@ -166,7 +166,7 @@ def _is_worthwhile(place, measured, step, tolerance):
     return step < _CLOSER_BY * measured.estimates[0].step and all(
         _is_settled(analytic, estimate, level, tolerance, magnitude)
         or abs(analytic - estimate.slope)
-        > 2 * judge.settled_gap(analytic, estimate, derivative.rounding_error(level, step), tolerance, magnitude)
+        > 2 * judge.settled_gap(analytic, estimate, differences.rounding_error(level, step), tolerance, magnitude)
         for analytic, estimate, magnitude, level in terms
     )
 
@@ -203,7 +203,7 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
     for measurement, steps in zip(measurements, ladders, strict=True):
         values = np.array([[next(found), next(found)] for _ in steps])
         estimates = tuple(
-            derivative.from_ladder(place.base[t], steps, values[:, 0, t], values[:, 1, t], place.noise[t])
+            differences.from_ladder(place.base[t], steps, values[:, 0, t], values[:, 1, t], place.noise[t])
             for t in range(len(place.base))
         )
         climbed.append(
@@ -214,23 +214,23 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
 
 def _ladder(place, probe, tolerance, is_fine):
     step = _first_step(place, probe, tolerance)
-    factors = np.array(derivative.FINE_LADDER if is_fine else derivative.LADDER)
+    factors = np.array(differences.FINE_LADDER if is_fine else differences.LADDER)
     # Among kinks the first step is too large already where a closer one sees sharply: larger ones tell of kinks alone.
-    is_too_large = place.is_kinky and _closer_step(place, probe, tolerance, derivative.CLOSER[0][0]) < step
-    steps = derivative.ladder(step, probe.scale, factors[factors < 1] if is_too_large else factors)
+    is_too_large = place.is_kinky and _closer_step(place, probe, tolerance, differences.CLOSER[0][0]) < step
+    steps = differences.ladder(step, probe.scale, factors[factors < 1] if is_too_large else factors)
     if not is_fine:
         return steps
-    closer = np.array([_closer_step(place, probe, tolerance, s) for s in derivative.FINE_CLOSER])
+    closer = np.array([_closer_step(place, probe, tolerance, s) for s in differences.FINE_CLOSER])
     return np.union1d(closer[closer < steps[0]], steps)
 
 
 def _first_step(place, probe, tolerance):
     slope = probe.slope_of(place.gradients["total"])
-    return derivative.first_step(slope, place.base[0], place.noise[0], probe.scale, tolerance)
+    return differences.first_step(slope, place.base[0], place.noise[0], probe.scale, tolerance)
 
 
 def _closer_step(place, probe, tolerance, sharpness):
-    return derivative.closer_step(probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness)
+    return differences.closer_step(probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness)
 
 
 def _actual(place, probe, step):
@@ -244,7 +244,7 @@ def _actual(place, probe, step):
 def _measured(place, probe, step, plus, minus, magnitude, tolerance):
     analytic = tuple(probe.slope_of(g) for g in place.gradients.values())
     estimates = tuple(
-        derivative.central(place.base[t], plus[t], minus[t], step, place.noise[t], probe.scale)
+        differences.central(place.base[t], plus[t], minus[t], step, place.noise[t], probe.scale)
         for t in range(len(place.base))
     )
     settled = all(
@@ -255,7 +255,7 @@ def _measured(place, probe, step, plus, minus, magnitude, tolerance):
 
 
 def _is_settled(analytic, estimate, level, tolerance, magnitude):
-    rounding = derivative.rounding_error(level, estimate.step)
+    rounding = differences.rounding_error(level, estimate.step)
     return judge.is_settled(analytic, estimate, rounding, tolerance, magnitude)
 
 

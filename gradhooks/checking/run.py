@@ -19,7 +19,7 @@ from gradhooks.checking import (
 )
 from gradhooks.checking.confirm import Settling
 from gradhooks.checking.settings import THRESHOLDS
-from gradhooks.numerics import sampling
+from gradhooks.numerics import determinism, sampling
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, Comparison, Coverage
 from gradhooks.reports.report import CheckReport
@@ -103,7 +103,7 @@ class _Examination:
         The last bits may differ where threads add up in any order, and say nothing.
         """
         again = self._oracle.gradients(self._place.point).terms
-        jitter = judge.gradient_jitter(self._layout, self._place.gradients, again, self._tolerance)
+        jitter = determinism.gradient_jitter(self._layout, self._place.gradients, again, self._tolerance)
         self._notes += [
             f"the gradient changes between two evaluations at the same point: {self._layout.paths[v]} "
             f"by {share:.2g} of its size"

@@ -9,20 +9,20 @@ import numpy as np
 from gradhooks import backends
 from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import (
-    blame,
+    distribution,
     eager_code,
+    failing_layer,
     keras_internals,
-    ladder,
     layerwise,
     parameters,
     replicated,
     tracing,
     untracked,
-    workers,
 )
+from gradhooks.model.precision import FINAL, descend
+from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.errors import EagerCodeError, GradientFailsError, RecordingError, StateWriteError
-from gradhooks.verdicts import judge
 
 # A count that comes round could look the same in one more trace.
 _TRACES_ANEW = 2
@@ -84,12 +84,12 @@ class ModelOracle:
         self._notes = parameters.remarks(self.variables, self.layout)
         #: What the user should hear at once, and not only in the report.
         self.complaints = ()
-        with self._tracer.untouched() as self._belongings, blame.whole_tracebacks():
+        with self._tracer.untouched() as self._belongings, failing_layer.whole_tracebacks():
             try:
                 found = self._descended(precision)
             except Exception as error:
                 if objective.loss_fn is None:
-                    blame.note_where_the_loss_may_be(error, model)
+                    failing_layer.note_where_the_loss_may_be(error, model)
                 raise
             known = [*self.variables, *self._tracer.state]
             self._untracked = untracked.found(model, known, self._gradients.variables(), self._belongings.places)
@@ -128,13 +128,13 @@ class ModelOracle:
             lambda: self._tracer.has_narrow_sources,
         )  # fmt: skip
         try:
-            return ladder.descend(*arguments)
+            return descend(*arguments)
         except GradientFailsError as error:
             if self._gradients is not None:
                 raise  # it could be traced, and fails when it runs
             tape = self._tracer.tape = self._backend.Tape()
             try:
-                found = ladder.descend(*arguments)
+                found = descend(*arguments)
             except GradientFailsError:
                 if self._recorded_eagerly() is not None:
                     raise RuntimeError(f"{error}; training runs eagerly, where it does not") from error
@@ -212,7 +212,7 @@ class ModelOracle:
             if self._backend.is_exhausted(error):
                 raise
             self.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])  # raises, too, if it is not the backward pass
-            raise blame.gradient_fails(error, self._objective.model) from error
+            raise failing_layer.gradient_fails(error, self._objective.model) from error
 
     def _running(self):
         """A context for evaluations: what they run of the user's Python code leaves nothing behind."""
@@ -268,7 +268,7 @@ class ModelOracle:
             first, counted = self.gradients(point).terms, self.gradient_evaluations
             data = self._tracer.present_state(), self._tracer.tensors
             found = [dict(zip(self.term_names, g(point, *data), strict=True)) for g in self._traced_anew()]
-            self._is_steady = not any(judge.gradient_jitter(self.layout, first, g, tolerance) for g in found)
+            self._is_steady = not any(determinism.gradient_jitter(self.layout, first, g, tolerance) for g in found)
             self.gradient_evaluations = counted
         return self._is_steady
 
@@ -305,7 +305,7 @@ class ModelOracle:
         try:
             self._trace(None)
             self._run_once()
-        except ladder.FINAL:
+        except FINAL:
             raise
         except Exception as error:  # whatever code says to numbers of another precision than in training
             if self._backend.is_exhausted(error):
@@ -346,7 +346,7 @@ class ModelOracle:
             raise StateWriteError(written)
         self._losses = self._backend.Losses(
             self._gradients, self._tracer.present_state(), self._tracer.tensors, self._is_sharing,
-            workers.strategy_of(self._objective.model),
+            distribution.strategy_of(self._objective.model),
         )  # fmt: skip
 
 

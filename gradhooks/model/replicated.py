@@ -7,7 +7,7 @@ taken as often as there are replicas.
 """
 
 from gradhooks import backends
-from gradhooks.model import workers
+from gradhooks.model import distribution
 from gradhooks.model.batch import Batch
 from gradhooks.model.train_step import TrainStep
 from gradhooks.reports.errors import RecordingError
@@ -19,7 +19,7 @@ _SAME = 1.1
 
 def step_of(model, batch, layout):
     """Returns what records the train step of a model: a `TrainStep`, or a `ReplicatedStep` under a strategy."""
-    strategy = workers.strategy_of(model)
+    strategy = distribution.strategy_of(model)
     replicas = backends.current().local_devices(strategy)
     return ReplicatedStep(model, batch, layout, strategy, replicas) if replicas > 1 else TrainStep(model, batch, layout)
 

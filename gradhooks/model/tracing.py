@@ -4,7 +4,7 @@ import contextlib
 
 from gradhooks.isolation import threads
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import blame, keras_internals, noise, promotion, terms, untouched
+from gradhooks.model import draws, failing_layer, keras_internals, objective, promotion, untouched
 
 
 class Tracer:
@@ -37,7 +37,7 @@ class Tracer:
         self._y, self._container = batch.y, None
         self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
         self.tape, self.has_wide_loss, self.has_narrow_sources = None, True, False
-        self.draws = noise.Draws(objective.model, keras_internals.is_xla(objective.model))
+        self.draws = draws.Draws(objective.model, keras_internals.is_xla(objective.model))
 
     def untouched(self):
         """Returns a context in which the code of the model and of the loss may run."""
@@ -90,7 +90,7 @@ class Tracer:
 
         def evaluate(values, state, batch):
             def finished(found, reset):
-                terms.check_scalar(found[0])
+                objective.check_scalar(found[0])
                 reset()
                 return finish(found[0], values)
 
@@ -131,7 +131,7 @@ class Tracer:
 
         def differentiate(values, state, batch):
             def finish(found, reset):
-                terms.check_scalar(found[0])
+                objective.check_scalar(found[0])
                 self._refuse_new_weights()
                 # The backward pass may run layers again; they must draw what the forward pass drew.
                 per_term = []
@@ -141,7 +141,7 @@ class Tracer:
                         with self.draws.differentiating():
                             per_term.append(gradient(term, values))
                     except Exception as error:
-                        raise blame.gradient_fails(error, self._objective.model) from error
+                        raise failing_layer.gradient_fails(error, self._objective.model) from error
                 return found, tuple(per_term)
 
             taken = self.tape.recording(values) if self.tape else contextlib.nullcontext(self._backend.gradient)
@@ -157,7 +157,7 @@ class Tracer:
         mapping = [(v, self._backend.unpaired(value, v._dtype)) for v, value in weights]
         mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
         nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
-        return terms.evaluate(
+        return objective.evaluate(
             self._objective, self._container, mapping, nested, finish, self._backend.stand_in, self.draws,
             while_losing,
         )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradhooks import backends
 from gradhooks.isolation import threads
-from gradhooks.model import blame, compiled_step, keras_internals, noise, optimizers, untouched, workers
+from gradhooks.model import compiled_step, distribution, draws, failing_layer, keras_internals, optimizers, untouched
 from gradhooks.reports.errors import RecordingError
 
 
@@ -69,7 +69,7 @@ class TrainStep:
         self._variables = list(model.trainable_variables)
         self._batch = _nested_tensors(self._backend, batch)
         self._y = batch.y
-        self.draws = noise.Draws(model)
+        self.draws = draws.Draws(model)
         self._compiled = {}  # whether unscaled -> the signature when it was traced, the step
         self.traces = 0
         self.runs = 0
@@ -100,7 +100,7 @@ class TrainStep:
         except RecordingError:
             raise
         except Exception as error:  # whatever a user's train_step raises
-            raise RecordingError(f"`train_step` raised {blame.first_line(error)}") from error
+            raise RecordingError(f"`train_step` raised {failing_layer.first_line(error)}") from error
         return self._recording(noted, is_unscaled)
 
     def _run_compiled(self, point, is_unscaled):
@@ -247,7 +247,7 @@ class TrainStep:
             stack.enter_context(self._backend.as_replica(self._strategy))
             told = self._model.train_step(batch)
         loss = told.get("loss") if isinstance(told, dict) else None
-        if loss is None or any(loss is other for other in others) or workers.replicas_of(self._model) > 1:
+        if loss is None or any(loss is other for other in others) or distribution.replicas_of(self._model) > 1:
             return []  # what is meant over other batches, or divided among replicas, is not the loss of this batch
         return self._backend.scalars([loss])
 

@@ -12,7 +12,7 @@ from keras import layers
 import gradhooks
 from gradhooks.backends.tensorflow import division, evaluation, parameters
 from gradhooks.model import batch as batches
-from gradhooks.model import oracle, terms
+from gradhooks.model import objective, oracle
 from gradhooks.numerics.probe import Probe
 from tests import innocents, judging, models, mutants
 
@@ -29,7 +29,7 @@ def divided(monkeypatch):
 
 def asked(model, x, y, sample_weight=None, **options):
     batch = batches.fixed_batch(x, y, sample_weight, None, 32)
-    return oracle.ModelOracle(terms.Objective(model, True, None), batch, **options)
+    return oracle.ModelOracle(objective.Objective(model, True, None), batch, **options)
 
 
 def one_of_each(layout):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from gradhooks.checking import run
 from gradhooks.checking.settings import Settings
 from gradhooks.model import batch as batches
-from gradhooks.model import oracle, terms
+from gradhooks.model import objective, oracle
 from gradhooks.numerics import sampling
 
 SAMPLES = 32
@@ -21,7 +21,7 @@ def peak_megabytes():
 
 def asked(model, x, y):
     """An oracle for a model and a batch, all of it."""
-    return oracle.ModelOracle(terms.Objective(model), batches.fixed_batch(x, y, batch_size=len(x)))
+    return oracle.ModelOracle(objective.Objective(model), batches.fixed_batch(x, y, batch_size=len(x)))
 
 
 def forward_pass(model, x, y):

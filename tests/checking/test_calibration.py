@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gradhooks.checking import baseline
-from gradhooks.numerics import derivative
+from gradhooks.numerics import differences
 from gradhooks.numerics.probe import Probe
 from tests.fakes import FunctionOracle
 
@@ -159,12 +159,12 @@ def estimates(case, condition):
     point, scale = case.point, max(abs(case.point), 0.1)
     noise = surveyed_noise(case, scale, condition)
     base = case.loss(point)
-    step = derivative.first_step(case.slope, base, noise, scale, condition.tolerance)
-    steps = [((point + s) - (point - s)) / 2 for s in (step, *derivative.ladder(step, scale))]
+    step = differences.first_step(case.slope, base, noise, scale, condition.tolerance)
+    steps = [((point + s) - (point - s)) / 2 for s in (step, *differences.ladder(step, scale))]
     plus, minus = ([case.loss(point + sign * s) for s in steps] for sign in (1, -1))
     return (
-        derivative.central(base, plus[0], minus[0], steps[0], noise, scale),
-        derivative.from_ladder(base, steps[1:], plus[1:], minus[1:], noise),
+        differences.central(base, plus[0], minus[0], steps[0], noise, scale),
+        differences.from_ladder(base, steps[1:], plus[1:], minus[1:], noise),
     )
 
 

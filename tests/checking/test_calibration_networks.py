@@ -13,7 +13,7 @@ import pytest
 
 from gradhooks.checking import baseline, measure
 from gradhooks.checking.settings import THRESHOLDS
-from gradhooks.model import batch, oracle, terms
+from gradhooks.model import batch, objective, oracle
 from gradhooks.numerics import sampling
 from gradhooks.reports.reasons import Reason
 from tests import innocents, models
@@ -81,9 +81,9 @@ def inside():
     found = collections.defaultdict(lambda: collections.defaultdict(list))
     for name, model, x, y, weights in networks():
         fixed = batch.fixed_batch(x, y, weights, None, 32)
-        best = oracle.ModelOracle(terms.Objective(model), fixed)
+        best = oracle.ModelOracle(objective.Objective(model), fixed)
         truth = best.gradients(best.point()).terms["total"]
-        asked = [best] if name in PARTIAL else [best, oracle.ModelOracle(terms.Objective(model), fixed, "model")]
+        asked = [best] if name in PARTIAL else [best, oracle.ModelOracle(objective.Objective(model), fixed, "model")]
         for each in asked:
             for quantity, error, bar in errors(each, truth):
                 found[each.precision.rung, quantity][name].append(error <= bar)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradhooks.checking import baseline, measure
-from gradhooks.numerics import derivative, noise
+from gradhooks.numerics import differences, noise
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from tests.fakes import FunctionOracle, kinky, quadratic, steep, surveyed
@@ -65,7 +65,7 @@ def test_climbing_takes_a_ladder_around_the_first_step():
     quick = measure.quick(oracle, place, coordinates(oracle)[:1], TOLERANCE)
     before = oracle.evaluations
     (climbed,) = measure.climb(oracle, place, quick, TOLERANCE)
-    assert oracle.evaluations - before == climbed.estimates[0].evaluations == 2 * len(derivative.LADDER)
+    assert oracle.evaluations - before == climbed.estimates[0].evaluations == 2 * len(differences.LADDER)
     assert climbed.judgements == ((Verdict.PASS, Reason.AGREES),)
 
 
@@ -87,7 +87,7 @@ def test_kinks_within_the_first_step_are_avoided_by_smaller_ones():
     measured = measure.closer(oracle, place, quick, TOLERANCE)
     assert sum(m.settled for m in quick) < len(quick) / 4
     assert all(m.settled and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
-    assert oracle.evaluations - before <= 2 * len(derivative.CLOSER) * len(quick)
+    assert oracle.evaluations - before <= 2 * len(differences.CLOSER) * len(quick)
 
 
 def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():

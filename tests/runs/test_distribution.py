@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gradhooks.model import workers
+from gradhooks.model import distribution
 from tests.runs.training import stored
 
 pytestmark = pytest.mark.system
@@ -200,14 +200,14 @@ TASKS = [
 
 @pytest.mark.parametrize(("task", "expected"), TASKS)
 def test_who_leads(task, expected):
-    assert workers.leads(*task) is expected
+    assert distribution.leads(*task) is expected
 
 
 @pytest.mark.parametrize("cluster", [TWO, LED])
 def test_one_task_leads(cluster):
     tasks = [(kind, number) for kind, addresses in cluster.items() for number in range(len(addresses))]
-    assert sum(workers.leads(kind, number, cluster) for kind, number in tasks) == 1
+    assert sum(distribution.leads(kind, number, cluster) for kind, number in tasks) == 1
 
 
 def test_a_model_without_a_strategy_is_led_by_itself():
-    assert workers.is_chief(object())
+    assert distribution.is_chief(object())

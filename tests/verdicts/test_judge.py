@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from gradhooks.numerics import determinism
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
@@ -154,7 +155,7 @@ JITTER_LAYOUT = Layout(("a", "b"), ((3,), (2,)))
 )
 def test_jitter_of_a_gradient_is_told_from_rounding(first, second, found):
     one, other = ({"total": np.array(g, dtype=float)} for g in (first, second))
-    assert judge.gradient_jitter(JITTER_LAYOUT, one, other, TOLERANCE) == pytest.approx(found, rel=1e-6)
+    assert determinism.gradient_jitter(JITTER_LAYOUT, one, other, TOLERANCE) == pytest.approx(found, rel=1e-6)
 
 
 def test_a_magnitude_allows_for_cancellation():

@@ -3,7 +3,7 @@
 import dataclasses
 
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import blame, keras_internals
+from gradhooks.model import failing_layer, keras_internals
 from gradhooks.model.promotion import Extent
 from gradhooks.reports.errors import BadInputError, StateWriteError
 from gradhooks.reports.records import Precision
@@ -85,7 +85,7 @@ class _Descent:
             if not extent.is_widening_sources and is_to_widen_sources():
                 extent = dataclasses.replace(extent, is_widening_sources=True)
                 continue
-            culprit = blame.culprit(raised, self._model, extent.native)
+            culprit = failing_layer.culprit(raised, self._model, extent.native)
             if culprit is None:
                 return None
             extent = dataclasses.replace(extent, native=(*extent.native, culprit))
@@ -120,4 +120,4 @@ class _Descent:
         return tuple(keras_internals.path_of(owner) for owner in self.native)
 
     def _cause(self):
-        return blame.first_line(self.causes[0])
+        return failing_layer.first_line(self.causes[0])

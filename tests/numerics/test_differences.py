@@ -9,7 +9,7 @@ import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradhooks.numerics import derivative, noise
+from gradhooks.numerics import differences, noise
 
 TOLERANCE = 1e-6
 
@@ -47,23 +47,23 @@ def settings(function, point, slope):
     scale = max(abs(point), 0.1)
     level = noise.roughness([function(point + 1e-9 * scale * j) for j in range(-3, 4)])
     level = max(level, noise.floor(function(point)))
-    return exact_step(point, derivative.first_step(slope, function(point), level, scale, TOLERANCE)), level, scale
+    return exact_step(point, differences.first_step(slope, function(point), level, scale, TOLERANCE)), level, scale
 
 
 def central_of(function, point, slope):
     step, level, scale = settings(function, point, slope)
-    return derivative.central(function(point), function(point + step), function(point - step), step, level, scale)
+    return differences.central(function(point), function(point + step), function(point - step), step, level, scale)
 
 
 def ladder_of(function, point, slope):
     step, level, scale = settings(function, point, slope)
-    return climbed(function, point, derivative.ladder(step, scale), level)
+    return climbed(function, point, differences.ladder(step, scale), level)
 
 
 def climbed(function, point, steps, level):
     steps = [exact_step(point, s) for s in steps]
     plus, minus = ([function(point + sign * s) for s in steps] for sign in (1, -1))
-    return derivative.from_ladder(function(point), steps, plus, minus, level)
+    return differences.from_ladder(function(point), steps, plus, minus, level)
 
 
 @ON_SMOOTH
@@ -104,8 +104,8 @@ def test_scipy_agrees_within_the_summed_error_bars(function, point, slope):
 
 
 def test_a_ladder_is_sharper_than_one_quotient_with_a_bad_step():
-    steps = 0.1 * np.asarray(derivative.LADDER)
-    coarse = derivative.central(1.0, math.exp(0.1), math.exp(-0.1), 0.1, 1e-16, 1.0)
+    steps = 0.1 * np.asarray(differences.LADDER)
+    coarse = differences.central(1.0, math.exp(0.1), math.exp(-0.1), 0.1, 1e-16, 1.0)
     fine = climbed(np.exp, 0.0, steps, 1e-16)
     assert abs(fine.slope - 1) < 1e-5 * abs(coarse.slope - 1)
     assert fine.error < 1e-4 * coarse.error
@@ -122,7 +122,7 @@ def test_a_quadratic_is_exact(a, b, c, point, step):
         return (a * t + b) * t + c
 
     values = [function(t) for t in (point, point + step, point - step)]
-    assert derivative.central(*values, step, 0.0, 1.0).slope == 2 * a * point + b
+    assert differences.central(*values, step, 0.0, 1.0).slope == 2 * a * point + b
     steps = step * np.array([1.0, 2.0, 4.0])
     estimate = climbed(function, point, steps, 0.0)
     assert (estimate.slope, estimate.error, estimate.is_kink) == (2 * a * point + b, 0.0, False)
@@ -137,8 +137,8 @@ RUNGS = np.array([1e-3, 1e-2, 1e-1, 1.0])
 
 @given(VALUES, VALUES, VALUES, STEPS, NOISES)
 def test_reversing_the_probe_flips_the_sign(base, plus, minus, step, level):
-    one = derivative.central(base, plus, minus, step, level, 1.0)
-    other = derivative.central(base, minus, plus, step, level, 1.0)
+    one = differences.central(base, plus, minus, step, level, 1.0)
+    other = differences.central(base, minus, plus, step, level, 1.0)
     assert (other.slope, other.left, other.right) == (-one.slope, -one.right, -one.left)
     assert (other.error, other.step) == (one.error, one.step)
 
@@ -146,8 +146,8 @@ def test_reversing_the_probe_flips_the_sign(base, plus, minus, step, level):
 @given(VALUES, LADDERS, NOISES)
 def test_reversing_the_probe_flips_a_ladder(base, values, level):
     plus, minus = np.array(values).T
-    one = derivative.from_ladder(base, RUNGS, plus, minus, level)
-    other = derivative.from_ladder(base, RUNGS, minus, plus, level)
+    one = differences.from_ladder(base, RUNGS, plus, minus, level)
+    other = differences.from_ladder(base, RUNGS, minus, plus, level)
     assert (other.slope, other.left, other.right) == (-one.slope, -one.right, -one.left)
     assert (other.error, other.step, other.is_kink) == (one.error, one.step, one.is_kink)
 
@@ -158,30 +158,30 @@ POWERS = st.integers(-60, 60).map(lambda k: 2.0**k)
 @given(VALUES, VALUES, VALUES, STEPS, NOISES, POWERS)
 def test_scaling_the_loss_scales_slope_and_error(base, plus, minus, step, level, factor):
     # By powers of two, which round nothing.
-    one = derivative.central(base, plus, minus, step, level, 1.0)
-    other = derivative.central(factor * base, factor * plus, factor * minus, step, factor * level, 1.0)
+    one = differences.central(base, plus, minus, step, level, 1.0)
+    other = differences.central(factor * base, factor * plus, factor * minus, step, factor * level, 1.0)
     assert (other.slope, other.error) == pytest.approx((factor * one.slope, factor * one.error), rel=1e-12)
 
 
 @given(VALUES, LADDERS, NOISES, POWERS)
 def test_scaling_the_loss_scales_a_ladder(base, values, level, factor):
     plus, minus = np.array(values).T
-    one = derivative.from_ladder(base, RUNGS, plus, minus, level)
-    other = derivative.from_ladder(factor * base, RUNGS, factor * plus, factor * minus, factor * level)
+    one = differences.from_ladder(base, RUNGS, plus, minus, level)
+    other = differences.from_ladder(factor * base, RUNGS, factor * plus, factor * minus, factor * level)
     assert (other.slope, other.error) == pytest.approx((factor * one.slope, factor * one.error), rel=1e-12)
     assert (other.step, other.is_kink) == (one.step, one.is_kink)
 
 
 @given(VALUES, VALUES, VALUES, STEPS, NOISES, NOISES)
 def test_more_noise_widens_the_error_bar(base, plus, minus, step, level, more):
-    bars = [derivative.central(base, plus, minus, step, n, 1.0).error for n in (level, level + more)]
+    bars = [differences.central(base, plus, minus, step, n, 1.0).error for n in (level, level + more)]
     assert bars[0] <= bars[1]
 
 
 def test_the_rounding_error_is_four_deviations_of_a_quotient():
     rng = np.random.default_rng(0)
     quotients = np.diff(1e-3 * rng.standard_normal((200_000, 2)), axis=1) / (2 * 0.1)
-    assert derivative.rounding_error(1e-3, 0.1) == pytest.approx(4 * quotients.std(), rel=0.01)
+    assert differences.rounding_error(1e-3, 0.1) == pytest.approx(4 * quotients.std(), rel=0.01)
 
 
 # (slope, loss, noise, scale, tolerance)
@@ -201,7 +201,7 @@ def test_the_rounding_error_is_four_deviations_of_a_quotient():
     ],
 )
 def test_a_first_step_is_a_sensible_share_of_the_scale(arguments):
-    step = derivative.first_step(*arguments)
+    step = differences.first_step(*arguments)
     scale = arguments[3]
     assert 1e-7 * scale < step <= 0.3 * scale
 
@@ -212,29 +212,29 @@ SLOPES = st.floats(1e-30, 1e30)
 @given(SLOPES, SLOPES, st.floats(1e-18, 1e-3), st.floats(1e-6, 1e6))
 def test_a_steeper_slope_never_asks_for_a_larger_step(one, other, level, scale):
     flat, steep = sorted((one, other))
-    steps = [derivative.first_step(s, 1.0, level, scale, TOLERANCE) for s in (flat, steep, -steep)]
+    steps = [differences.first_step(s, 1.0, level, scale, TOLERANCE) for s in (flat, steep, -steep)]
     assert steps[0] >= steps[1] == steps[2]
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-17, 1e-15), st.floats(0.1, 10))
 def test_the_noise_of_the_first_step_is_a_tenth_of_the_tolerance_within_its_limits(slope, level, scale):
-    step = derivative.first_step(slope, 1.0, level, scale, TOLERANCE)
-    highest = derivative.first_step(0.0, 1.0, level, scale, TOLERANCE)
+    step = differences.first_step(slope, 1.0, level, scale, TOLERANCE)
+    highest = differences.first_step(0.0, 1.0, level, scale, TOLERANCE)
     deviation = level / (math.sqrt(2) * step)
     assert step == highest or deviation <= TOLERANCE * slope / 10
 
 
 @given(STEPS, st.floats(0.01, 10))
 def test_a_ladder_ascends_and_stays_within_the_scale(step, scale):
-    for factors in (derivative.LADDER, derivative.FINE_LADDER):
-        steps = derivative.ladder(step, scale, factors)
+    for factors in (differences.LADDER, differences.FINE_LADDER):
+        steps = differences.ladder(step, scale, factors)
         assert (np.diff(steps) > 0).all()
         assert steps.max() <= max(0.3 * scale, step)
         assert len(steps) >= 4
 
 
 def test_the_two_ladders_share_no_step():
-    assert not set(derivative.LADDER) & set(derivative.FINE_LADDER)
+    assert not set(differences.LADDER) & set(differences.FINE_LADDER)
 
 
 KINKS = [
@@ -248,7 +248,7 @@ KINKS = [
 
 @pytest.mark.parametrize(("function", "point", "left", "right"), [k[1:] for k in KINKS], ids=[k[0] for k in KINKS])
 def test_at_a_kink_the_one_sided_slopes_do_not_meet(function, point, left, right):
-    steps = 1e-5 * np.asarray(derivative.LADDER)
+    steps = 1e-5 * np.asarray(differences.LADDER)
     estimate = climbed(function, point, steps, 1e-16)
     assert estimate.is_kink
     assert (estimate.left, estimate.right) == pytest.approx((left, right), abs=1e-3)
@@ -261,7 +261,7 @@ def test_a_kink_inside_the_ladder_is_seen_past(distance, side):
     def function(t):
         return max(t - 1.0, 0.0) + 0.3 * t
 
-    steps = 1e-5 * np.asarray(derivative.LADDER)
+    steps = 1e-5 * np.asarray(differences.LADDER)
     estimate = climbed(function, 1.0 + side * distance, steps, 1e-16)
     slope = 1.3 if side > 0 else 0.3
     assert abs(estimate.slope - slope) <= estimate.error < 1e-5
@@ -271,14 +271,14 @@ def test_a_kink_inside_the_ladder_is_seen_past(distance, side):
 def test_two_large_steps_that_agree_by_chance_are_held_against_the_small_ones():
     steps = np.array([1e-3, 1e-2, 0.1, 1.0])
     slopes = np.array([1.0, 1.01, 2.0, 2.0])
-    level = 0.02 * math.sqrt(2) * steps[0] / derivative.DEVIATIONS  # a rounding error of 0.02 at the smallest step
-    estimate = derivative.from_ladder(0.0, steps, steps * slopes, -steps * slopes, level)
+    level = 0.02 * math.sqrt(2) * steps[0] / differences.DEVIATIONS  # a rounding error of 0.02 at the smallest step
+    estimate = differences.from_ladder(0.0, steps, steps * slopes, -steps * slopes, level)
     assert abs(estimate.slope - 1.0) <= estimate.error < 0.1
 
 
 def test_a_small_step_lost_in_rounding_is_held_against_nobody():
     slopes, rounding = np.array([7.0, 1.0, 1.0, 1.0]), np.array([10.0, 1e-3, 1e-4, 1e-5])
-    assert derivative.truncation_errors(slopes, rounding).tolist() == [6.0, 0.0, 0.0, 0.0]
+    assert differences.truncation_errors(slopes, rounding).tolist() == [6.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -295,12 +295,12 @@ def test_a_small_step_lost_in_rounding_is_held_against_nobody():
     ],
 )
 def test_a_kink_is_an_opening_that_does_not_close(opening, answer):
-    assert derivative.is_kink(np.array([1e-3, 1e-2, 1e-1]), np.array(opening), np.full(3, 1e-9)) is answer
+    assert differences.is_kink(np.array([1e-3, 1e-2, 1e-1]), np.array(opening), np.full(3, 1e-9)) is answer
 
 
 def test_an_opening_below_the_noise_is_no_kink():
-    assert derivative.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.2)) is True
-    assert derivative.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.3)) is False
+    assert differences.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.2)) is True
+    assert differences.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.3)) is False
 
 
 NAN, INF = math.nan, math.inf
@@ -317,7 +317,7 @@ NAN, INF = math.nan, math.inf
     ],
 )
 def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations):
-    estimate = derivative.from_ladder(0.0, [0.1, 0.2, 0.3], plus, minus, 0.0)
+    estimate = differences.from_ladder(0.0, [0.1, 0.2, 0.3], plus, minus, 0.0)
     assert estimate.slope == pytest.approx(slope, nan_ok=True)
     assert estimate.evaluations == evaluations
     assert math.isinf(estimate.error) == math.isnan(slope)
@@ -325,5 +325,5 @@ def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations
 
 @pytest.mark.parametrize("sharpness", [10.0, 1.0, 0.01])
 def test_the_sharpness_of_a_closer_step_is_the_one_asked_for(sharpness):
-    step = derivative.closer_step(-3.0, 1e-16, 1e-7, sharpness)
-    assert derivative.sharpness(-3.0, step, 1e-16, 1e-7) == pytest.approx(sharpness)
+    step = differences.closer_step(-3.0, 1e-16, 1e-7, sharpness)
+    assert differences.sharpness(-3.0, step, 1e-16, 1e-7) == pytest.approx(sharpness)
