@@ -14,7 +14,8 @@ from gradhooks.checking import run
 from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.model import batch, objective, oracle
 from gradhooks.verdicts import optimizer_gradient
-from tests import models, tally
+from tests import models
+from tools import tally
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 5))])

@@ -10,7 +10,7 @@ import gradhooks
 from gradhooks import Reason, Verdict
 from gradhooks.testing import assert_gradients
 from tests import digest
-from tests.mutants import planted
+from tests.corpora.mutants import planted
 from tests.test_bit_identity import seeded
 
 rng = np.random.default_rng(3)

@@ -12,7 +12,7 @@ from keras import layers, ops
 import gradhooks
 from gradhooks import Verdict
 from tests import digest
-from tests.mutants import planted
+from tests.corpora.mutants import planted
 from tests.test_bit_identity import MODES, seeded
 
 rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from gradhooks import Verdict, check_gradients
 from gradhooks.testing import assert_gradients
-from tests.mutants.planted import Through
+from tests.corpora.mutants.planted import Through
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 1)).astype("float32")
 PHASES = np.exp(1j * np.linspace(0.0, 3.0, 8)).astype("complex64")

@@ -16,7 +16,7 @@ from keras import layers, ops
 import gradhooks
 from gradhooks import Reason, Verdict
 from tests import digest, models, variants
-from tests.mutants import train_steps
+from tests.corpora.mutants import train_steps
 
 ROWS = 16
 MODES = {"graph": {}, "eager": {"run_eagerly": True}, "xla": {"jit_compile": True}}

@@ -8,8 +8,8 @@ from keras import layers
 
 import gradhooks
 from gradhooks import Verdict
-from tests import corpus, innocents
-from tests.mutants import planted
+from tests.corpora import controls, corpus
+from tests.corpora.mutants import planted
 
 # Normalization, pooling, recurrence, half precision, dropout, corners and a penalty: what is hard at native precision;
 # and what TensorFlow cannot do there without help.
@@ -29,7 +29,7 @@ REPRESENTATIVE = {
     "masked_lstm",
     "conv3d_grouped",
 }
-CASES = [case for case in (*innocents.CASES, *innocents.TWINS) if not case.large]
+CASES = [case for case in (*controls.CASES, *controls.TWINS) if not case.large]
 
 
 def at_native_precision(case, seed):

@@ -9,7 +9,7 @@ from keras import layers, ops
 import gradhooks
 from gradhooks import Reason, Verdict
 from tests import digest
-from tests.mutants import planted
+from tests.corpora.mutants import planted
 from tests.test_bit_identity import seeded
 
 rng = np.random.default_rng(5)

@@ -10,11 +10,11 @@ from keras import layers
 import gradhooks
 from gradhooks import Reason, Verdict
 from tests import models
-from tests.corpus import compiled, features, integers, seeded
-from tests.mutants import planted
-from tests.unproved import ENTRIES, offsets
-from tests.unproved.building import HEALTHY, applied, regression, stem
-from tests.unproved.judging import judged
+from tests.corpora.corpus import compiled, features, integers, seeded
+from tests.corpora.mutants import planted
+from tests.corpora.unproved import ENTRIES, offsets
+from tests.corpora.unproved.building import HEALTHY, applied, regression, stem
+from tests.corpora.unproved.judging import judged
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 # One for every way in which nothing can be measured.

@@ -9,7 +9,7 @@ from keras import layers
 import gradhooks
 from gradhooks.testing import assert_gradients
 from tests import digest, models
-from tests.innocents import core_layers
+from tests.corpora.controls import core_layers
 from tests.test_check import TooLarge, WrongDense
 from tests.test_package import loaded_by
 

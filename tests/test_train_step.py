@@ -1,6 +1,6 @@
 """The gradient that the optimizer receives: planted defects of `train_step` are named, right ones are not accused.
 
-`tests/test_corpora.py` runs the same cases as they stand; here, apart from the
+`tests/corpora/test_corpora.py` runs the same cases as they stand; here, apart from the
 default run, they run in every mode, and what is said about them is read.
 """
 
@@ -16,10 +16,11 @@ from keras import layers, ops
 import gradhooks
 from gradhooks import Reason, Verdict
 from gradhooks.verdicts import optimizer_gradient
-from tests import digest, judging, models, mutants, variants
-from tests.innocents import chaos
-from tests.innocents import train_steps as right_steps
-from tests.mutants import planted, train_steps
+from tests import digest, models, variants
+from tests.corpora import judging, mutants
+from tests.corpora.controls import chaos
+from tests.corpora.controls import train_steps as right_steps
+from tests.corpora.mutants import planted, train_steps
 
 # One seed and the graph by default, the others in the sweep.
 MODES = [pytest.param(m, id=str(m), marks=[] if m.name == "graph" else [pytest.mark.sweep]) for m in variants.MODES]

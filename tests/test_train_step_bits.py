@@ -5,9 +5,9 @@ import pytest
 
 import gradhooks
 from tests import digest, variants
-from tests.innocents import train_steps as right_steps
-from tests.mutants import train_steps as wrong_steps
-from tests.mutants.train_steps import regression
+from tests.corpora.controls import train_steps as right_steps
+from tests.corpora.mutants import train_steps as wrong_steps
+from tests.corpora.mutants.train_steps import regression
 
 pytestmark = pytest.mark.system
 

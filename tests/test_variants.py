@@ -1,6 +1,6 @@
 """No innocent is accused for the precision or the compiler that it is trained with.
 
-`tests/test_corpora.py` runs every innocent as it stands. Here each is trained
+`tests/corpora/test_corpora.py` runs every innocent as it stands. Here each is trained
 with XLA and in half precision, with the loss scaling that Keras adds. Run
 `python -m pytest -m sweep tests/test_variants.py`.
 """
@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from gradhooks import Verdict
-from tests import innocents, judging, tally, variants
+from tests import variants
+from tests.corpora import controls, judging
+from tools import tally
 
-SMALL = [case for case in innocents.CASES if not case.large and not case.name.startswith("twin_of_")]
+SMALL = [case for case in controls.CASES if not case.large and not case.name.startswith("twin_of_")]
 
 
 # Accused once, each for a reason of its own: noise drawn at another dtype, a loss that does not see the logits behind

@@ -5,7 +5,7 @@ import dataclasses
 
 import keras
 
-from tests.corpus import dtype_policy
+from tests.corpora.corpus import dtype_policy
 
 
 class NotPossibleError(Exception):

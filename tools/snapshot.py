@@ -34,7 +34,7 @@ def said_of_functions():
 
 def said_of_cases(names=None):
     """Yields (name, what is said) for small cases of the corpora, or for those that are named."""
-    from tests import judging
+    from tests.corpora import judging
 
     for name, case in _cases().items():
         if names is None or name in names:
@@ -43,9 +43,9 @@ def said_of_cases(names=None):
 
 def _cases():
     """Sixty small cases, spread over both corpora, by name."""
-    from tests import innocents, mutants
+    from tests.corpora import controls, mutants
 
-    every = [*mutants.CASES, *mutants.TRAIN_STEPS, *innocents.CASES]
+    every = [*mutants.CASES, *mutants.TRAIN_STEPS, *controls.CASES]
     small = [c for c in every if not (c.large or c.chaotic or c.needs or c.name in UNREPEATABLE)]
     taken = np.linspace(0, len(small) - 1, SMALL_CASES, dtype=int)
     return {f"case: {small[k].name}": small[k] for k in taken}

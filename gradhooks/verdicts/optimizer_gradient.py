@@ -24,7 +24,7 @@ _SUM, _PATH = 2000.0, 16.0
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
 _FLOOR = 64.0
 # An error of up to so many times what a unit of roundoff does to the gradient is rounding; what is larger is looked at
-# again at another point. `python -m tests.calibrate_rounding float32`: 44 times and more where a train step is wrong.
+# again at another point. `python -m tools.calibrate_rounding float32`: 44 times and more where a train step is wrong.
 _CONDITION = 10.0
 # Share of zeros, in half precision, from which a difference is called underflow.
 _ZEROS = 0.02

@@ -14,7 +14,8 @@ from gradhooks.backends.tensorflow import division, evaluation, parameters
 from gradhooks.model import batch as batches
 from gradhooks.model import objective, oracle
 from gradhooks.numerics.probe import Probe
-from tests import innocents, judging, models, mutants
+from tests import models
+from tests.corpora import controls, judging, mutants
 
 # Sums may be taken in another order where one graph is optimized otherwise than another.
 FEW_ROUNDINGS = 8 * np.finfo(float).eps
@@ -49,7 +50,7 @@ def deep_with_data():
     return deep(), *models.data((8,), (1,), 0)
 
 
-SMALL = [case for case in [*innocents.CASES, *mutants.CASES] if not case.large and not case.needs]
+SMALL = [case for case in [*controls.CASES, *mutants.CASES] if not case.large and not case.needs]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_one_trace_serves_losses_and_gradients():
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("case", [c for c in [*mutants.CASES, *innocents.CASES] if not c.large], ids=str)
+@pytest.mark.parametrize("case", [c for c in [*mutants.CASES, *controls.CASES] if not c.large], ids=str)
 def test_verdicts_do_not_depend_on_sharing(case, monkeypatch):
     shared = judging.judged(case, 0)
     monkeypatch.setattr(oracle, "ModelOracle", functools.partial(oracle.ModelOracle, is_sharing=False))
@@ -195,7 +196,7 @@ def test_verdicts_do_not_depend_on_sharing(case, monkeypatch):
 
 
 def test_verdicts_of_a_defect_and_of_a_healthy_network_do_not_depend_on_sharing(monkeypatch):
-    cases = {c.name: c for c in [*mutants.CASES, *innocents.CASES]}
+    cases = {c.name: c for c in [*mutants.CASES, *controls.CASES]}
     for name in ("kernel_half", "conv1d"):
         with monkeypatch.context() as patch:
             test_verdicts_do_not_depend_on_sharing(cases[name], patch)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradhooks import check_gradients
-from tests.mutants.planted import Through
+from tests.corpora.mutants.planted import Through
 
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 

@@ -16,8 +16,9 @@ from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.model import batch, objective, oracle
 from gradhooks.numerics import sampling
 from gradhooks.reports.reasons import Reason
-from tests import innocents, models
+from tests import models
 from tests.checking.test_calibration import SHARE
+from tests.corpora import controls
 
 pytestmark = pytest.mark.sweep
 
@@ -35,7 +36,7 @@ def networks():
     for name, build in models.HEALTHY.items():
         keras.utils.clear_session(free_memory=False)
         yield (name, *build(0), None)
-    cases = {case.name: case for case in innocents.CASES}
+    cases = {case.name: case for case in controls.CASES}
     for name in NAMES:
         keras.utils.clear_session(free_memory=False)
         model, x, y, *weights = cases[name].build(0)

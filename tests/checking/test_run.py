@@ -20,9 +20,9 @@ from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING
-from tests import corpus
+from tests.corpora import corpus
+from tests.corpora.mutants import planted
 from tests.fakes import FunctionOracle
-from tests.mutants import planted
 
 # Every check looks along the screening direction through two windows and twice at the point itself.
 SURVEY = 2 * noise.POINTS

@@ -18,7 +18,7 @@ from keras import layers
 import gradhooks
 from gradhooks.reports.reasons import Reason
 from tests import digest, variants
-from tests.mutants import planted
+from tests.corpora.mutants import planted
 from tests.test_bit_identity import OWN_KEYS
 
 ROWS, WIDTH = 16, 5

@@ -19,11 +19,12 @@ from gradhooks.reports.records import Comparison, Diagnosis
 from gradhooks.reports.report import CheckReport
 from gradhooks.verdicts import judge
 from gradhooks.verdicts.rejudge import rejudged
-from tests import models, mutants
+from tests import models
 from tests.arbitrary import REPORTS
+from tests.corpora import mutants
+from tests.corpora.controls import declared, kinks
+from tests.corpora.judging import judged
 from tests.fakes import FunctionOracle
-from tests.innocents import declared, kinks
-from tests.judging import judged
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 SOFTNESS = (FAIL, INCONCLUSIVE, PASS)
