@@ -21,7 +21,9 @@ class Forgetful(keras.Sequential):
         x, y = data
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
-            loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True))
+            loss = keras.ops.mean(
+                keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
+            )
             # Forgotten: loss += sum(self.losses)
         gradients = tape.gradient(loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
@@ -53,11 +55,17 @@ def main():
         keras.utils.set_random_seed(0)
         check = gradhooks.GradientCheck(x, y)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", gradhooks.GradientMismatchWarning)  # told below, from the report
+            warnings.simplefilter(
+                "ignore", gradhooks.GradientMismatchWarning
+            )  # told below, from the report
             network(kind).fit(x, y, epochs=epochs, verbose=2, callbacks=[check])
         report = check.reports[0]
-        step = "Keras' own train_step" if kind is keras.Sequential else "the hand-written train_step"
-        print(f"\n{step}: {report.verdict}, trained relative difference {report.relative_difference['trained']:.1e}")
+        step = (
+            "Keras' own train_step" if kind is keras.Sequential else "the hand-written train_step"
+        )
+        print(
+            f"\n{step}: {report.verdict}, trained relative difference {report.relative_difference['trained']:.1e}"
+        )
         for diagnosis in report.diagnoses:
             print(f"  {diagnosis.path}: {diagnosis.sentence}")
         print()

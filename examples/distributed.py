@@ -36,9 +36,13 @@ def start(log_dir):
     for index in range(2):
         config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
         command = [sys.executable, __file__, "--log-dir", str(log_dir)]
-        workers.append(subprocess.Popen(command, env={**os.environ, "TF_CONFIG": json.dumps(config)}))
+        workers.append(
+            subprocess.Popen(command, env={**os.environ, "TF_CONFIG": json.dumps(config)})
+        )
     # One that has failed would keep the other waiting for ever.
-    while all(worker.poll() in (None, 0) for worker in workers) and any(worker.poll() is None for worker in workers):
+    while all(worker.poll() in (None, 0) for worker in workers) and any(
+        worker.poll() is None for worker in workers
+    ):
         time.sleep(0.1)
     for worker in workers:
         if any(other.poll() not in (None, 0) for other in workers):
@@ -59,7 +63,9 @@ def work(log_dir):
 
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = keras.Sequential([keras.layers.Input((10,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
+        model = keras.Sequential(
+            [keras.layers.Input((10,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]
+        )
         model.compile(keras.optimizers.SGD(0.05), "mse")
         model.optimizer.build(model.trainable_variables)
 
@@ -74,7 +80,10 @@ def work(log_dir):
     def train(x, y):
         def step(x, y):
             with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(tf.square(y - model(x, training=True))) / strategy.num_replicas_in_sync
+                loss = (
+                    tf.reduce_mean(tf.square(y - model(x, training=True)))
+                    / strategy.num_replicas_in_sync
+                )
             gradients = tape.gradient(loss, model.trainable_variables)
             gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
             for variable, gradient in zip(model.trainable_variables, gradients, strict=True):

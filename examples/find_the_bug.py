@@ -20,7 +20,8 @@ def scaled(x, scale):
     """`x * scale` for a scale per unit, with a gradient that somebody wrote by hand."""
 
     def gradient(upstream):
-        # The mean over the batch should be a sum: the gradient of `scale` is 1/32 of what it should be.
+        # The mean over the batch should be a sum: the gradient of `scale` is 1/32 of what it should
+        # be.
         return upstream * scale, tf.reduce_mean(upstream * x, axis=0)
 
     return x * scale, gradient

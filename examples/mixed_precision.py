@@ -15,7 +15,9 @@ def network(is_scaled):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_float16")
     stack = [layers.Dense(32, "sigmoid", name=name) for name in ("first", "second", "third")]
-    head = layers.Dense(1, kernel_initializer=keras.initializers.RandomNormal(0.0, 0.003), name="head")
+    head = layers.Dense(
+        1, kernel_initializer=keras.initializers.RandomNormal(0.0, 0.003), name="head"
+    )
     model = keras.Sequential([layers.Input((10,)), *stack, head], name="network")
     model.compile("sgd", "mse", auto_scale_loss=is_scaled)
     keras.config.set_dtype_policy("float32")
@@ -29,10 +31,14 @@ def main():
     y = 0.003 * np.sin(x[:, :1])
     for is_scaled in (False, True):
         report = gradhooks.check_gradients(network(is_scaled), x, y)
-        print(f"\n{'with' if is_scaled else 'without'} loss scaling: {report.verdict} ({report.reason})")
+        print(
+            f"\n{'with' if is_scaled else 'without'} loss scaling: {report.verdict} ({report.reason})"
+        )
         for comparison in report.comparisons:
             if comparison.term == "trained":
-                print(f"  {comparison.path:<22} {comparison.zeros:4.0%} of the gradient is zero, {comparison.verdict}")
+                print(
+                    f"  {comparison.path:<22} {comparison.zeros:4.0%} of the gradient is zero, {comparison.verdict}"
+                )
         for diagnosis in report.diagnoses[:1]:
             print(f"  {diagnosis.path}: {diagnosis.sentence}")
 

@@ -37,7 +37,11 @@ class Block(layers.Layer):
 def network(is_rematerialized):
     """Returns a compiled network; the same weights and masks whatever the argument."""
     keras.utils.set_random_seed(0)
-    stack = [layers.Input((10,)), Block(is_rematerialized, name="block"), layers.Dense(1, name="head")]
+    stack = [
+        layers.Input((10,)),
+        Block(is_rematerialized, name="block"),
+        layers.Dense(1, name="head"),
+    ]
     model = keras.Sequential(stack, name="network")
     model.compile("sgd", "mse")
     return model
@@ -64,7 +68,9 @@ def main():
     for diagnosis in report.diagnoses:
         print(f"\nAccused: {diagnosis.path}: {diagnosis.sentence}")
     if off < 1e-3:
-        print("\nThis version of Keras recomputes with the mask of the forward pass: the defect is gone.")
+        print(
+            "\nThis version of Keras recomputes with the mask of the forward pass: the defect is gone."
+        )
 
 
 if __name__ == "__main__":

@@ -126,12 +126,18 @@ class GradientCheck(keras.callbacks.Callback):
         self._at_start = validation.flag("at_start", at_start)
         self._samples = validation.positive_int("samples", samples, "Try samples=32.")
         self._threshold = validation.threshold(threshold)
-        self._on_failure = validation.one_of("on_failure", on_failure, validation.ON_FAILURE, "Try on_failure='warn'.")
+        self._on_failure = validation.one_of(
+            "on_failure", on_failure, validation.ON_FAILURE, "Try on_failure='warn'."
+        )
         self._log_dir = validation.directory("log_dir", log_dir)
         histograms = validation.flag("histograms", histograms)
-        self._loss_fn = validation.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
+        self._loss_fn = validation.optional_callable(
+            "loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss."
+        )
         self._training = validation.flag("training", training)
-        self._precision = validation.one_of("precision", precision, validation.PRECISIONS, "Try precision='auto'.")
+        self._precision = validation.one_of(
+            "precision", precision, validation.PRECISIONS, "Try precision='auto'."
+        )
         self._train_step = validation.flag("train_step", train_step)
         self._expect = validation.expectations(expect)
         self._max_overhead = validation.share("max_overhead", max_overhead)
@@ -172,7 +178,9 @@ class GradientCheck(keras.callbacks.Callback):
     @property
     def _is_built(self):
         """Whether the loss can be evaluated without making weights; one of the user's may not need the whole model."""
-        return self.model.built or (self._loss_fn is not None and keras_internals.are_parts_built(self.model))
+        return self.model.built or (
+            self._loss_fn is not None and keras_internals.are_parts_built(self.model)
+        )
 
     def _start(self, epoch):
         """Makes the first check, now that every callback in the list has restored what it restores."""
@@ -194,7 +202,8 @@ class GradientCheck(keras.callbacks.Callback):
         self._start(epoch=0)
         is_due = self._schedule.begin_batch(batch)
         if self._is_waiting:
-            # A subclassed model builds itself in its first batch; building it here would change its random weights.
+            # A subclassed model builds itself in its first batch; building it here would change its
+            # random weights.
             is_due = self._is_built
             self._is_waiting = not is_due
         self._check_in_time(is_due)
@@ -206,12 +215,16 @@ class GradientCheck(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Checks if it is time, and adds the keys to the logs, in every epoch."""
         batches_of_epoch = (self.params or {}).get("steps")
-        is_due = self._schedule.end_epoch(getattr(self.model, "steps_per_execution", 1), batches_of_epoch)
+        is_due = self._schedule.end_epoch(
+            getattr(self.model, "steps_per_execution", 1), batches_of_epoch
+        )
         is_due, self._is_waiting = is_due or self._is_waiting, False
         self._check_in_time(is_due)
         if logs is not None:
             latest = self.reports[-1] if self.reports else None
-            logs[f"{self._name}_relative_difference"] = latest.relative_difference["total"] if latest else math.nan
+            logs[f"{self._name}_relative_difference"] = (
+                latest.relative_difference["total"] if latest else math.nan
+            )
             logs[f"{self._name}_failures"] = self._failures_in_epoch
         self._failures_in_epoch = 0
 
@@ -219,12 +232,15 @@ class GradientCheck(keras.callbacks.Callback):
         """Sums up and closes the TensorBoard log."""
         bad = sum(r.verdict is Verdict.FAIL for r in self.reports)
         if bad > 1 and self._on_failure == "warn":
-            _log.warning("%s: %d of %d checks found a wrong gradient.", self._name, bad, len(self.reports))
+            _log.warning(
+                "%s: %d of %d checks found a wrong gradient.", self._name, bad, len(self.reports)
+            )
         if self._budget.is_waiting:
             _log.warning(
                 "%s: training ended before there was time for a check that was due; max_overhead=%g.",
-                self._name, self._max_overhead,
-            )  # fmt: skip
+                self._name,
+                self._max_overhead,
+            )
         self._teller.tell_undecided(self.reports, is_over=True)
         self._teller.close()
 
@@ -239,7 +255,11 @@ class GradientCheck(keras.callbacks.Callback):
     def _check(self, allowance=None, is_first=False):
         step, started = self._schedule.step, time.perf_counter()
         if self._verbose:
-            print(f"{self._name}: checking gradients before batch {step} ...", file=sys.stderr, flush=True)
+            print(
+                f"{self._name}: checking gradients before batch {step} ...",
+                file=sys.stderr,
+                flush=True,
+            )
         report = self._report(step, allowance.samples if allowance else self._samples, is_first)
         self._budget.spent(time.perf_counter() - started, report.samples, report.evaluations)
         report = self._with_overhead(report, allowance)
@@ -252,9 +272,16 @@ class GradientCheck(keras.callbacks.Callback):
 
     def _report(self, step, samples, is_first):
         settings = Settings(
-            samples, self._threshold, self._seed, step, self._schedule.turn, self._name, self._seen, self._expect,
+            samples,
+            self._threshold,
+            self._seed,
+            step,
+            self._schedule.turn,
+            self._name,
+            self._seen,
+            self._expect,
             self._train_step,
-        )  # fmt: skip
+        )
         try:
             asked = self._current_oracle()
             report = run.check(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
@@ -277,16 +304,21 @@ class GradientCheck(keras.callbacks.Callback):
     def _with_overhead(self, report, allowance):
         note = allowance.note(self._samples, self._max_overhead) if allowance else None
         return dataclasses.replace(
-            report, overhead=self._budget.overhead, postponed=allowance.postponed if allowance else 0,
+            report,
+            overhead=self._budget.overhead,
+            postponed=allowance.postponed if allowance else 0,
             notes=(*report.notes, note) if note else report.notes,
-        )  # fmt: skip
+        )
 
     def _current_oracle(self):
         """The traced oracle; a new one where the model has been compiled, frozen or rebuilt differently since."""
         if self._oracle is None or self._oracle.signature != oracle.signature(self.model):
             validation.usable_model(self.model, self._loss_fn, self._batch.y)
             target = objective.Objective(self.model, self._training, self._loss_fn)
-            former, self._oracle = self._oracle, oracle.ModelOracle(target, self._batch, self._precision)
+            former, self._oracle = (
+                self._oracle,
+                oracle.ModelOracle(target, self._batch, self._precision),
+            )
             if former is not None and former.layout != self._oracle.layout:
                 self._seen = frozenset()  # flat indices mean other parameters now
             if self._oracle.precision.rung != "float64" and self._precision != "model":
@@ -296,7 +328,10 @@ class GradientCheck(keras.callbacks.Callback):
     def _act(self, report):
         """Warns when the state turns bad, and stops or raises on request."""
         is_bad = report.verdict is Verdict.FAIL
-        turned, self._was_bad = is_bad and not self._was_bad, is_bad or (self._was_bad and bool(report.error))
+        turned, self._was_bad = (
+            is_bad and not self._was_bad,
+            is_bad or (self._was_bad and bool(report.error)),
+        )
         self._failures_in_epoch += len(report.failures)
         if not is_bad or self._on_failure == "ignore":
             return

@@ -48,12 +48,18 @@ def main(arguments=None):
         SystemExit: With status 2 for bad usage, 0 for `--help`.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook or a test may have put something else there
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a notebook or a test may have put something else there
             stream.reconfigure(errors="backslashreplace")  # a report is told whatever the encoding
     options = _parser().parse_args(arguments)
     runs, unreadable = stored_runs(options.log_dir)
     _complain(unreadable)
-    _complain(f"{printable(run.path)}: {_count(run.damaged, 'damaged line')} skipped" for run in runs if run.damaged)
+    _complain(
+        f"{printable(run.path)}: {_count(run.damaged, 'damaged line')} skipped"
+        for run in runs
+        if run.damaged
+    )
     if not any(run.reports for run in runs):
         _complain([_nothing_found(options.log_dir)])
         return UNUSABLE
@@ -73,7 +79,11 @@ def main(arguments=None):
 
 def _show(options, runs):
     """Returns the exit status, and a function that tells the reports."""
-    shown = runs if options.all else [dataclasses.replace(run, reports=run.reports[-1:]) for run in runs]
+    shown = (
+        runs
+        if options.all
+        else [dataclasses.replace(run, reports=run.reports[-1:]) for run in runs]
+    )
     if options.json:
         return PASSED, functools.partial(_tell_json, shown)
     return PASSED, functools.partial(_tell_reports, shown, [len(run.reports) for run in runs])
@@ -82,13 +92,17 @@ def _show(options, runs):
 def _tell_json(runs):
     for run in runs:
         for report in run.reports:
-            print(json.dumps({"run": run.name, **json.loads(report.to_json())}, separators=(",", ":")))
+            print(
+                json.dumps({"run": run.name, **json.loads(report.to_json())}, separators=(",", ":"))
+            )
 
 
 def _tell_reports(runs, counts):
     out = screen(sys.stdout)
     for run, count in zip(runs, counts, strict=True):
-        out.heading(f"{run.name}: {'the last of ' if count > len(run.reports) else ''}{_count(count, 'report')}")
+        out.heading(
+            f"{run.name}: {'the last of ' if count > len(run.reports) else ''}{_count(count, 'report')}"
+        )
         for report in run.reports:
             out.report(report)
             out.line("")
@@ -110,7 +124,9 @@ def _judge(options, runs):
 def _under(threshold, run):
     if threshold is None:
         return run
-    return dataclasses.replace(run, reports=tuple(rejudged(report, threshold) for report in run.reports))
+    return dataclasses.replace(
+        run, reports=tuple(rejudged(report, threshold) for report in run.reports)
+    )
 
 
 def _pairs(run, other):
@@ -119,7 +135,11 @@ def _pairs(run, other):
 
 def _premature(pairs):
     """What to say where numbers measured for a larger threshold accuse under a smaller one."""
-    accused = [new for old, new in pairs if new.threshold < old.threshold and len(new.failures) > len(old.failures)]
+    accused = [
+        new
+        for old, new in pairs
+        if new.threshold < old.threshold and len(new.failures) > len(old.failures)
+    ]
     if accused:
         yield (
             f"{_count(len(accused), 'report')} with new failures under a threshold smaller than that of the check, "
@@ -133,7 +153,9 @@ def _tell_judged(names, pairs, verdicts):
         counts = collections.Counter(new.verdict for _, new in of_run)
         told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
         out.heading(f"{name}: {_count(len(of_run), 'report')}: {told}")
-        remarkable = [(old, new) for old, new in of_run if {old.verdict, new.verdict} != {Verdict.PASS}]
+        remarkable = [
+            (old, new) for old, new in of_run if {old.verdict, new.verdict} != {Verdict.PASS}
+        ]
         if len(remarkable) > ROWS:
             out.line(left_out(len(remarkable) - ROWS, "before these"))
         for old, new in remarkable[-ROWS:]:
@@ -160,7 +182,9 @@ def _summary(verdicts):
     if verdicts[Verdict.FAIL]:
         return f"FAIL: {verdicts[Verdict.FAIL]} of {count}", Verdict.FAIL
     if verdicts[Verdict.INCONCLUSIVE]:
-        told = f"nothing fails, but {verdicts[Verdict.INCONCLUSIVE]} of {count} could not be decided"
+        told = (
+            f"nothing fails, but {verdicts[Verdict.INCONCLUSIVE]} of {count} could not be decided"
+        )
         return f"INCONCLUSIVE: {told}", Verdict.INCONCLUSIVE
     return f"PASS: {count}", Verdict.PASS
 
@@ -194,18 +218,38 @@ def _threshold(text):
 
 
 def _parser():
-    texts = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": f"{STATUSES}\n{COLOUR}"}
-    parser = argparse.ArgumentParser("gradhooks", description="What gradient checks found, without the model.", **texts)
+    texts = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "epilog": f"{STATUSES}\n{COLOUR}",
+    }
+    parser = argparse.ArgumentParser(
+        "gradhooks", description="What gradient checks found, without the model.", **texts
+    )
     parser.add_argument("--version", action="version", version=f"gradhooks {gradhooks.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = commands.add_parser("show", help="show stored reports", description=SHOWING, **texts)
-    show.add_argument("--all", action="store_true", help="show every report, not only the last one of each run")
+    show.add_argument(
+        "--all", action="store_true", help="show every report, not only the last one of each run"
+    )
     show.set_defaults(command=_show)
-    judge = commands.add_parser("judge", help="judge stored reports again", description=JUDGING, **texts)
-    judge.add_argument("--threshold", type=_threshold, metavar="T", help="relative difference; default: each report's")
-    judge.add_argument("--strict", action="store_true", help="what is not decided, or damaged, is a failure")
+    judge = commands.add_parser(
+        "judge", help="judge stored reports again", description=JUDGING, **texts
+    )
+    judge.add_argument(
+        "--threshold",
+        type=_threshold,
+        metavar="T",
+        help="relative difference; default: each report's",
+    )
+    judge.add_argument(
+        "--strict", action="store_true", help="what is not decided, or damaged, is a failure"
+    )
     judge.set_defaults(command=_judge)
     for command in (show, judge):
-        command.add_argument("log_dir", metavar="LOG_DIR", help=f"every {FILE_NAME} in it and below is a run")
-        command.add_argument("--json", action="store_true", help="one JSON object a line, with the name of its run")
+        command.add_argument(
+            "log_dir", metavar="LOG_DIR", help=f"every {FILE_NAME} in it and below is a run"
+        )
+        command.add_argument(
+            "--json", action="store_true", help="one JSON object a line, with the name of its run"
+        )
     return parser

@@ -50,7 +50,9 @@ class Schedule:
         self._epochs += 1
         # The last execution may have been a short one.
         end = self.step + per_execution * self._has_ended
-        self.step = self._epoch_start = end if batches is None else min(end, self._epoch_start + batches)
+        self.step = self._epoch_start = (
+            end if batches is None else min(end, self._epoch_start + batches)
+        )
         return self._is_due() or self._freq == "epoch"
 
     def _is_due(self):
@@ -96,7 +98,11 @@ class Allowance:
         done = [f"postponed by {self.postponed} batches"] if self.postponed else []
         if self.samples < samples:
             done.append(f"shrunk from {samples} to {self.samples} samples")
-        return f"{' and '.join(done)}, to keep checking below {most:.3g} of the training time" if done else None
+        return (
+            f"{' and '.join(done)}, to keep checking below {most:.3g} of the training time"
+            if done
+            else None
+        )
 
 
 class Budget:

@@ -92,31 +92,51 @@ def assert_gradients(
 
     if not isinstance(layer_or_model, keras.layers.Layer):
         raise validation.invalid(
-            "Gradients belong to a layer or a model.", "layer_or_model", layer_or_model,
-            "a keras.layers.Layer or a compiled keras.Model", "Try wrapping a function in `keras.layers.Lambda`.",
-        )  # fmt: skip
+            "Gradients belong to a layer or a model.",
+            "layer_or_model",
+            layer_or_model,
+            "a keras.layers.Layer or a compiled keras.Model",
+            "Try wrapping a function in `keras.layers.Lambda`.",
+        )
     validation.optional_callable("call", call, "Try call=lambda layer, x, training: layer(*x).")
     validation.flag("inputs", inputs)
     validation.natural_int("seed", seed, "Try seed=0.")
     options = {
-        "samples": samples, "threshold": threshold, "training": training, "precision": precision, "expect": expect,
-        "seed": seed, "batch_size": batch_size,
-    }  # fmt: skip
+        "samples": samples,
+        "threshold": threshold,
+        "training": training,
+        "precision": precision,
+        "expect": expect,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
     if loss_fn is not None or getattr(layer_or_model, "compiled", False):
-        return _asserted(check_gradients(layer_or_model, x, y, sample_weight=sample_weight, loss_fn=loss_fn, **options))
+        return _asserted(
+            check_gradients(
+                layer_or_model, x, y, sample_weight=sample_weight, loss_fn=loss_fn, **options
+            )
+        )
     if y is not None or sample_weight is not None:
         raise validation.invalid(
-            "A layer without a loss has no targets.", "y", type(y).__name__, "y=None and sample_weight=None",
+            "A layer without a loss has no targets.",
+            "y",
+            type(y).__name__,
+            "y=None and sample_weight=None",
             "Try compiling the model, or passing `loss_fn`.",
-        )  # fmt: skip
+        )
     fixed = batches.fixed_batch(x, batch_size=validation.batch_size(batch_size))
     if inputs and fixed.not_finite():
         raise validation.invalid(
-            "An input must be finite to be moved.", "x", f"entries not finite: {fixed.not_finite()}",
-            "finite numbers, or inputs=False", "Try inputs=False to check the weights alone.",
-        )  # fmt: skip
+            "An input must be finite to be moved.",
+            "x",
+            f"entries not finite: {fixed.not_finite()}",
+            "finite numbers, or inputs=False",
+            "Try inputs=False to check the weights alone.",
+        )
     bench = _bench(layer_or_model, fixed.x, call or _called, inputs)
-    return _asserted(check_gradients(bench, fixed.x, loss_fn=_projection(seed), **options | {"batch_size": None}))
+    return _asserted(
+        check_gradients(bench, fixed.x, loss_fn=_projection(seed), **options | {"batch_size": None})
+    )
 
 
 def _asserted(report):
@@ -125,7 +145,9 @@ def _asserted(report):
     if report.verdict is Verdict.FAIL:
         raise AssertionError(f"{failure_message(report)}\n\n{report}")
     meaning = "\n".join(advice(report))
-    raise AssertionError(f"nothing could be decided about the gradients, so nothing is proved.\n{meaning}\n\n{report}")
+    raise AssertionError(
+        f"nothing could be decided about the gradients, so nothing is proved.\n{meaning}\n\n{report}"
+    )
 
 
 def _called(layer, x, training):
@@ -145,7 +167,11 @@ def _bench(layer, x, call, is_checking_inputs):
             arrays = keras.tree.flatten(x)
             held = [is_checking_inputs and np.issubdtype(a.dtype, np.floating) for a in arrays]
             self.held = [
-                keras.Variable(a, dtype=a.dtype.name, name=f"inputs_{i}" if sum(held) > 1 else "inputs") if h else None
+                keras.Variable(
+                    a, dtype=a.dtype.name, name=f"inputs_{i}" if sum(held) > 1 else "inputs"
+                )
+                if h
+                else None
                 for i, (a, h) in enumerate(zip(arrays, held, strict=True))
             ]
 
@@ -199,7 +225,9 @@ def _projection(seed):
             )
         rng = np.random.default_rng((_PROJECTION, seed))
         # Drawn per output and in its order, so that every trace gets the same numbers.
-        numbers = [keras.ops.cast(rng.normal(size=o.shape), keras_internals.dtype_of(o)) for o in outputs]
+        numbers = [
+            keras.ops.cast(rng.normal(size=o.shape), keras_internals.dtype_of(o)) for o in outputs
+        ]
         return sum(keras.ops.sum(o * n) for o, n in zip(outputs, numbers, strict=True))
 
     return projected

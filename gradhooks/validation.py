@@ -23,33 +23,49 @@ def invalid(rule, name, value, expected, advice):
 def positive_int(name, value, advice):
     """Returns the value if it is an int above 0; bools are not."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise invalid(f"`{name}` must be a positive int.", name, value, "an int of at least 1", advice)
+        raise invalid(
+            f"`{name}` must be a positive int.", name, value, "an int of at least 1", advice
+        )
     return int(value)
 
 
 def natural_int(name, value, advice):
     """Returns the value if it is an int of at least 0; bools are not."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-        raise invalid(f"`{name}` must be an int that is not negative.", name, value, "an int of at least 0", advice)
+        raise invalid(
+            f"`{name}` must be an int that is not negative.",
+            name,
+            value,
+            "an int of at least 0",
+            advice,
+        )
     return int(value)
 
 
 def batch_size(value):
     """Returns None, for arrays as they are, or the value if it is an int above 0."""
-    return None if value is None else positive_int("batch_size", value, "Try batch_size=32, or None for all there is.")
+    return (
+        None
+        if value is None
+        else positive_int("batch_size", value, "Try batch_size=32, or None for all there is.")
+    )
 
 
 def one_of(name, value, choices, advice):
     """Returns the value if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise invalid(f"`{name}` must be one of a few words.", name, value, f"one of {choices}", advice)
+        raise invalid(
+            f"`{name}` must be one of a few words.", name, value, f"one of {choices}", advice
+        )
     return value
 
 
 def flag(name, value):
     """Returns the value if it is a bool."""
     if not isinstance(value, bool):
-        raise invalid(f"`{name}` must be a bool.", name, value, "True or False", f"Try {name}={bool(value)}.")
+        raise invalid(
+            f"`{name}` must be a bool.", name, value, "True or False", f"Try {name}={bool(value)}."
+        )
     return value
 
 
@@ -60,9 +76,12 @@ def threshold(value):
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value <= 0:
         raise invalid(
-            "`threshold` is a relative difference.", "threshold", value, "None or a float above 0",
+            "`threshold` is a relative difference.",
+            "threshold",
+            value,
+            "None or a float above 0",
             "Try None, the default of the precision in use, or 1e-6.",
-        )  # fmt: skip
+        )
     return float(value)
 
 
@@ -73,9 +92,12 @@ def share(name, value):
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not 0 < value < 1:
         raise invalid(
-            f"`{name}` is a share of the training time.", name, value, "None or a float above 0 and below 1",
+            f"`{name}` is a share of the training time.",
+            name,
+            value,
+            "None or a float above 0 and below 1",
             "Try None, no limit, or 0.05.",
-        )  # fmt: skip
+        )
     return float(value)
 
 
@@ -84,7 +106,13 @@ def frequency(value):
     if value == "epoch" or (callable(value) and not isinstance(value, type)):
         return value
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise invalid("`freq` says when to check.", "freq", value, FREQUENCIES, "Try freq='epoch' or freq=100.")
+        raise invalid(
+            "`freq` says when to check.",
+            "freq",
+            value,
+            FREQUENCIES,
+            "Try freq='epoch' or freq=100.",
+        )
     return int(value)
 
 
@@ -111,16 +139,21 @@ def callables(name, value):
     """Returns a tuple of functions."""
     if not isinstance(value, (list, tuple)) or not all(callable(v) for v in value):
         raise invalid(
-            f"`{name}` must be a sequence of functions that take a report.", name, value, "a list of callables",
+            f"`{name}` must be a sequence of functions that take a report.",
+            name,
+            value,
+            "a list of callables",
             f"Try {name}=[print].",
-        )  # fmt: skip
+        )
     return tuple(value)
 
 
 def directory(name, value):
     """Returns None or a path as a string."""
     if value is not None and not isinstance(value, (str, os.PathLike)):
-        raise invalid(f"`{name}` must be a path.", name, value, "None, a str or a path", f"Try {name}='logs'.")
+        raise invalid(
+            f"`{name}` must be a path.", name, value, "None, a str or a path", f"Try {name}='logs'."
+        )
     return None if value is None else os.fspath(value)
 
 
@@ -128,9 +161,12 @@ def file_name(name, value):
     """Returns a word that can stand in a file name, in a log key and in a tag."""
     if not isinstance(value, str) or not re.fullmatch(r"(?!\.+$)[A-Za-z0-9_.-]+", value):
         raise invalid(
-            f"`{name}` names a directory, log keys and tags.", name, value,
-            "letters, digits, '_', '.' and '-', and not dots alone", f"Try {name}='gradcheck'.",
-        )  # fmt: skip
+            f"`{name}` names a directory, log keys and tags.",
+            name,
+            value,
+            "letters, digits, '_', '.' and '-', and not dots alone",
+            f"Try {name}='gradcheck'.",
+        )
     return value
 
 
@@ -148,10 +184,15 @@ def finite_loss(report, batch):
         found = batch.not_finite()
         advice = f"Entries of the batch that are NaN or infinite: {found}. Try leaving them out of the loss, or of"
         raise invalid(
-            "The loss must be finite to have a gradient.", "loss", report.loss, "a finite scalar",
-            f"{advice} the batch." if found else "All of the batch is finite. Try looking for weights that are NaN, "
+            "The loss must be finite to have a gradient.",
+            "loss",
+            report.loss,
+            "a finite scalar",
+            f"{advice} the batch."
+            if found
+            else "All of the batch is finite. Try looking for weights that are NaN, "
             "infinite or huge, and for huge inputs or targets.",
-        )  # fmt: skip
+        )
     return report
 
 
@@ -164,40 +205,58 @@ def usable_model(model, loss_fn, y):
     """
     if not getattr(model, "compiled", False) and loss_fn is None:
         raise invalid(
-            "The model must be compiled: its loss is what is checked.", "model", getattr(model, "name", model),
-            "a compiled keras.Model", "Try `model.compile(optimizer, loss)` first, or pass `loss_fn`.",
-        )  # fmt: skip
+            "The model must be compiled: its loss is what is checked.",
+            "model",
+            getattr(model, "name", model),
+            "a compiled keras.Model",
+            "Try `model.compile(optimizer, loss)` first, or pass `loss_fn`.",
+        )
     # A loss function of the user's need not call the model as a whole.
     if not model.built and (loss_fn is None or not model.trainable_variables):
         raise invalid(
-            "The model must be built: it has no weights yet.", "model", model.name, "a built keras.Model",
+            "The model must be built: it has no weights yet.",
+            "model",
+            model.name,
+            "a built keras.Model",
             "Try calling it once on a batch.",
-        )  # fmt: skip
+        )
     if not model.trainable_variables:
         raise invalid(
-            "The model must have trainable weights: nothing else has a gradient to check.", "model", model.name,
-            "at least one trainable weight", "Try `layer.trainable = True` and compile again.",
-        )  # fmt: skip
+            "The model must have trainable weights: nothing else has a gradient to check.",
+            "model",
+            model.name,
+            "at least one trainable weight",
+            "Try `layer.trainable = True` and compile again.",
+        )
     if loss_fn is None and _has_no_loss(model):
         raise invalid(
-            "The loss of this model lives in its `train_step`, where a check cannot find it.", "loss_fn", None,
+            "The loss of this model lives in its `train_step`, where a check cannot find it.",
+            "loss_fn",
+            None,
             "a function `loss_fn(model, x, y, sample_weight, training)` that returns the scalar loss",
             "Try moving the lines of `train_step` up to the loss into such a function.",
-        )  # fmt: skip
+        )
     needs_targets = model.compiled and getattr(model, "loss", None) is not None and loss_fn is None
     if needs_targets and y is None:
         from gradhooks.model import keras_internals
 
-        if not keras_internals.has_own_compute_loss(model) and not keras_internals.has_own_train_step(model):
+        if not keras_internals.has_own_compute_loss(
+            model
+        ) and not keras_internals.has_own_train_step(model):
             raise invalid(
-                "The compiled loss compares with targets, so the check needs them.", "y", None,
-                "targets for every example in `x`", "Try passing the `y` that `fit()` gets.",
-            )  # fmt: skip
+                "The compiled loss compares with targets, so the check needs them.",
+                "y",
+                None,
+                "targets for every example in `x`",
+                "Try passing the `y` that `fit()` gets.",
+            )
 
 
 def _has_no_loss(model):
     """Whether there is neither a compiled loss nor one that the model computes, but a train step of its own."""
     from gradhooks.model import keras_internals
 
-    has_loss = getattr(model, "loss", None) is not None or keras_internals.has_own_compute_loss(model)
+    has_loss = getattr(model, "loss", None) is not None or keras_internals.has_own_compute_loss(
+        model
+    )
     return not has_loss and keras_internals.has_own_train_step(model)

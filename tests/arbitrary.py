@@ -8,24 +8,76 @@ from gradhooks.reports.report import CheckReport
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 COUNTS = st.integers(0, 2**40)
-# Words that look like numbers are the ones that a careless reader converts; any code point may stand in a name.
-_HOSTILE = ["nan", "inf", "-inf", "NaN", "1.0", "null", '"', "é∂", "a\nb\r\u2028", "\ud800", "\x1b[31m", "[red]", "*"]
+# Words that look like numbers are the ones that a careless reader converts; any code point may
+# stand in a name.
+_HOSTILE = [
+    "nan",
+    "inf",
+    "-inf",
+    "NaN",
+    "1.0",
+    "null",
+    '"',
+    "é∂",
+    "a\nb\r\u2028",
+    "\ud800",
+    "\x1b[31m",
+    "[red]",
+    "*",
+]
 WORDS = st.one_of(st.text(st.characters(), max_size=12), st.sampled_from(_HOSTILE))
 MANY_WORDS = st.lists(WORDS, max_size=3).map(tuple)
 VERDICTS, REASONS = st.sampled_from(Verdict), st.sampled_from(Reason)
 INDICES = st.none() | st.lists(st.integers(0, 9), max_size=3).map(tuple)
 PER_TERM = st.dictionaries(st.sampled_from(TERMS), NUMBERS)
 COMPARISONS = st.builds(
-    Comparison, WORDS, INDICES, st.sampled_from([*TERMS, "trained"]), NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS,
-    VERDICTS, REASONS, NUMBERS, NUMBERS, NUMBERS, COUNTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.booleans(),
+    Comparison,
     WORDS,
-)  # fmt: skip
+    INDICES,
+    st.sampled_from([*TERMS, "trained"]),
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    VERDICTS,
+    REASONS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    COUNTS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    st.booleans(),
+    WORDS,
+)
 DIAGNOSES = st.builds(Diagnosis, WORDS, WORDS, MANY_WORDS, NUMBERS, NUMBERS, st.booleans())
 REPORTS = st.builds(
-    CheckReport, step=COUNTS, verdict=VERDICTS, reason=REASONS, relative_difference=PER_TERM,
-    comparisons=st.lists(COMPARISONS, max_size=3).map(tuple), diagnoses=st.lists(DIAGNOSES, max_size=2).map(tuple),
-    loss=PER_TERM, threshold=NUMBERS, precision=st.builds(Precision, WORDS, MANY_WORDS, MANY_WORDS, NUMBERS, WORDS),
-    coverage=st.builds(Coverage, COUNTS, COUNTS, COUNTS, COUNTS), seed=COUNTS, samples=COUNTS, evaluations=COUNTS,
-    jitter=NUMBERS, replaced=COUNTS, trail=MANY_WORDS, notes=MANY_WORDS, error=WORDS, seconds=NUMBERS, name=WORDS,
-    expect=st.lists(st.tuples(WORDS, WORDS | st.sampled_from(["blocked", "mismatch"])), max_size=2).map(tuple),
-)  # fmt: skip
+    CheckReport,
+    step=COUNTS,
+    verdict=VERDICTS,
+    reason=REASONS,
+    relative_difference=PER_TERM,
+    comparisons=st.lists(COMPARISONS, max_size=3).map(tuple),
+    diagnoses=st.lists(DIAGNOSES, max_size=2).map(tuple),
+    loss=PER_TERM,
+    threshold=NUMBERS,
+    precision=st.builds(Precision, WORDS, MANY_WORDS, MANY_WORDS, NUMBERS, WORDS),
+    coverage=st.builds(Coverage, COUNTS, COUNTS, COUNTS, COUNTS),
+    seed=COUNTS,
+    samples=COUNTS,
+    evaluations=COUNTS,
+    jitter=NUMBERS,
+    replaced=COUNTS,
+    trail=MANY_WORDS,
+    notes=MANY_WORDS,
+    error=WORDS,
+    seconds=NUMBERS,
+    name=WORDS,
+    expect=st.lists(
+        st.tuples(WORDS, WORDS | st.sampled_from(["blocked", "mismatch"])), max_size=2
+    ).map(tuple),
+)

@@ -14,7 +14,9 @@ def digest(model):
     from keras.src.backend.common import global_state
     from keras.src.random import seed_generator
 
-    seeds = seed_generator.global_seed_generator().state.numpy()  # made now where there was none, which draws
+    seeds = (
+        seed_generator.global_seed_generator().state.numpy()
+    )  # made now where there was none, which draws
     parts = {
         "weights and seeds": [v.numpy() for v in model.variables],
         "optimizer": [v.numpy() for v in model.optimizer.variables] if model.optimizer else [],
@@ -22,18 +24,26 @@ def digest(model):
         "python": random.getstate(),
         "numpy": np.random.get_state(),
         "tensorflow": tf.random.get_global_generator().state.numpy(),
-        "tensorflow operations": getattr(getattr(context.context(), "_rng", None), "getstate", lambda: 0)(),
+        "tensorflow operations": getattr(
+            getattr(context.context(), "_rng", None), "getstate", lambda: 0
+        )(),
         "global seeds": seeds,
         "names": sorted(global_state.get_global_attribute("object_name_uids", {}).items()),
         "floatx": keras.config.floatx(),
         "layers": [_attributes(layer) for layer in model._flatten_layers()],
         "losses": [type(model._compile_loss), getattr(model._compile_loss, "built", None)],
     }
-    return {name: hashlib.sha256(repr(_plain(part)).encode()).hexdigest()[:16] for name, part in parts.items()}
+    return {
+        name: hashlib.sha256(repr(_plain(part)).encode()).hexdigest()[:16]
+        for name, part in parts.items()
+    }
 
 
 def _attributes(layer):
-    dtypes = [(v.path, str(v.dtype), str(v._dtype), type(v._regularizer).__name__) for v in layer.variables]
+    dtypes = [
+        (v.path, str(v.dtype), str(v._dtype), type(v._regularizer).__name__)
+        for v in layer.variables
+    ]
     own = sorted(name for name in vars(layer) if name != "_parent_path")
     return (
         layer.name,

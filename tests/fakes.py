@@ -42,10 +42,21 @@ class FunctionOracle:
         gradient_evaluations: Number of gradients asked for.
     """
 
-    def __init__(self, function, gradient, point, shapes=None, penalty=None, rung="float64", narrow_operations=()):
+    def __init__(
+        self,
+        function,
+        gradient,
+        point,
+        shapes=None,
+        penalty=None,
+        rung="float64",
+        narrow_operations=(),
+    ):
         self._point = np.array(point, dtype=np.float64)
         shapes = ((len(self._point),),) if shapes is None else tuple(tuple(s) for s in shapes)
-        assert sum(math.prod(s) for s in shapes) == len(self._point), "the shapes must hold the point"
+        assert sum(math.prod(s) for s in shapes) == len(self._point), (
+            "the shapes must hold the point"
+        )
         self.layout = Layout(tuple(f"v{k}" for k in range(len(shapes))), shapes)
         self._parts = [(function, gradient), *([penalty] if penalty else [])]
         self.term_names = ("total", "data", "penalty") if penalty else ("total",)
@@ -60,13 +71,17 @@ class FunctionOracle:
     def losses(self, point, probes, pairs):
         """Returns float64, shape (len(pairs), T): one row per (number of the probe, offset)."""
         self.evaluations += len(pairs)
-        return np.array([self._terms(0, self._moved(point, probes[k], offset)) for k, offset in pairs])
+        return np.array(
+            [self._terms(0, self._moved(point, probes[k], offset)) for k, offset in pairs]
+        )
 
     def gradients(self, point):
         """Returns the claimed gradient of every term."""
         self.gradient_evaluations += 1
         found = [np.asarray(g, dtype=np.float64) for g in self._terms(1, point)]
-        return FunctionGradients(dict(zip(self.term_names, found, strict=True)), np.ones(len(self.layout), bool))
+        return FunctionGradients(
+            dict(zip(self.term_names, found, strict=True)), np.ones(len(self.layout), bool)
+        )
 
     def _terms(self, which, point):
         """Total, data and penalty of the losses (0) or of the gradients (1)."""
@@ -91,7 +106,9 @@ def surveyed(oracle, spacing=baseline.PROMOTED, is_suspect=False):
     point = oracle.point()
     gradients = oracle.gradients(point).terms
     scales = sampling.scales(oracle.layout, point)
-    probe = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(0))
+    probe = sampling.screening_probe(
+        oracle.layout, scales, gradients["total"], np.random.default_rng(0)
+    )
     place, windows = baseline.survey(oracle, point, gradients, probe, spacing, is_suspect)
     return place, probe, windows
 
@@ -105,21 +122,31 @@ def kinky(size=12, bend=1e-2):
     """
     rng = np.random.default_rng(3)
     point = rng.uniform(0.5, 1.5, size)
-    where = point[:, None] + rng.choice([-1, 1], (size, 2000)) * rng.uniform(1e-7, 5e-4, (size, 2000))
+    where = point[:, None] + rng.choice([-1, 1], (size, 2000)) * rng.uniform(
+        1e-7, 5e-4, (size, 2000)
+    )
     bends = bend * rng.normal(size=(size, 2000))
 
     def loss(p):
         return float(p @ p + np.sum(bends * np.abs(p[:, None] - where)))
 
-    return FunctionOracle(loss, lambda p: 2 * p + np.sum(bends * np.sign(p[:, None] - where), axis=1), point)
+    return FunctionOracle(
+        loss, lambda p: 2 * p + np.sum(bends * np.sign(p[:, None] - where), axis=1), point
+    )
 
 
 def steep(size=12, rate=1e7):
     """The oracle of a mean of sines, whose derivatives hold over a fraction of `1 / rate` only."""
     rng = np.random.default_rng(2)
-    rates, phases, point = rate * rng.uniform(0.5, 2.0, size), rng.uniform(0, 6, size), rng.normal(size=size)
+    rates, phases, point = (
+        rate * rng.uniform(0.5, 2.0, size),
+        rng.uniform(0, 6, size),
+        rng.normal(size=size),
+    )
 
     def loss(p):
         return float(np.mean(np.sin(rates * (p - point) + phases)))
 
-    return FunctionOracle(loss, lambda p: rates * np.cos(rates * (p - point) + phases) / size, point)
+    return FunctionOracle(
+        loss, lambda p: rates * np.cos(rates * (p - point) + phases) / size, point
+    )

@@ -109,7 +109,10 @@ def two_in_two_out(seed=0):
     keras.utils.set_random_seed(seed)
     left, right = layers.Input((4,), name="left"), layers.Input((3,), name="right")
     hidden = layers.Dense(8, "tanh")(layers.Concatenate()([left, right]))
-    outputs = {"a": layers.Dense(1, name="a")(hidden), "b": layers.Dense(3, activation="softmax", name="b")(hidden)}
+    outputs = {
+        "a": layers.Dense(1, name="a")(hidden),
+        "b": layers.Dense(3, activation="softmax", name="b")(hidden),
+    }
     model = keras.Model({"left": left, "right": right}, outputs)
     losses = {"a": "mse", "b": "sparse_categorical_crossentropy"}
     compiled(model, losses, loss_weights={"a": 0.3, "b": 2.0})

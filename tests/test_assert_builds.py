@@ -66,7 +66,9 @@ class ConstantsInBuild(Subject):
 class TensorInitializer(Subject):
     def build(self, shape):
         start = ops.linspace(1.0, 2.0, shape[-1])
-        self.scale = self.add_weight(shape=shape[-1:], initializer=lambda shape, dtype=None: start, name="scale")
+        self.scale = self.add_weight(
+            shape=shape[-1:], initializer=lambda shape, dtype=None: start, name="scale"
+        )
 
     def call(self, x):
         return self.through(x) * self.scale
@@ -213,7 +215,9 @@ class OfTwo(Subject):
 class OfWords(Subject):
     def build(self, shape):
         start = ops.reshape(ops.linspace(-1.0, 1.0, 18), (6, 3))
-        self.table = self.add_weight(shape=(6, 3), initializer=lambda shape, dtype=None: start, name="table")
+        self.table = self.add_weight(
+            shape=(6, 3), initializer=lambda shape, dtype=None: start, name="table"
+        )
 
     def call(self, words):
         return self.through(ops.take(self.table, words, 0)) ** 2
@@ -244,7 +248,12 @@ class AsksForItsShape(Subject):
     def call(self, x):
         static, dynamic = x.get_shape()[-1], tf.shape(x)[0]
         assert x.shape.rank == len(x.shape) == 2
-        return self.through(x) * float(static) * tf.cast(dynamic, x.dtype) / tf.cast(tf.size(x), x.dtype)
+        return (
+            self.through(x)
+            * float(static)
+            * tf.cast(dynamic, x.dtype)
+            / tf.cast(tf.size(x), x.dtype)
+        )
 
 
 class Sliced(Subject):
@@ -317,8 +326,14 @@ MAKING = ("constant in build", "tensor initializer", "random initializer", "stat
 AROUND = {
     "called": (Called, ("built by its call", "stateless", "tensors only")),
     "model": (Within, MAKING),
-    "sequential": (lambda kind: keras.Sequential([kind(), layers.Dense(2)]), (*MAKING, "built by its call")),
-    "with an input": (lambda kind: keras.Sequential([layers.Input((3,)), kind(), layers.Dense(2)]), MAKING),
+    "sequential": (
+        lambda kind: keras.Sequential([kind(), layers.Dense(2)]),
+        (*MAKING, "built by its call"),
+    ),
+    "with an input": (
+        lambda kind: keras.Sequential([layers.Input((3,)), kind(), layers.Dense(2)]),
+        MAKING,
+    ),
     "model in a model": (lambda kind: keras.Sequential([Within(kind), layers.Dense(2)]), MAKING),
 }
 
@@ -327,8 +342,12 @@ def assert_passes(layer, x, **options):
     report = assert_gradients(layer, x, samples=24, **options)
     assert report.verdict is Verdict.PASS
     if np.issubdtype(keras.tree.flatten(x)[0].dtype, np.floating):
-        of_inputs = [c for c in report.comparisons if c.path.startswith("inputs") and c.index is not None]
-        assert any(c.verdict is Verdict.PASS and c.numeric for c in of_inputs), "no derivative of an input was measured"
+        of_inputs = [
+            c for c in report.comparisons if c.path.startswith("inputs") and c.index is not None
+        ]
+        assert any(c.verdict is Verdict.PASS and c.numeric for c in of_inputs), (
+            "no derivative of an input was measured"
+        )
     return report
 
 
@@ -348,7 +367,9 @@ def test_layers_that_are_not_built(case):
 CALLED = ("list", "built by its call", "two arguments", "tensors only", "stateless", "words")
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in CALLED else [pytest.mark.system]) for c in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[] if c in CALLED else [pytest.mark.system]) for c in CASES]
+)
 def test_layers_that_have_been_called(case):
     kind, x, options = CASES[case]
     for subject, check in ((kind(), assert_passes), (mutant(kind)(), assert_fails)):
@@ -356,13 +377,19 @@ def test_layers_that_have_been_called(case):
         call(subject, keras.tree.map_structure(ops.convert_to_tensor, x), False)
         before = [w.numpy() for w in subject.weights]
         check(subject, x, **options)
-        assert all(np.array_equal(a, w.numpy()) for a, w in zip(before, subject.weights, strict=True))
+        assert all(
+            np.array_equal(a, w.numpy()) for a, w in zip(before, subject.weights, strict=True)
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        pytest.param(name, case, marks=[pytest.mark.system] if name in ("with an input", "model in a model") else [])
+        pytest.param(
+            name,
+            case,
+            marks=[pytest.mark.system] if name in ("with an input", "model in a model") else [],
+        )
         for name, (_, cases) in AROUND.items()
         for case in cases
     ],
@@ -375,7 +402,9 @@ def test_layers_within_a_model_that_is_not_built(name, case):
     assert_fails(around(mutant(kind)), x)
 
 
-@pytest.mark.parametrize("case", ["tensors only", "asks for its shape", "sliced", "stateless", "list of tensors only"])
+@pytest.mark.parametrize(
+    "case", ["tensors only", "asks for its shape", "sliced", "stateless", "list of tensors only"]
+)
 def test_what_tensors_can_do_leaves_every_digit(case):
     kind, x, options = CASES[case]
     assert assert_passes(kind(), x, **options).precision.rung == "float64"
@@ -399,18 +428,25 @@ OF_KERAS = {
     "BatchNormalization": (lambda: layers.BatchNormalization(), X, {}),
     "Dropout": (lambda: layers.Dropout(0.3), X, {}),
     "attention": (
-        lambda: layers.MultiHeadAttention(2, 2), [SEQUENCE, SEQUENCE[:, ::-1]],
+        lambda: layers.MultiHeadAttention(2, 2),
+        [SEQUENCE, SEQUENCE[:, ::-1]],
         {"call": lambda layer, x, training: layer(x[0], x[1])},
     ),
     "Embedding": (lambda: layers.Embedding(6, 3), WORDS, {}),
-    "Sequential": (lambda: keras.Sequential([layers.Dense(3, "tanh"), layers.LayerNormalization()]), X, {}),
-}  # fmt: skip
+    "Sequential": (
+        lambda: keras.Sequential([layers.Dense(3, "tanh"), layers.LayerNormalization()]),
+        X,
+        {},
+    ),
+}
 
 
 SLOW = ("Bidirectional", "cells", "attention", "Sequential")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.system] if n in SLOW else []) for n in OF_KERAS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.system] if n in SLOW else []) for n in OF_KERAS]
+)
 def test_layers_of_keras_that_are_not_built(name):
     build, x, options = OF_KERAS[name]
     layer = build()
@@ -424,7 +460,9 @@ def test_building_moves_no_state_on():
     np.testing.assert_array_equal(layer.moving_mean.numpy(), np.zeros(3))
     noisy = layers.Dropout(0.3, seed=5)
     assert_gradients(noisy, X)
-    np.testing.assert_array_equal(noisy.seed_generator.state.numpy(), layers.Dropout(0.3, seed=5).seed_generator.state)
+    np.testing.assert_array_equal(
+        noisy.seed_generator.state.numpy(), layers.Dropout(0.3, seed=5).seed_generator.state
+    )
 
 
 def test_a_layer_is_built_with_the_weights_that_keras_would_give_it():
@@ -475,7 +513,10 @@ def no_initializer(shape, dtype=None):
     raise KeyError("no such build")
 
 
-BROKEN = {kind.__name__: kind for kind in (RaisesInBuild, RaisesAfterAWeight, RaisesInInitializer, RaisesInCall)}
+BROKEN = {
+    kind.__name__: kind
+    for kind in (RaisesInBuild, RaisesAfterAWeight, RaisesInInitializer, RaisesInCall)
+}
 BROKEN |= {
     "RaisesInInnerInitializer": RaisesInInnerInitializer,
     "model": lambda: Within(RaisesInInitializer),
@@ -493,7 +534,9 @@ def assert_keras_is_whole():
     assert np.isfinite(variable.numpy()).all()
     variable.assign(np.ones((2, 3)))
     assert keras.random.uniform((2,)).dtype == tf.float32
-    model = keras.Sequential([layers.Input((3,)), layers.Dropout(0.5), ConstantInBuild(), layers.Dense(1)])
+    model = keras.Sequential(
+        [layers.Input((3,)), layers.Dropout(0.5), ConstantInBuild(), layers.Dense(1)]
+    )
     model.compile("sgd", "mse")
     model.fit(X, X[:, :1], verbose=0)
     assert gradhooks.check_gradients(model, X, X[:, :1], samples=4).verdict is Verdict.PASS

@@ -64,11 +64,21 @@ def test_bad_arguments(name, value):
 
 
 ONLY_OF_THE_CALLBACK = {
-    "freq", "on_failure", "at_start", "sinks", "log_dir", "verbose", "name", "histograms", "max_overhead",
-}  # fmt: skip
+    "freq",
+    "on_failure",
+    "at_start",
+    "sinks",
+    "log_dir",
+    "verbose",
+    "name",
+    "histograms",
+    "max_overhead",
+}
 
 
-@pytest.mark.parametrize(("name", "value"), [b for b in BAD_ARGUMENTS if b[0] not in ONLY_OF_THE_CALLBACK])
+@pytest.mark.parametrize(
+    ("name", "value"), [b for b in BAD_ARGUMENTS if b[0] not in ONLY_OF_THE_CALLBACK]
+)
 def test_bad_arguments_of_the_function(name, value):
     model, x, y = models.mlp()
     with pytest.raises(ValueError, match=name) as error:
@@ -108,7 +118,12 @@ BAD_USE = {
     "NaN in x": (lambda: models.compiled(uncompiled()), with_nan(X), Y, "finite"),
     "NaN in y": (lambda: models.compiled(uncompiled()), X, with_nan(Y), "finite"),
     "no x": (lambda: models.compiled(uncompiled()), None, None, "needs a batch"),
-    "empty generator": (lambda: models.compiled(uncompiled()), (b for b in ()), None, "at least one batch"),
+    "empty generator": (
+        lambda: models.compiled(uncompiled()),
+        (b for b in ()),
+        None,
+        "at least one batch",
+    ),
     "nothing trainable": (nothing_trainable, X, Y, "trainable"),
     "loss is a vector": (vector_loss, X, Y, "scalar"),
     "loss is infinite": (not_finite, X, Y, "finite"),

@@ -47,14 +47,20 @@ def test_every_step_checked_is_every_bit_the_same(mode):
     options = {"optimizer": "adam", **MODES[mode]}
     plain, plain_history, _ = trained(models.noisy, lambda x, y: [], options)
     checked, history, (callback,) = trained(models.noisy, check, options)
-    assert len(callback.reports) == 9  # the start, before each of the other seven batches, the end of training
+    assert (
+        len(callback.reports) == 9
+    )  # the start, before each of the other seven batches, the end of training
     assert all(r.verdict is gradhooks.Verdict.PASS for r in callback.reports)
     assert checked == plain
     assert history == plain_history
 
 
 OFTEN = ("LSTM", "two-block transformer", "mixed_float16")
-OTHERS = [pytest.param(n, marks=[] if n in OFTEN else [pytest.mark.system]) for n in models.HEALTHY if n != "tanh MLP"]
+OTHERS = [
+    pytest.param(n, marks=[] if n in OFTEN else [pytest.mark.system])
+    for n in models.HEALTHY
+    if n != "tanh MLP"
+]
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -70,7 +76,9 @@ def test_other_models_too(name):
 
 def test_native_precision_too():
     def check(x, y):
-        return [gradhooks.GradientCheck(x, y, freq=3, samples=4, precision="model", on_failure="ignore")]
+        return [
+            gradhooks.GradientCheck(x, y, freq=3, samples=4, precision="model", on_failure="ignore")
+        ]
 
     plain, plain_history, _ = trained(models.noisy, lambda x, y: [], {})
     checked, history, _ = trained(models.noisy, check, {})
@@ -82,7 +90,11 @@ class Unbuilt(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.inner = [keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.2), keras.layers.Dense(1)]
+        self.inner = [
+            keras.layers.Dense(8, "tanh"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(1),
+        ]
 
     def call(self, x, training=False):
         for layer in self.inner:
@@ -135,10 +147,14 @@ def test_a_check_that_raises_half_way_leaves_everything(monkeypatch, after):
         warnings.simplefilter("always")
         checked, history, (callback,) = trained(models.noisy, check, {})
     assert (checked, history) == (plain, plain_history)
-    assert sum(issubclass(w.category, gradhooks.GradientCheckWarning) for w in caught) == (after < 20)
+    assert sum(issubclass(w.category, gradhooks.GradientCheckWarning) for w in caught) == (
+        after < 20
+    )
     broken = [r for r in callback.reports if r.error]
     assert bool(broken) == (after < 20)
-    assert all(r.verdict is gradhooks.Verdict.INCONCLUSIVE and "half-way" in r.error for r in broken)
+    assert all(
+        r.verdict is gradhooks.Verdict.INCONCLUSIVE and "half-way" in r.error for r in broken
+    )
 
 
 def test_a_layer_that_raises_in_the_promoted_trace_leaves_its_dtypes():
@@ -159,7 +175,12 @@ def test_a_layer_that_raises_in_the_promoted_trace_leaves_its_dtypes():
 
 def test_the_shuffling_of_a_dataset_is_not_advanced():
     def order(use):
-        dataset = tf.data.Dataset.from_tensor_slices(np.arange(20.0)).shuffle(20, seed=3).map(lambda v: (v, v)).batch(5)
+        dataset = (
+            tf.data.Dataset.from_tensor_slices(np.arange(20.0))
+            .shuffle(20, seed=3)
+            .map(lambda v: (v, v))
+            .batch(5)
+        )
         use(dataset)
         return [batch[0].numpy().tolist() for batch in dataset]
 

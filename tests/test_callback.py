@@ -81,7 +81,14 @@ def test_a_resumed_run_draws_what_the_uninterrupted_one_drew(tmp_path):
     fit(model, x, y, [], epochs=1, shuffle=False)
     model.save(tmp_path / "half.keras")
     resumed = gradhooks.GradientCheck(x, y, samples=4, freq=2, at_start=False)
-    fit(keras.models.load_model(tmp_path / "half.keras"), x, y, [resumed], initial_epoch=1, shuffle=False)
+    fit(
+        keras.models.load_model(tmp_path / "half.keras"),
+        x,
+        y,
+        [resumed],
+        initial_epoch=1,
+        shuffle=False,
+    )
     assert draws(resumed).items() <= draws(whole).items()
     assert draws(resumed)
 
@@ -123,7 +130,12 @@ def test_gradients_to_look_at(tmp_path, histograms):
     norms = [tag for tag in tags if tag.endswith(path) and "norm" in tag]
     assert len(norms) == 1
     logged = [value for _, value in scalars(tmp_path, norms[0])]
-    expected = [c.numeric for r in check.reports for c in r.comparisons if (c.path, c.term) == (path, "trained")]
+    expected = [
+        c.numeric
+        for r in check.reports
+        for c in r.comparisons
+        if (c.path, c.term) == (path, "trained")
+    ]
     np.testing.assert_allclose(logged, expected, rtol=1e-6)
     assert any(tag.endswith(f"gradients/{path}") for tag in tags) == histograms
 
@@ -137,7 +149,9 @@ def test_checks_keep_to_a_share_of_the_training_time(tmp_path):
     assert late
     assert all("postponed by" in " ".join(r.notes) for r in late)
     assert len(check.reports) < 200 * 4
-    assert check.reports[-1].overhead < 0.1  # as it was when the check had been made, its own time included
+    assert (
+        check.reports[-1].overhead < 0.1
+    )  # as it was when the check had been made, its own time included
     assert scalars(tmp_path, "gradcheck/overhead")
 
 
@@ -221,7 +235,8 @@ def test_an_unwritable_log_dir_is_one_warning(tmp_path):
             fit(model, x, y, [check] if settings else [])
         return check, caught
 
-    # One in all: nothing that gradhooks calls warns either, of what a training without it does not bring about.
+    # One in all: nothing that gradhooks calls warns either, of what a training without it does not
+    # bring about.
     of_keras = {(w.filename, w.lineno) for w in warned()[1]}
     check, caught = warned(log_dir=tmp_path / "file")
     ours = [w for w in caught if (w.filename, w.lineno) not in of_keras]

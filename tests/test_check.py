@@ -18,19 +18,25 @@ from tests import models
 from tools import tally
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 5))])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 5))]
+)
 def test_healthy_models_pass(seed, recwarn):
     spent = []
     for name, build in models.HEALTHY.items():
         report = gradhooks.check_gradients(*build(seed), seed=seed)
         spent.append(report.evaluations / 33)
-        print(f"{name}, seed {seed}: {report.relative_difference}, {spent[-1]:.2f} evaluations per probe")
+        print(
+            f"{name}, seed {seed}: {report.relative_difference}, {spent[-1]:.2f} evaluations per probe"
+        )
         assert report.verdict is Verdict.PASS, f"{name}\n{report}"
         assert report.precision.rung == "float64", name
         assert report.relative_difference["total"] < 1e-7, name
         assert report.relative_difference["data"] < 1e-7, name
         explained = (
-            optimizer_gradient.tolerance(name.removeprefix("mixed_")) if "mixed" in name else tally.TRAINED_LIMIT
+            optimizer_gradient.tolerance(name.removeprefix("mixed_"))
+            if "mixed" in name
+            else tally.TRAINED_LIMIT
         )
         assert report.relative_difference["trained"] < explained, name
         assert not report.failures, name
@@ -75,7 +81,8 @@ def test_a_factor_of_1_001_in_one_kernel_is_named(place):
     kinds = [layers.Dense] * 3
     kinds[place] = WrongDense
     stack = [
-        kind(units, "tanh", name=f"dense{k}") for k, (kind, units) in enumerate(zip(kinds, (16, 16, 1), strict=True))
+        kind(units, "tanh", name=f"dense{k}")
+        for k, (kind, units) in enumerate(zip(kinds, (16, 16, 1), strict=True))
     ]
     model = models.compiled(keras.Sequential([layers.Input((10,)), *stack]))
     report = gradhooks.check_gradients(model, *models.data((10,), (1,), 0))
@@ -125,8 +132,12 @@ def test_a_bias_before_batch_normalization_is_not_accused():
 def test_penalty_and_data_add_up():
     model, x, y = models.noisy()
     report = gradhooks.check_gradients(model, x, y)
-    assert report.loss["total"] == pytest.approx(report.loss["data"] + report.loss["penalty"], rel=1e-12)
-    expected = float(sum(keras.ops.sum(v.regularizer(v)) for v in model.trainable_variables if v.regularizer))
+    assert report.loss["total"] == pytest.approx(
+        report.loss["data"] + report.loss["penalty"], rel=1e-12
+    )
+    expected = float(
+        sum(keras.ops.sum(v.regularizer(v)) for v in model.trainable_variables if v.regularizer)
+    )
     assert report.loss["penalty"] > expected > 0  # the activity's share comes on top
 
 
@@ -135,10 +146,14 @@ def test_the_promoted_loss_sees_the_dropout_mask_of_training():
     seeds = [v for v in model.variables if "seed" in v.path]
     before = [v.numpy() for v in seeds]
     report = gradhooks.check_gradients(model, x[:32], y[:32])
-    trained = model.compute_loss(x=x[:32], y=y[:32], y_pred=model(x[:32], training=True), training=True)
+    trained = model.compute_loss(
+        x=x[:32], y=y[:32], y_pred=model(x[:32], training=True), training=True
+    )
     assert [v.numpy().tolist() for v in seeds] != [v.tolist() for v in before]
     assert report.loss["total"] == pytest.approx(float(trained), rel=1e-5)
-    other = model.compute_loss(x=x[:32], y=y[:32], y_pred=model(x[:32], training=True), training=True)
+    other = model.compute_loss(
+        x=x[:32], y=y[:32], y_pred=model(x[:32], training=True), training=True
+    )
     assert report.loss["total"] != pytest.approx(float(other), rel=1e-3)
 
 
@@ -160,10 +175,15 @@ def test_a_second_check_traces_nothing():
 def test_the_draw_depends_on_seed_and_step_only():
     model, x, y = models.mlp()
     labels = {
-        (seed, step): [c.label for c in gradhooks.check_gradients(model, x, y, seed=seed, step=step).comparisons]
+        (seed, step): [
+            c.label
+            for c in gradhooks.check_gradients(model, x, y, seed=seed, step=step).comparisons
+        ]
         for seed, step in [(0, 0), (0, 1), (1, 0)]
     }
-    assert labels[0, 0] == [c.label for c in gradhooks.check_gradients(model, x, y, seed=0, step=0).comparisons]
+    assert labels[0, 0] == [
+        c.label for c in gradhooks.check_gradients(model, x, y, seed=0, step=0).comparisons
+    ]
     assert len({tuple(v) for v in labels.values()}) == 3
 
 
@@ -227,7 +247,9 @@ def test_a_loss_function_in_place_of_the_compiled_one():
 
     report = gradhooks.check_gradients(model, x, y, loss_fn=loss_fn, train_step=False)
     assert report.verdict is Verdict.PASS
-    assert report.loss["total"] == pytest.approx(float(np.mean(np.abs(model(x[:32]) - y[:32]) ** 3)), rel=1e-5)
+    assert report.loss["total"] == pytest.approx(
+        float(np.mean(np.abs(model(x[:32]) - y[:32]) ** 3)), rel=1e-5
+    )
 
 
 class Counts(layers.Layer):
@@ -260,7 +282,9 @@ def test_no_graph_outlives_a_check():
 
     model, x, y = models.noisy()
     gradhooks.check_gradients(model, x, y, samples=4)  # what TensorFlow makes once
-    before = graphs()  # held, since an earlier test's graph may go at any moment and another take its address
+    before = (
+        graphs()
+    )  # held, since an earlier test's graph may go at any moment and another take its address
     gradhooks.check_gradients(model, x, y, samples=4)
     known = {id(graph) for graph in before}
     assert [graph for graph in graphs() if id(graph) not in known] == []

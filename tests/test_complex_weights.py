@@ -26,7 +26,10 @@ def times(z, w):
 @tf.custom_gradient
 def times_by_hand(z, w):
     """The product, with its gradient written out."""
-    return z * w, lambda upstream: (upstream * tf.math.conj(w), tf.reduce_sum(upstream * tf.math.conj(z), 0))
+    return z * w, lambda upstream: (
+        upstream * tf.math.conj(w),
+        tf.reduce_sum(upstream * tf.math.conj(z), 0),
+    )
 
 
 @tf.custom_gradient
@@ -40,7 +43,9 @@ def times_conjugated(z, w):
     """What the mathematics of holomorphic functions calls the derivative; TensorFlow wants its conjugate."""
 
     def gradient(upstream):
-        return upstream * tf.math.conj(w), tf.reduce_sum(tf.math.conj(upstream * tf.math.conj(z)), 0)
+        return upstream * tf.math.conj(w), tf.reduce_sum(
+            tf.math.conj(upstream * tf.math.conj(z)), 0
+        )
 
     return z * w, gradient
 
@@ -51,7 +56,9 @@ def times_half_too_large(z, w):
 
     def gradient(upstream):
         right = tf.reduce_sum(upstream * tf.math.conj(z), 0)
-        return upstream * tf.math.conj(w), tf.complex(tf.math.real(right), 1.5 * tf.math.imag(right))
+        return upstream * tf.math.conj(w), tf.complex(
+            tf.math.real(right), 1.5 * tf.math.imag(right)
+        )
 
     return z * w, gradient
 
@@ -61,7 +68,9 @@ def times_turned(z, w):
     """Turned by a right angle."""
 
     def gradient(upstream):
-        return upstream * tf.math.conj(w), tf.reduce_sum(upstream * tf.math.conj(z) * tf.constant(1j, z.dtype), 0)
+        return upstream * tf.math.conj(w), tf.reduce_sum(
+            upstream * tf.math.conj(z) * tf.constant(1j, z.dtype), 0
+        )
 
     return z * w, gradient
 
@@ -98,8 +107,12 @@ class Spectral(Complex):
         self.w = self.weight(shape[-1] // 2 + 1)
 
     def call(self, x):
-        spectrum = tf.signal.rfft(tf.cast(x, "float64" if self._kind == "complex128" else "float32"))
-        return tf.cast(tf.signal.irfft(self._times(spectrum, tf.convert_to_tensor(self.w))), x.dtype)
+        spectrum = tf.signal.rfft(
+            tf.cast(x, "float64" if self._kind == "complex128" else "float32")
+        )
+        return tf.cast(
+            tf.signal.irfft(self._times(spectrum, tf.convert_to_tensor(self.w))), x.dtype
+        )
 
 
 class Gate(Complex):
@@ -109,7 +122,9 @@ class Gate(Complex):
         self.w = self.weight(shape[-1])
 
     def call(self, x):
-        z = self._times(self.complex_of(x) * tf.constant(1 + 0.5j, self.w.dtype), tf.convert_to_tensor(self.w))
+        z = self._times(
+            self.complex_of(x) * tf.constant(1 + 0.5j, self.w.dtype), tf.convert_to_tensor(self.w)
+        )
         return tf.cast(tf.math.real(z * tf.math.conj(z)) + 0.3 * tf.math.imag(z), x.dtype)
 
 
@@ -131,7 +146,9 @@ class Scalar(Complex):
         self.w = self.weight()
 
     def call(self, x):
-        return tf.cast(tf.math.real(tf.math.sin(self.complex_of(x) * tf.convert_to_tensor(self.w))), x.dtype)
+        return tf.cast(
+            tf.math.real(tf.math.sin(self.complex_of(x) * tf.convert_to_tensor(self.w))), x.dtype
+        )
 
 
 class Conjugates(keras.Sequential):
@@ -168,9 +185,18 @@ HEALTHY = {
 }
 WRONG = {
     wrong.__name__: (kind, wrong)
-    for wrong in (times_without_conjugation, times_conjugated, times_half_too_large, times_turned, times_the_real_part)
+    for wrong in (
+        times_without_conjugation,
+        times_conjugated,
+        times_half_too_large,
+        times_turned,
+        times_the_real_part,
+    )
     for kind in (Gate,)
-} | {"spectral": (Spectral, times_without_conjugation), "spectral, turned": (Spectral, times_turned)}
+} | {
+    "spectral": (Spectral, times_without_conjugation),
+    "spectral, turned": (Spectral, times_turned),
+}
 PRECISIONS = [(case, "auto") for case in WRONG] + [
     ("times_without_conjugation", "model"),
     ("spectral, turned", "model"),
@@ -186,7 +212,9 @@ def test_right_gradients_pass_and_the_loss_is_that_of_the_model(case):
     assert digest.digest(model) == before
     assert report.verdict is Verdict.PASS, report
     assert report.precision.rung == "float64"
-    assert report.loss["total"] == pytest.approx(model.evaluate(x[:32], y[:32], verbose=0), rel=1e-5)
+    assert report.loss["total"] == pytest.approx(
+        model.evaluate(x[:32], y[:32], verbose=0), rel=1e-5
+    )
     assert report.relative_difference["total"] < 1e-8
     assert report.relative_difference["trained"] < 1e-4
     checked = {c.index[-1] for c in report.comparisons if "odd" in c.path and c.index is not None}
@@ -232,11 +260,15 @@ def test_complex_data_are_as_wide_as_the_rest():
     keras.utils.set_random_seed(0)
     x, y = data()
     z = (x + 1j * x[::-1]).astype("complex64")
-    model = keras.Sequential([layers.Input((SIDE,), dtype="complex64"), OfData(name="odd"), layers.Dense(1)])
+    model = keras.Sequential(
+        [layers.Input((SIDE,), dtype="complex64"), OfData(name="odd"), layers.Dense(1)]
+    )
     models.compiled(model)
     report = gradhooks.check_gradients(model, z, y)
     assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64")
-    assert report.loss["total"] == pytest.approx(model.evaluate(z[:32], y[:32], verbose=0), rel=1e-5)
+    assert report.loss["total"] == pytest.approx(
+        model.evaluate(z[:32], y[:32], verbose=0), rel=1e-5
+    )
 
 
 class OfData(Complex):

@@ -65,7 +65,12 @@ class CallsOutside(Layer):
 
 def built(layer, **options):
     keras.utils.set_random_seed(0)
-    stack = [layers.Input((10,)), layers.Dense(4, name="below"), layer, layers.Dense(1, name="head")]
+    stack = [
+        layers.Input((10,)),
+        layers.Dense(4, name="below"),
+        layer,
+        layers.Dense(1, name="head"),
+    ]
     return models.compiled(keras.Sequential(stack), **options)
 
 

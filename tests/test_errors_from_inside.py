@@ -32,7 +32,9 @@ def trained(build, make_check=None, hook=None, **mode):
 
     with threads.hung(in_checks):
         callbacks = gate.around([check]) if check else []
-        history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0, shuffle=False, callbacks=callbacks).history
+        history = model.fit(
+            X, Y, batch_size=8, epochs=2, verbose=0, shuffle=False, callbacks=callbacks
+        ).history
     history = {name: values for name, values in history.items() if name not in OWN_KEYS}
     return (digest.digest(model), history), check
 
@@ -81,7 +83,9 @@ ERRORS = {
     "InvalidArgumentError": lambda: tf.errors.InvalidArgumentError(None, None, "enough"),
     "KeyError": lambda: KeyError("enough"),
 }
-BUILDS = dict.fromkeys(("call", "loss", "regularizer"), threads.functional) | {"compute_loss": own_loss}
+BUILDS = dict.fromkeys(("call", "loss", "regularizer"), threads.functional) | {
+    "compute_loss": own_loss
+}
 
 
 class Always:
@@ -105,7 +109,9 @@ OFTEN = {
     ("TypeError", "call", "eager", False),
     ("InvalidArgumentError", "call", "graph", True),
 }
-RAISED = [(e, p, m, s) for e in ERRORS for p in BUILDS for m in ("graph", "eager") for s in (True, False)]
+RAISED = [
+    (e, p, m, s) for e in ERRORS for p in BUILDS for m in ("graph", "eager") for s in (True, False)
+]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,9 @@ def test_training_goes_on(error, place, mode, is_at_start):
 
 
 @pytest.mark.parametrize("mode", ["graph", "eager"])
-@pytest.mark.parametrize("error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.system)])
+@pytest.mark.parametrize(
+    "error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.system)]
+)
 def test_training_goes_on_when_the_train_step_raises(error, mode):
     """Nothing but the recording is lost, so that the gradient may pass; the error is told."""
     hook = Always("train_step", ERRORS[error]())
@@ -160,7 +168,9 @@ def test_one_warning_says_what_was_raised():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trained(threads.functional, checking(on_failure="warn"), hook)
-    told = [str(w.message) for w in caught if issubclass(w.category, gradhooks.GradientCheckWarning)]
+    told = [
+        str(w.message) for w in caught if issubclass(w.category, gradhooks.GradientCheckWarning)
+    ]
     assert len(told) == 1
     assert "ValueError: enough" in told[0]
 
@@ -168,7 +178,11 @@ def test_one_warning_says_what_was_raised():
 @pytest.mark.parametrize("precision", ["auto", pytest.param("model", marks=pytest.mark.system)])
 @pytest.mark.parametrize("place", BUILDS)
 @pytest.mark.parametrize(
-    "error", [pytest.param(e, marks=[] if k in (0, 2) else [pytest.mark.system]) for k, e in enumerate(ERRORS)]
+    "error",
+    [
+        pytest.param(e, marks=[] if k in (0, 2) else [pytest.mark.system])
+        for k, e in enumerate(ERRORS)
+    ],
 )
 def test_the_function_reports_what_was_raised(error, place, precision):
     model = seeded(BUILDS[place])
@@ -180,7 +194,10 @@ def test_the_function_reports_what_was_raised(error, place, precision):
 
 
 def test_a_test_of_a_layer_says_what_was_raised():
-    with threads.hung(Always("call", ValueError("enough"))), pytest.raises(AssertionError, match="ValueError: enough"):
+    with (
+        threads.hung(Always("call", ValueError("enough"))),
+        pytest.raises(AssertionError, match="ValueError: enough"),
+    ):
         assert_gradients(threads.Watched(), X)
 
 
@@ -200,7 +217,10 @@ def of_shape(gradient_of_factor):
                 return x * factor, lambda g: (g * factor, gradient_of_factor(g * x))
 
             # Through the product a tape brings a scalar to the shape of the factor.
-            return scaled(tf.convert_to_tensor(x), self.factor * tf.linspace(tf.cast(0.5, x.dtype), 1.5, x.shape[-1]))
+            return scaled(
+                tf.convert_to_tensor(x),
+                self.factor * tf.linspace(tf.cast(0.5, x.dtype), 1.5, x.shape[-1]),
+            )
 
     return Scaling
 
@@ -211,7 +231,9 @@ class Swish(layers.Layer):
     is_scalar = False
 
     def build(self, shape):
-        self.beta = self.add_weight(shape=() if self.is_scalar else (shape[-1],), initializer="ones", name="beta")
+        self.beta = self.add_weight(
+            shape=() if self.is_scalar else (shape[-1],), initializer="ones", name="beta"
+        )
 
     def call(self, x):
         spread = 1.0 if self.is_scalar else tf.linspace(tf.cast(0.5, x.dtype), 1.5, x.shape[-1])
@@ -233,7 +255,9 @@ class Numbered(layers.Layer):
     def call(self, x):
         @tf.custom_gradient
         def scaled(x, factor):
-            return x * factor, lambda g: (g * factor, tf.reduce_sum(g * x, 0), tf.zeros(()))[: self.count]
+            return x * factor, lambda g: (g * factor, tf.reduce_sum(g * x, 0), tf.zeros(()))[
+                : self.count
+            ]
 
         return scaled(tf.convert_to_tensor(x), tf.convert_to_tensor(self.factor))
 
@@ -292,7 +316,9 @@ class Decomposed(layers.Layer):
     """Uses an operation that has no gradient."""
 
     def build(self, shape):
-        self.matrix = self.add_weight(shape=(shape[-1], shape[-1]), initializer=lopsided, name="matrix")
+        self.matrix = self.add_weight(
+            shape=(shape[-1], shape[-1]), initializer=lopsided, name="matrix"
+        )
 
     def decomposed(self):
         return tf.raw_ops.Lu(input=self.matrix, output_idx_type=tf.int32).lu
@@ -302,7 +328,9 @@ class Decomposed(layers.Layer):
 
 
 def lopsided(shape, dtype=None):
-    return ops.convert_to_tensor(np.random.default_rng(5).normal(size=shape) + 3 * np.eye(*shape), dtype)
+    return ops.convert_to_tensor(
+        np.random.default_rng(5).normal(size=shape) + 3 * np.eye(*shape), dtype
+    )
 
 
 class Undecomposed(Decomposed):
@@ -314,7 +342,9 @@ class Orthogonal(Decomposed):
     """Uses an operation whose gradient is not made for this case."""
 
     def decomposed(self):
-        return tf.linalg.qr(tf.concat([self.matrix, self.matrix * 0.5 + 0.1], 0), full_matrices=True).q[:4, :4]
+        return tf.linalg.qr(
+            tf.concat([self.matrix, self.matrix * 0.5 + 0.1], 0), full_matrices=True
+        ).q[:4, :4]
 
 
 class Reduced(Decomposed):
@@ -339,7 +369,12 @@ FAULTS = {
 def around(kind, **mode):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
-        [layers.Input((4,)), layers.Dense(4, "tanh", name="below"), kind(name="culprit"), layers.Dense(1, name="head")]
+        [
+            layers.Input((4,)),
+            layers.Dense(4, "tanh", name="below"),
+            kind(name="culprit"),
+            layers.Dense(1, name="head"),
+        ]
     )
     model.compile("sgd", "mse", **mode)
     return model
@@ -376,7 +411,9 @@ def test_a_layer_at_fault_fails_its_test(case):
 
 
 @pytest.mark.parametrize("mode", ["graph", "eager"])
-@pytest.mark.parametrize("case", ["swish", pytest.param("scalar for a vector", marks=pytest.mark.system)])
+@pytest.mark.parametrize(
+    "case", ["swish", pytest.param("scalar for a vector", marks=pytest.mark.system)]
+)
 def test_a_training_on_a_gradient_of_the_wrong_shape_goes_on(case, mode):
     def build(**mode):
         return around(FAULTS[case][0], **mode)
@@ -446,7 +483,9 @@ class Spectral(layers.Layer):
     error = 1.0
 
     def build(self, shape):
-        self.kernel = self.add_weight(shape=(shape[-1] // 2 + 1,), initializer="ones", name="kernel")
+        self.kernel = self.add_weight(
+            shape=(shape[-1] // 2 + 1,), initializer="ones", name="kernel"
+        )
 
     def call(self, x):
         count = x.shape[-1]
@@ -461,10 +500,15 @@ class Spectral(layers.Layer):
             scale = tf.convert_to_tensor(self.kernel) * back
 
             def applied(v):
-                return (v @ real * scale) @ tf.transpose(real) + (v @ imaginary * scale) @ tf.transpose(imaginary)
+                return (v @ real * scale) @ tf.transpose(real) + (
+                    v @ imaginary * scale
+                ) @ tf.transpose(imaginary)
 
             def backward(g, variables=None):
-                of_kernel = tf.reduce_sum((g @ real) * (x @ real) + (g @ imaginary) * (x @ imaginary), 0) * back
+                of_kernel = (
+                    tf.reduce_sum((g @ real) * (x @ real) + (g @ imaginary) * (x @ imaginary), 0)
+                    * back
+                )
                 return applied(g), [self.error * of_kernel]
 
             return applied(x), backward
@@ -498,7 +542,9 @@ def strict_loss(y, outputs):
 
 
 def converting_loss(y, outputs):
-    return tf.reduce_mean((tf.convert_to_tensor(outputs, tf.float32) - tf.cast(y, tf.float32)) ** 2, -1)
+    return tf.reduce_mean(
+        (tf.convert_to_tensor(outputs, tf.float32) - tf.cast(y, tf.float32)) ** 2, -1
+    )
 
 
 def with_loss(loss):
@@ -517,7 +563,12 @@ WRONG = (Verdict.FAIL, Verdict.INCONCLUSIVE)
 TRAININGS = {
     "a helper that keeps a tensor": (solved, {"loss_fn": squares}, HEALTHY, ("graph", "eager")),
     "a spectral layer": (lambda **mode: around(Spectral, **mode), {}, HEALTHY, ("graph", "eager")),
-    "a wrong spectral layer": (lambda **mode: around(WrongSpectral, **mode), {}, WRONG, ("graph", "eager")),
+    "a wrong spectral layer": (
+        lambda **mode: around(WrongSpectral, **mode),
+        {},
+        WRONG,
+        ("graph", "eager"),
+    ),
     "a loss that asserts float32": (with_loss(narrow_loss), {}, HEALTHY, ("graph", "eager")),
     "a loss that refuses float64": (with_loss(strict_loss), {}, HEALTHY, ("graph",)),
     "a loss that converts": (with_loss(converting_loss), {}, HEALTHY, ("graph",)),

@@ -13,10 +13,18 @@ EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 # (arguments, lines or parts of lines that it must print, in this order)
 PROMISES = {
     "digits.py": ([], ["PASS (agrees)", "tensorboard --logdir"]),
-    "distributed.py": ([], ["worker 0, step 0: PASS", "Written, by the first worker alone: 2 files"]),
+    "distributed.py": (
+        [],
+        ["worker 0, step 0: PASS", "Written, by the first worker alone: 2 files"],
+    ),
     "find_the_bug.py": (
         [],
-        ["GradientMismatchWarning", "one over the batch", "FAIL (mismatch)", "Accused: digits/scale"],
+        [
+            "GradientMismatchWarning",
+            "one over the batch",
+            "FAIL (mismatch)",
+            "Accused: digits/scale",
+        ],
     ),
     "custom_train_step.py": (
         ["--epochs", "1"],

@@ -36,7 +36,9 @@ def filled_first(at):
 
     def loss(y, p):
         known = ops.isfinite(y)
-        return ops.mean(ops.where(known, ops.square(ops.where(known, y, 0.0) - at(p)), 0.0), axis=-1)
+        return ops.mean(
+            ops.where(known, ops.square(ops.where(known, y, 0.0) - at(p)), 0.0), axis=-1
+        )
 
     return loss
 
@@ -52,7 +54,9 @@ def filled_last(at):
 
 def network(loss, *middle):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([layers.Input((5,)), *middle, layers.Dense(4, "tanh"), layers.Dense(3)])
+    model = keras.Sequential(
+        [layers.Input((5,)), *middle, layers.Dense(4, "tanh"), layers.Dense(3)]
+    )
     model.compile("sgd", loss)
     return model
 
@@ -61,7 +65,11 @@ def checked(model, x=X, y=Y, **options):
     return gradhooks.check_gradients(model, x, y, **{"samples": 8} | options)
 
 
-HOLES = {"NaN": with_holes(Y), "infinity": with_holes(Y, np.inf), "minus infinity": with_holes(Y, -np.inf)}
+HOLES = {
+    "NaN": with_holes(Y),
+    "infinity": with_holes(Y, np.inf),
+    "minus infinity": with_holes(Y, -np.inf),
+}
 
 
 @pytest.mark.parametrize("holes", HOLES)
@@ -119,7 +127,9 @@ def weighing(at):
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             known = tf.math.is_finite(sample_weight)
             rows = tf.reduce_mean((y - at(y_pred)) ** 2, -1)
-            return tf.reduce_mean(tf.boolean_mask(rows * tf.where(known, sample_weight, 0.0), known))
+            return tf.reduce_mean(
+                tf.boolean_mask(rows * tf.where(known, sample_weight, 0.0), known)
+            )
 
     keras.utils.set_random_seed(1)
     x = layers.Input((5,))
@@ -138,7 +148,9 @@ PLAGUED = {
     "x": (lambda holes: {"x": with_holes(X, where=holes(X))}, "in x"),
     "y": (lambda holes: {"y": with_holes(Y, np.inf, where=holes(Y))}, "in y"),
     "sample_weight": (
-        lambda holes: {"sample_weight": with_holes(np.ones(ROWS, "float32"), where=holes(np.ones(ROWS)))},
+        lambda holes: {
+            "sample_weight": with_holes(np.ones(ROWS, "float32"), where=holes(np.ones(ROWS)))
+        },
         "in sample_weight",
     ),
 }

@@ -17,7 +17,10 @@ from tests.test_bit_identity import MODES, seeded
 
 rng = np.random.default_rng(0)
 ROWS, CLASSES = 16, 3
-X, Y = rng.normal(size=(ROWS, 4)).astype("float32"), rng.normal(size=(ROWS, CLASSES)).astype("float32")
+X, Y = (
+    rng.normal(size=(ROWS, 4)).astype("float32"),
+    rng.normal(size=(ROWS, CLASSES)).astype("float32"),
+)
 NUMBERS = np.array([0.3, 1.7, 4.1], "float32")
 GLOBAL = tf.constant(NUMBERS)
 LARGE = tf.constant(np.resize(NUMBERS, (ROWS, 64, CLASSES)))  # too large to be copied into a graph
@@ -107,7 +110,9 @@ def of_a_loop(at):
         def add(k, total):
             return k + 1, total + tf.reduce_sum(LARGE[:, k] * (y - at(p)) ** 2, -1)
 
-        return tf.while_loop(lambda k, _: k < 5, add, (0, tf.zeros_like(p[:, 0])), maximum_iterations=5)[1]
+        return tf.while_loop(
+            lambda k, _: k < 5, add, (0, tf.zeros_like(p[:, 0])), maximum_iterations=5
+        )[1]
 
     return loss
 
@@ -117,7 +122,9 @@ def of_a_branch(at):
 
     def loss(y, p):
         p = at(p)
-        squares = tf.cond(tf.reduce_sum(y) > 1e3, lambda: (y - p) ** 2, lambda: numbers * (y - p) ** 2)
+        squares = tf.cond(
+            tf.reduce_sum(y) > 1e3, lambda: (y - p) ** 2, lambda: numbers * (y - p) ** 2
+        )
         return tf.reduce_sum(squares, -1)
 
     return loss
@@ -177,13 +184,17 @@ def raises(kind):
 
 
 def converts(at):
-    return lambda y, p: tf.reduce_mean((tf.convert_to_tensor(at(p), tf.float32) - tf.cast(y, tf.float32)) ** 2, -1)
+    return lambda y, p: tf.reduce_mean(
+        (tf.convert_to_tensor(at(p), tf.float32) - tf.cast(y, tf.float32)) ** 2, -1
+    )
 
 
 def maps(at):
     def loss(y, p):
         rows = (y, at(p))
-        return tf.map_fn(lambda r: tf.reduce_mean((r[0] - r[1]) ** 2), rows, fn_output_signature=tf.float32)
+        return tf.map_fn(
+            lambda r: tf.reduce_mean((r[0] - r[1]) ** 2), rows, fn_output_signature=tf.float32
+        )
 
     return loss
 
@@ -222,7 +233,12 @@ INSISTING = {
 
 def network(loss, middle=(), **options):
     keras.utils.set_random_seed(1)
-    stack = [layers.Input((4,)), layers.Dense(5, "tanh", name="below"), *middle, layers.Dense(CLASSES, name="head")]
+    stack = [
+        layers.Input((4,)),
+        layers.Dense(5, "tanh", name="below"),
+        *middle,
+        layers.Dense(CLASSES, name="head"),
+    ]
     model = keras.Sequential(stack)
     model.compile("sgd", loss, **options)
     return model
@@ -236,7 +252,10 @@ def assert_wrong_by(factor, report):
     """Everything below the loss is wrong, by one factor, as far as the digits go."""
     digits = 1e-2 if report.precision.rung == "model" else 1e-3
     assert report.verdict is Verdict.FAIL, report
-    assert {c.path.split("/")[-2] for c in report.failures if c.index is not None} == {"below", "head"}
+    assert {c.path.split("/")[-2] for c in report.failures if c.index is not None} == {
+        "below",
+        "head",
+    }
     for comparison in report.failures:
         if comparison.index is not None:
             assert comparison.analytic / comparison.numeric == pytest.approx(factor, rel=digits)
@@ -246,11 +265,17 @@ def assert_wrong_by(factor, report):
 def test_what_a_loss_holds_is_widened(name):
     model = network(HOLDING[name](planted.honest))
     fresh = checked(model, train_step=False)
-    assert (fresh.verdict, fresh.precision.rung, fresh.precision.note) == (Verdict.PASS, "float64", ""), fresh
+    assert (fresh.verdict, fresh.precision.rung, fresh.precision.note) == (
+        Verdict.PASS,
+        "float64",
+        "",
+    ), fresh
     assert_wrong_by(1.01, checked(network(HOLDING[name](planted.scale(1.01))), train_step=False))
 
 
-@pytest.mark.parametrize("name", ["a constant", "a variable of TensorFlow", "an attribute of a loss", "truth values"])
+@pytest.mark.parametrize(
+    "name", ["a constant", "a variable of TensorFlow", "an attribute of a loss", "truth values"]
+)
 def test_it_is_the_same_loss_before_a_fit_and_after(name):
     model = network(HOLDING[name](planted.honest))
     left = digest.digest(model)
@@ -267,7 +292,11 @@ def test_it_is_the_same_loss_before_a_fit_and_after(name):
 def test_what_insists_on_float32_gets_it(name):
     model = network(INSISTING[name](planted.honest))
     report = checked(model)
-    assert (report.verdict, report.precision.rung, report.threshold) == (Verdict.PASS, "partial", 1e-4), report
+    assert (report.verdict, report.precision.rung, report.threshold) == (
+        Verdict.PASS,
+        "partial",
+        1e-4,
+    ), report
     (native,) = report.precision.native_layers
     assert native.startswith("the loss ")
     assert native in report.precision.note
@@ -278,7 +307,10 @@ def test_what_insists_on_float32_gets_it(name):
 def test_so_it_does_at_native_precision(name):
     report = checked(network(INSISTING[name](planted.honest)), precision="model")
     assert (report.verdict, report.precision.rung) == (Verdict.PASS, "model"), report
-    assert_wrong_by(1.1, checked(network(INSISTING[name](planted.scale(1.1))), precision="model", train_step=False))
+    assert_wrong_by(
+        1.1,
+        checked(network(INSISTING[name](planted.scale(1.1))), precision="model", train_step=False),
+    )
 
 
 def test_the_layers_are_in_float64_all_the_same():
@@ -286,7 +318,9 @@ def test_the_layers_are_in_float64_all_the_same():
     wrong = planted.Dense(5, on_kernel=planted.scale(1.02), name="wrong")
     report = checked(network(asserts(planted.honest), [wrong]), samples=16)
     assert report.verdict is Verdict.FAIL, report
-    assert {c.path.split("/", 1)[-1] for c in report.failures if c.index is not None} == {"wrong/kernel"}
+    assert {c.path.split("/", 1)[-1] for c in report.failures if c.index is not None} == {
+        "wrong/kernel"
+    }
 
 
 # No operation in float64 on a CPU.
@@ -295,12 +329,18 @@ IN_FLOAT32 = layers.Reshape((2, 2, 2, 1)), layers.MaxPooling3D(2, name="pool"), 
 
 @pytest.mark.parametrize(
     ("name", "native"),
-    [("a constant", ["pool"]), ("truth values", ["pool"]), ("convert_to_tensor", ["pool", "the loss <lambda>"])],
+    [
+        ("a constant", ["pool"]),
+        ("truth values", ["pool"]),
+        ("convert_to_tensor", ["pool", "the loss <lambda>"]),
+    ],
 )
 def test_beside_a_layer_that_stays_native(name, native):
     for at, verdict in ((planted.honest, Verdict.PASS), (planted.scale(1.02), Verdict.FAIL)):
         loss = (HOLDING | INSISTING)[name](at)
-        report = checked(network(loss, [layers.Dense(8), *IN_FLOAT32], metrics=["mae"]), train_step=False)
+        report = checked(
+            network(loss, [layers.Dense(8), *IN_FLOAT32], metrics=["mae"]), train_step=False
+        )
         assert (report.verdict, report.precision.rung) == (verdict, "partial"), report
         assert [path.split("/")[-1] for path in report.precision.native_layers] == native
 
@@ -311,7 +351,9 @@ def test_one_of_several_losses(at, is_fitted):
     keras.utils.set_random_seed(1)
     x = layers.Input((4,))
     hidden = layers.Dense(5, "tanh")(x)
-    model = keras.Model(x, {"a": layers.Dense(3, name="a")(hidden), "b": layers.Dense(3, name="b")(hidden)})
+    model = keras.Model(
+        x, {"a": layers.Dense(3, name="a")(hidden), "b": layers.Dense(3, name="b")(hidden)}
+    )
     model.compile("sgd", {"a": asserts(at), "b": "mse"}, loss_weights={"a": 2.0, "b": 0.5})
     y = {"a": Y, "b": -Y}
     if is_fitted:
@@ -334,7 +376,9 @@ class Scaling(layers.Layer):
     def call(self, x):
         scale = self.helper.scale * self.helper.numbers["of classes"][0][1]
         if self.insists:
-            scale = tf.ensure_shape(tf.cast(tf.reduce_sum(scale * tf.zeros(3) + scale), x.dtype), ())
+            scale = tf.ensure_shape(
+                tf.cast(tf.reduce_sum(scale * tf.zeros(3) + scale), x.dtype), ()
+            )
         return self.at(x) * scale
 
 
@@ -380,7 +424,9 @@ def test_training_is_the_same_with_checks(name, mode):
 
     def trained(callbacks):
         model = seeded(lambda: network(build(planted.honest), [layers.Dropout(0.2)], **MODES[mode]))
-        history = model.fit(X, Y, batch_size=ROWS, epochs=3, verbose=0, shuffle=False, callbacks=callbacks).history
+        history = model.fit(
+            X, Y, batch_size=ROWS, epochs=3, verbose=0, shuffle=False, callbacks=callbacks
+        ).history
         return digest.digest(model), history["loss"]
 
     check = gradhooks.GradientCheck(X, Y, samples=4, on_failure="raise")

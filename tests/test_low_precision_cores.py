@@ -37,7 +37,9 @@ def phases_in_between(x):
 
 def spectral_filter(x):
     """Filters by a real transform there and back, cast to single precision on the way."""
-    spectrum = tf.signal.fft(tf.cast(x[..., 0], tf.complex64)) * tf.cast(tf.linspace(1.0, 0.1, 8), tf.complex64)
+    spectrum = tf.signal.fft(tf.cast(x[..., 0], tf.complex64)) * tf.cast(
+        tf.linspace(1.0, 0.1, 8), tf.complex64
+    )
     return tf.cast(tf.math.real(tf.signal.ifft(spectrum)), x.dtype)[..., None]
 
 
@@ -71,7 +73,9 @@ CORES = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.sweep) for s in range(1, 6))])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.sweep) for s in range(1, 6))]
+)
 @pytest.mark.parametrize("factor", [1.0, 1.001, 1.01, 1.1, -1.0])
 @pytest.mark.parametrize("core", CORES)
 def test_a_core_of_low_precision_hides_nothing(core, factor, seed):
@@ -97,7 +101,10 @@ class Quantized(keras.layers.Layer):
 
     def __init__(self, units, quantize):
         super().__init__()
-        self.hidden, self.out = keras.layers.Dense(units, "tanh", name="hidden"), keras.layers.Dense(2, name="out")
+        self.hidden, self.out = (
+            keras.layers.Dense(units, "tanh", name="hidden"),
+            keras.layers.Dense(2, name="out"),
+        )
         self.quantize = quantize
 
     def call(self, x):
@@ -143,4 +150,6 @@ def test_an_undecided_check_of_a_loss_in_steps_says_so():
     model.compile("sgd", "mse")
     report = check_gradients(model, x, np.ones((10, 2)))
     assert report.verdict is Verdict.INCONCLUSIVE, report
-    assert any("moves in steps" in note and "jump" in note and "Sign" in note for note in report.notes), report
+    assert any(
+        "moves in steps" in note and "jump" in note and "Sign" in note for note in report.notes
+    ), report

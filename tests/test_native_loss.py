@@ -62,11 +62,21 @@ class Case:
         keras.utils.set_random_seed(3)
         rng = np.random.default_rng(3)
         with variants.dtype_policy(self.policy):
-            stack = [keras.Input(self.shape), Weighed(self.broken if is_broken else self.mended, name="core")]
-            stack += [layers.Flatten(), layers.Dense(1, use_bias=self.has_bias, dtype="float32", name="head")]
+            stack = [
+                keras.Input(self.shape),
+                Weighed(self.broken if is_broken else self.mended, name="core"),
+            ]
+            stack += [
+                layers.Flatten(),
+                layers.Dense(1, use_bias=self.has_bias, dtype="float32", name="head"),
+            ]
             model = keras.Sequential(stack)
         model.compile(
-            **({"optimizer": "sgd", "loss": self.losses[not is_broken]} | (self.options if is_broken else {}) | mode)
+            **(
+                {"optimizer": "sgd", "loss": self.losses[not is_broken]}
+                | (self.options if is_broken else {})
+                | mode
+            )
         )
         x = self.inputs * rng.normal(size=(ROWS, *self.shape))
         x = np.abs(x) + self.inputs if self.is_positive else x
@@ -108,7 +118,9 @@ def logarithm(small):
 
 
 def unit(small):
-    return lambda x: x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + ops.cast(small, x.dtype))
+    return lambda x: (
+        x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + ops.cast(small, x.dtype))
+    )
 
 
 def standardized(is_two_pass):
@@ -168,15 +180,31 @@ CASES = [
     Case("mask", "float16", masked(True), masked(False), shape=(6, 4)),
     Case("log", "mixed_float16", logarithm(1e-8), logarithm(1e-4), inputs=30.0),
     Case("log", "float16", logarithm(1e-8), in_float32(logarithm(1e-8)), inputs=12.0),
-    Case("squares", "mixed_float16", ops.square, in_float32(lambda x: ops.square(x / 300)), inputs=300.0),
+    Case(
+        "squares",
+        "mixed_float16",
+        ops.square,
+        in_float32(lambda x: ops.square(x / 300)),
+        inputs=300.0,
+    ),
     Case("softmax", "float16", by_hand(False), by_hand(True), inputs=8.0),
     Case("softmax", "mixed_bfloat16", by_hand(False), by_hand(True), inputs=70.0),
     Case(
-        "variance", "mixed_float16", standardized(False), in_float32(standardized(True)), inputs=200.0, is_positive=True
+        "variance",
+        "mixed_float16",
+        standardized(False),
+        in_float32(standardized(True)),
+        inputs=200.0,
+        is_positive=True,
     ),
     Case("norm", "mixed_float16", unit(1e-12), unit(1e-7), inputs=1e-6),
     Case(
-        "inverse", "float16", lambda x: 1 / (x + 1e-8), in_float32(lambda x: 1e-7 / (x + 1e-8)), 1e-5, is_positive=True
+        "inverse",
+        "float16",
+        lambda x: 1 / (x + 1e-8),
+        in_float32(lambda x: 1e-7 / (x + 1e-8)),
+        1e-5,
+        is_positive=True,
     ),
     Case(
         "sum",
@@ -188,10 +216,29 @@ CASES = [
         is_positive=True,
     ),
     Case("attention", "mixed_float16", attended(1.0), attended(0.05), inputs=3.0, shape=(5, 8)),
-    Case("powers", "bfloat16", lambda x: ops.square(ops.square(x)), lambda x: ops.tanh(x / 1e10), inputs=1e10),
+    Case(
+        "powers",
+        "bfloat16",
+        lambda x: ops.square(ops.square(x)),
+        lambda x: ops.tanh(x / 1e10),
+        inputs=1e10,
+    ),
     Case("exp", "float32", lambda x: ops.log(ops.exp(x) + 1), ops.softplus, inputs=100.0),
-    Case("squares", "float32", lambda x: ops.sqrt(ops.square(x)) / 1e25, lambda x: ops.abs(x) / 1e25, inputs=1e25),
-    Case("loss", "float16", ops.tanh, ops.tanh, losses=(likelihood("float16"), likelihood("float32")), place="loss"),
+    Case(
+        "squares",
+        "float32",
+        lambda x: ops.sqrt(ops.square(x)) / 1e25,
+        lambda x: ops.abs(x) / 1e25,
+        inputs=1e25,
+    ),
+    Case(
+        "loss",
+        "float16",
+        ops.tanh,
+        ops.tanh,
+        losses=(likelihood("float16"), likelihood("float32")),
+        place="loss",
+    ),
     Case(
         "quotient",
         "float16",
@@ -219,9 +266,23 @@ CASES = [
         place="flatten",
         options={"loss_weights": [1e-8]},
     ),
-    Case("small squares", "float16", ops.square, lambda x: ops.square(x * 1e4), 1e-4, reasons=VANISHED, has_bias=False),
     Case(
-        "small squares", "float32", ops.square, lambda x: ops.square(x * 1e25), 1e-25, reasons=VANISHED, has_bias=False
+        "small squares",
+        "float16",
+        ops.square,
+        lambda x: ops.square(x * 1e4),
+        1e-4,
+        reasons=VANISHED,
+        has_bias=False,
+    ),
+    Case(
+        "small squares",
+        "float32",
+        ops.square,
+        lambda x: ops.square(x * 1e25),
+        1e-25,
+        reasons=VANISHED,
+        has_bias=False,
     ),
     Case("product", "float16", product, mean_of_logarithms, shape=(12, 2)),
 ]
@@ -272,7 +333,9 @@ def test_the_callback_warns_at_its_first_check_and_training_stays_as_it_was():
         check = gradhooks.GradientCheck(x, y, freq=1, samples=4) if is_checking else None
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            history = model.fit(x, y, batch_size=ROWS, epochs=2, verbose=0, callbacks=[check] if check else [])
+            history = model.fit(
+                x, y, batch_size=ROWS, epochs=2, verbose=0, callbacks=[check] if check else []
+            )
         left.append(digest.digest(model))
     assert left[0] == left[1]
     assert np.isnan(history.history["loss"]).all()
@@ -288,7 +351,9 @@ def test_the_callback_warns_at_its_first_check_and_training_stays_as_it_was():
 def test_an_overflow_at_the_present_loss_scale_is_a_note(mode, is_built):
     with variants.dtype_policy("mixed_float16"):
         model, x, y = models.mlp()
-    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=2.0**24)
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.01), initial_scale=2.0**24
+    )
     model.compile(optimizer, "mse", **mode)
     if is_built:
         model.train_on_batch(x, y)
@@ -297,13 +362,17 @@ def test_an_overflow_at_the_present_loss_scale_is_a_note(mode, is_built):
     (note,) = report.notes
     assert f"{2.0 ** (23 if is_built else 24):g}" in note
     assert "loss scaling leaves this step out" in note
-    assert {c.reason for c in report.comparisons if c.verdict is Verdict.INCONCLUSIVE} == {Reason.NOT_RECORDED}
+    assert {c.reason for c in report.comparisons if c.verdict is Verdict.INCONCLUSIVE} == {
+        Reason.NOT_RECORDED
+    }
 
 
 def test_the_scale_is_found_and_the_note_is_gone():
     with variants.dtype_policy("mixed_float16"):
         model, x, y = models.mlp()
-    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=2.0**22)
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.01), initial_scale=2.0**22
+    )
     model.compile(optimizer, "mse")
     check = gradhooks.GradientCheck(x, y, freq=1, samples=4, on_failure="raise")
     model.fit(x, y, batch_size=ROWS // 2, epochs=2, verbose=0, callbacks=[check])
@@ -316,7 +385,9 @@ def test_the_scale_is_found_and_the_note_is_gone():
 def test_a_fixed_scale_that_overflows_is_left_by_nobody(factor):
     with variants.dtype_policy("mixed_float16"):
         model, x, y = models.mlp()
-    model.compile(keras.optimizers.SGD(0.01, loss_scale_factor=factor), "mse", auto_scale_loss=False)
+    model.compile(
+        keras.optimizers.SGD(0.01, loss_scale_factor=factor), "mse", auto_scale_loss=False
+    )
     report = gradhooks.check_gradients(model, x, y)
     if factor == 2.0**8:
         assert (report.verdict, report.notes) == (Verdict.PASS, ()), report
@@ -407,14 +478,21 @@ def test_a_train_step_that_trains_on_another_loss_is_told_with_both_numbers(kind
     (note,) = told
     assert f"the loss {np.sum(squares) if kind is Other else np.mean(squares) + 7:.4g}" in note
     assert f"the check {np.mean(squares):.4g}" in note
-    assert ("not the same loss" in note, "the gradients agree" in note) == (kind is Other, kind is Shifted)
+    assert ("not the same loss" in note, "the gradients agree" in note) == (
+        kind is Other,
+        kind is Shifted,
+    )
     assert report.verdict is (Verdict.FAIL if kind is Other else Verdict.PASS)
 
 
 def recorded_loss(model, x, y, **options):
     from gradhooks.model import batch, objective, oracle
 
-    return oracle.ModelOracle(objective.Objective(model), batch.fixed_batch(x, y)).record(**options).loss
+    return (
+        oracle.ModelOracle(objective.Objective(model), batch.fixed_batch(x, y))
+        .record(**options)
+        .loss
+    )
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -426,7 +504,9 @@ def test_the_recorded_loss_is_that_of_the_batch_alone(mode):
     loss = np.mean(np.square(y - model.predict(x, verbose=0)))
     for _ in range(2):
         assert recorded_loss(model, x, y) == pytest.approx(loss, rel=1e-6)
-    assert all(np.array_equal(v.numpy(), b) for v, b in zip(model.metrics_variables, before, strict=True))
+    assert all(
+        np.array_equal(v.numpy(), b) for v, b in zip(model.metrics_variables, before, strict=True)
+    )
 
 
 def test_a_step_that_tells_no_loss_is_recorded_without():

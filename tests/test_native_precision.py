@@ -11,8 +11,8 @@ from gradhooks import Verdict
 from tests.corpora import controls, corpus
 from tests.corpora.mutants import planted
 
-# Normalization, pooling, recurrence, half precision, dropout, corners and a penalty: what is hard at native precision;
-# and what TensorFlow cannot do there without help.
+# Normalization, pooling, recurrence, half precision, dropout, corners and a penalty: what is hard
+# at native precision; and what TensorFlow cannot do there without help.
 REPRESENTATIVE = {
     "relu_batch_norm_max_pool",
     "res_net",
@@ -41,9 +41,15 @@ def at_native_precision(case, seed):
     if not model.built:
         model(x)
     return gradhooks.check_gradients(
-        model, x, y, sample_weight=weights[0] if weights else None, seed=seed, precision="model", train_step=False,
+        model,
+        x,
+        y,
+        sample_weight=weights[0] if weights else None,
+        seed=seed,
+        precision="model",
+        train_step=False,
         **case.options,
-    )  # fmt: skip
+    )
 
 
 def seeds():
@@ -100,7 +106,13 @@ def network(seed, where, factor):
         Normalization(on_gamma=at("norm/gamma"), name="norm"),
         layers.ReLU(),
         layers.Flatten(),
-        planted.Dense(24, on_kernel=at("hidden/kernel"), on_bias=at("hidden/bias"), activation="relu", name="hidden"),
+        planted.Dense(
+            24,
+            on_kernel=at("hidden/kernel"),
+            on_bias=at("hidden/bias"),
+            activation="relu",
+            name="hidden",
+        ),
         planted.Dense(3, on_kernel=at("head/kernel"), on_bias=at("head/bias"), name="head"),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
@@ -132,7 +144,9 @@ def test_five_percent_in_one_variable_are_caught_and_named(where, seed):
     report = checked(seed, where, 1.05)
     assert (report.verdict, report.precision.rung) == (Verdict.FAIL, "model"), report
     assert [where in d.path for d in report.diagnoses if d.is_culprit] == [True], report
-    assert {d.path for d in report.diagnoses} == {d.path for d in report.diagnoses if where in d.path}, report
+    assert {d.path for d in report.diagnoses} == {
+        d.path for d in report.diagnoses if where in d.path
+    }, report
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -34,7 +34,11 @@ class Adversaries(keras.Model):
         self.optimizers = [keras.optimizers.SGD(0.01), keras.optimizers.SGD(0.01)]
 
     def fooled(self, noise, training=True):
-        return ops.mean(ops.softplus(-self.discriminator(self.generator(noise, training=training), training=training)))
+        return ops.mean(
+            ops.softplus(
+                -self.discriminator(self.generator(noise, training=training), training=training)
+            )
+        )
 
     def train_step(self, data):
         noise, _ = data
@@ -56,7 +60,9 @@ class Autoencoder(keras.Model):
         self.decoder = part(4, planted.honest, layers.Input((3,)))
 
     def fooled(self, x, training=True):
-        return ops.mean((self.decoder(self.encoder(x, training=training), training=training) - x) ** 2)
+        return ops.mean(
+            (self.decoder(self.encoder(x, training=training), training=training) - x) ** 2
+        )
 
     def train_step(self, data):
         with tf.GradientTape() as tape:
@@ -71,11 +77,16 @@ class Students(Autoencoder):
 
     def __init__(self, at, *first):
         keras.Model.__init__(self)
-        self.parts = {"student": part(2, at, *first), "teacher": part(2, planted.honest, layers.Input((4,)))}
+        self.parts = {
+            "student": part(2, at, *first),
+            "teacher": part(2, planted.honest, layers.Input((4,))),
+        }
         self.parts["teacher"].trainable = False
 
     def fooled(self, x, training=True):
-        return ops.mean((self.parts["student"](x, training=training) - self.parts["teacher"](x)) ** 2)
+        return ops.mean(
+            (self.parts["student"](x, training=training) - self.parts["teacher"](x)) ** 2
+        )
 
 
 def loss_fn(model, x, y, sample_weight, training):
@@ -108,7 +119,9 @@ def test_submodels_are_enough(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wrong_gradient_in_one_of_them(kind):
-    report = gradhooks.check_gradients(build(kind, planted.scale(1.01)), X, Y, loss_fn=loss_fn, samples=32)
+    report = gradhooks.check_gradients(
+        build(kind, planted.scale(1.01)), X, Y, loss_fn=loss_fn, samples=32
+    )
     assert report.verdict is Verdict.FAIL, report
     assert {c.path.split("/")[-2:][0] for c in report.failures if c.index is not None} == {"out"}
 
@@ -129,9 +142,14 @@ def test_the_callback_checks_at_the_start(kind, run_eagerly):
 
     check = gradhooks.GradientCheck(X, Y, loss_fn=loss_fn, samples=8, on_failure="raise")
     assert trained([check]) == trained([])
-    assert [(r.step, r.verdict) for r in check.reports] == [(step, Verdict.PASS) for step in (0, 2, 4)]
+    assert [(r.step, r.verdict) for r in check.reports] == [
+        (step, Verdict.PASS) for step in (0, 2, 4)
+    ]
     with pytest.raises(gradhooks.GradientMismatchError):
-        trained([gradhooks.GradientCheck(X, Y, loss_fn=loss_fn, samples=32, on_failure="raise")], planted.scale(1.01))
+        trained(
+            [gradhooks.GradientCheck(X, Y, loss_fn=loss_fn, samples=32, on_failure="raise")],
+            planted.scale(1.01),
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,7 +163,11 @@ def test_a_part_that_makes_its_weights_in_the_first_batch(kind):
 
     check = gradhooks.GradientCheck(X, Y, loss_fn=loss_fn, samples=4)
     assert trained([check]) == trained([])
-    assert [(r.step, r.verdict) for r in check.reports] == [(1, Verdict.PASS), (2, Verdict.PASS), (4, Verdict.PASS)]
+    assert [(r.step, r.verdict) for r in check.reports] == [
+        (1, Verdict.PASS),
+        (2, Verdict.PASS),
+        (4, Verdict.PASS),
+    ]
 
 
 def test_nor_does_a_check_outside_of_training():

@@ -7,12 +7,16 @@ import pytest
 
 pytestmark = pytest.mark.lowest
 
-FRAMEWORKS = "[m for m in ('keras', 'tensorflow', 'jax', 'torch', 'tensorboard') if m in sys.modules]"
+FRAMEWORKS = (
+    "[m for m in ('keras', 'tensorflow', 'jax', 'torch', 'tensorboard') if m in sys.modules]"
+)
 
 
 def loaded_by(statement):
     code = f"import sys; {statement}; print({FRAMEWORKS})"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_importing_loads_no_framework():
@@ -23,7 +27,9 @@ def test_the_test_above_can_fail():
     assert "keras" in loaded_by("import gradhooks; gradhooks.GradientCheck")
 
 
-@pytest.mark.parametrize("name", ["Verdict", "Reason", "BadInputError", "CheckReport", "GradientMismatchError"])
+@pytest.mark.parametrize(
+    "name", ["Verdict", "Reason", "BadInputError", "CheckReport", "GradientMismatchError"]
+)
 def test_records_load_no_framework(name):
     assert loaded_by(f"import gradhooks; gradhooks.{name}") == "[]"
 
@@ -33,10 +39,19 @@ def test_public_names():
 
     assert gradhooks.__all__ == sorted(
         [
-            "BadInputError", "CheckReport", "Comparison", "GradientCheck", "GradientCheckWarning",
-            "GradientMismatchError", "GradientMismatchWarning", "Reason", "Verdict", "__version__", "check_gradients",
+            "BadInputError",
+            "CheckReport",
+            "Comparison",
+            "GradientCheck",
+            "GradientCheckWarning",
+            "GradientMismatchError",
+            "GradientMismatchWarning",
+            "Reason",
+            "Verdict",
+            "__version__",
+            "check_gradients",
         ]
-    )  # fmt: skip
+    )
     assert all(hasattr(gradhooks, name) for name in gradhooks.__all__)
     assert set(dir(gradhooks)) == set(gradhooks.__all__)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
@@ -50,7 +65,9 @@ def test_the_version_is_that_of_the_metadata():
 
     import gradhooks
 
-    declared = tomllib.loads((pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
+    declared = tomllib.loads((pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text())[
+        "project"
+    ]["version"]
     assert gradhooks.__version__ == declared
     try:
         assert importlib.metadata.version("gradhooks") == declared

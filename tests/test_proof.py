@@ -58,7 +58,9 @@ def test_a_loss_that_drowns_its_gradient_is_left_undecided(factor, options):
     assert report.verdict is Verdict.INCONCLUSIVE, report
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(HEALTHY, Verdict.PASS), (3.0, Verdict.FAIL), (-1.0, Verdict.FAIL)])
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(HEALTHY, Verdict.PASS), (3.0, Verdict.FAIL), (-1.0, Verdict.FAIL)]
+)
 def test_the_same_gradient_is_decided_without_the_offset(factor, verdict):
     model, x, y, _ = offsets.drowned(factor, offset=0.0)
     assert gradhooks.check_gradients(model, x, y).verdict is verdict
@@ -105,7 +107,10 @@ def test_all_of_a_healthy_network_is_covered():
 def recommender(on_users=planted.honest, on_items=planted.honest):
     """Of 100 000 rows 64 are in the batch, and have a gradient."""
     rng = seeded(0)
-    users, items = keras.Input((), dtype="int32", name="users"), keras.Input((), dtype="int32", name="items")
+    users, items = (
+        keras.Input((), dtype="int32", name="users"),
+        keras.Input((), dtype="int32", name="items"),
+    )
     vectors = [
         applied(function, layers.Embedding(50_000, 8, name=f"{ids.name}_table")(ids))
         for ids, function in ((users, on_users), (items, on_items))
@@ -148,7 +153,9 @@ def residual(factor, blocks=30):
     inputs, hidden = stem(factor)
     for k in range(blocks):
         inner = layers.Dense(6, "tanh", name=f"inner_{k}")(hidden)
-        hidden = layers.Add()([hidden, layers.Dense(4, kernel_initializer="zeros", name=f"last_{k}")(inner)])
+        hidden = layers.Add()(
+            [hidden, layers.Dense(4, kernel_initializer="zeros", name=f"last_{k}")(inner)]
+        )
     return regression(inputs, hidden)[:3]
 
 
@@ -197,7 +204,9 @@ def asleep(x):
 
 
 @pytest.mark.parametrize(
-    "vanishing", [lambda x: Scaled()(x), lambda x: Idle()(x), asleep], ids=["times 0", "idle", "asleep"]
+    "vanishing",
+    [lambda x: Scaled()(x), lambda x: Idle()(x), asleep],
+    ids=["times 0", "idle", "asleep"],
 )
 @pytest.mark.parametrize(("factor", "verdict"), [(HEALTHY, Verdict.PASS), (1.1, Verdict.FAIL)])
 def test_a_variable_without_a_gradient_is_in_nobody_s_way(vanishing, factor, verdict):

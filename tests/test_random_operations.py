@@ -40,16 +40,28 @@ DRAWS = {
     "dropout": lambda h: tf.nn.dropout(h, 0.3),
     "old dropout": lambda h: tf.compat.v1.nn.dropout(h, rate=0.3),
     "shuffled rows": lambda h: tf.gather(h, tf.random.shuffle(tf.range(12))),
-    "categories": lambda h: h * tf.gather(tf.cast([0.5, 1, 2, 3], h.dtype), tf.random.categorical(h, 4)),
+    "categories": lambda h: (
+        h * tf.gather(tf.cast([0.5, 1, 2, 3], h.dtype), tf.random.categorical(h, 4))
+    ),
     "Gumbel softmax": gumbel,
     "generator": lambda h: h + GENERATOR.normal(**like(h)) * GENERATOR.uniform(**like(h)),
-    "generator, integers": lambda h: tf.gather(h, GENERATOR.uniform([12], maxval=12, dtype=tf.int32)),
-    "generator, binomial": lambda h: h * GENERATOR.binomial(tf.shape(h), 4 * tf.ones_like(h), 0.5, dtype=h.dtype),
+    "generator, integers": lambda h: tf.gather(
+        h, GENERATOR.uniform([12], maxval=12, dtype=tf.int32)
+    ),
+    "generator, binomial": lambda h: (
+        h * GENERATOR.binomial(tf.shape(h), 4 * tf.ones_like(h), 0.5, dtype=h.dtype)
+    ),
     "global generator": lambda h: h + tf.random.get_global_generator().normal(**like(h)),
-    "seeds of a generator": lambda h: h + tf.random.stateless_normal(**like(h), seed=GENERATOR.make_seeds()[:, 0]),
-    "stateless": lambda h: h * tf.random.stateless_uniform(**like(h), seed=[1, 2], minval=0.5, maxval=2.0),
+    "seeds of a generator": lambda h: (
+        h + tf.random.stateless_normal(**like(h), seed=GENERATOR.make_seeds()[:, 0])
+    ),
+    "stateless": lambda h: (
+        h * tf.random.stateless_uniform(**like(h), seed=[1, 2], minval=0.5, maxval=2.0)
+    ),
     "compiled": tf.function(lambda h: h + tf.random.normal(**like(h))),
-    "in a branch": lambda h: tf.cond(tf.reduce_sum(h) > -1e9, lambda: tf.nn.dropout(h, 0.3), lambda: h),
+    "in a branch": lambda h: tf.cond(
+        tf.reduce_sum(h) > -1e9, lambda: tf.nn.dropout(h, 0.3), lambda: h
+    ),
     "in a loop": lambda h: tf.map_fn(lambda row: row * tf.random.uniform([4], dtype=h.dtype), h),
     "in a loop in a loop": lambda h: tf.map_fn(
         lambda row: tf.map_fn(lambda v: v * tf.random.uniform([], dtype=h.dtype), row), h
@@ -135,8 +147,12 @@ def test_every_way_to_draw(name, factor):
 OFTEN = ("normal", "dropout", "categories", "generator", "in a loop", "stateless", "compiled")
 
 
-@pytest.mark.parametrize("mode", [{"run_eagerly": True}, {"jit_compile": True}], ids=["eager", "xla"])
-@pytest.mark.parametrize("name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in DRAWS])
+@pytest.mark.parametrize(
+    "mode", [{"run_eagerly": True}, {"jit_compile": True}], ids=["eager", "xla"]
+)
+@pytest.mark.parametrize(
+    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in DRAWS]
+)
 def test_every_way_to_train(name, mode):
     if "jit_compile" in mode and name in NOT_FOR_XLA:
         pytest.skip("XLA cannot compile it in training either")
@@ -145,9 +161,15 @@ def test_every_way_to_train(name, mode):
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in DRAWS])
+@pytest.mark.parametrize(
+    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in DRAWS]
+)
 def test_every_precision(name, dtype):
-    if (name, dtype) in (("gamma", "mixed_bfloat16"), ("poisson", "mixed_bfloat16"), ("generator, binomial", dtype)):
+    if (name, dtype) in (
+        ("gamma", "mixed_bfloat16"),
+        ("poisson", "mixed_bfloat16"),
+        ("generator, binomial", dtype),
+    ):
         pytest.skip("TensorFlow has no such operation")
     for factor in (1.0, 1.01):
         assert_judged(checked(model_of(DRAWS[name], factor, dtype=dtype)), factor)
@@ -163,7 +185,9 @@ def test_a_train_step_that_is_written_by_hand(mode):
         assert {c.term for c in report.failures} == (set() if factor == 1.0 else {"trained"})
 
 
-@pytest.mark.parametrize("draw", [tf.random.normal, GENERATOR.normal], ids=["operation", "generator"])
+@pytest.mark.parametrize(
+    "draw", [tf.random.normal, GENERATOR.normal], ids=["operation", "generator"]
+)
 @pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}], ids=["graph", "eager"])
 def test_a_train_step_that_adds_noise_of_its_own_is_not_accused(mode, draw):
     """What it differentiates is another loss; of the layers' noise nothing is lost by it."""
@@ -192,7 +216,9 @@ class InALoss(keras.losses.Loss):
     """Draws while the loss is computed from the outputs, which a model with a penalty does twice."""
 
     def call(self, y, y_pred):
-        return tf.reduce_mean((y - y_pred) ** 2 * tf.random.uniform(tf.shape(y), dtype=y_pred.dtype), -1)
+        return tf.reduce_mean(
+            (y - y_pred) ** 2 * tf.random.uniform(tf.shape(y), dtype=y_pred.dtype), -1
+        )
 
 
 @pytest.mark.parametrize("factor", FACTORS[:2])
@@ -200,12 +226,15 @@ def test_a_loss_that_draws_beside_a_penalty(factor):
     keras.utils.set_random_seed(1)
     penalized = layers.Dense(4, "tanh", kernel_regularizer="l2", name="below")
     model = keras.Sequential(
-        [layers.Input((6,)), penalized, Noisy(DRAWS["dropout"], factor), layers.Dense(6)], name="net"
+        [layers.Input((6,)), penalized, Noisy(DRAWS["dropout"], factor), layers.Dense(6)],
+        name="net",
     )
     model.compile("sgd", InALoss())
     report = checked(model)
     assert_judged(report, factor)
-    assert report.loss["total"] == pytest.approx(report.loss["data"] + report.loss["penalty"], rel=1e-12)
+    assert report.loss["total"] == pytest.approx(
+        report.loss["data"] + report.loss["penalty"], rel=1e-12
+    )
 
 
 # What lets no gradient through in training lets none through here, and is found.
@@ -216,9 +245,11 @@ def test_a_loss_that_draws_beside_a_penalty(factor):
 )
 def test_what_blocks_in_training_blocks_here(draw):
     report = checked(model_of(draw))
-    assert {(c.path, c.reason) for c in report.failures if c.path == "net/below/kernel" and c.term == "total"} == {
-        ("net/below/kernel", Reason.BLOCKED)
-    }
+    assert {
+        (c.path, c.reason)
+        for c in report.failures
+        if c.path == "net/below/kernel" and c.term == "total"
+    } == {("net/below/kernel", Reason.BLOCKED)}
 
 
 # What is drawn, or written, at float32 meets what the check has promoted.
@@ -227,7 +258,9 @@ MIXTURES = {
     "minus": lambda h: tf.random.uniform([]) - h,
     "over": lambda h: h / (1 + tf.random.uniform([4])),
     "beside": lambda h: tf.concat([h[:, :2], tf.random.normal([12, 2])], -1),
-    "below": lambda h: tf.where(tf.random.uniform([12, 4]) < tf.sigmoid(tf.stop_gradient(h)), h, 0.0),
+    "below": lambda h: tf.where(
+        tf.random.uniform([12, 4]) < tf.sigmoid(tf.stop_gradient(h)), h, 0.0
+    ),
     "constant": lambda h: tf.einsum("ij,jk->ik", h, tf.eye(4) + 0.1),
     "maximum": lambda h: tf.maximum(h, tf.random.uniform([4], -3, -2)),
 }
@@ -247,7 +280,9 @@ def python_noise(h):
 
 @tf.custom_gradient
 def shaky(h):
-    return tf.identity(h), lambda upstream: upstream * (1 + 0.1 * tf.random.normal(**like(upstream)))
+    return tf.identity(
+        h
+    ), lambda upstream: upstream * (1 + 0.1 * tf.random.normal(**like(upstream)))
 
 
 @tf.recompute_grad
@@ -257,7 +292,10 @@ def recomputed(h):
 
 
 LEFT = {
-    "concrete function": (lambda h: h * tf.cast(DICE(), h.dtype), "net/noisy: draws from TensorFlow's own generator"),
+    "concrete function": (
+        lambda h: h * tf.cast(DICE(), h.dtype),
+        "net/noisy: draws from TensorFlow's own generator",
+    ),
     "Python": (python_noise, "net/noisy: runs Python code"),
     "gamma of a variable": (
         lambda h: tf.random.gamma([], tf.exp(h)),
@@ -309,7 +347,8 @@ def drawing_by(*names):
 
 
 EVERYWHERE = drawing_by("normal", "dropout", "generator", "global generator")
-# By XLA, operations without a generator draw other numbers in every run, with a seed too and without any check.
+# By XLA, operations without a generator draw other numbers in every run, with a seed too and
+# without any check.
 REPEATABLY = drawing_by("generator", "global generator")
 
 
@@ -326,11 +365,22 @@ def restarted(**mode):
 
 def left_by(model):
     """Everything that training has written to, and what is drawn next wherever it has drawn."""
-    drawn = [tf.random.normal([3]), GENERATOR.normal([3]), tf.random.get_global_generator().normal([3])]
-    return digest.digest(model), [d.numpy().tolist() for d in drawn], np.random.normal(size=3).tolist(), random.random()
+    drawn = [
+        tf.random.normal([3]),
+        GENERATOR.normal([3]),
+        tf.random.get_global_generator().normal([3]),
+    ]
+    return (
+        digest.digest(model),
+        [d.numpy().tolist() for d in drawn],
+        np.random.normal(size=3).tolist(),
+        random.random(),
+    )
 
 
-@pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=["graph", "eager", "xla"])
+@pytest.mark.parametrize(
+    "mode", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=["graph", "eager", "xla"]
+)
 def test_training_draws_what_it_drew(mode):
     def trained(*callbacks):
         model = restarted(**mode)

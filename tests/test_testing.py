@@ -31,26 +31,39 @@ def as_called(layer, rng):
 
 
 def with_all(layer, arguments, training):
-    return layer(*arguments, training=training) if layer._call_has_training_arg else layer(*arguments)
+    return (
+        layer(*arguments, training=training) if layer._call_has_training_arg else layer(*arguments)
+    )
 
 
-# All of them are among the innocents; here they are asked about one by one, most of them in the sweep.
+# All of them are among the innocents; here they are asked about one by one, most of them in the
+# sweep.
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, id=c.name, marks=[pytest.mark.sweep] if k % 4 else []) for k, c in enumerate(core_layers.CASES)],
+    [
+        pytest.param(c, id=c.name, marks=[pytest.mark.sweep] if k % 4 else [])
+        for k, c in enumerate(core_layers.CASES)
+    ],
 )
 def test_every_core_layer(case):
     model, *_ = case.build(0)
-    subjects = [layer for layer in model.layers if layer.weights and layer.name not in ("head", "below")]
+    subjects = [
+        layer for layer in model.layers if layer.weights and layer.name not in ("head", "below")
+    ]
     assert subjects or case.name in ("merging_layers", "unit_normalization", "spectrogram")
     for layer in subjects:
         arguments = as_called(layer, np.random.default_rng(1))
         before = [w.numpy() for w in layer.weights]
         report = assert_gradients(layer, arguments, call=with_all, samples=16)
         assert report.precision.rung == "float64"
-        looked_at = {c.path.split("_")[0] if c.path.startswith("inputs") else c.path for c in report.comparisons}
+        looked_at = {
+            c.path.split("_")[0] if c.path.startswith("inputs") else c.path
+            for c in report.comparisons
+        }
         real = any(np.issubdtype(a.dtype, np.floating) for a in keras.tree.flatten(arguments))
-        assert looked_at >= {v.path for v in layer.trainable_variables} | ({"inputs"} if real else set())
+        assert looked_at >= {v.path for v in layer.trainable_variables} | (
+            {"inputs"} if real else set()
+        )
         assert all(np.array_equal(a, w.numpy()) for a, w in zip(before, layer.weights, strict=True))
 
 
@@ -95,7 +108,9 @@ def test_a_mismatch_that_is_meant():
             return TooLarge()(x) * self.gain
 
     report = assert_gradients(Reversal(name="reversal"), rows(5, 4), expect={"inputs": "mismatch"})
-    assert {c.reason for c in report.comparisons if c.path == "inputs"} == {gradhooks.Reason.DECLARED}
+    assert {c.reason for c in report.comparisons if c.path == "inputs"} == {
+        gradhooks.Reason.DECLARED
+    }
 
 
 def test_dropout_is_checked_under_one_mask():
@@ -103,7 +118,9 @@ def test_dropout_is_checked_under_one_mask():
 
 
 def test_several_inputs():
-    report = assert_gradients(layers.Attention(use_scale=True), [rows(3, 4, 2), rows(3, 5, 2, seed=1)])
+    report = assert_gradients(
+        layers.Attention(use_scale=True), [rows(3, 4, 2), rows(3, 5, 2, seed=1)]
+    )
     assert {"inputs_0", "inputs_1"} < {c.path for c in report.comparisons}
 
 
@@ -124,7 +141,9 @@ def test_a_loss_function_in_place_of_the_projection():
 
     model = keras.Sequential([layers.Input((4,)), layers.Dense(2, name="only")])
     report = assert_gradients(model, rows(5, 4), rows(5, 2), loss_fn=loss_fn)
-    assert {c.path for c in report.comparisons if c.index is not None} == {v.path for v in model.trainable_variables}
+    assert {c.path for c in report.comparisons if c.index is not None} == {
+        v.path for v in model.trainable_variables
+    }
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ from tests.corpora.controls import train_steps as right_steps
 from tests.corpora.mutants import planted, train_steps
 
 # One seed and the graph by default, the others in the sweep.
-MODES = [pytest.param(m, id=str(m), marks=[] if m.name == "graph" else [pytest.mark.sweep]) for m in variants.MODES]
+MODES = [
+    pytest.param(m, id=str(m), marks=[] if m.name == "graph" else [pytest.mark.sweep])
+    for m in variants.MODES
+]
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 5))]
 # What the first diagnosis must say about each defect.
 WORDS = {
@@ -101,7 +104,8 @@ def test_the_defects_are_there(case):
         moved.append(variants.train_once(model, x, y))
     wrong, right = moved
     gaps = {
-        path: np.linalg.norm(wrong[path] - right[path]) / (np.linalg.norm(wrong[path]) + np.linalg.norm(right[path]))
+        path: np.linalg.norm(wrong[path] - right[path])
+        / (np.linalg.norm(wrong[path]) + np.linalg.norm(right[path]))
         for path in wrong
     }
     assert max(gap for path, gap in gaps.items() if case.culprit in path) > 0.01, gaps
@@ -146,7 +150,9 @@ class Remat(layers.Layer):
         self.w = self.add_weight(shape=(shape[-1], 8), name="w")
 
     def call(self, x):
-        return self.around(lambda h: keras.random.dropout(ops.tanh(h), 0.5, seed=self.seeds))(x @ self.w)
+        return self.around(lambda h: keras.random.dropout(ops.tanh(h), 0.5, seed=self.seeds))(
+            x @ self.w
+        )
 
 
 def remat_model(around, seed, **mode):
@@ -225,7 +231,8 @@ def asked_of(model, x, y):
 
 
 @pytest.mark.parametrize(
-    ("policy", "kept"), [("mixed_bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")]
+    ("policy", "kept"),
+    [("mixed_bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")],
 )
 def test_a_recording_keeps_every_digit_and_no_more(policy, kept):
     with variants.dtype_policy(policy):
@@ -245,7 +252,8 @@ def test_one_recording_and_one_gradient_per_check():
         assert report.verdict is Verdict.PASS
         counts.append((asked.gradient_evaluations, asked._train_step.runs))
         assert asked._train_step.traces == 1
-    # The first check may ask for the float64 gradient twice, to see whether it jitters; every other asks once.
+    # The first check may ask for the float64 gradient twice, to see whether it jitters; every other
+    # asks once.
     assert counts[0][0] <= 2
     assert np.diff(counts, axis=0).tolist() == [[1, 1], [1, 1]]
     assert counts[0][1] == 1
@@ -259,7 +267,9 @@ def test_reasons_are_told_apart():
 def test_overflow_in_float16_is_not_recorded_and_accuses_nobody():
     with variants.dtype_policy("mixed_float16"):
         model, x, y = regression(keras.Sequential)
-    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=2.0**24)
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.01), initial_scale=2.0**24
+    )
     model.compile(optimizer, "mse")
     report = gradhooks.check_gradients(model, x, y)
     assert report.verdict is Verdict.PASS, report
@@ -293,12 +303,17 @@ def test_opinions_on_rounding_are_asked_for_until_nobody_is_suspect(monkeypatch)
 
 def test_rounding_that_a_network_multiplies_is_told_and_keeps_no_check_from_passing():
     """At some of these points more than half of the variables differ by more than float32 usually explains."""
-    reports = [gradhooks.check_gradients(*chaos.normalized(25, 16, 6)(seed), seed=seed) for seed in range(4)]
+    reports = [
+        gradhooks.check_gradients(*chaos.normalized(25, 16, 6)(seed), seed=seed)
+        for seed in range(4)
+    ]
     assert [r.verdict for r in reports] == [Verdict.PASS] * 4
     rounded = [[c for c in r.comparisons if c.reason is Reason.ROUNDING] for r in reports]
     assert max(map(len, rounded)) > 26
     for report, found in zip(reports, rounded, strict=True):
         assert all(c.term == "trained" and c.verdict is Verdict.INCONCLUSIVE for c in found)
-        assert [note.split(" of ")[0] for note in report.notes if "rounding in float32" in note] == [
+        assert [
+            note.split(" of ")[0] for note in report.notes if "rounding in float32" in note
+        ] == [
             f"what the optimizer receives differs from the gradient in float64 in {len(found)}"
         ] * bool(found)

@@ -11,8 +11,14 @@ from tests.corpora.mutants.train_steps import regression
 
 pytestmark = pytest.mark.system
 
-# What makes a step assign, keep, scale or recompute something: the right ones and those that are not.
-KINDS = [*right_steps.STEPS, right_steps.TwoOptimizers, wrong_steps.AccumulatedTwice, wrong_steps.Stopped]
+# What makes a step assign, keep, scale or recompute something: the right ones and those that are
+# not.
+KINDS = [
+    *right_steps.STEPS,
+    right_steps.TwoOptimizers,
+    wrong_steps.AccumulatedTwice,
+    wrong_steps.Stopped,
+]
 
 
 def with_optimizer(name):
@@ -38,17 +44,27 @@ def trained(name, mode, is_checked):
     # A stateful layer needs the batch size it was built for.
     rows = 8 if name in ("stateful", "embedded") else 16
     callbacks = [check] if is_checked else []
-    history = model.fit(x, y, epochs=2, batch_size=rows, shuffle=False, verbose=0, callbacks=callbacks).history
+    history = model.fit(
+        x, y, epochs=2, batch_size=rows, shuffle=False, verbose=0, callbacks=callbacks
+    ).history
     others = [v.numpy() for o in getattr(model, "others", {}).values() for v in o.variables]
     states = [v.numpy() for layer in model.layers for v in getattr(layer, "states", None) or ()]
     history = {key: value for key, value in history.items() if not key.startswith("gradcheck")}
-    return digest.digest(model), [array.tobytes() for array in [*others, *states]], history, check.reports
+    return (
+        digest.digest(model),
+        [array.tobytes() for array in [*others, *states]],
+        history,
+        check.reports,
+    )
 
 
 @pytest.mark.parametrize("name", BUILDS)
 @pytest.mark.parametrize(
     "mode",
-    [pytest.param(m, marks=[] if m.name == "graph" else [pytest.mark.sweep]) for m in variants.MODES],
+    [
+        pytest.param(m, marks=[] if m.name == "graph" else [pytest.mark.sweep])
+        for m in variants.MODES
+    ],
     ids=str,
 )
 def test_every_bit_is_the_same(name, mode):
@@ -57,5 +73,7 @@ def test_every_bit_is_the_same(name, mode):
     assert checked == plain
     assert len(reports) > 2
     assert not [r.error for r in reports if r.error]
-    recorded = [r for r in reports if any(c.term == "trained" and c.path != "*" for c in r.comparisons)]
+    recorded = [
+        r for r in reports if any(c.term == "trained" and c.path != "*" for c in r.comparisons)
+    ]
     assert len(recorded) == (0 if name == "TwoOptimizers" else len(reports))

@@ -69,14 +69,18 @@ WAYS = {
     "graph": {},
     "XLA": {"jit_compile": True},
     "several steps at once": {"steps_per_execution": 2},
-    "loss scaling": {"optimizer": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))},
+    "loss scaling": {
+        "optimizer": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    },
     "a decorated step": {"kind": Decorated},
     "batch normalization": {"body": lambda: [layers.BatchNormalization()]},
 }
 
 
 def ways(**options):
-    return {name: value() if name in ("optimizer", "body") else value for name, value in options.items()}
+    return {
+        name: value() if name in ("optimizer", "body") else value for name, value in options.items()
+    }
 
 
 @pytest.mark.parametrize("was_frozen", [False, True], ids=["frozen", "thawed"])
@@ -164,9 +168,12 @@ def frozen_and_back():
 
 
 NOTHING_TO_SAY = [
-    frozen_before_the_first_fit, frozen_where_nothing_is_compiled, the_optimizer_of_before,
-    thawed_for_the_optimizer_of_before, frozen_and_back,
-]  # fmt: skip
+    frozen_before_the_first_fit,
+    frozen_where_nothing_is_compiled,
+    the_optimizer_of_before,
+    thawed_for_the_optimizer_of_before,
+    frozen_and_back,
+]
 
 
 @pytest.mark.parametrize("make", NOTHING_TO_SAY, ids=lambda make: make.__name__)
@@ -198,7 +205,9 @@ class Adversaries(keras.Model):
 
     def train_step(self, data):
         x, y = data
-        for part, rest, optimizer in zip((self.one, self.other), (self.other, self.one), self.optimizers, strict=True):
+        for part, rest, optimizer in zip(
+            (self.one, self.other), (self.other, self.one), self.optimizers, strict=True
+        ):
             part.trainable, rest.trainable = True, False
             weights = part.trainable_variables
             with tf.GradientTape() as tape:
@@ -232,7 +241,11 @@ class Freezes(keras.callbacks.Callback):
 def test_the_callback_warns_once(others):
     x, y = models.data((10,), (1,), 0)
     model, check = built(), gradhooks.GradientCheck(x, y, samples=4)
-    expected = pytest.warns(gradhooks.GradientCheckWarning, match="still trains it") if others else no_warnings()
+    expected = (
+        pytest.warns(gradhooks.GradientCheckWarning, match="still trains it")
+        if others
+        else no_warnings()
+    )
     with expected as told:
         model.fit(x, y, epochs=4, verbose=0, callbacks=[*(kind() for kind in others), check])
     if others:

@@ -28,7 +28,12 @@ class Moody(layers.Layer):
 
 def model_of(*middle, loss="mse", kernel="glorot_uniform"):
     keras.utils.set_random_seed(0)
-    stack = [layers.Input((4,)), layers.Dense(3, kernel_initializer=kernel, name="below"), *middle, layers.Dense(4)]
+    stack = [
+        layers.Input((4,)),
+        layers.Dense(3, kernel_initializer=kernel, name="below"),
+        *middle,
+        layers.Dense(4),
+    ]
     model = keras.Sequential(stack, name="net")
     model.compile(keras.optimizers.SGD(1e-6), loss)
     return model
@@ -57,7 +62,10 @@ def told_by(model, *callbacks, epochs=2, **options):
 
 # reason -> the model, and what the warning says beside the reason's explanation
 UNDECIDED = {
-    Reason.NOT_DETERMINISTIC: (lambda: model_of(Moody(name="moody")), ["net/moody: draws from", "SeedGenerator"]),
+    Reason.NOT_DETERMINISTIC: (
+        lambda: model_of(Moody(name="moody")),
+        ["net/moody: draws from", "SeedGenerator"],
+    ),
     Reason.KINK: (at_a_corner, ["another batch"]),
     Reason.NOTHING_SAMPLED: (without_influence, ["a larger batch"]),
 }
@@ -70,7 +78,9 @@ def test_an_undecided_run_is_told_once(reason, on_failure):
     check, told = told_by(build(), epochs=3, on_failure=on_failure)
     assert [r.reason for r in check.reports] == [reason] * 4
     (message,) = told
-    assert message.startswith("gradient checks have decided nothing in this run, the latest of 2 at step 1 (gradcheck)")
+    assert message.startswith(
+        "gradient checks have decided nothing in this run, the latest of 2 at step 1 (gradcheck)"
+    )
     assert all(part in message for part in [reason.explanation, "check_gradients(model", *said])
 
 

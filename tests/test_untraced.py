@@ -57,7 +57,8 @@ class Recorded(FunctionOracle):
         return Recording(found, received, applications=1, optimizers=1)
 
 
-# (factors in the trace, factors in training) -> variables that are accused; None: nobody, and a note says why
+# (factors in the trace, factors in training) -> variables that are accused; None: nobody, and a
+# note says why
 CASES = {
     "nothing is wrong": ({}, {}, set()),
     "the trace loses a variable": ({"v1": 0.0}, {}, None),
@@ -93,7 +94,9 @@ def test_who_is_accused(name, seed):
 def test_what_was_compiled_before_the_check_is_not_judged():
     report = run.check(Recorded({"v1": 0.0}, {}, bypassed=(1,)), Settings(samples=16))
     assert report.verdict is Verdict.PASS
-    assert any(note.startswith("v1: read by code that was compiled before") for note in report.notes)
+    assert any(
+        note.startswith("v1: read by code that was compiled before") for note in report.notes
+    )
 
 
 class Compiled(layers.Layer):
@@ -112,7 +115,9 @@ class Compiled(layers.Layer):
 def test_a_concrete_function_accuses_nobody_and_trains_on(precision):
     def trained(callbacks):
         keras.utils.set_random_seed(0)
-        model = keras.Sequential([layers.Input((3,)), layers.Dense(3, name="below"), Compiled(name="compiled")])
+        model = keras.Sequential(
+            [layers.Input((3,)), layers.Dense(3, name="below"), Compiled(name="compiled")]
+        )
         model.compile("sgd", "mse")
         x, y = np.random.default_rng(0).normal(size=(2, 16, 3)).astype("float32")
         model.fit(x, y[:, :2], epochs=2, batch_size=16, verbose=0, callbacks=callbacks(x, y[:, :2]))
@@ -126,7 +131,9 @@ def test_a_concrete_function_accuses_nobody_and_trains_on(precision):
 
     assert trained(check) == trained(lambda x, y: [])
     assert {r.verdict for r in checks[0].reports} == {Verdict.PASS}
-    assert all(any("compiled/w: read by code" in note for note in r.notes) for r in checks[0].reports)
+    assert all(
+        any("compiled/w: read by code" in note for note in r.notes) for r in checks[0].reports
+    )
 
 
 def test_a_mutant_below_a_concrete_function_is_still_caught():
@@ -139,7 +146,9 @@ def test_a_mutant_below_a_concrete_function_is_still_caught():
             return doubled(x)
 
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([layers.Input((3,)), layers.Dense(3, name="below"), Doubled(), Compiled(name="compiled")])
+    model = keras.Sequential(
+        [layers.Input((3,)), layers.Dense(3, name="below"), Doubled(), Compiled(name="compiled")]
+    )
     x, y = np.random.default_rng(0).normal(size=(2, 16, 3)).astype("float32")
     report = gradhooks.check_gradients(models.compiled(model), x, y[:, :2])
     assert report.verdict is Verdict.FAIL

@@ -30,7 +30,9 @@ class Looped(Scale):
     """Reads it in a loop of TensorFlow's."""
 
     def call(self, x):
-        return tf.while_loop(lambda k, _: k < 2, lambda k, x: (k + 1, x * tf.cast(self.factor, x.dtype)), (0, x))[1]
+        return tf.while_loop(
+            lambda k, _: k < 2, lambda k, x: (k + 1, x * tf.cast(self.factor, x.dtype)), (0, x)
+        )[1]
 
 
 class Module(tf.Module):
@@ -71,7 +73,9 @@ def filled(size, **options):
 def built(make, kind=Scale, model=keras.Sequential, loss="mse"):
     keras.utils.set_random_seed(0)
     scale = kind(make, name="scale")
-    model = model([layers.Input((10,)), layers.Dense(6, "tanh"), scale, layers.Dense(1, name="head")])
+    model = model(
+        [layers.Input((10,)), layers.Dense(6, "tanh"), scale, layers.Dense(1, name="head")]
+    )
     return models.compiled(model, loss)
 
 
@@ -87,16 +91,24 @@ def tracked(layer, size):
 
 
 NAMED = {
-    "an attribute": (lambda: built(lambda layer, n: filled(n)), "scale.factor (6 numbers), which is no weight"),
+    "an attribute": (
+        lambda: built(lambda layer, n: filled(n)),
+        "scale.factor (6 numbers), which is no weight",
+    ),
     "in a loop": (lambda: built(lambda layer, n: filled(n), Looped), "scale.factor (6 numbers)"),
     "in a module": (lambda: built(lambda layer, n: Module(n)), "(6 numbers), which is no weight"),
     "in a helper": (lambda: built(lambda layer, n: Helper(n)), "factor (6 numbers)"),
     "in the loss": (lambda: built(tracked, loss=tempered), "temperature (1 number)"),
-    "two": (lambda: built(lambda layer, n: filled(n), loss=tempered), "which are no weights of the model"),
+    "two": (
+        lambda: built(lambda layer, n: filled(n), loss=tempered),
+        "which are no weights of the model",
+    ),
 }
 SILENT = {
     "add_weight": lambda: built(tracked),
-    "a variable of Keras' on the layer": lambda: built(lambda layer, n: keras.Variable(np.full(n, 1.1))),
+    "a variable of Keras' on the layer": lambda: built(
+        lambda layer, n: keras.Variable(np.full(n, 1.1))
+    ),
     "a table that is not to be trained": lambda: built(lambda layer, n: filled(n, trainable=False)),
     "integers": lambda: built(lambda layer, n: tf.Variable(tf.fill((n,), 2))),
     "a constant": lambda: built(lambda layer, n: tf.fill((n,), 1.1)),
@@ -110,7 +122,9 @@ def by_iteration():
     optimizer = keras.optimizers.SGD()
 
     def loss(y, y_pred):
-        return ops.mean(ops.square(y - y_pred), axis=-1) / (1 + ops.cast(optimizer.iterations, y_pred.dtype))
+        return ops.mean(ops.square(y - y_pred), axis=-1) / (
+            1 + ops.cast(optimizer.iterations, y_pred.dtype)
+        )
 
     return loss
 
@@ -133,7 +147,11 @@ def test_what_is_never_trained_is_named(case):
     assert report.verdict is Verdict.PASS
     (note,) = told(report)
     assert words in note
-    read = [v for v in [getattr(model.get_layer("scale"), "factor", None), TEMPERATURE] if isinstance(v, tf.Variable)]
+    read = [
+        v
+        for v in [getattr(model.get_layer("scale"), "factor", None), TEMPERATURE]
+        if isinstance(v, tf.Variable)
+    ]
     before = [v.numpy() for v in read]
     model.fit(*data, verbose=0)
     assert all(np.array_equal(v.numpy(), b) for v, b in zip(read, before, strict=True))
@@ -168,23 +186,31 @@ class Distilled(keras.losses.Loss):
 @pytest.mark.parametrize("is_trainable", [True, False])
 def test_a_teacher_is_one_remark_and_none_if_frozen(is_trainable):
     keras.utils.set_random_seed(0)
-    teacher = keras.Sequential([layers.Input((10,)), layers.Dense(5, "tanh"), layers.Dense(1)], name="teacher")
+    teacher = keras.Sequential(
+        [layers.Input((10,)), layers.Dense(5, "tanh"), layers.Dense(1)], name="teacher"
+    )
     teacher.trainable = is_trainable
     x, _ = models.data((10,), (1,), 0)
     model = built(tracked, loss=Distilled(teacher, x[:32]))
     report, _ = checked(model)
     assert report.verdict is Verdict.PASS
-    expected = "the loss reads weights of teacher, which is no part of the model and not trained with it"
+    expected = (
+        "the loss reads weights of teacher, which is no part of the model and not trained with it"
+    )
     assert told(report) == ([expected] if is_trainable else [])
 
 
 def test_a_model_that_only_its_own_loss_function_knows():
     keras.utils.set_random_seed(0)
-    critic = keras.Sequential([layers.Input((1,)), layers.Dense(3, "tanh"), layers.Dense(1)], name="critic")
+    critic = keras.Sequential(
+        [layers.Input((1,)), layers.Dense(3, "tanh"), layers.Dense(1)], name="critic"
+    )
 
     def judged(model, x, y, sample_weight, training):
         return -ops.mean(critic(model(x, training=training)))
 
     report, _ = checked(built(tracked), loss_fn=judged, train_step=False)
     assert report.verdict is Verdict.PASS
-    assert told(report) == ["the loss reads weights of critic, which is no part of the model and not trained with it"]
+    assert told(report) == [
+        "the loss reads weights of critic, which is no part of the model and not trained with it"
+    ]

@@ -19,9 +19,9 @@ from tools import tally
 SMALL = [case for case in controls.CASES if not case.large and not case.name.startswith("twin_of_")]
 
 
-# Accused once, each for a reason of its own: noise drawn at another dtype, a loss that does not see the logits behind
-# a cast, layers without operations in half precision, state that Keras does not list, rounding that stays the same all
-# around. These run every time.
+# Accused once, each for a reason of its own: noise drawn at another dtype, a loss that does not see
+# the logits behind a cast, layers without operations in half precision, state that Keras does not
+# list, rounding that stays the same all around. These run every time.
 ONCE_ACCUSED = {
     ("mixed_float16", "stochastic_depth"),
     ("mixed_float16", "alpha_dropout"),
@@ -39,7 +39,9 @@ def combinations():
     for variant in variants.OTHERS:
         for case in SMALL:
             always = (variant.name, case.name) in ONCE_ACCUSED
-            yield pytest.param(variant, case, id=f"{variant}-{case}", marks=[] if always else [pytest.mark.sweep])
+            yield pytest.param(
+                variant, case, id=f"{variant}-{case}", marks=[] if always else [pytest.mark.sweep]
+            )
 
 
 @pytest.mark.parametrize(("variant", "case"), list(combinations()))
@@ -56,7 +58,8 @@ def test_an_innocent_is_not_accused_in_any_variant(variant, case):
     tally.note(variant.name, case, 0, report, examined[0], ok)
     assert ok, f"{case.note}\n{report}"
     if math.isnan(report.relative_difference.get("trained", math.nan)):
-        # A gradient may stay unrecorded where Keras itself cannot train the model so, or where there is none to record.
+        # A gradient may stay unrecorded where Keras itself cannot train the model so, or where
+        # there is none to record.
         assert any("could not be recorded" in note for note in report.notes), report
         assert case.name == "two_optimizers" or variants.own_failure(*examined) is not None, report
 
@@ -68,5 +71,9 @@ def is_lost(case, variant):
         keras.utils.clear_session(free_memory=False)
         model, *batch = build(0)
         model.optimizer.learning_rate = 1e12 if case.name == "tiny_loss" else 0.01
-        moved.append(np.concatenate([change.ravel() for change in variants.train_once(model, *batch).values()]))
+        moved.append(
+            np.concatenate(
+                [change.ravel() for change in variants.train_once(model, *batch).values()]
+            )
+        )
     return np.linalg.norm(moved[1] - moved[0]) > 0.5 * np.linalg.norm(moved[0])

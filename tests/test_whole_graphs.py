@@ -118,9 +118,13 @@ def test_models(case):
     report = gradhooks.check_gradients(network(case), x, y, batch_size=None, samples=8)
     assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64"), report
     assert np.isfinite(report.relative_difference["trained"])
-    wrong = gradhooks.check_gradients(network(case, planted.scale(1.01)), x, y, batch_size=None, samples=8)
+    wrong = gradhooks.check_gradients(
+        network(case, planted.scale(1.01)), x, y, batch_size=None, samples=8
+    )
     assert wrong.verdict is Verdict.FAIL, wrong
-    assert {c.path.rsplit("/", 2)[-2] for c in wrong.failures if c.index is not None} == {"convolution"}
+    assert {c.path.rsplit("/", 2)[-2] for c in wrong.failures if c.index is not None} == {
+        "convolution"
+    }
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -146,7 +150,9 @@ def test_a_dataset_gives_its_first_graph():
     assert report.verdict is Verdict.PASS, report
     whole = gradhooks.check_gradients(network("segment sums"), x, y, batch_size=None, samples=8)
     assert report.loss == whole.loss
-    with pytest.raises(gradhooks.BadInputError, match="batch_size=None"):  # and not some edges of some nodes
+    with pytest.raises(
+        gradhooks.BadInputError, match="batch_size=None"
+    ):  # and not some edges of some nodes
         gradhooks.check_gradients(network("segment sums"), data)
 
 
@@ -185,7 +191,9 @@ def test_the_message_says_what_to_do(form):
     for check in (
         lambda x: assert_gradients(layers.Identity(), x),
         lambda x: gradhooks.check_gradients(network("segment sums"), x, TARGETS),
-        lambda x: network("segment sums").fit(NODES, TARGETS, verbose=0, callbacks=[gradhooks.GradientCheck(x)]),
+        lambda x: network("segment sums").fit(
+            NODES, TARGETS, verbose=0, callbacks=[gradhooks.GradientCheck(x)]
+        ),
     ):
         with pytest.raises(gradhooks.BadInputError) as error:
             MIXED[form](check)
@@ -204,7 +212,9 @@ def test_a_layer_with_several_arguments():
         def call(self, nodes, edges):
             return ops.take(ops.matmul(nodes, self.kernel), edges[0], axis=0)
 
-    assert_gradients(Two(), [NODES, EDGES], call=lambda layer, x, training: layer(*x), batch_size=None)
+    assert_gradients(
+        Two(), [NODES, EDGES], call=lambda layer, x, training: layer(*x), batch_size=None
+    )
 
 
 def test_rows_of_one_length_are_all_taken():
@@ -213,12 +223,23 @@ def test_rows_of_one_length_are_all_taken():
     model.compile("sgd", "mse")
     report = gradhooks.check_gradients(model, NODES, TARGETS, batch_size=None, samples=4)
     assert report.verdict is Verdict.PASS
-    assert report.loss["total"] == pytest.approx(model.evaluate(NODES, TARGETS, verbose=0), rel=1e-6)
+    assert report.loss["total"] == pytest.approx(
+        model.evaluate(NODES, TARGETS, verbose=0), rel=1e-6
+    )
     weighted = gradhooks.check_gradients(
-        model, NODES.astype("float64"), MEMBERSHIP[:, None], class_weight={0: 1.0, 1: 2.0, 2: 3.0}, batch_size=None,
+        model,
+        NODES.astype("float64"),
+        MEMBERSHIP[:, None],
+        class_weight={0: 1.0, 1: 2.0, 2: 3.0},
+        batch_size=None,
         samples=4,
-    )  # fmt: skip
+    )
     same = gradhooks.check_gradients(
-        model, NODES, MEMBERSHIP[:, None], class_weight={0: 1.0, 1: 2.0, 2: 3.0}, batch_size=N, samples=4
+        model,
+        NODES,
+        MEMBERSHIP[:, None],
+        class_weight={0: 1.0, 1: 2.0, 2: 3.0},
+        batch_size=N,
+        samples=4,
     )
     assert weighted.loss == same.loss

@@ -63,7 +63,9 @@ class Stepping(keras.Sequential):
         with tf.GradientTape() as tape:
             loss = self.compute_loss(x, y, self(x, training=True))
         gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply([self.changed(k, g) for k, g in enumerate(gradients)], self.trainable_variables)
+        self.optimizer.apply(
+            [self.changed(k, g) for k, g in enumerate(gradients)], self.trainable_variables
+        )
         return {"loss": loss}
 
     def changed(self, k, gradient):
@@ -101,7 +103,9 @@ def exaggerated(x):
 
 def rooted(shift, y, outputs):
     """A mean square, and the root of zero."""
-    return ops.mean((y - outputs) ** 2, -1) + ops.mean(ops.sqrt(ops.relu(-1 - outputs**2) + shift), -1)
+    return ops.mean((y - outputs) ** 2, -1) + ops.mean(
+        ops.sqrt(ops.relu(-1 - outputs**2) + shift), -1
+    )
 
 
 def straight_through(x, levels):
@@ -132,7 +136,10 @@ BROKEN = {
         lambda: around(lambda x, w: x + ops.sqrt(ops.abs(w)), 0.0),
         lambda: around(lambda x, w: x + ops.sqrt(ops.abs(w))),
         "net/culprit/w",
-        ["it begins behind net/culprit/w, the last variable with any", f"{NOTHING_RECEIVED}NaN as well"],
+        [
+            "it begins behind net/culprit/w, the last variable with any",
+            f"{NOTHING_RECEIVED}NaN as well",
+        ],
     ),
     "an angle of zero": (
         lambda: around(lambda x, w: x + ops.arccos(ops.clip(w, -1.0, 1.0)), 1.0),
@@ -159,19 +166,30 @@ BROKEN = {
         lambda: network(kind=Spoiled),
         stepping,
         "net/head/bias",
-        [f"{NOTHING_RECEIVED}finite ones: `train_step` makes them, or float32 does, {LAST}", "NaN (float32)"],
+        [
+            f"{NOTHING_RECEIVED}finite ones: `train_step` makes them, or float32 does, {LAST}",
+            "NaN (float32)",
+        ],
     ),
     "a train step of some infinities": (
         lambda: network(kind=PartlySpoiled),
         stepping,
         "net/below/bias",
-        ["or float32 does, behind net/below/bias, the last variable with any", "net/below/kernel: the same"],
+        [
+            "or float32 does, behind net/below/bias, the last variable with any",
+            "net/below/kernel: the same",
+        ],
     ),
     "a halved gradient": (
         lambda: network(kind=Halved),
         stepping,
         "net/head/bias",
-        ["halved", "||backpropagation||", "(precision float64)", "= 1.2e-04 * (both norms), float32"],
+        [
+            "halved",
+            "||backpropagation||",
+            "(precision float64)",
+            "= 1.2e-04 * (both norms), float32",
+        ],
     ),
     "a halved gradient in half precision": (
         lambda: with_policy("mixed_bfloat16", lambda: network(kind=Halved)),
@@ -235,7 +253,9 @@ def test_a_broken_model_is_told_in_words(case):
         assert told in text, text
 
 
-@pytest.mark.parametrize("case", {healthy: case for case, (_, healthy, *_) in BROKEN.items()}.values())
+@pytest.mark.parametrize(
+    "case", {healthy: case for case, (_, healthy, *_) in BROKEN.items()}.values()
+)
 def test_its_healthy_twin_has_nothing_to_tell(case):
     report = gradhooks.check_gradients(BROKEN[case][1](), X, Y)
     assert report.verdict is Verdict.PASS, report
@@ -270,7 +290,8 @@ def test_the_evidence_of_what_is_received_adds_up():
 
 
 @pytest.mark.parametrize(
-    ("case", "dtype"), [("a halved gradient", "float32"), ("a halved gradient in half precision", "bfloat16")]
+    ("case", "dtype"),
+    [("a halved gradient", "float32"), ("a halved gradient in half precision", "bfloat16")],
 )
 def test_the_dtype_of_training_is_in_the_report(case, dtype):
     comparisons = checked(case).comparisons
@@ -283,16 +304,18 @@ def test_nan_in_float64_alone_is_not_called_rounding(distance):
 
     def rooted(x, w):
         many = ops.round(64 + ops.mean(x) / 10)  # a constant would be taken out of the sum
-        return x + ops.sqrt(ops.abs((w + many) - many - ops.convert_to_tensor(OFF_ZERO + distance, x.dtype)))
+        return x + ops.sqrt(
+            ops.abs((w + many) - many - ops.convert_to_tensor(OFF_ZERO + distance, x.dtype))
+        )
 
     report = gradhooks.check_gradients(around(rooted), X, Y)
     is_edge = not distance
     assert (report.verdict is not Verdict.PASS) == is_edge, report
-    told = (
-        "backpropagation in float64 gives NaN or infinite numbers for net/culprit/w, and the optimizer receives finite"
-    )
+    told = "backpropagation in float64 gives NaN or infinite numbers for net/culprit/w, and the optimizer receives finite"
     assert any(note.startswith(told) for note in report.notes) == is_edge
-    assert not any(c.path == "net/culprit/w" and c.reason is Reason.ROUNDING for c in report.comparisons)
+    assert not any(
+        c.path == "net/culprit/w" and c.reason is Reason.ROUNDING for c in report.comparisons
+    )
     assert_readable("", report)
 
 
@@ -338,9 +361,13 @@ def test_what_no_loss_reaches_and_what_it_reaches_times_zero(case):
     report = gradhooks.check_gradients(build(), X, Y)
     assert report.verdict is Verdict.PASS, report
     told = [note for note in report.notes if note.startswith("times zero for now: ")]
-    assert [note.removeprefix("times zero for now: ").split(" (")[0] for note in told] == [zeroed] * bool(zeroed)
+    assert [note.removeprefix("times zero for now: ").split(" (")[0] for note in told] == [
+        zeroed
+    ] * bool(zeroed)
     told = [note for note in report.notes if note.startswith("no loss reaches ")]
-    assert [note.removeprefix("no loss reaches ").split(":")[0] for note in told] == [unreached] * bool(unreached)
+    assert [note.removeprefix("no loss reaches ").split(":")[0] for note in told] == [
+        unreached
+    ] * bool(unreached)
 
 
 def test_times_zero_is_for_now():
@@ -354,7 +381,9 @@ def test_times_zero_is_for_now():
 # Told while training, and by a test
 
 
-@pytest.mark.parametrize("case", ["a root at zero", "a halved gradient", "a straight-through estimator"])
+@pytest.mark.parametrize(
+    "case", ["a root at zero", "a halved gradient", "a straight-through estimator"]
+)
 def test_the_warning_says_the_same(case):
     check = gradhooks.GradientCheck(X, Y)
     with pytest.warns(gradhooks.GradientMismatchWarning) as caught:
@@ -408,7 +437,10 @@ ERRORS = {
         lambda: network(Written(name="written")),
         r"another batch or precision does not help; replace what operations .* write to by a keras.Variable",
     ),
-    "what the loss raises": (lambda: network(loss=refusing), "see whether model.train_on_batch takes the batch"),
+    "what the loss raises": (
+        lambda: network(loss=refusing),
+        "see whether model.train_on_batch takes the batch",
+    ),
 }
 
 
@@ -417,7 +449,9 @@ def test_a_check_that_ends_with_an_exception_says_what_to_try(case):
     build, remedy = ERRORS[case]
     report = gradhooks.check_gradients(build(), X, Y)
     assert report.reason is Reason.ERROR, report
-    (line,) = [line for line in error_message(report).splitlines() if line.startswith("What to try: ")]
+    (line,) = [
+        line for line in error_message(report).splitlines() if line.startswith("What to try: ")
+    ]
     assert re.match(f"What to try: {remedy}", line), line
     assert str(report).splitlines()[1] == "relative difference not measured"
     assert "coverage" not in str(report)

@@ -42,7 +42,9 @@ class Variant:
             except Exception as error:
                 if not self.policy:
                     raise
-                raise NotPossibleError(f"not under {self.policy}: {type(error).__name__}: {error}") from error
+                raise NotPossibleError(
+                    f"not under {self.policy}: {type(error).__name__}: {error}"
+                ) from error
         if self.is_xla:
             if model.run_eagerly:
                 raise NotPossibleError("run_eagerly excludes jit_compile")
@@ -77,14 +79,21 @@ def train_once(model, x, y, sample_weight=None):
     """Makes one step of training on the whole batch; returns by how much each trainable variable moved."""
     start = [v.numpy() for v in model.trainable_variables]
     rows = len(keras.tree.flatten(x)[0])
-    model.fit(x, y, sample_weight=sample_weight, batch_size=rows, epochs=1, shuffle=False, verbose=0)
+    model.fit(
+        x, y, sample_weight=sample_weight, batch_size=rows, epochs=1, shuffle=False, verbose=0
+    )
     return {v.path: v.numpy() - s for v, s in zip(model.trainable_variables, start, strict=True)}
 
 
-_UNSCALED = "the step never asks the optimizer to scale the loss, which divides the scale out all the same"
+_UNSCALED = (
+    "the step never asks the optimizer to scale the loss, which divides the scale out all the same"
+)
 # (case, policy) -> why the gradient that the optimizer receives is really lost there: no innocents.
 LOST = {
-    ("tiny_loss", "mixed_float16"): "gradients of 1e-13, times a loss scale of 2**15, are below the smallest float16",
+    (
+        "tiny_loss",
+        "mixed_float16",
+    ): "gradients of 1e-13, times a loss scale of 2**15, are below the smallest float16",
     ("own_train_step", "mixed_float16"): _UNSCALED,
     ("step_WithComputeLoss", "mixed_float16"): _UNSCALED,
 }

@@ -26,7 +26,9 @@ from tests.corpora.mutants import train_steps as wrong_steps
 POLICIES = ("float32", "mixed_bfloat16", "bfloat16", "mixed_float16", "float16")
 HEALTHY = [*chaos.CASES, *kinks.CASES, *precision.CASES, *right_steps.CASES]
 # Underflow is a matter of its own, and so is a variable that gets no gradient.
-WRONG = [case for case in wrong_steps.CASES if "underflow" not in case.name and "drops" not in case.name]
+WRONG = [
+    case for case in wrong_steps.CASES if "underflow" not in case.name and "drops" not in case.name
+]
 DRAWS = 3
 
 
@@ -34,7 +36,9 @@ def ratios(case, policy, seed):
     """The ratio of every variable of a case that differs by more than the tolerance and not by underflow."""
     with dtype_policy(policy):
         model, x, y, *weights = case.build(seed)
-    asked = oracle.ModelOracle(objective.Objective(model), batches.fixed_batch(x, y, *weights, batch_size=len(x)))
+    asked = oracle.ModelOracle(
+        objective.Objective(model), batches.fixed_batch(x, y, *weights, batch_size=len(x))
+    )
     dtype, layout, point = asked.training_dtype, asked.layout, asked.point()
     gradient = asked.gradients(point).terms["total"]
     recording = asked.record()
@@ -48,7 +52,9 @@ def ratios(case, policy, seed):
             received, gradient, optimizer_gradient.suspects(received, dtype), "float32"
         ):
             found[v] = max(found.get(v, 0.0), float(changes[v]))
-    shares = [float(received.distances[v]) / change if change else math.inf for v, change in found.items()]
+    shares = [
+        float(received.distances[v]) / change if change else math.inf for v, change in found.items()
+    ]
     return [share for share in shares if not math.isnan(share)]
 
 
@@ -59,17 +65,31 @@ def main():
             for case in cases:
                 keras.backend.clear_session()
                 try:
-                    found[case.name] = [] if case.needs or case.options else ratios(case, policy, seed=0)
+                    found[case.name] = (
+                        [] if case.needs or case.options else ratios(case, policy, seed=0)
+                    )
                 except (RecordingError, TypeError, ValueError):
                     continue  # not every case can be built, or trained, at every policy
             seen = {case: shares for case, shares in found.items() if shares}
             count = sum(map(len, seen.values()))
-            print(f"{policy:15s}{name:8s}{len(found):3d} models, {count:3d} variables beyond the tolerance", end="")
+            print(
+                f"{policy:15s}{name:8s}{len(found):3d} models, {count:3d} variables beyond the tolerance",
+                end="",
+            )
             if seen:
-                least, most = min(seen, key=lambda c: min(seen[c])), max(seen, key=lambda c: max(seen[c]))
-                beyond = sum(share > optimizer_gradient._CONDITION for shares in seen.values() for share in shares)
+                least, most = (
+                    min(seen, key=lambda c: min(seen[c])),
+                    max(seen, key=lambda c: max(seen[c])),
+                )
+                beyond = sum(
+                    share > optimizer_gradient._CONDITION
+                    for shares in seen.values()
+                    for share in shares
+                )
                 print(f", {beyond} beyond {optimizer_gradient._CONDITION:g} times", end="")
-                print(f"; {min(seen[least]):.2g} ({least}) to {max(seen[most]):.2g} ({most})", end="")
+                print(
+                    f"; {min(seen[least]):.2g} ({least}) to {max(seen[most]):.2g} ({most})", end=""
+                )
             print(flush=True)
 
 

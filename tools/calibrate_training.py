@@ -15,7 +15,18 @@ import numpy as np
 from gradhooks.verdicts import optimizer_gradient
 from tools import tally
 
-HEADER = ("variant", "dtype", "variables", "median", "99 %", "largest", "tolerance", "used", "noise", "left open")
+HEADER = (
+    "variant",
+    "dtype",
+    "variables",
+    "median",
+    "99 %",
+    "largest",
+    "tolerance",
+    "used",
+    "noise",
+    "left open",
+)
 
 
 def rows(lines):
@@ -37,16 +48,26 @@ def _row(variant, dtype, variables):
     used = max((v["distance"] / v["allowed"] for v in passed if v["allowed"]), default=0.0)
     middle, most = np.quantile(within, [0.5, 0.99])
     return (
-        variant, dtype, str(len(variables)), f"{middle:.1e}", f"{most:.1e}", f"{max(within):.1e}", f"{tolerance:.1e}",
-        f"{used:.0%}", str(len(beyond)), str(sum(v["verdict"] == "INCONCLUSIVE" for v in variables)),
-    )  # fmt: skip
+        variant,
+        dtype,
+        str(len(variables)),
+        f"{middle:.1e}",
+        f"{most:.1e}",
+        f"{max(within):.1e}",
+        f"{tolerance:.1e}",
+        f"{used:.0%}",
+        str(len(beyond)),
+        str(sum(v["verdict"] == "INCONCLUSIVE" for v in variables)),
+    )
 
 
 def table(lines):
     """Returns the figures as text."""
     cells = [HEADER, *rows(lines)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
 
 
 def main():

@@ -33,8 +33,8 @@ from gradhooks.model import batch, objective, oracle
 from gradhooks.reports.reasons import Reason, Verdict
 from tests.corpora import controls
 
-# Shares of the default threshold that are tried; the second is the margin of the rule, the third that of the next
-# smaller power of ten, at which the rule must be broken.
+# Shares of the default threshold that are tried; the second is the margin of the rule, the third
+# that of the next smaller power of ten, at which the rule must be broken.
 SHARES = (1.0, 0.3, 0.03)
 # Reasons for which a comparison says nothing about the threshold.
 _EXCUSED = (Reason.KINK, Reason.VACUOUS, Reason.NOISE, Reason.NON_FINITE_LOSS)
@@ -76,13 +76,23 @@ class Line:
 def excesses(layout, measured):
     """Yields (excess, label, whether it failed) of every term of a measurement that could be decided."""
     for term, (analytic, estimate, magnitude, (judged, reason)) in enumerate(
-        zip(measured.analytic, measured.estimates, measured.magnitude, measured.judgements, strict=True)
+        zip(
+            measured.analytic,
+            measured.estimates,
+            measured.magnitude,
+            measured.judgements,
+            strict=True,
+        )
     ):
         size = max(abs(analytic) + abs(estimate.slope), magnitude)
         if reason in _EXCUSED or not size or not math.isfinite(estimate.error):
             continue
         probe = measured.probe
-        label = layout.label(probe.start) if probe.is_coordinate else f"direction from {layout.label(probe.start)}"
+        label = (
+            layout.label(probe.start)
+            if probe.is_coordinate
+            else f"direction from {layout.label(probe.start)}"
+        )
         yield (
             (abs(analytic - estimate.slope) - estimate.error) / size,
             f"{label} term {term}",
@@ -111,8 +121,12 @@ def lines(case, seed, precision, shares=SHARES):
     model, x, y, *weights = case.build(seed)
     if not model.built:
         model(x)
-    fixed = batch.fixed_batch(x, y, weights[0] if weights else None, None, case.options.get("batch_size", 32))
-    target = objective.Objective(model, case.options.get("training", True), case.options.get("loss_fn"))
+    fixed = batch.fixed_batch(
+        x, y, weights[0] if weights else None, None, case.options.get("batch_size", 32)
+    )
+    target = objective.Objective(
+        model, case.options.get("training", True), case.options.get("loss_fn")
+    )
     asked = oracle.ModelOracle(target, fixed, precision)
     default = THRESHOLDS[asked.precision.rung]
     for share in shares:
@@ -121,28 +135,49 @@ def lines(case, seed, precision, shares=SHARES):
         found = sorted((e for m in seen for e in excesses(asked.layout, m)), reverse=True)
         worst = found[0] if found else (0.0, "", False)
         yield Line(
-            case.name, seed, precision, asked.precision.rung, share * default, report.verdict.name,
-            float(worst[0]), [float(f"{e:.3g}") for e, _, _ in found[:40]], worst[1], sum(f for _, _, f in found),
-            report.evaluations, sum(c.term == "total" for c in report.comparisons),
-        )  # fmt: skip
+            case.name,
+            seed,
+            precision,
+            asked.precision.rung,
+            share * default,
+            report.verdict.name,
+            float(worst[0]),
+            [float(f"{e:.3g}") for e, _, _ in found[:40]],
+            worst[1],
+            sum(f for _, _, f in found),
+            report.evaluations,
+            sum(c.term == "total" for c in report.comparisons),
+        )
 
 
 def collect(cases, seeds, precisions=("auto", "model"), out=None, shares=SHARES):
     """Returns the lines of all cases; writes each to `out` at once, as JSON."""
     found = []
     for case in cases:
-        if case.large or "expect" in case.options or (case.needs and importlib.util.find_spec(case.needs) is None):
+        if (
+            case.large
+            or "expect" in case.options
+            or (case.needs and importlib.util.find_spec(case.needs) is None)
+        ):
             continue
         for seed in seeds:
             for precision in precisions:
                 try:
                     checked = list(lines(case, seed, precision, shares))
                 except Exception as error:  # one model that cannot be checked must not cost the figures of the others
-                    print(f"not checked: {case.name} at seed {seed}, precision {precision!r}: {error!r}", flush=True)
+                    print(
+                        f"not checked: {case.name} at seed {seed}, precision {precision!r}: {error!r}",
+                        flush=True,
+                    )
                     continue
                 found += checked
                 if out:
-                    print(*(json.dumps(dataclasses.asdict(line)) for line in checked), sep="\n", file=out, flush=True)
+                    print(
+                        *(json.dumps(dataclasses.asdict(line)) for line in checked),
+                        sep="\n",
+                        file=out,
+                        flush=True,
+                    )
     return found
 
 
@@ -162,7 +197,10 @@ def summary(found):
             f"evaluations per probe {sum(g.evaluations for g in group) / max(1, sum(g.probes for g in group)):.2f}; "
             f"inconclusive {sum(g.verdict == 'INCONCLUSIVE' for g in group)}; "
             f"suspected at first {sum(g.accused > 0 for g in group)}, accused in the end {len(failed)} {failed}",
-            *(f"    {line.case} at seed {line.seed}: {line.excess:.1e} in {line.culprit}" for line in worst),
+            *(
+                f"    {line.case} at seed {line.seed}: {line.excess:.1e} in {line.culprit}"
+                for line in worst
+            ),
         ]
     return "\n".join(rows)
 
@@ -173,7 +211,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0")
     parser.add_argument("--part", default="0/1", help="which part of the cases, as number/count")
     parser.add_argument("--precision", choices=("auto", "model"), help="only this precision")
-    parser.add_argument("--shares", type=float, nargs="*", default=SHARES, help="shares of the default threshold")
+    parser.add_argument(
+        "--shares", type=float, nargs="*", default=SHARES, help="shares of the default threshold"
+    )
     parser.add_argument("--out", help="file to add JSON lines to")
     parser.add_argument("--only", default="", help="only cases with this in their name")
     parser.add_argument("--read", nargs="*", help="sum up these files in place of measuring")

@@ -45,7 +45,9 @@ def hidden_gradient(point):
 
 def rectified(point):
     """A hidden layer of rectified linear units."""
-    return float(np.mean(np.maximum(MIXING @ point, 0) ** 2) + np.mean(np.maximum(MIXING @ point, 0)))
+    return float(
+        np.mean(np.maximum(MIXING @ point, 0) ** 2) + np.mean(np.maximum(MIXING @ point, 0))
+    )
 
 
 def rectified_gradient(point):
@@ -124,7 +126,9 @@ def build():
     made["absolute values at zero"] = _of(absolute, absolute_gradient, zeros)
     made["blocked"] = _of(blocked, blocked_gradient)
     made["float32"] = _of(float32_logistic, logistic_gradient, narrow_operations=("Cast",))
-    made["float32 * 1.1"] = _of(float32_logistic, scaled(logistic_gradient, 1.1), narrow_operations=("Cast",))
+    made["float32 * 1.1"] = _of(
+        float32_logistic, scaled(logistic_gradient, 1.1), narrow_operations=("Cast",)
+    )
     made["kinky"] = fakes.kinky()
     made["steep"] = fakes.steep()
     made["no loss"] = _of(lambda p: float("nan"), squares_gradient)

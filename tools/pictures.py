@@ -34,7 +34,9 @@ def main(folder=FOLDER):
                 series(address)
                 camera.tab_of(address, "failures")
                 camera.failure(address, "failure")
-                camera.failure(address, "failure-narrow", width=700, height=1000, is_dark=True, scale=1)
+                camera.failure(
+                    address, "failure-narrow", width=700, height=1000, is_dark=True, scale=1
+                )
     for path in sorted(folder.glob("*.png")):
         print(f"{path}: {path.stat().st_size // 1024} kB")
 
@@ -67,7 +69,9 @@ class Camera:
         pane = "[aria-label='Toggle settings side pane']"
         tab.until(f'document.querySelector("{pane}")')
         tab.click(pane)
-        tab.until("document.querySelectorAll('scalar-card svg path, scalar-card canvas').length > 3")
+        tab.until(
+            "document.querySelectorAll('scalar-card svg path, scalar-card canvas').length > 3"
+        )
         # The charts are drawn one by one after their data have come.
         tab.settle()
         self.shoot("time-series")
@@ -75,7 +79,9 @@ class Camera:
     def open(self, address, width, height, is_dark, scale):
         self.tab.open_in_tensorboard(address, width, height, is_dark, scale)
         self.tab.until("document.querySelector('.run .facts').textContent.length > 0")
-        self.tab.until(f"document.documentElement.dataset.theme === '{'dark' if is_dark else 'light'}'")
+        self.tab.until(
+            f"document.documentElement.dataset.theme === '{'dark' if is_dark else 'light'}'"
+        )
 
     def shoot(self, name):
         self.tab.settle()

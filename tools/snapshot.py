@@ -56,11 +56,17 @@ def _said(report):
     comparisons = [_of_comparison(c) for c in report.comparisons]
     words = [[*c[:3], *c[-2:]] for c in comparisons]
     numbers = [
-        str(report.relative_difference), str(report.loss), repr(report.threshold), repr(report.jitter),
-        repr(report.precision.noise), report.evaluations, report.replaced, comparisons,
+        str(report.relative_difference),
+        str(report.loss),
+        repr(report.threshold),
+        repr(report.jitter),
+        repr(report.precision.noise),
+        report.evaluations,
+        report.replaced,
+        comparisons,
         [(d.path, d.terms, repr(d.scale), repr(d.cosine), d.is_culprit) for d in report.diagnoses],
         str(report.coverage),
-    ]  # fmt: skip
+    ]
     return {
         "verdict": f"{report.verdict} {report.reason}, {report.precision.rung}",
         "culprits": sorted({d.path for d in report.diagnoses if d.is_culprit}),
@@ -72,17 +78,40 @@ def _said(report):
 def _of_comparison(comparison):
     c = comparison
     numbers = (
-        c.analytic, c.numeric, c.error, c.step, c.relative_difference, c.left, c.right, c.allowed, c.position,
-        c.distance, c.cosine, c.scale, c.zeros, c.magnitude, c.is_kink, c.truncation,
-    )  # fmt: skip
-    return [c.path, str(c.index), c.term, *map(repr, map(float, numbers)), str(c.verdict), str(c.reason)]
+        c.analytic,
+        c.numeric,
+        c.error,
+        c.step,
+        c.relative_difference,
+        c.left,
+        c.right,
+        c.allowed,
+        c.position,
+        c.distance,
+        c.cosine,
+        c.scale,
+        c.zeros,
+        c.magnitude,
+        c.is_kink,
+        c.truncation,
+    )
+    return [
+        c.path,
+        str(c.index),
+        c.term,
+        *map(repr, map(float, numbers)),
+        str(c.verdict),
+        str(c.reason),
+    ]
 
 
 def differences(found, is_exact):
     """Returns the names of what reads otherwise than in the snapshot."""
     frozen = json.loads(FILE.read_text())
     keys = ("verdict", "culprits", "comparisons", "exact") if is_exact else ("verdict", "culprits")
-    return [name for name, said in found.items() if any(said[key] != frozen[name][key] for key in keys)]
+    return [
+        name for name, said in found.items() if any(said[key] != frozen[name][key] for key in keys)
+    ]
 
 
 def main():

@@ -18,7 +18,8 @@ import tempfile
 from gradhooks.model import keras_internals
 from gradhooks.verdicts import proof
 
-# Verdicts that a case writes for the summary, one file per case, so that worker processes can share a directory.
+# Verdicts that a case writes for the summary, one file per case, so that worker processes can share
+# a directory.
 DIRECTORY = os.environ.get("GRADHOOKS_TALLY")
 # Largest relative difference of the trained gradient on a healthy model that trains in float32.
 TRAINED_LIMIT = 1e-4
@@ -29,15 +30,23 @@ def note(kind, case, seed, report, model, ok):
     if not DIRECTORY:
         return
     line = {
-        "kind": kind, "case": case.name, "seed": seed, "ok": ok, "verdict": report.verdict.name,
-        "rung": report.precision.rung, "evaluations": report.evaluations,
+        "kind": kind,
+        "case": case.name,
+        "seed": seed,
+        "ok": ok,
+        "verdict": report.verdict.name,
+        "rung": report.precision.rung,
+        "evaluations": report.evaluations,
         "probes": sum(c.term == "total" for c in report.comparisons),
         "relative_difference": str(report.relative_difference.get("total")),
-        "dtype": keras_internals.training_dtype(model), "is_declared": "expect" in case.options,
+        "dtype": keras_internals.training_dtype(model),
+        "is_declared": "expect" in case.options,
         "chaotic": case.chaotic,
-        "trained": report.relative_difference.get("trained"), "variables": [*map(_variable, trained(report))],
-        "notes": list(report.notes), "unproved": proof.unproved(report.comparisons),
-    }  # fmt: skip
+        "trained": report.relative_difference.get("trained"),
+        "variables": [*map(_variable, trained(report))],
+        "notes": list(report.notes),
+        "unproved": proof.unproved(report.comparisons),
+    }
     pathlib.Path(DIRECTORY, f"{kind}-{case.name}-{seed}.json").write_text(json.dumps(line))
 
 
@@ -49,14 +58,23 @@ def trained(report):
 def _variable(comparison):
     c = comparison
     return {
-        "path": c.path, "verdict": c.verdict.name, "reason": str(c.reason), "relative": c.relative_difference,
-        "distance": c.distance, "allowed": c.allowed,
-    }  # fmt: skip
+        "path": c.path,
+        "verdict": c.verdict.name,
+        "reason": str(c.reason),
+        "relative": c.relative_difference,
+        "distance": c.distance,
+        "allowed": c.allowed,
+    }
 
 
 def is_healthy_float32(line):
     """Whether a line is about a model in float32 whose trained gradient must be close."""
-    return line["kind"] == "innocent" and line["dtype"] == "float32" and not line["is_declared"] and not line["chaotic"]
+    return (
+        line["kind"] == "innocent"
+        and line["dtype"] == "float32"
+        and not line["is_declared"]
+        and not line["chaotic"]
+    )
 
 
 def collected(directory):
@@ -91,7 +109,9 @@ def summary(lines, with_trained=False):
 def evaluations_per_probe(innocent):
     """Returns the loss evaluations per healthy probe: declared mismatches are measured again, as any is."""
     healthy = [line for line in innocent if not line["is_declared"]]
-    return sum(line["evaluations"] for line in healthy) / max(1, sum(line["probes"] for line in healthy))
+    return sum(line["evaluations"] for line in healthy) / max(
+        1, sum(line["probes"] for line in healthy)
+    )
 
 
 def shortfalls(lines):
@@ -110,7 +130,9 @@ def shortfalls(lines):
 
 def trained_rows(innocent, with_all):
     """Returns what the optimizer received, beside the reference: the worst in float32, and all if asked for."""
-    measured = [line for line in innocent if line["trained"] is not None and math.isfinite(line["trained"])]
+    measured = [
+        line for line in innocent if line["trained"] is not None and math.isfinite(line["trained"])
+    ]
     measured.sort(key=lambda line: -line["trained"])
     single = [line for line in measured if is_healthy_float32(line)]
     rows = []
@@ -121,7 +143,10 @@ def trained_rows(innocent, with_all):
             f"worst {worst['trained']:.1e} ({worst['case']} at seed {worst['seed']}), limit {TRAINED_LIMIT:.0e}"
         )
     if with_all:
-        rows += [f"{line['trained']:.1e}  {line['dtype']:<9} {line['case']}-{line['seed']}" for line in measured]
+        rows += [
+            f"{line['trained']:.1e}  {line['dtype']:<9} {line['case']}-{line['seed']}"
+            for line in measured
+        ]
         rows += [
             f"not recorded  {line['case']}-{line['seed']}: {' '.join(line['notes'])}"
             for line in innocent
@@ -134,7 +159,15 @@ def run_tests(marks, *files):
     """Runs test files of the corpora; returns `(exit code, noted lines)`."""
     here = pathlib.Path(__file__).parents[1] / "tests" / "corpora"
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "pytest", "-q", "-m", marks, *(str(here / file) for file in files)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-m",
+            marks,
+            *(str(here / file) for file in files),
+        ]
         code = subprocess.run(command, env={**os.environ, "GRADHOOKS_TALLY": directory}).returncode
         return code, collected(directory)
 

@@ -15,8 +15,9 @@ from gradhooks.numerics import differences, noise
 REACH = noise.OFFSETS[-1]
 _MIDDLE = noise.OFFSETS.index(0.0)
 
-# Kinks make a window rougher than rounding alone; only this much more calls for a second look. At native precision,
-# where the windows are far wider, kinks are met often, and noise in excess means steps across even more of them.
+# Kinks make a window rougher than rounding alone; only this much more calls for a second look. At
+# native precision, where the windows are far wider, kinks are met often, and noise in excess means
+# steps across even more of them.
 _SUSPICIOUS, _SUSPICIOUS_NATIVE = 10.0, 4.0
 
 # Norms between this and its inverse come from squares that float64 can hold.
@@ -91,7 +92,9 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
     base, again = (near[s][_MIDDLE] for s in (spacing.tiny, spacing.working))
     if not np.isfinite([base, again]).all():
         return Place(point, gradients, base, np.zeros_like(base), 0.0), near
-    level = np.maximum([noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_corner=True))
+    level = np.maximum(
+        [noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_corner=True)
+    )
     working = _roughness(near[spacing.working], 3)
     suspicious = _SUSPICIOUS_NATIVE if spacing.is_native else _SUSPICIOUS
     # Two windows know the noise better than one, as long as the larger one shows nothing but noise.
@@ -104,24 +107,38 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
         level = np.maximum(level, np.where(is_flat, 0.0, working))
     if is_suspect and not (spacing.is_native or has_steps or is_flat.any()):
         distances = (spacing.working, *spacing.wide)
-        level = np.maximum(level, lost_digits.hidden_level(oracle, point, gradients, screening, distances, level))
+        level = np.maximum(
+            level, lost_digits.hidden_level(oracle, point, gradients, screening, distances, level)
+        )
     is_kinky = False
     if is_flat.any():
-        level = _level_from_afar(oracle, point, gradients, screening, spacing.wide, base, level, is_flat, is_suspect)
-    elif is_rougher.any() and not is_suspect and _follows(near, gradients, screening, spacing.tiny, level):
+        level = _level_from_afar(
+            oracle, point, gradients, screening, spacing.wide, base, level, is_flat, is_suspect
+        )
+    elif (
+        is_rougher.any()
+        and not is_suspect
+        and _follows(near, gradients, screening, spacing.tiny, level)
+    ):
         is_kinky = True
     elif is_rougher.any():
-        further = _roughness(_windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3)
+        further = _roughness(
+            _windows(oracle, point, screening, (16 * spacing.working,)).popitem()[1], 3
+        )
         lost = np.array([noise.is_staircase(w, f) for w, f in zip(working, further, strict=True)])
         if has_steps and lost.any() and not (is_suspect or spacing.is_native):
-            lost &= lost_digits.lose_digits(oracle, point, gradients, screening, spacing.working, level)
+            lost &= lost_digits.lose_digits(
+                oracle, point, gradients, screening, spacing.working, level
+            )
         is_kinky = bool((is_rougher & ~lost).any())
         level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
     level[0] = max(level)  # the total is made of the other terms, and has lost what they have lost
     return Place(point, gradients, base, level, float(np.max(np.abs(base - again))), is_kinky), near
 
 
-def _level_from_afar(oracle, point, gradients, screening, spacings, base, level, is_flat, is_suspect):
+def _level_from_afar(
+    oracle, point, gradients, screening, spacings, base, level, is_flat, is_suspect
+):
     """Looks further and further along a loss that stands still, until it moves.
 
     If its jumps are then of the size that float32 leaves, it has few digits; if
@@ -169,7 +186,9 @@ def _follows(windows, gradients, probe, spacing, level):
     places = spacing * (np.array(noise.OFFSETS) - np.mean(noise.OFFSETS))
     extent = np.linalg.norm(places)
     slopes = places @ (windows[spacing] - windows[spacing][_MIDDLE]) / extent**2
-    gaps = [abs(slope - probe.slope_of(g)) for slope, g in zip(slopes, gradients.values(), strict=True)]
+    gaps = [
+        abs(slope - probe.slope_of(g)) for slope, g in zip(slopes, gradients.values(), strict=True)
+    ]
     bars = [differences.DEVIATIONS * n / extent for n in level]
     return all(
         gap <= bar + 0.01 * _VISIBLE * size and gap + bar <= _VISIBLE * size
@@ -182,11 +201,15 @@ def _windows(oracle, point, probe, spacings):
     """Maps each spacing to the losses around the point."""
     pairs = [(0, float(s * t)) for s in spacings for t in noise.OFFSETS]
     found = oracle.losses(point, [probe], pairs)
-    return dict(zip(spacings, np.asarray(found).reshape(len(spacings), noise.POINTS, -1), strict=True))
+    return dict(
+        zip(spacings, np.asarray(found).reshape(len(spacings), noise.POINTS, -1), strict=True)
+    )
 
 
 def _roughness(window, degree, has_corner=False):
-    return np.array([noise.roughness(column, degree, noise.OFFSETS, has_corner) for column in window.T])
+    return np.array(
+        [noise.roughness(column, degree, noise.OFFSETS, has_corner) for column in window.T]
+    )
 
 
 def natural_sizes(probe, gradients):

@@ -13,8 +13,9 @@ from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import replication
 
-# How far the second opinion moves, in units of each variable's scale: off any exact zero, still the same network, and
-# farther than the steps, or they reach back to the corner. At native precision those are larger.
+# How far the second opinion moves, in units of each variable's scale: off any exact zero, still the
+# same network, and farther than the steps, or they reach back to the corner. At native precision
+# those are larger.
 _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
 # How many nudged points are asked at native precision, for their median.
 _WITNESSES_NATIVE = 5
@@ -56,11 +57,16 @@ class Settling:
 
     def is_declared(self, measured):
         """Whether what was measured belongs to a variable that is declared to mismatch."""
-        return measured.probe.is_coordinate and self.layout.variable_of(measured.probe.start) in self.declared
+        return (
+            measured.probe.is_coordinate
+            and self.layout.variable_of(measured.probe.start) in self.declared
+        )
 
     def settled(self, probes, magnitudes=None):
         """Measures probes: two evaluations, smaller steps, then a ladder, and before accusing a second opinion."""
-        return self._climbed(measure.looked(self.oracle, self.place, probes, self.tolerance, magnitudes))
+        return self._climbed(
+            measure.looked(self.oracle, self.place, probes, self.tolerance, magnitudes)
+        )
 
     def decided(self, measured):
         """Measures on where two evaluations did not settle it."""
@@ -72,7 +78,10 @@ class Settling:
         unsettled = [m for m, is_still_open in zip(measured, is_open, strict=True) if is_still_open]
         climbed = measure.climb(self.oracle, self.place, unsettled, self.tolerance)
         decided = iter(self._confirmed(climbed))
-        return [next(decided) if is_still_open else m for m, is_still_open in zip(measured, is_open, strict=True)]
+        return [
+            next(decided) if is_still_open else m
+            for m, is_still_open in zip(measured, is_open, strict=True)
+        ]
 
     def _confirmed(self, measured):
         """Re-measures what failed: on a finer ladder, then at a nudged point where no exact zero is left.
@@ -98,7 +107,9 @@ class Settling:
         acquitted = self._acquitted(accused) if accused else set()
         finer = [m if fine.has_failed else fine for m, fine in pairs]
         replacement = iter([_softened(m, Reason.KINK) if id(m) in acquitted else m for m in finer])
-        return [next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured]
+        return [
+            next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured
+        ]
 
     def _wavers(self, measured):
         """Whether a failure is blurred, and backpropagation itself changes by as much on the way."""
@@ -106,7 +117,9 @@ class Settling:
             return False
         probe, along = measured.probe, []
         step = max(
-            e.step for e, (v, _) in zip(measured.estimates, measured.judgements, strict=True) if v is Verdict.FAIL
+            e.step
+            for e, (v, _) in zip(measured.estimates, measured.judgements, strict=True)
+            if v is Verdict.FAIL
         )
         for part in replication.WAY:
             point = np.array(self.place.point)
@@ -131,8 +144,11 @@ class Settling:
             return {id(m) for m in suspects} - self._convicted(suspects)
         return {
             id(m)
-            for (m, is_beside_corner), second in zip(accused, self._witnessed(suspects, 0), strict=True)
-            if (is_beside_corner and not second.has_failed) or replication.acquits(second, m, self.tolerance)
+            for (m, is_beside_corner), second in zip(
+                accused, self._witnessed(suspects, 0), strict=True
+            )
+            if (is_beside_corner and not second.has_failed)
+            or replication.acquits(second, m, self.tolerance)
         }
 
     def _convicted(self, suspects):
@@ -140,7 +156,11 @@ class Settling:
         looks = [[] for _ in suspects]
         for turn in range(_WITNESSES_NATIVE):
             pairs = zip(suspects, looks, strict=True)
-            still = [(m, seen) for m, seen in pairs if replication.may_be_repeated(m, seen, _WITNESSES_NATIVE)]
+            still = [
+                (m, seen)
+                for m, seen in pairs
+                if replication.may_be_repeated(m, seen, _WITNESSES_NATIVE)
+            ]
             again = self._witnessed([m for m, _ in still], turn) if still else []
             for (_, seen), look in zip(still, again, strict=True):
                 seen.append(look)
@@ -152,7 +172,9 @@ class Settling:
         place = self._nudged(turn)
         probes, magnitudes = [m.probe for m in suspects], [m.magnitude for m in suspects]
         quick = measure.quick(self.oracle, place, probes, self.tolerance, magnitudes)
-        climbed = iter(measure.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance))
+        climbed = iter(
+            measure.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance)
+        )
         return [m if m.settled else next(climbed) for m in quick]
 
     def _nudged(self, turn):
@@ -165,7 +187,8 @@ class Settling:
         place, _ = baseline.survey(
             self.oracle, point, gradients.terms, self.screening, self.spacing, has_steps=has_steps
         )
-        # A nudge does not change how many digits the loss has; the larger estimate of the two holds.
+        # A nudge does not change how many digits the loss has; the larger estimate of the two
+        # holds.
         return dataclasses.replace(place, noise=np.maximum(place.noise, self.place.noise))
 
 
@@ -174,5 +197,8 @@ def _is_finite(measured):
 
 
 def _softened(measured, reason):
-    judgements = tuple((Verdict.INCONCLUSIVE, reason) if v is Verdict.FAIL else (v, r) for v, r in measured.judgements)
+    judgements = tuple(
+        (Verdict.INCONCLUSIVE, reason) if v is Verdict.FAIL else (v, r)
+        for v, r in measured.judgements
+    )
     return dataclasses.replace(measured, judgements=judgements)

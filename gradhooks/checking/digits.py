@@ -5,8 +5,9 @@ import dataclasses
 from gradhooks.numerics import noise
 from gradhooks.reports.reasons import Verdict
 
-# Noise above so many units of rounding in float64 takes away more than the threshold of float64 needs. Between that of
-# a deep network in float64 (a thousand) and of float32 (5e8) it does not matter where.
+# Noise above so many units of rounding in float64 takes away more than the threshold of float64
+# needs. Between that of a deep network in float64 (a thousand) and of float32 (5e8) it does not
+# matter where.
 _FEW_DIGITS = 1e5
 
 
@@ -18,7 +19,9 @@ def as_measured(precision, place, is_opaque):
         place: The `surveying.Place`.
         is_opaque: Whether evaluations run Python code, of which nobody knows how it computes.
     """
-    names = ", ".join(precision.narrow_operations[:3]) or ("Python code in the graph" if is_opaque else "")
+    names = ", ".join(precision.narrow_operations[:3]) or (
+        "Python code in the graph" if is_opaque else ""
+    )
     has_few_digits = place.noise[0] > _FEW_DIGITS * noise.floor(place.base[0])
     if precision.rung != "float64" or not names or not has_few_digits:
         return precision
@@ -40,7 +43,11 @@ def remarks(precision, place, judged):
             f"the loss moves in steps ({', '.join(precision.step_operations[:3])}): between two of them it has no "
             "slope, and a gradient through them is a straight-through estimator, or blocked"
         )
-    elif precision.rung == "float64" and not precision.narrow_operations and level > noise.of_float32(base):
+    elif (
+        precision.rung == "float64"
+        and not precision.narrow_operations
+        and level > noise.of_float32(base)
+    ):
         yield (
             f"the loss jumps by {level:.2g} at this point, {level / noise.floor(base):.0e} times what rounding in "
             "float64 leaves: a threshold, a sign, the second derivative of a ReLU, or huge numbers that cancel?"

@@ -19,13 +19,39 @@ def report_of(error, settings):
         settings: The `Settings` of the check.
     """
     nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
-    common = {"seed": settings.seed, "samples": settings.samples, "name": settings.name, "expect": settings.expect}
+    common = {
+        "seed": settings.seed,
+        "samples": settings.samples,
+        "name": settings.name,
+        "expect": settings.expect,
+    }
     if not isinstance(error, GradientFailsError):
         told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-        return CheckReport(settings.step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, error=told, **common)
+        return CheckReport(
+            settings.step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, error=told, **common
+        )
     path = error.path or EVERYTHING
     failure = Comparison(
-        path, None, "total", math.nan, math.nan, math.nan, math.nan, math.nan, Verdict.FAIL, Reason.GRADIENT_FAILS
+        path,
+        None,
+        "total",
+        math.nan,
+        math.nan,
+        math.nan,
+        math.nan,
+        math.nan,
+        Verdict.FAIL,
+        Reason.GRADIENT_FAILS,
     )
-    diagnosis = Diagnosis(path, f"its backward pass raises {error.cause}", ("total",), is_culprit=bool(error.path))
-    return CheckReport(settings.step, Verdict.FAIL, Reason.GRADIENT_FAILS, nothing, (failure,), (diagnosis,), **common)
+    diagnosis = Diagnosis(
+        path, f"its backward pass raises {error.cause}", ("total",), is_culprit=bool(error.path)
+    )
+    return CheckReport(
+        settings.step,
+        Verdict.FAIL,
+        Reason.GRADIENT_FAILS,
+        nothing,
+        (failure,),
+        (diagnosis,),
+        **common,
+    )

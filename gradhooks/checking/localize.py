@@ -8,7 +8,8 @@ from gradhooks.numerics.probe import Probe
 
 # How often a search for the culprit goes on above what it has found.
 _SEARCHES = 4
-# How many single parameters it measures where directions tell nothing: enough to halve a thousand variables.
+# How many single parameters it measures where directions tell nothing: enough to halve a thousand
+# variables.
 _ONE_BY_ONE = 10
 
 
@@ -36,7 +37,9 @@ def search(settling, coordinates, directions):
             suspect = _above(settling, max(layout.variable_of(m.probe.start) for m in failed))
         if suspect is None or not suspect.has_failed:
             break
-        position, steps = bisection.search(layout, settling.oracle, settling.place, suspect, settling.tolerance)
+        position, steps = bisection.search(
+            layout, settling.oracle, settling.place, suspect, settling.tolerance
+        )
         trail += steps
         if any(m.probe.start == position for m in [*coordinates, *found]):
             break
@@ -74,7 +77,9 @@ def _one_by_one(settling, coordinates):
 def _between(settling, coordinates):
     """Numbers of the variables behind the last wrong one and before the next right one, as far as they may be asked."""
     layout = settling.layout
-    asked = [(layout.variable_of(m.probe.start), m) for m in coordinates if not settling.is_declared(m)]
+    asked = [
+        (layout.variable_of(m.probe.start), m) for m in coordinates if not settling.is_declared(m)
+    ]
     last = max(v for v, m in asked if m.has_failed)
     end = min((v for v, m in asked if v > last and m.has_passed), default=len(layout))
     sizes = layout.norms(settling.place.gradients["total"])
@@ -86,7 +91,9 @@ def corroboration(settling, coordinates):
     failed = [m.probe.start for m in coordinates if m.has_failed and not settling.is_declared(m)]
     if not failed:
         return []
-    rng = sampling.generator(settling.settings.seed, settling.settings.step, sampling.Stream.NEIGHBOURS)
+    rng = sampling.generator(
+        settling.settings.seed, settling.settings.step, sampling.Stream.NEIGHBOURS
+    )
     taken = {m.probe.start for m in coordinates}
     neighbours = sampling.neighbours(settling.layout, max(failed), taken, rng)
     return settling.settled([settling.coordinate(p) for p in neighbours])

@@ -10,14 +10,15 @@ import numpy as np
 from gradhooks.numerics import noise
 from gradhooks.numerics.probe import Probe
 
-# How many variables are asked, and how many parameters of each. More make it less likely to meet a step by chance; at
-# nine evaluations each, and in networks alone that have jumps everywhere.
+# How many variables are asked, and how many parameters of each. More make it less likely to meet a
+# step by chance; at nine evaluations each, and in networks alone that have jumps everywhere.
 _VARIABLES, _PARAMETERS = 8, 3
 # The same where a core of few digits is known, which is asked in every check.
 _VARIABLES_OF_SUSPECTS = 4
 # Roughness above so many times the noise is no rounding.
 _ROUGH = 10.0
-# A parameter follows backpropagation if its slope agrees to within this share: what was rounded away would show.
+# A parameter follows backpropagation if its slope agrees to within this share: what was rounded
+# away would show.
 _FOLLOWS = 0.02
 
 
@@ -75,7 +76,10 @@ def _chosen(layout, gradient, screening, count):
         return []
     parts = [alive[k] for k in np.unique(np.linspace(0, len(alive) - 1, count, dtype=int))]
     return [
-        [part.start + int(k) for k in np.argsort(-np.abs(gradient[part]), kind="stable")[:_PARAMETERS]]
+        [
+            part.start + int(k)
+            for k in np.argsort(-np.abs(gradient[part]), kind="stable")[:_PARAMETERS]
+        ]
         for part in parts
     ]
 
@@ -108,7 +112,9 @@ class _Single:
 
     def _window(self, spacing):
         places = spacing * self._unit * np.array(noise.OFFSETS)
-        found = self._oracle.losses(self._point, [self._probe], [(0, float(place)) for place in places])
+        found = self._oracle.losses(
+            self._point, [self._probe], [(0, float(place)) for place in places]
+        )
         return places, np.asarray(found)
 
     def _follows(self, places, window):

@@ -19,7 +19,8 @@ from gradhooks.verdicts import judge
 _CLOSER_BY = 0.3
 # Steps that differ by less are one.
 _SAME = 1e-6
-# From so many probes on, most of them say that the others are alike. So many go ahead to find out: some show no signal.
+# From so many probes on, most of them say that the others are alike. So many go ahead to find out:
+# some show no signal.
 _TELLING, _AHEAD = 8, 12
 
 
@@ -51,7 +52,9 @@ class Measurement:
     @property
     def has_passed(self):
         """Whether every term passed, or has no signal, and not all of them have none."""
-        return not self.is_vacuous and all(v is Verdict.PASS or r is Reason.VACUOUS for v, r in self.judgements)
+        return not self.is_vacuous and all(
+            v is Verdict.PASS or r is Reason.VACUOUS for v, r in self.judgements
+        )
 
     @property
     def is_on_kink(self):
@@ -87,7 +90,9 @@ def looked(oracle, place, probes, tolerance, magnitudes=None):
     if others and _is_crowded(first):
         first = closer(oracle, place, first, tolerance)
         sharpness = _usual_sharpness(place, first, tolerance)
-    found = dict(zip(ahead, first, strict=True)) | dict(zip(others, seen(others, sharpness), strict=True))
+    found = dict(zip(ahead, first, strict=True)) | dict(
+        zip(others, seen(others, sharpness), strict=True)
+    )
     return closer(oracle, place, [found[k] for k in range(len(probes))], tolerance)
 
 
@@ -117,12 +122,19 @@ def closer(oracle, place, measurements, tolerance):
     Returns:
         The measurements, with those replaced that are settled now, or that show the kink.
     """
-    looks, nearest = differences.CLOSER_AMONG_KINKS if _is_crowded(measurements) else differences.CLOSER, {}
+    looks, nearest = (
+        differences.CLOSER_AMONG_KINKS if _is_crowded(measurements) else differences.CLOSER,
+        {},
+    )
     for look in () if all(m.settled for m in measurements) else looks:
         again = _closer(oracle, place, measurements, tolerance, look)
         nearest |= again
-        measurements = [again[k] if k in again and again[k].settled else m for k, m in enumerate(measurements)]
-    is_seen = [not m.settled and k in nearest and nearest[k].is_on_kink for k, m in enumerate(measurements)]
+        measurements = [
+            again[k] if k in again and again[k].settled else m for k, m in enumerate(measurements)
+        ]
+    is_seen = [
+        not m.settled and k in nearest and nearest[k].is_on_kink for k, m in enumerate(measurements)
+    ]
     return [nearest[k] if is_seen[k] else m for k, m in enumerate(measurements)]
 
 
@@ -148,11 +160,16 @@ def _closer(oracle, place, measurements, tolerance, look):
     for k, measured in enumerate(measurements):
         tried = [_closer_step(place, measured.probe, tolerance, sharpness) for sharpness in look]
         worthwhile = [
-            step for step in tried if not measured.settled and _is_worthwhile(place, measured, step, tolerance)
+            step
+            for step in tried
+            if not measured.settled and _is_worthwhile(place, measured, step, tolerance)
         ]
         if worthwhile:
             steps[k] = min(worthwhile)
-    probes, magnitudes = [measurements[k].probe for k in steps], [measurements[k].magnitude for k in steps]
+    probes, magnitudes = (
+        [measurements[k].probe for k in steps],
+        [measurements[k].magnitude for k in steps],
+    )
     again = _two_sided(oracle, place, probes, list(steps.values()), tolerance, magnitudes)
     return dict(zip(steps, again, strict=True))
 
@@ -166,7 +183,10 @@ def _is_worthwhile(place, measured, step, tolerance):
     return step < _CLOSER_BY * measured.estimates[0].step and all(
         _is_settled(analytic, estimate, level, tolerance, magnitude)
         or abs(analytic - estimate.slope)
-        > 2 * judge.settled_gap(analytic, estimate, differences.rounding_error(level, step), tolerance, magnitude)
+        > 2
+        * judge.settled_gap(
+            analytic, estimate, differences.rounding_error(level, step), tolerance, magnitude
+        )
         for analytic, estimate, magnitude, level in terms
     )
 
@@ -177,7 +197,9 @@ def _two_sided(oracle, place, probes, steps, tolerance, magnitudes):
     found = oracle.losses(place.point, probes, pairs).reshape(len(probes), 2, -1) if probes else ()
     return [
         _measured(place, probe, step, plus, minus, magnitude, tolerance)
-        for probe, step, (plus, minus), magnitude in zip(probes, steps, found, magnitudes, strict=True)
+        for probe, step, (plus, minus), magnitude in zip(
+            probes, steps, found, magnitudes, strict=True
+        )
     ]
 
 
@@ -196,18 +218,32 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
     """
     if not measurements:
         return []
-    ladders = [[_actual(place, m.probe, s) for s in _ladder(place, m.probe, tolerance, is_fine)] for m in measurements]
-    pairs = [(k, sign * step) for k, steps in enumerate(ladders) for step in steps for sign in (1, -1)]
+    ladders = [
+        [_actual(place, m.probe, s) for s in _ladder(place, m.probe, tolerance, is_fine)]
+        for m in measurements
+    ]
+    pairs = [
+        (k, sign * step) for k, steps in enumerate(ladders) for step in steps for sign in (1, -1)
+    ]
     found = iter(oracle.losses(place.point, [m.probe for m in measurements], pairs))
     climbed = []
     for measurement, steps in zip(measurements, ladders, strict=True):
         values = np.array([[next(found), next(found)] for _ in steps])
         estimates = tuple(
-            differences.from_ladder(place.base[t], steps, values[:, 0, t], values[:, 1, t], place.noise[t])
+            differences.from_ladder(
+                place.base[t], steps, values[:, 0, t], values[:, 1, t], place.noise[t]
+            )
             for t in range(len(place.base))
         )
         climbed.append(
-            _judged(measurement.probe, measurement.analytic, estimates, measurement.magnitude, False, tolerance)
+            _judged(
+                measurement.probe,
+                measurement.analytic,
+                estimates,
+                measurement.magnitude,
+                False,
+                tolerance,
+            )
         )
     return climbed
 
@@ -215,8 +251,11 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
 def _ladder(place, probe, tolerance, is_fine):
     step = _first_step(place, probe, tolerance)
     factors = np.array(differences.FINE_LADDER if is_fine else differences.LADDER)
-    # Among kinks the first step is too large already where a closer one sees sharply: larger ones tell of kinks alone.
-    is_too_large = place.is_kinky and _closer_step(place, probe, tolerance, differences.CLOSER[0][0]) < step
+    # Among kinks the first step is too large already where a closer one sees sharply: larger ones
+    # tell of kinks alone.
+    is_too_large = (
+        place.is_kinky and _closer_step(place, probe, tolerance, differences.CLOSER[0][0]) < step
+    )
     steps = differences.ladder(step, probe.scale, factors[factors < 1] if is_too_large else factors)
     if not is_fine:
         return steps
@@ -230,7 +269,9 @@ def _first_step(place, probe, tolerance):
 
 
 def _closer_step(place, probe, tolerance, sharpness):
-    return differences.closer_step(probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness)
+    return differences.closer_step(
+        probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness
+    )
 
 
 def _actual(place, probe, step):
@@ -260,5 +301,8 @@ def _is_settled(analytic, estimate, level, tolerance, magnitude):
 
 
 def _judged(probe, analytic, estimates, magnitude, settled, tolerance):
-    judgements = tuple(judge.judge(a, e, tolerance, m) for a, e, m in zip(analytic, estimates, magnitude, strict=True))
+    judgements = tuple(
+        judge.judge(a, e, tolerance, m)
+        for a, e, m in zip(analytic, estimates, magnitude, strict=True)
+    )
     return Measurement(probe, analytic, estimates, magnitude, settled, judgements)

@@ -13,14 +13,17 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
 from gradhooks.verdicts import native_diagnosis, optimizer_gradient
 
-# Changes of so many times what roundoff does to the parameters, or to all that is computed on a path through a network,
-# explain a difference of losses; the factor is that of gradients, see `training`.
+# Changes of so many times what roundoff does to the parameters, or to all that is computed on a
+# path through a network, explain a difference of losses; the factor is that of gradients, see
+# `training`.
 _ROUNDOFFS, _CONDITION = (1.0, 16.0), 10.0
 # Directions in which parameters are nudged.
 _TURNS = 3
-# Two evaluations of one loss at one precision differ by less than this share of what that precision does to it.
+# Two evaluations of one loss at one precision differ by less than this share of what that precision
+# does to it.
 _SAME = 0.1
-# Share of a variable's lost entries that the check must lose, too, when it computes as training does.
+# Share of a variable's lost entries that the check must lose, too, when it computes as training
+# does.
 _SHARED = 0.5
 
 
@@ -41,7 +44,9 @@ class Recorded:
     def is_skipped(self):
         """Whether this is a step that loss scaling leaves out, to go on with a smaller scale."""
         is_bad = not np.isfinite(self.step.gradient).all()
-        return is_bad and self.step.is_scale_found and (self.plain is None or _is_finite(self.plain))
+        return (
+            is_bad and self.step.is_scale_found and (self.plain is None or _is_finite(self.plain))
+        )
 
     @property
     def loss(self):
@@ -114,7 +119,10 @@ class _Examination:
             yield native_diagnosis.scaling_note(self._dtype, self._recorded.step.scale)
 
     def has_reason_to_look(self):
-        return any(self._is_infinite(c) or self._is_other(c) for c in self._comparisons) or self._gap == math.inf
+        return (
+            any(self._is_infinite(c) or self._is_other(c) for c in self._comparisons)
+            or self._gap == math.inf
+        )
 
     def look(self):
         """Watches one evaluation in few digits and one in many, where the oracle can."""
@@ -123,7 +131,9 @@ class _Examination:
         if found is not None:
             self._few, many = found
             losses, largest = (self._few.loss, self._base), native_diagnosis.limits(self._dtype)[0]
-            self._departure = departure.find(self._few.calls, many.calls if many else (), losses, largest)
+            self._departure = departure.find(
+                self._few.calls, many.calls if many else (), losses, largest
+            )
 
     def explained(self):
         """The comparisons, with the reason that precision gives; one more for a loss that alone is not finite."""
@@ -141,10 +151,13 @@ class _Examination:
         blamed = [
             c
             for c in comparisons
-            if c.reason is not Reason.NON_FINITE_GRADIENT or (self._is_infinite(c) and not self._is_step_alone(c))
+            if c.reason is not Reason.NON_FINITE_GRADIENT
+            or (self._is_infinite(c) and not self._is_step_alone(c))
         ]
         losses = self._native_loss(), self._base
-        return native_diagnosis.diagnose(self._layout, blamed, self._dtype, losses, self._scale(), self._departure)
+        return native_diagnosis.diagnose(
+            self._layout, blamed, self._dtype, losses, self._scale(), self._departure
+        )
 
     def loss_notes(self):
         """The note about a loss that is another one than the check's, unless it is a failure already."""
@@ -167,7 +180,9 @@ class _Examination:
             return math.inf
         # A step may return the loss before or after it is scaled.
         gap = min(abs(loss - self._base), abs(loss / scale - self._base))
-        if gap <= self._tolerance(loss) or any(gap <= _CONDITION * change for change in self._changes()):
+        if gap <= self._tolerance(loss) or any(
+            gap <= _CONDITION * change for change in self._changes()
+        ):
             return 0.0
         return gap
 
@@ -192,7 +207,11 @@ class _Examination:
 
     def _is_loss_lost(self):
         """Whether training computes a loss that is not finite, by two witnesses of three, and not the step alone."""
-        if self._few is not None and math.isfinite(self._few.loss) and np.isfinite(self._few.gradient).all():
+        if (
+            self._few is not None
+            and math.isfinite(self._few.loss)
+            and np.isfinite(self._few.gradient).all()
+        ):
             return False
         told = self._recorded.loss is not None and not math.isfinite(self._recorded.loss)
         seen = self._few is not None and not math.isfinite(self._few.loss)
@@ -200,9 +219,17 @@ class _Examination:
 
     def _of_loss(self):
         return Comparison(
-            EVERYTHING, None, TRAINED, self._base, self._native_loss(), math.nan, 0.0, math.nan,
-            Verdict.FAIL, Reason.NON_FINITE_TRAINING,
-        )  # fmt: skip
+            EVERYTHING,
+            None,
+            TRAINED,
+            self._base,
+            self._native_loss(),
+            math.nan,
+            0.0,
+            math.nan,
+            Verdict.FAIL,
+            Reason.NON_FINITE_TRAINING,
+        )
 
     def _scale(self):
         """The loss scale at which things are as they are to be explained."""
@@ -211,23 +238,36 @@ class _Examination:
 
     def _is_infinite(self, comparison):
         """Whether the recorded gradient is not finite where the analytic one is."""
-        is_failed = comparison.verdict is Verdict.FAIL and comparison.reason is Reason.NON_FINITE_GRADIENT
+        is_failed = (
+            comparison.verdict is Verdict.FAIL and comparison.reason is Reason.NON_FINITE_GRADIENT
+        )
         return is_failed and bool(np.isfinite(self._analytic[self._part(comparison)]).all())
 
     def _is_step_alone(self, comparison):
         """Whether the check, which computes as training does, gets a finite gradient where the step does not."""
-        return self._few is not None and bool(np.isfinite(self._few.gradient[self._part(comparison)]).all())
+        return self._few is not None and bool(
+            np.isfinite(self._few.gradient[self._part(comparison)]).all()
+        )
 
     def _is_other(self, comparison):
         """Whether the recorded gradient is finite, and another one."""
-        return comparison.verdict is Verdict.FAIL and comparison.reason in (Reason.UNTRAINED, Reason.UNDERFLOW)
+        return comparison.verdict is Verdict.FAIL and comparison.reason in (
+            Reason.UNTRAINED,
+            Reason.UNDERFLOW,
+        )
 
     def _renamed(self, comparison):
         """The comparison with another reason where the check, computing as training does, is as far off."""
-        if self._few is None or comparison.verdict is not Verdict.FAIL or comparison.reason is not Reason.UNTRAINED:
+        if (
+            self._few is None
+            or comparison.verdict is not Verdict.FAIL
+            or comparison.reason is not Reason.UNTRAINED
+        ):
             return comparison
         part = self._part(comparison)
-        analytic, trained, few = (g[part] for g in (self._analytic, self._recorded.step.gradient, self._few.gradient))
+        analytic, trained, few = (
+            g[part] for g in (self._analytic, self._recorded.step.gradient, self._few.gradient)
+        )
         lost = (analytic != 0) & (trained == 0)
         if comparison.zeros > departure.LOST and np.mean(few[lost] == 0) >= _SHARED:
             return dataclasses.replace(comparison, reason=Reason.UNDERFLOW)

@@ -13,7 +13,8 @@ from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
 from gradhooks.reports.text import listed
 from gradhooks.verdicts import declared, optimizer_diagnosis, optimizer_gradient
 
-# How far away, at least and in units of roundoff, a second opinion on the trained gradient is taken.
+# How far away, at least and in units of roundoff, a second opinion on the trained gradient is
+# taken.
 _NUDGE, _NUDGE_ROUNDOFFS = 1e-3, 4.0
 
 
@@ -47,7 +48,9 @@ def compare(settling):
         if recorded is None:
             return Finding()
         received = _received(layout, gradients["total"], recorded.step, recorded.is_skipped)
-        comparisons = optimizer_gradient.compare(received, _noisy(settling, received), oracle.training_dtype)
+        comparisons = optimizer_gradient.compare(
+            received, _noisy(settling, received), oracle.training_dtype
+        )
         comparisons = declared.excused(comparisons, settling.settings.expect)
         found = native_loss.examine(settling, recorded, comparisons)
         comparisons = found.comparisons
@@ -58,9 +61,15 @@ def compare(settling):
         return Finding((_unrecorded(gradients["total"]),), (), {TRAINED: math.nan}, (note,))
     explained = {d.path for d in found.diagnoses}
     diagnoses = optimizer_diagnosis.diagnose(
-        layout, received, gradients.get("data"), [c for c in comparisons if c.path not in explained],
-        oracle.training_dtype, oracle.batch_size, oracle.has_noise, getattr(oracle, "replicas", 1),
-    )  # fmt: skip
+        layout,
+        received,
+        gradients.get("data"),
+        [c for c in comparisons if c.path not in explained],
+        oracle.training_dtype,
+        oracle.batch_size,
+        oracle.has_noise,
+        getattr(oracle, "replicas", 1),
+    )
     comparisons = _as_compiled(comparisons, recorded.step.outdated)
     headline = optimizer_gradient.headline(received, comparisons)
     dtype, outdated = oracle.training_dtype, recorded.step.outdated.sentences()
@@ -83,7 +92,11 @@ def _notes(comparisons, dtype):
 
 def _edges(comparisons, dtype):
     """Says where only float64 has a gradient that is not finite: no digits are lost there, a point is hit or missed."""
-    paths = [c.path for c in comparisons if c.reason is Reason.NON_FINITE_GRADIENT and c.verdict is not Verdict.FAIL]
+    paths = [
+        c.path
+        for c in comparisons
+        if c.reason is Reason.NON_FINITE_GRADIENT and c.verdict is not Verdict.FAIL
+    ]
     if paths:
         yield (
             f"backpropagation in float64 gives NaN or infinite numbers for {listed(paths)}, and the optimizer receives "
@@ -94,9 +107,17 @@ def _edges(comparisons, dtype):
 def _unrecorded(analytic):
     """The comparison that could not be made: the notes say why, the verdict is that nothing can be said."""
     return Comparison(
-        EVERYTHING, None, TRAINED, float(np.linalg.norm(analytic)), math.nan, math.nan, 0.0, math.nan,
-        Verdict.INCONCLUSIVE, Reason.NOT_RECORDED,
-    )  # fmt: skip
+        EVERYTHING,
+        None,
+        TRAINED,
+        float(np.linalg.norm(analytic)),
+        math.nan,
+        math.nan,
+        0.0,
+        math.nan,
+        Verdict.INCONCLUSIVE,
+        Reason.NOT_RECORDED,
+    )
 
 
 def _refuse_incomparable(settling):
@@ -108,12 +129,16 @@ def _refuse_incomparable(settling):
             "differentiates another loss than the one that is checked"
         )
     # Last, since it takes traces anew, and only an accusation needs it.
-    if hasattr(oracle, "is_steady") and not oracle.is_steady(settling.place.point, settling.tolerance):
+    if hasattr(oracle, "is_steady") and not oracle.is_steady(
+        settling.place.point, settling.tolerance
+    ):
         raise RecordingError("the model computes another gradient each time that its code runs")
 
 
 def _received(layout, analytic, recording, is_skipped=False):
-    return optimizer_gradient.Received(layout, analytic, recording.gradient, recording.received, is_skipped)
+    return optimizer_gradient.Received(
+        layout, analytic, recording.gradient, recording.received, is_skipped
+    )
 
 
 def _as_compiled(comparisons, outdated):
@@ -133,8 +158,12 @@ def _noisy(settling, received):
     guilty = suspects
     # Each can only acquit, so the order is free: what acquits most for its price comes first.
     for ask, turn in (
-        (_unexplained, 0), (_repeated, 0), (_unexplained, 1), (_unexplained, 2), (_repeated, 1),
-    ):  # fmt: skip
+        (_unexplained, 0),
+        (_repeated, 0),
+        (_unexplained, 1),
+        (_unexplained, 2),
+        (_repeated, 1),
+    ):
         if guilty:
             guilty = ask(settling, received, guilty, turn)
     return {*suspects} - {*guilty}
@@ -144,7 +173,10 @@ def _unexplained(settling, received, guilty, turn):
     """What a unit of roundoff in the parameters does not explain; in a single direction it may do little by chance."""
     dtype = settling.oracle.training_dtype
     nearby = _gradient(
-        settling, _nudged(settling, sampling.Stream.TRAINED_ROUNDING, turn, optimizer_gradient.rounding(dtype))
+        settling,
+        _nudged(
+            settling, sampling.Stream.TRAINED_ROUNDING, turn, optimizer_gradient.rounding(dtype)
+        ),
     )
     return optimizer_gradient.unexplained(received, nearby, guilty, dtype)
 

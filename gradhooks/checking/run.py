@@ -44,11 +44,16 @@ def check(oracle, settings, watch=None):
     """
     started = time.perf_counter()
     before = oracle.evaluations
-    # Losses of any size are differenced and squared here; whatever overflows is judged, and nobody's warning.
+    # Losses of any size are differenced and squared here; whatever overflows is judged, and
+    # nobody's warning.
     with np.errstate(all="ignore"):
         examination = _Examination(oracle, settings, watch)
-        report = examination.report() if examination.obstacle is None else examination.report_obstacle()
-    return dataclasses.replace(report, evaluations=oracle.evaluations - before, seconds=time.perf_counter() - started)
+        report = (
+            examination.report() if examination.obstacle is None else examination.report_obstacle()
+        )
+    return dataclasses.replace(
+        report, evaluations=oracle.evaluations - before, seconds=time.perf_counter() - started
+    )
 
 
 class _Examination:
@@ -58,11 +63,16 @@ class _Examination:
         self._watch = watch
         self._oracle, self._settings, self._layout = oracle, settings, oracle.layout
         self._trail, self._notes, self._replaced = [], [], 0
-        # A loss that is the same twice may still have a gradient that is not. Seeing that once is enough.
+        # A loss that is the same twice may still have a gradient that is not. Seeing that once is
+        # enough.
         self._is_first = oracle.gradient_evaluations == 0
         self._settling, self._windows = self._survey()
         self._place = self._settling.place
-        dtype = "float64" if self._precision.rung == "float64" else getattr(oracle, "training_dtype", "float32")
+        dtype = (
+            "float64"
+            if self._precision.rung == "float64"
+            else getattr(oracle, "training_dtype", "float32")
+        )
         self._zero_levels = proof.zero_levels(self._place.gradients, dtype)
         self.obstacle = self._find_obstacle()
 
@@ -74,15 +84,21 @@ class _Examination:
         scales = sampling.scales(self._layout, point)
         gradients = self._oracle.gradients(point)
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
-        probe = sampling.screening_probe(self._layout, scales, gradients.terms["total"], rng, left_out)
+        probe = sampling.screening_probe(
+            self._layout, scales, gradients.terms["total"], rng, left_out
+        )
         is_opaque = getattr(self._oracle, "calls_python", False)
         is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
-        place, windows = baseline.survey(self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps)
+        place, windows = baseline.survey(
+            self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps
+        )
         self._precision = digits.as_measured(precision, place, is_opaque)
         given = settings.threshold
         self._tolerance = THRESHOLDS[self._precision.rung] if given is None else given
-        settling = Settling(self._oracle, settings, place, probe, scales, spacing, self._tolerance, left_out)
+        settling = Settling(
+            self._oracle, settings, place, probe, scales, spacing, self._tolerance, left_out
+        )
         return settling, windows
 
     def _find_obstacle(self):
@@ -103,7 +119,9 @@ class _Examination:
         The last bits may differ where threads add up in any order, and say nothing.
         """
         again = self._oracle.gradients(self._place.point).terms
-        jitter = determinism.gradient_jitter(self._layout, self._place.gradients, again, self._tolerance)
+        jitter = determinism.gradient_jitter(
+            self._layout, self._place.gradients, again, self._tolerance
+        )
         self._notes += [
             f"the gradient changes between two evaluations at the same point: {self._layout.paths[v]} "
             f"by {share:.2g} of its size"
@@ -129,7 +147,9 @@ class _Examination:
         trained = optimizer.compare(self._settling)
         if self._watch and trained.gradient is not None:
             self._watch(self._layout, trained.gradient)
-        comparisons, trained, notes = untraced.excused(self._settling, comparisons, directions, trained)
+        comparisons, trained, notes = untraced.excused(
+            self._settling, comparisons, directions, trained
+        )
         self._notes += [*getattr(self._oracle, "notes", ()), *trained.notes, *notes]
         batch_size = getattr(self._oracle, "batch_size", None)
         diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
@@ -142,7 +162,9 @@ class _Examination:
         judged, reason = judge.overall(comparisons)
         self._notes += digits.remarks(self._precision, self._place, judged)
         if judged is not Verdict.FAIL and (unproved := proof.unproved(comparisons)):
-            self._notes.append(f"no measurement could tell whether the gradient is right for {listed(unproved)}")
+            self._notes.append(
+                f"no measurement could tell whether the gradient is right for {listed(unproved)}"
+            )
         return self._report(comparisons, diagnoses, differences, judged, reason)
 
     def _measured(self):
@@ -171,7 +193,9 @@ class _Examination:
             measured = self._settling.settled([self._settling.coordinate(p) for p in positions])
             on_kink = [m for m in measured if m.is_on_kink] if attempt < _REPLACEMENTS else []
             others = [self._replacement(m, taken, rng) for m in on_kink]
-            replaced = {id(m) for m, other in zip(on_kink, others, strict=True) if other is not None}
+            replaced = {
+                id(m) for m, other in zip(on_kink, others, strict=True) if other is not None
+            }
             kept += [m for m in measured if id(m) not in replaced]
             positions = [p for p in others if p is not None]
             self._replaced += len(positions)
@@ -181,7 +205,10 @@ class _Examination:
 
     def _replacement(self, measured, taken, rng):
         """Draws another parameter of the same variable and notes it as taken; None if there is none."""
-        variable, gradient = self._layout.variable_of(measured.probe.start), self._place.gradients["total"]
+        variable, gradient = (
+            self._layout.variable_of(measured.probe.start),
+            self._place.gradients["total"],
+        )
         position = sampling.another(self._layout, variable, taken, rng, gradient)
         if position is not None:
             taken.add(position)
@@ -193,7 +220,12 @@ class _Examination:
         spacing = settling.spacing.working
         magnitude = baseline.natural_sizes(settling.screening, self._place.gradients)
         screened = measure.from_window(
-            self._place, settling.screening, self._windows[spacing], spacing, magnitude, self._tolerance
+            self._place,
+            settling.screening,
+            self._windows[spacing],
+            spacing,
+            magnitude,
+            self._tolerance,
         )
         directions = settling.decided([screened])
         if settling.spacing.is_native:
@@ -220,17 +252,24 @@ class _Examination:
         for m in [*coordinates, *directions]:
             variable = layout.variable_of(m.probe.start)
             if m.probe.stop <= layout.slice(variable).stop:
-                told.setdefault(variable, []).append(m.has_passed or m.has_failed or self._is_without_gradient(m))
-        undecided = [v for v, is_told in sorted(told.items()) if not any(is_told) and layout.sizes[v] > 1]
+                told.setdefault(variable, []).append(
+                    m.has_passed or m.has_failed or self._is_without_gradient(m)
+                )
+        undecided = [
+            v for v, is_told in sorted(told.items()) if not any(is_told) and layout.sizes[v] > 1
+        ]
         if self._settling.spacing.is_native:
             return []  # measured already
-        rng = sampling.generator(self._settings.seed, self._settings.step, sampling.Stream.UNDECIDED_VARIABLE)
+        rng = sampling.generator(
+            self._settings.seed, self._settings.step, sampling.Stream.UNDECIDED_VARIABLE
+        )
         return self._settling.settled([self._variable_probe(v, rng) for v in undecided])
 
     def _is_without_gradient(self, measured):
         """Whether backpropagation says zero, to within its own rounding, of everything that was measured."""
         return measured.is_vacuous and all(
-            abs(a) <= level for a, level in zip(measured.analytic, self._zero_levels.values(), strict=True)
+            abs(a) <= level
+            for a, level in zip(measured.analytic, self._zero_levels.values(), strict=True)
         )
 
     def _blocked(self):
@@ -248,9 +287,19 @@ class _Examination:
                 path = self._layout.paths[found.variable]
                 slope = found.change / abs(found.distance)
                 yield Comparison(
-                    path, None, "total", 0.0, slope, 0.0, abs(found.distance), 1.0, Verdict.FAIL, Reason.BLOCKED,
-                    allowed=0.0, position=found.probe.start,
-                )  # fmt: skip
+                    path,
+                    None,
+                    "total",
+                    0.0,
+                    slope,
+                    0.0,
+                    abs(found.distance),
+                    1.0,
+                    Verdict.FAIL,
+                    Reason.BLOCKED,
+                    allowed=0.0,
+                    position=found.probe.start,
+                )
             elif found.change <= self._place.noise[0] and found.variable not in compiled:
                 unmoved.append(found.variable)
         self._notes += unreached.notes(self._settling, unmoved, sorted(unknown))
@@ -263,36 +312,64 @@ class _Examination:
         path = self._layout.paths[variable] if is_local else EVERYTHING
         names = self._oracle.term_names
         for term, analytic, estimate, magnitude, (judged, reason) in zip(
-            names, measured.analytic, measured.estimates, measured.magnitude, measured.judgements, strict=True
+            names,
+            measured.analytic,
+            measured.estimates,
+            measured.magnitude,
+            measured.judgements,
+            strict=True,
         ):
             yield Comparison(
-                path, index if probe.is_coordinate else None, term, float(analytic), float(estimate.slope),
-                float(estimate.error), float(estimate.step), judge.relative_difference(analytic, estimate.slope),
-                judged, reason, float(estimate.left), float(estimate.right),
-                float(judge.allowed_gap(analytic, estimate, self._tolerance, magnitude)), probe.start,
-                magnitude=float(magnitude), is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
+                path,
+                index if probe.is_coordinate else None,
+                term,
+                float(analytic),
+                float(estimate.slope),
+                float(estimate.error),
+                float(estimate.step),
+                judge.relative_difference(analytic, estimate.slope),
+                judged,
+                reason,
+                float(estimate.left),
+                float(estimate.right),
+                float(judge.allowed_gap(analytic, estimate, self._tolerance, magnitude)),
+                probe.start,
+                magnitude=float(magnitude),
+                is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
                 truncation=float(estimate.truncation),
-            )  # fmt: skip
+            )
 
     def _report(self, comparisons, diagnoses, differences, judged, reason):
         settings = self._settings
         positions = settings.seen | proof.positions(comparisons)
         variables = {self._layout.variable_of(p) for p in positions}
         return CheckReport(
-            step=settings.step, verdict=judged, reason=reason, relative_difference=differences,
-            comparisons=tuple(comparisons), diagnoses=tuple(diagnoses),
+            step=settings.step,
+            verdict=judged,
+            reason=reason,
+            relative_difference=differences,
+            comparisons=tuple(comparisons),
+            diagnoses=tuple(diagnoses),
             loss=dict(zip(self._oracle.term_names, map(float, self._place.base), strict=True)),
             threshold=self._tolerance,
             precision=dataclasses.replace(self._precision, noise=float(self._place.noise[0])),
             coverage=Coverage(len(variables), len(self._layout), len(positions), self._layout.size),
-            seed=settings.seed, samples=settings.samples, jitter=self._place.jitter, replaced=self._replaced,
-            trail=tuple(self._trail), notes=tuple(self._notes), name=settings.name, expect=tuple(settings.expect),
-        )  # fmt: skip
+            seed=settings.seed,
+            samples=settings.samples,
+            jitter=self._place.jitter,
+            replaced=self._replaced,
+            trail=tuple(self._trail),
+            notes=tuple(self._notes),
+            name=settings.name,
+            expect=tuple(settings.expect),
+        )
 
 
 def _headline(comparisons, term):
     """The relative difference over the sampled parameters; what could not be decided has no part in it."""
     decided = [
-        c for c in comparisons if c.term == term and c.index is not None and c.verdict is not Verdict.INCONCLUSIVE
+        c
+        for c in comparisons
+        if c.term == term and c.index is not None and c.verdict is not Verdict.INCONCLUSIVE
     ]
     return judge.relative_difference([c.analytic for c in decided], [c.numeric for c in decided])

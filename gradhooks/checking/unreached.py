@@ -10,7 +10,8 @@ import numpy as np
 from gradhooks.numerics import sampling
 from gradhooks.reports.text import listed
 
-# Off any exact zero and still the same network, in units of each variable's scale; how far does not matter.
+# Off any exact zero and still the same network, in units of each variable's scale; how far does not
+# matter.
 _NUDGE = 1e-2
 
 
@@ -37,7 +38,9 @@ def notes(settling, unmoved, unknown):
         why = "a zero-initialized layer above, or units that are off?"
         yield f"times zero for now: {listed(paths)} ({why}); nearby {has}"
     if paths := are(_is_zero, unmoved):
-        them, whose = ("it", "its gradient is") if len(paths) == 1 else ("them", "their gradients are")
+        them, whose = (
+            ("it", "its gradient is") if len(paths) == 1 else ("them", "their gradients are")
+        )
         yield f"no loss reaches {listed(paths)}: moving {them} changes nothing, and {whose} zero, here and nearby"
     if paths := are(_is_zero, unknown):
         yield f"not moved, since there are too many without a gradient: {listed(paths)}; no loss may reach them"

@@ -40,7 +40,9 @@ def excused(settling, comparisons, directions, finding):
             if c.index is not None and c.term == "total":
                 by_path.setdefault(c.path, []).append(c)
         right = {path for path, own in by_path.items() if all(map(judge.is_right_at, own))}
-        are_directions_right = all(map(judge.is_right_along, [m for m in directions if m.has_failed]))
+        are_directions_right = all(
+            map(judge.is_right_along, [m for m in directions if m.has_failed])
+        )
         others = {c.path for c in failed if c.index is not None} - right - compiled
         if not others and are_directions_right:
             # What differs from the trace is what the directions have found.
@@ -50,8 +52,13 @@ def excused(settling, comparisons, directions, finding):
         return comparisons, finding, ()
     local = [c for c in comparisons if c.path in innocent]
     spoiled = {id(c) for c in local}
-    if not any(c.verdict is Verdict.FAIL and c.index is not None and id(c) not in spoiled for c in comparisons):
-        spoiled |= {id(c) for c in comparisons if c.index is None and (are_directions_right or compiled)}
+    if not any(
+        c.verdict is Verdict.FAIL and c.index is not None and id(c) not in spoiled
+        for c in comparisons
+    ):
+        spoiled |= {
+            id(c) for c in comparisons if c.index is None and (are_directions_right or compiled)
+        }
     comparisons = [_untraced(c) if id(c) in spoiled else c for c in comparisons]
     told = tuple(_untraced(c) if c.path in innocent else c for c in finding.comparisons)
     guilty = {c.path for c in told if c.verdict is Verdict.FAIL}
@@ -60,7 +67,11 @@ def excused(settling, comparisons, directions, finding):
     )
     # Code that gives NaN has been followed; `received` tells of it.
     followed = {c.path for c in local if not math.isfinite(c.analytic)}
-    return comparisons, finding, tuple(_notes(sorted(right - compiled - followed), sorted(compiled)))
+    return (
+        comparisons,
+        finding,
+        tuple(_notes(sorted(right - compiled - followed), sorted(compiled))),
+    )
 
 
 def _notes(right, compiled):
@@ -96,7 +107,9 @@ class _Judge:
         c = comparison
         trained = float(self._gradient[c.position])
         error = c.error + (_FAR * abs(c.numeric) if c.reason is Reason.BLOCKED else 0.0)
-        return self._agrees(trained, c.numeric, error) and not self._agrees(trained, c.analytic, 0.0)
+        return self._agrees(trained, c.numeric, error) and not self._agrees(
+            trained, c.analytic, 0.0
+        )
 
     def is_right_along(self, measured):
         """The same for a direction over many parameters."""

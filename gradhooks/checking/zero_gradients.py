@@ -14,7 +14,8 @@ from gradhooks.numerics import sampling
 
 # Distances in units of the variable's scale, at which the loss is looked at.
 _DISTANCES = (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
-# A single jump may lie between two dead regions of a continuous function; a staircase has more steps.
+# A single jump may lie between two dead regions of a continuous function; a staircase has more
+# steps.
 _LEVELS = 3
 # Movement of the loss counts from this many standard deviations of its noise.
 _FELT = 100.0
@@ -43,7 +44,9 @@ class Silence:
 
 def silent_variables(layout, gradient):
     """Returns the numbers of the variables whose analytic gradient is exactly zero."""
-    return [v for v in range(len(layout)) if layout.sizes[v] and not gradient[layout.slice(v)].any()]
+    return [
+        v for v in range(len(layout)) if layout.sizes[v] and not gradient[layout.slice(v)].any()
+    ]
 
 
 def investigate(layout, oracle, place, variable_scales, variables, rng):
@@ -64,19 +67,39 @@ def investigate(layout, oracle, place, variable_scales, variables, rng):
     if not variables:
         return []
     zeros = np.zeros(layout.size)
-    probes = [sampling.variable_probe(layout, v, variable_scales[v], zeros, rng, aligned=False) for v in variables]
+    probes = [
+        sampling.variable_probe(layout, v, variable_scales[v], zeros, rng, aligned=False)
+        for v in variables
+    ]
     pairs = [(k, t * probe.scale) for k, probe in enumerate(probes) for t in _DISTANCES]
-    moved = oracle.losses(place.point, probes, pairs)[:, 0].reshape(len(probes), len(_DISTANCES)) - place.base[0]
+    moved = (
+        oracle.losses(place.point, probes, pairs)[:, 0].reshape(len(probes), len(_DISTANCES))
+        - place.base[0]
+    )
     threshold = _FELT * place.noise[0]
     felt = [bool(np.any(np.abs(row) > threshold)) for row in moved]
     # The gradient is looked at wherever the loss has moved, for all variables in question at once.
-    where = [t for t, column in zip(_DISTANCES, moved.T, strict=True) if np.any(np.abs(column) > threshold)]
-    wakes = _wake(layout, oracle, place, [p for p, is_felt in zip(probes, felt, strict=True) if is_felt], where)
+    where = [
+        t
+        for t, column in zip(_DISTANCES, moved.T, strict=True)
+        if np.any(np.abs(column) > threshold)
+    ]
+    wakes = _wake(
+        layout,
+        oracle,
+        place,
+        [p for p, is_felt in zip(probes, felt, strict=True) if is_felt],
+        where,
+    )
     found = []
     for variable, probe, row, is_felt in zip(variables, probes, moved, felt, strict=True):
         far = int(np.nanargmax(np.abs(row))) if np.isfinite(row).any() else 0
         is_blocked = is_felt and variable not in wakes and _levels(row, threshold) >= _LEVELS
-        found.append(Silence(variable, float(abs(row[far])), _DISTANCES[far] * probe.scale, is_blocked, probe))
+        found.append(
+            Silence(
+                variable, float(abs(row[far])), _DISTANCES[far] * probe.scale, is_blocked, probe
+            )
+        )
     return found
 
 

@@ -23,7 +23,11 @@ class CannotRestoreError(RuntimeError):
 
 def is_exchanged(value):
     """Whether an object is exchanged wherever it stands."""
-    return reachable.is_cached(value) or isinstance(value, _COPIED + _ADVANCING) or draws.is_global_draw(value)
+    return (
+        reachable.is_cached(value)
+        or isinstance(value, _COPIED + _ADVANCING)
+        or draws.is_global_draw(value)
+    )
 
 
 def exchange(stack, places, own):
@@ -103,7 +107,9 @@ class _Cached:
 
     def renew(self):
         """Forgets what the checking thread has cached."""
-        self._own = functools.lru_cache(**self._original.cache_parameters())(self._original.__wrapped__)
+        self._own = functools.lru_cache(**self._original.cache_parameters())(
+            self._original.__wrapped__
+        )
 
     def __call__(self, *args, **kwargs):
         return (self._own if threads.is_checking() else self._original)(*args, **kwargs)

@@ -26,7 +26,11 @@ def notes_of(value, private=()):
     if isinstance(value, type):
         return [_class_note(value)]
     if isinstance(value, np.ndarray):
-        return [_array_note(value)] if value.flags.writeable and value.nbytes <= reachable.LARGE else []
+        return (
+            [_array_note(value)]
+            if value.flags.writeable and value.nbytes <= reachable.LARGE
+            else []
+        )
     notes = []
     for kind, note in _OF_KIND:
         # By its type: a proxy says that it is what it stands for.
@@ -76,7 +80,9 @@ def _dict_note(value):
     keys, values = [k for k, _ in content], [v for _, v in content]
 
     def is_changed():
-        return not (_is_same(list(kind.keys(value)), keys) and _is_same(list(kind.values(value)), values))
+        return not (
+            _is_same(list(kind.keys(value)), keys) and _is_same(list(kind.values(value)), values)
+        )
 
     def put_back():
         kind.clear(value)
@@ -175,13 +181,17 @@ def _class_note(kind):
             elif is_changed_at(name):
                 type.__delattr__(kind, name)
 
-    return lambda: any(map(is_changed_at, {*reachable.own_class_attributes(kind), *content})), put_back
+    return lambda: any(
+        map(is_changed_at, {*reachable.own_class_attributes(kind), *content})
+    ), put_back
 
 
 def _notes_of_function(function):
     notes = [_namespace_note(vars(function))]
     notes += [_cell_note(cell) for cell in function.__closure__ or ()]
-    notes += [_global_note(namespace, name) for namespace, name in reachable.named_globals(function)]
+    notes += [
+        _global_note(namespace, name) for namespace, name in reachable.named_globals(function)
+    ]
     return notes
 
 
@@ -235,7 +245,9 @@ def _bits_note(value):
 
 def _legacy_note(value):
     state = value.get_state(legacy=False)
-    return lambda: repr(value.get_state(legacy=False)) != repr(state), lambda: value.set_state(state)
+    return lambda: repr(value.get_state(legacy=False)) != repr(state), lambda: value.set_state(
+        state
+    )
 
 
 _OF_KIND = (

@@ -26,7 +26,9 @@ _CONTAINERS = (
 
 def is_container(value):
     """Whether an object is a container that can be copied member by member, or an array."""
-    return type(value) in _CONTAINERS or (type(value) is np.ndarray and value.nbytes <= reachable.LARGE)
+    return type(value) in _CONTAINERS or (
+        type(value) is np.ndarray and value.nbytes <= reachable.LARGE
+    )
 
 
 class PrivateData:
@@ -47,7 +49,8 @@ class PrivateData:
             (owner, name, value)
             for owner in [place.value for place in places if _is_owner(place.value)]
             for name, value in reachable.attributes(owner).items()
-            if _is_shown(owner, name) and (reachable.is_plain(value) or id(value) in self.containers)
+            if _is_shown(owner, name)
+            and (reachable.is_plain(value) or id(value) in self.containers)
         ]
         self.names = collections.defaultdict(set)
         put = threads.Swap(stack)
@@ -80,7 +83,9 @@ class PrivateData:
 def _is_owner(value):
     """Whether an object is of a class of the user's, which can be given attributes that answer by thread."""
     kind = type(value)
-    is_users = reachable.has_attributes(value) and not reachable.is_library(reachable.module_of(kind))
+    is_users = reachable.has_attributes(value) and not reachable.is_library(
+        reachable.module_of(kind)
+    )
     return is_users and reachable.attributes(value) is not None and not isinstance(value, enum.Enum)
 
 
@@ -107,4 +112,8 @@ def _private_containers(places):
 def _is_private(place, private):
     if place.link == "attribute":
         return _is_owner(place.owner) and _is_shown(place.owner, place.key)
-    return place.link == "item" and id(place.owner) in private and not isinstance(place.owner, np.ndarray)
+    return (
+        place.link == "item"
+        and id(place.owner) in private
+        and not isinstance(place.owner, np.ndarray)
+    )

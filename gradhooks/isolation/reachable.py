@@ -14,19 +14,50 @@ import types
 
 import numpy as np
 
-# Packages whose classes and modules hold nothing of the user's. Instances of Keras' classes do: layers above all.
+# Packages whose classes and modules hold nothing of the user's. Instances of Keras' classes do:
+# layers above all.
 _LIBRARIES = frozenset(
-    ("keras", "tensorflow", "numpy", "jax", "jaxlib", "torch", "gradhooks", "tensorboard", "builtins")
+    (
+        "keras",
+        "tensorflow",
+        "numpy",
+        "jax",
+        "jaxlib",
+        "torch",
+        "gradhooks",
+        "tensorboard",
+        "builtins",
+    )
 )
-# Standard modules whose instances are containers. Threads, locks, queues and files live their own lives.
-_CONTAINERS = frozenset(("collections", "types", "functools", "weakref", "argparse", "_thread", "_threading_local"))
+# Standard modules whose instances are containers. Threads, locks, queues and files live their own
+# lives.
+_CONTAINERS = frozenset(
+    ("collections", "types", "functools", "weakref", "argparse", "_thread", "_threading_local")
+)
 # What feeds the training is read by other threads, and no model computes with it.
-_FEEDS = ("keras.src.trainers.data_adapters", "keras.src.trainers.epoch_iterator", "keras.src.callbacks")
+_FEEDS = (
+    "keras.src.trainers.data_adapters",
+    "keras.src.trainers.epoch_iterator",
+    "keras.src.callbacks",
+)
 _PLAIN = (
-    type(None), bool, int, float, complex, str, bytes, range, slice, type(...), types.ModuleType, types.CodeType,
-    np.generic, np.dtype,
-)  # fmt: skip
-# What Keras compiles for `fit`, `evaluate` and `predict`: no trace makes them, and other threads may at any moment.
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    range,
+    slice,
+    type(...),
+    types.ModuleType,
+    types.CodeType,
+    np.generic,
+    np.dtype,
+)
+# What Keras compiles for `fit`, `evaluate` and `predict`: no trace makes them, and other threads
+# may at any moment.
 COMPILED = frozenset(("train_function", "test_function", "predict_function"))
 # These lead back to what was seen already, and are many.
 _SKIPPED = COMPILED | {"_inbound_nodes", "_outbound_nodes"}
@@ -83,7 +114,9 @@ def reachable(roots, is_everywhere=lambda value: False):
         is_everywhere: Function that tells of which objects every place is wanted.
     """
     found, seen = [], set()
-    queue = collections.deque(Place(None, "other", name, None, value) for name, value in roots.items())
+    queue = collections.deque(
+        Place(None, "other", name, None, value) for name, value in roots.items()
+    )
     while queue:
         place = queue.popleft()
         value = place.value
@@ -121,7 +154,9 @@ def content_of(variable):
 
 def has_attributes(value):
     """Whether an object's attributes are the user's, or lead to what is."""
-    if isinstance(value, (type, types.ModuleType, types.FunctionType, random.Random)) or is_feed(value):
+    if isinstance(value, (type, types.ModuleType, types.FunctionType, random.Random)) or is_feed(
+        value
+    ):
         return False
     module = module_of(type(value))
     root = module.partition(".")[0]
@@ -181,7 +216,11 @@ def named_globals(function):
         return [(namespace, name) for name in names if _is_data(namespace.get(name))]
     found = [(namespace, name) for name in names]
     for module in [namespace.get(name) for name in names]:
-        if isinstance(module, types.ModuleType) and not is_library(module.__name__) and not _is_installed(vars(module)):
+        if (
+            isinstance(module, types.ModuleType)
+            and not is_library(module.__name__)
+            and not _is_installed(vars(module))
+        ):
             found += [(vars(module), name) for name in names if name in vars(module)]
     return found
 
@@ -193,7 +232,9 @@ def _is_installed(namespace):
 
 
 def _is_data(value):
-    return isinstance(value, (*_PLAIN, dict, list, set, collections.deque, np.ndarray)) or is_cached(value)
+    return isinstance(
+        value, (*_PLAIN, dict, list, set, collections.deque, np.ndarray)
+    ) or is_cached(value)
 
 
 def _children(value):
@@ -223,12 +264,16 @@ def _children(value):
     elif isinstance(value, functools.cached_property):
         yield "other", value, None, value.func
     elif isinstance(value, type):
-        yield from (("class", value, name, child) for name, child in own_class_attributes(value).items())
+        yield from (
+            ("class", value, name, child) for name, child in own_class_attributes(value).items()
+        )
     elif isinstance(value, np.ndarray) and value.dtype == object:
         yield from (("item", value, k, child) for k, child in enumerate(value.ravel().tolist()))
     elif isinstance(value, contextvars.ContextVar):
         yield "other", value, None, content_of(value)
-    elif module_of(kind).startswith("tensorflow") and isinstance(vars(kind).get("python_function"), property):
+    elif module_of(kind).startswith("tensorflow") and isinstance(
+        vars(kind).get("python_function"), property
+    ):
         yield "other", value, None, value.python_function  # a `tf.function`
     if module_of(kind).startswith("tensorflow"):
         # Its wrappers of lists and dicts, in which a `tf.Module` keeps them.
@@ -236,7 +281,9 @@ def _children(value):
         yield from (("other", value, None, v) for v in inner if isinstance(v, (list, dict, tuple)))
     if has_attributes(value):
         held = attributes(value) or {}
-        yield from (("attribute", value, name, v) for name, v in list(held.items()) if name not in _SKIPPED)
+        yield from (
+            ("attribute", value, name, v) for name, v in list(held.items()) if name not in _SKIPPED
+        )
         for name in slots(value):
             child = getattr(value, name, ABSENT)
             if child is not ABSENT:
@@ -248,7 +295,11 @@ def own_class_attributes(kind):
     """Returns what a class of the user's holds, without Python's own entries."""
     if is_library(module_of(kind)):
         return {}
-    return {n: v for n, v in vars(kind).items() if not (n.startswith("__") and n.endswith("__")) or callable(v)}
+    return {
+        n: v
+        for n, v in vars(kind).items()
+        if not (n.startswith("__") and n.endswith("__")) or callable(v)
+    }
 
 
 def _children_of_function(function):
@@ -258,7 +309,9 @@ def _children_of_function(function):
             yield "cell", cell, name, cell.cell_contents
         except ValueError:  # nothing in it yet
             continue
-    yield from (("other", function, None, v) for v in (function.__defaults__, function.__kwdefaults__))
+    yield from (
+        ("other", function, None, v) for v in (function.__defaults__, function.__kwdefaults__)
+    )
     yield from (("attribute", function, n, v) for n, v in vars(function).items())
     for namespace, name in named_globals(function):
         if name in namespace:

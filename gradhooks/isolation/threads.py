@@ -112,7 +112,11 @@ def by_thread(original, replacement):
 def _attribute_shown(owner, name, value):
     key = id(owner), name
     before = _shown.get(key, _ABSENT)
-    with contextlib.nullcontext() if isinstance(vars(type(owner)).get(name), _ByThread) else _asked(type(owner), name):
+    with (
+        contextlib.nullcontext()
+        if isinstance(vars(type(owner)).get(name), _ByThread)
+        else _asked(type(owner), name)
+    ):
         _shown[key] = value
         try:
             yield

@@ -28,7 +28,9 @@ class Untouched:
     """
 
     def __init__(self, roots):
-        self.places = reachable.reachable(roots, lambda v: exchanges.is_exchanged(v) or private.is_container(v))
+        self.places = reachable.reachable(
+            roots, lambda v: exchanges.is_exchanged(v) or private.is_container(v)
+        )
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -39,12 +41,16 @@ class Untouched:
             self._data = private.PrivateData(stack, self.places)
             # Of what stands there now, so that putting back does not remove it.
             noted = {
-                id(place.value): place.value for place in self.places if id(place.value) not in self._data.containers
+                id(place.value): place.value
+                for place in self.places
+                if id(place.value) not in self._data.containers
             }
             self._notes = [
                 note
                 for value in noted.values()
-                for note in notes.notes_of(value, self._data.names.get(id(value), set()) | reachable.COMPILED)
+                for note in notes.notes_of(
+                    value, self._data.names.get(id(value), set()) | reachable.COMPILED
+                )
             ]
             hidden = [p for p in self.places if p.link == "other" and reachable.is_cached(p.value)]
             self._caches = [(place, place.value.cache_info()) for place in hidden]
@@ -82,12 +88,22 @@ class Untouched:
         for place in filled:
             place.value.cache_clear()
         opaque = [place for place in self.places if _is_opaque(place.value)]
-        return [str(place) for place in filled + [p for p in opaque if any(map(is_foreign, _within(p.value)))]]
+        return [
+            str(place)
+            for place in filled + [p for p in opaque if any(map(is_foreign, _within(p.value)))]
+        ]
 
 
 def _is_opaque(value):
-    is_known = isinstance(value, (list, tuple, dict, set, frozenset, np.ndarray, types.FunctionType, types.MethodType))
-    return not is_known and gc.is_tracked(value) and not reachable.attributes(value) and not isinstance(value, type)
+    is_known = isinstance(
+        value, (list, tuple, dict, set, frozenset, np.ndarray, types.FunctionType, types.MethodType)
+    )
+    return (
+        not is_known
+        and gc.is_tracked(value)
+        and not reachable.attributes(value)
+        and not isinstance(value, type)
+    )
 
 
 def _within(value, depth=3):

@@ -28,7 +28,9 @@ class Batch:
 
     def not_finite(self):
         """Returns, as text, which parts hold how many entries that are NaN or infinite; empty if none does."""
-        counts = {name: _count_not_finite(getattr(self, name)) for name in ("x", "y", "sample_weight")}
+        counts = {
+            name: _count_not_finite(getattr(self, name)) for name in ("x", "y", "sample_weight")
+        }
         return ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
 
 
@@ -58,7 +60,9 @@ def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32)
             parts = _first(x, y, sample_weight, class_weight, batch_size)
         except BadInputError:
             raise
-        except Exception as error:  # of Keras, which does not take such data, or of whatever makes them
+        except (
+            Exception
+        ) as error:  # of Keras, which does not take such data, or of whatever makes them
             raise BadInputError(
                 "The data for a gradient check must be readable, as for `fit()`. "
                 f"Received: data that raise {type(error).__name__}: {error}"
@@ -84,20 +88,25 @@ def _first(x, y, sample_weight, class_weight, batch_size):
             "Try passing the first rows of the training data."
         )
     if isinstance(x, types.GeneratorType):
-        # Keras' adapter would take several batches to find their shapes; one is all that may be taken.
+        # Keras' adapter would take several batches to find their shapes; one is all that may be
+        # taken.
         return _unpacked(keras, next(x, None))
     lengths = _lengths((x, y, sample_weight))
     if lengths and batch_size is None:
         return keras_internals.whole_arrays(x, y, sample_weight, class_weight)
     if len(set(lengths)) > 1:
         raise _without_common_length(lengths, batch_size)
-    adapter = keras_internals.data_adapter(_without_sharing(x), y, sample_weight, batch_size, class_weight)
+    adapter = keras_internals.data_adapter(
+        _without_sharing(x), y, sample_weight, batch_size, class_weight
+    )
     if isinstance(x, keras.utils.PyDataset):
         # Asking for one item starts no worker processes.
         return _unpacked(keras, adapter._standardize_batch(x[0]) if len(x) else None)
     # NumPy has no ragged arrays: rows would be filled up, and the loss be another one.
     specs = getattr(x, "element_spec", None)
-    is_ragged = any(map(backends.current().is_ragged, keras.tree.flatten((x, y) if specs is None else specs)))
+    is_ragged = any(
+        map(backends.current().is_ragged, keras.tree.flatten((x, y) if specs is None else specs))
+    )
     batches = adapter.get_tf_dataset() if is_ragged else adapter.get_numpy_iterator()
     return _unpacked(keras, next(iter(batches), None))
 

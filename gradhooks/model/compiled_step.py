@@ -60,13 +60,21 @@ def outdated(model, handed, optimizer):
     known = _built_for(optimizer)
     present = {id(v): v for v in handed}
     every = [(v, backend.handle_ids(v)) for v in {**known, **present}.values()]
-    traces = [{id(v) for v, handles in every if handles & written} for written in _traces(model, backend)]
+    traces = [
+        {id(v) for v, handles in every if handles & written} for written in _traces(model, backend)
+    ]
     if not traces or any(trained == set(present) for trained in traces):
         return UP_TO_DATE
     always, ever = set.intersection(*traces), set.union(*traces)
-    frozen = [v.path for v, _ in every if id(v) in always and id(v) not in present and not v.trainable]
+    frozen = [
+        v.path for v, _ in every if id(v) in always and id(v) not in present and not v.trainable
+    ]
     trainable = list(model.trainable_variables)
-    thawed = [k for k, v in enumerate(trainable) if id(v) in present and id(v) not in ever and id(v) not in known]
+    thawed = [
+        k
+        for k, v in enumerate(trainable)
+        if id(v) in present and id(v) not in ever and id(v) not in known
+    ]
     return Outdated(tuple(frozen), tuple(trainable[k].path for k in thawed), frozenset(thawed))
 
 

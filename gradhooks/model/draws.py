@@ -30,7 +30,9 @@ class Draws:
         import keras
 
         self.is_xla = is_xla
-        self._native = {id(layer): layer.compute_dtype for layer in keras_internals.layers_of(model)}
+        self._native = {
+            id(layer): layer.compute_dtype for layer in keras_internals.layers_of(model)
+        }
         self._floatx = keras.config.floatx()
         self._is_backward = False
         self.begin()

@@ -8,7 +8,8 @@ from gradhooks.isolation import reachable
 
 # So many variables are named.
 _NAMED = 4
-# What is asked of a tensor that has no numbers yet, as Python and TensorFlow put it, and what it means.
+# What is asked of a tensor that has no numbers yet, as Python and TensorFlow put it, and what it
+# means.
 _LEAVES = "leaves TensorFlow ({}): no gradient comes back from there"
 _DECIDES = "decides by the numbers of a tensor ({}), as only eager code can, and cannot be traced"
 _ASKED = (

@@ -33,25 +33,33 @@ def culprit(error, model, known=()):
     scopes = {*names, *(re.sub(r"_\d+$", "", name) for name in names)}
     named = [owner for owner in candidates.values() if owner.name in scopes]
     # A layer in the loss goes before the loss.
-    return max(named, key=lambda o: -1 if o is container else len(keras_internals.path_of(o)), default=None)
+    return max(
+        named, key=lambda o: -1 if o is container else len(keras_internals.path_of(o)), default=None
+    )
 
 
 def _candidates(model, known):
     owners = [*keras_internals.layers_of(model)[1:], keras_internals.compile_loss(model)]
-    return {id(owner): owner for owner in owners if owner is not None and not any(owner is k for k in known)}
+    return {
+        id(owner): owner
+        for owner in owners
+        if owner is not None and not any(owner is k for k in known)
+    }
 
 
 def gradient_fails(error, model):
     """Returns the `GradientFailsError` that says in which layer an exception of the backward pass arose."""
     layer = culprit(error, model)
-    return GradientFailsError("" if layer is None else keras_internals.path_of(layer), first_line(error))
+    return GradientFailsError(
+        "" if layer is None else keras_internals.path_of(layer), first_line(error)
+    )
 
 
 def note_where_the_loss_may_be(error, model):
     """Adds a note to an exception of the compiled loss where the model's own `train_step` may do without that."""
-    is_of_the_loss = isinstance(error, NotImplementedError) or culprit(error, model) is keras_internals.compile_loss(
-        model
-    )
+    is_of_the_loss = isinstance(error, NotImplementedError) or culprit(
+        error, model
+    ) is keras_internals.compile_loss(model)
     if is_of_the_loss and keras_internals.has_own_train_step(model):
         error.add_note(
             "The model has a `train_step` of its own. If that computes the loss, pass it to the check: "

@@ -41,7 +41,8 @@ def layers_of(model):
             continue
         seen.add(id(layer))
         found.append(layer)
-        # Some packages keep layers where Keras does not look, so their dtype policy would be missed.
+        # Some packages keep layers where Keras does not look, so their dtype policy would be
+        # missed.
         for value in list(vars(layer).values()):
             if isinstance(value, kind):
                 queue.append(value)
@@ -55,7 +56,10 @@ def are_parts_built(model):
     """Whether a model that was never called as a whole has trainable weights, and no layer that would make more."""
     from keras.src.utils import python_utils
 
-    makes_weights = [not layer.built and not python_utils.is_default(layer.build) for layer in layers_of(model)[1:]]
+    makes_weights = [
+        not layer.built and not python_utils.is_default(layer.build)
+        for layer in layers_of(model)[1:]
+    ]
     return bool(model.trainable_variables) and not any(makes_weights)
 
 
@@ -77,7 +81,9 @@ def path_of(owner):
 
     if isinstance(owner, keras.layers.Layer):
         return getattr(owner, "path", None) or owner.name
-    names = [_name_of_loss(loss) for loss in keras.tree.flatten(owner._user_loss) if loss is not None]
+    names = [
+        _name_of_loss(loss) for loss in keras.tree.flatten(owner._user_loss) if loss is not None
+    ]
     return f"the loss {', '.join(dict.fromkeys(names))}"
 
 
@@ -104,13 +110,18 @@ def fresh_compile_loss(model, y):
     if container is None:
         return None
     if container.built:
-        # Not copy.copy: Keras objects copy themselves through their configuration, which this one has not.
+        # Not copy.copy: Keras objects copy themselves through their configuration, which this one
+        # has not.
         standin = object.__new__(type(container))
         vars(standin).update(vars(container))
-        # Plain tuples, so that replacing the dtype of an entry's loss is all that is ever done to them.
+        # Plain tuples, so that replacing the dtype of an entry's loss is all that is ever done to
+        # them.
         standin._flat_losses = list(container._flat_losses)
         return standin
-    arguments = [require(container, f"_user_{name}", "evaluate the compiled loss") for name in ("loss", "loss_weights")]
+    arguments = [
+        require(container, f"_user_{name}", "evaluate the compiled loss")
+        for name in ("loss", "loss_weights")
+    ]
     standin = type(container)(*arguments, output_names=container.output_names)
     outputs = getattr(model, "_outputs_struct", None)
     if outputs is not None and y is not None:
@@ -129,7 +140,11 @@ def losses_in(container):
 
     if container is None:
         return []
-    given = [loss for loss in keras.tree.flatten(container._user_loss) if isinstance(loss, keras.losses.Loss)]
+    given = [
+        loss
+        for loss in keras.tree.flatten(container._user_loss)
+        if isinstance(loss, keras.losses.Loss)
+    ]
     inner = [entry.loss for entry in container._flat_losses or ()]
     return list({id(loss): loss for loss in [container, *given, *inner]}.values())
 
@@ -191,7 +206,11 @@ def regularized_variables(model):
 def regularizers_of(model):
     """Returns the regularizers of weights and of activities, some perhaps twice."""
     of_activities = [getattr(layer, "activity_regularizer", None) for layer in layers_of(model)]
-    return [r for r in [*of_activities, *(v.regularizer for v in regularized_variables(model))] if r is not None]
+    return [
+        r
+        for r in [*of_activities, *(v.regularizer for v in regularized_variables(model))]
+        if r is not None
+    ]
 
 
 def weights_of(model):
@@ -204,9 +223,11 @@ def state_of(model):
     from keras.src.backend.common import global_state
 
     trainable = {id(v) for v in model.trainable_variables}
-    state = {id(v): v for v in [*model.variables, *model.metrics_variables] if id(v) not in trainable}
-    # `keras.random` would create it when asked for it, and so draw from Python's generator; the name of the attribute
-    # is a constant in newer versions of Keras only.
+    state = {
+        id(v): v for v in [*model.variables, *model.metrics_variables] if id(v) not in trainable
+    }
+    # `keras.random` would create it when asked for it, and so draw from Python's generator; the
+    # name of the attribute is a constant in newer versions of Keras only.
     seeds = global_state.get_global_attribute("global_seed_generator")
     if seeds is not None:
         state[id(seeds.state)] = seeds.state
@@ -229,7 +250,9 @@ def draw_seed(seed):
 
 def is_xla(model):
     """Whether training compiles with XLA."""
-    return bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
+    return (
+        bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
+    )
 
 
 def training_dtype(model):
@@ -237,7 +260,11 @@ def training_dtype(model):
     import keras
 
     order = ("float16", "bfloat16", "float32", "float64")
-    dtypes = {layer.compute_dtype for layer in layers_of(model) if keras.backend.is_float_dtype(layer.compute_dtype)}
+    dtypes = {
+        layer.compute_dtype
+        for layer in layers_of(model)
+        if keras.backend.is_float_dtype(layer.compute_dtype)
+    }
     return next((dtype for dtype in order if dtype in dtypes), "float32")
 
 
@@ -256,7 +283,12 @@ def data_adapter(x, y, sample_weight, batch_size, class_weight):
     from keras.src.trainers.data_adapters import get_data_adapter
 
     return get_data_adapter(
-        x, y, sample_weight=sample_weight, batch_size=batch_size, shuffle=False, class_weight=class_weight
+        x,
+        y,
+        sample_weight=sample_weight,
+        batch_size=batch_size,
+        shuffle=False,
+        class_weight=class_weight,
     )
 
 
@@ -270,9 +302,15 @@ def whole_arrays(x, y, sample_weight, class_weight):
         if array is None or not hasattr(array, "__array__"):
             return array
         array = np.asarray(array)
-        return array.astype(keras.config.floatx()) if array.dtype.name.startswith(("float", "bfloat")) else array
+        return (
+            array.astype(keras.config.floatx())
+            if array.dtype.name.startswith(("float", "bfloat"))
+            else array
+        )
 
-    x, y, sample_weight = (keras.tree.map_structure(converted, part) for part in (x, y, sample_weight))
+    x, y, sample_weight = (
+        keras.tree.map_structure(converted, part) for part in (x, y, sample_weight)
+    )
     if class_weight is not None:
         # Raises where there are sample weights as well, as for `fit()`.
         if sample_weight is not None:

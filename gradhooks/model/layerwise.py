@@ -57,17 +57,25 @@ def watched(tracer, backend, layers, promote, scale):
         slopes = backend.slopes(total, scale, tensors)
         told["calls"], told["is_dense"] = seen, [s is not None for s in slopes]
         summaries = [backend.summary(t) for t in [*tensors, *(s for s in slopes if s is not None)]]
-        return [total, *backend.without_gaps(slopes[: len(values)], [v.shape for v in values]), *summaries]
+        return [
+            total,
+            *backend.without_gaps(slopes[: len(values)], [v.shape for v in values]),
+            *summaries,
+        ]
 
     tracer.take_fresh_loss()
     with promote() if promote else contextlib.nullcontext():
-        loss, *found = tracer.evaluated(finish, promote, lambda: _calls_watched(backend, layers, calls))
+        loss, *found = tracer.evaluated(
+            finish, promote, lambda: _calls_watched(backend, layers, calls)
+        )
     count = len(tracer.variables)
     gradient = np.concatenate([np.zeros(0), *(np.ravel(part) for part in found[:count])]) / scale
     summaries = iter([departure.Summary(*map(float, s)) for s in found[count:]])
     tensors = [next(summaries) for _ in told["is_dense"]]
     slopes = [next(summaries) if is_dense else None for is_dense in told["is_dense"]]
-    return Watched(tuple(_told(told["calls"], tensors, slopes, owned, count)), float(loss), gradient)
+    return Watched(
+        tuple(_told(told["calls"], tensors, slopes, owned, count)), float(loss), gradient
+    )
 
 
 def _told(calls, tensors, slopes, owned, count):
@@ -79,9 +87,13 @@ def _told(calls, tensors, slopes, owned, count):
         own = [] if id(call.layer) in seen else [slopes[v] for v in owned.get(id(call.layer), ())]
         seen.add(id(call.layer))
         yield departure.Call(
-            keras_internals.path_of(call.layer), call.entered, tuple(tensors[start:middle]),
-            tuple(tensors[middle:stop]), (*slopes[start:middle], *own), tuple(slopes[middle:stop]),
-        )  # fmt: skip
+            keras_internals.path_of(call.layer),
+            call.entered,
+            tuple(tensors[start:middle]),
+            tuple(tensors[middle:stop]),
+            (*slopes[start:middle], *own),
+            tuple(slopes[middle:stop]),
+        )
         start = stop
 
 

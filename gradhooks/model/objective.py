@@ -38,7 +38,16 @@ class Objective:
         )
 
 
-def evaluate(objective, container, mapping, batch, finish, stand_in, draws, while_losing=contextlib.nullcontext):
+def evaluate(
+    objective,
+    container,
+    mapping,
+    batch,
+    finish,
+    stand_in,
+    draws,
+    while_losing=contextlib.nullcontext,
+):
     """Evaluates the loss terms without touching the model.
 
     Args:
@@ -116,7 +125,8 @@ def _scope(switch, mapping, stand_in):
 
     # Variables made inside, such as metrics of a loss that was never called, die with the trace.
     scope = Scope(collect_losses=True, initialize_variables=False)
-    # Past the constructor, which would make tensors of variables, and nobody could look for them any more.
+    # Past the constructor, which would make tensors of variables, and nobody could look for them
+    # any more.
     scope.state_mapping = {id(variable): stand_in(value, variable) for variable, value in mapping}
     return scope
 
@@ -141,10 +151,18 @@ class _PenaltySwitch:
         self._is_activity_next = False
         self._layers = keras_internals.layers_of(model)
         for variable in keras_internals.regularized_variables(model):
-            put(variable, "_regularizer", self._wrapped(variable.regularizer, self._weight_penalties.append))
+            put(
+                variable,
+                "_regularizer",
+                self._wrapped(variable.regularizer, self._weight_penalties.append),
+            )
         for layer in self._layers:
             if getattr(layer, "activity_regularizer", None) is not None:
-                put(layer, "activity_regularizer", self._wrapped(layer.activity_regularizer, self._expect_activity))
+                put(
+                    layer,
+                    "activity_regularizer",
+                    self._wrapped(layer.activity_regularizer, self._expect_activity),
+                )
 
     def _wrapped(self, regularizer, note):
         import keras

@@ -6,7 +6,9 @@ def scale_of(optimizer):
     if getattr(optimizer, "inner_optimizer", None) is None:
         return float(optimizer.loss_scale_factor or 1.0), False
     # A sum is a number even where tf.distribute keeps a copy of the variable on every device.
-    return float(optimizer.dynamic_scale + 0.0 if optimizer.built else optimizer.initial_scale), True
+    return float(
+        optimizer.dynamic_scale + 0.0 if optimizer.built else optimizer.initial_scale
+    ), True
 
 
 def unscale(put, optimizer):
@@ -37,7 +39,12 @@ def note_gradients(put, optimizer, noted):
 
     def note(gradients, variables):
         factor = scale()
-        noted.append((optimizer, [(_divided(g, factor), v) for g, v in zip(gradients, variables, strict=True)]))
+        noted.append(
+            (
+                optimizer,
+                [(_divided(g, factor), v) for g, v in zip(gradients, variables, strict=True)],
+            )
+        )
 
     def apply(grads, trainable_variables=None):
         note(list(grads), list(trainable_variables or optimizer._trainable_variables))

@@ -22,7 +22,12 @@ from gradhooks.model import (
 from gradhooks.model.precision import FINAL, descend
 from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
-from gradhooks.reports.errors import EagerCodeError, GradientFailsError, RecordingError, StateWriteError
+from gradhooks.reports.errors import (
+    EagerCodeError,
+    GradientFailsError,
+    RecordingError,
+    StateWriteError,
+)
 
 # A count that comes round could look the same in one more trace.
 _TRACES_ANEW = 2
@@ -92,7 +97,9 @@ class ModelOracle:
                     failing_layer.note_where_the_loss_may_be(error, model)
                 raise
             known = [*self.variables, *self._tracer.state]
-            self._untracked = untracked.found(model, known, self._gradients.variables(), self._belongings.places)
+            self._untracked = untracked.found(
+                model, known, self._gradients.variables(), self._belongings.places
+            )
         steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
         self.precision = dataclasses.replace(found, step_operations=steps)
         self._belongings = None
@@ -108,13 +115,21 @@ class ModelOracle:
         """Remarks for people, a tuple of sentences."""
         step = self._train_step
         handed, remark = (step.handed, step.remark) if step is not None else ((), "")
-        return (*self._notes, *untracked.sentences(self._untracked, handed), *([remark] if remark else []))
+        return (
+            *self._notes,
+            *untracked.sentences(self._untracked, handed),
+            *([remark] if remark else []),
+        )
 
     @property
     def bypassed(self):
         """Numbers of the variables whose own storage the trace reads, where nothing could stand in for them."""
         read = self._gradients.captured()
-        return tuple(v for v, variable in enumerate(self.variables) if self._backend.handle_id(variable) in read)
+        return tuple(
+            v
+            for v, variable in enumerate(self.variables)
+            if self._backend.handle_id(variable) in read
+        )
 
     @property
     def calls_python(self):
@@ -124,9 +139,13 @@ class ModelOracle:
     def _descended(self, precision):
         """Traces at the highest precision possible; by a tape where graphs cannot be differentiated otherwise."""
         arguments = (
-            self._objective.model, precision, self._trace_promoted, self._trace_native, self._backend.is_exhausted,
+            self._objective.model,
+            precision,
+            self._trace_promoted,
+            self._trace_native,
+            self._backend.is_exhausted,
             lambda: self._tracer.has_narrow_sources,
-        )  # fmt: skip
+        )
         try:
             return descend(*arguments)
         except GradientFailsError as error:
@@ -137,9 +156,13 @@ class ModelOracle:
                 found = descend(*arguments)
             except GradientFailsError:
                 if self._recorded_eagerly() is not None:
-                    raise RuntimeError(f"{error}; training runs eagerly, where it does not") from error
+                    raise RuntimeError(
+                        f"{error}; training runs eagerly, where it does not"
+                    ) from error
                 raise error from None  # names the operation, which a tape does not
-            self._notes += (f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",)
+            self._notes += (
+                f"{error}; a tape, as in training, goes on: {'; '.join(tape.remarks) or 'silently'}",
+            )
             return found
         except Exception as error:
             told = eager_code.sentence(error) if self._runs_eagerly() else None
@@ -155,10 +178,13 @@ class ModelOracle:
         if self._drawn:
             yield (
                 f"the model's code draws from {' and '.join(self._drawn)} "
-                + ("while it runs: the check has seen one draw of many" if self._runs_eagerly()
-                   else "while it is traced: training sees the same numbers in every step")
+                + (
+                    "while it runs: the check has seen one draw of many"
+                    if self._runs_eagerly()
+                    else "while it is traced: training sees the same numbers in every step"
+                )
                 + "; use keras.random with a keras.random.SeedGenerator that the layer keeps"
-            )  # fmt: skip
+            )
 
     def _runs_eagerly(self):
         return bool(getattr(self._objective.model, "run_eagerly", False))
@@ -189,7 +215,9 @@ class ModelOracle:
         """
         self.evaluations += len(pairs)
         with self._running():
-            found = self._losses(point, self._tracer.present_state(), self._tracer.tensors, probes, pairs)
+            found = self._losses(
+                point, self._tracer.present_state(), self._tracer.tensors, probes, pairs
+            )
         return found[:, : len(self.term_names)]
 
     def gradients(self, point):
@@ -211,12 +239,16 @@ class ModelOracle:
         except Exception as error:
             if self._backend.is_exhausted(error):
                 raise
-            self.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])  # raises, too, if it is not the backward pass
+            self.losses(
+                point, [Probe(0, np.zeros(1))], [(0, 0.0)]
+            )  # raises, too, if it is not the backward pass
             raise failing_layer.gradient_fails(error, self._objective.model) from error
 
     def _running(self):
         """A context for evaluations: what they run of the user's Python code leaves nothing behind."""
-        return self._tracer.untouched() if self._gradients.calls_python else contextlib.nullcontext()
+        return (
+            self._tracer.untouched() if self._gradients.calls_python else contextlib.nullcontext()
+        )
 
     def record(self, point=None, is_unscaled=False):
         """Returns the `train_step.Recording` at a point, the model's own if None; None without an optimizer.
@@ -229,7 +261,9 @@ class ModelOracle:
             RecordingError: If the step cannot be recorded.
         """
         self._backend.trim_memory(self.layout.size)
-        recording = None if self._train_step is None else self._train_step.record(point, is_unscaled)
+        recording = (
+            None if self._train_step is None else self._train_step.record(point, is_unscaled)
+        )
         if recording is not None:
             self.complaints = recording.outdated.sentences()
         self._backend.trim_memory(self.layout.size)
@@ -250,7 +284,9 @@ class ModelOracle:
             with self._tracer.untouched() as belongings:
                 few = belongings.run(lambda: watch(None, scale))
                 belongings.restore()
-                return few, None if self._promote is None else belongings.run(lambda: watch(self._promote, scale))
+                return few, None if self._promote is None else belongings.run(
+                    lambda: watch(self._promote, scale)
+                )
         except Exception:  # to say where it happens is a service; that it happens is known
             return None
 
@@ -267,8 +303,13 @@ class ModelOracle:
         if self._is_steady is None:
             first, counted = self.gradients(point).terms, self.gradient_evaluations
             data = self._tracer.present_state(), self._tracer.tensors
-            found = [dict(zip(self.term_names, g(point, *data), strict=True)) for g in self._traced_anew()]
-            self._is_steady = not any(determinism.gradient_jitter(self.layout, first, g, tolerance) for g in found)
+            found = [
+                dict(zip(self.term_names, g(point, *data), strict=True))
+                for g in self._traced_anew()
+            ]
+            self._is_steady = not any(
+                determinism.gradient_jitter(self.layout, first, g, tolerance) for g in found
+            )
             self.gradient_evaluations = counted
         return self._is_steady
 
@@ -279,9 +320,13 @@ class ModelOracle:
         def in_layers(place):
             # TensorFlow numbers scopes of which it has seen the name before.
             parts = [(part, part.rpartition("_")[0]) for part in place.split("/")]
-            return "/".join(base if part not in names and base in names else part for part, base in parts)
+            return "/".join(
+                base if part not in names and base in names else part for part, base in parts
+            )
 
-        return [(in_layers(place), kind) for place, kind in self._backend.chance(self._gradients.graph)]
+        return [
+            (in_layers(place), kind) for place, kind in self._backend.chance(self._gradients.graph)
+        ]
 
     def draws_alike(self):
         """Returns whether the train step has drawn random numbers where the loss has, and nowhere else."""
@@ -293,7 +338,9 @@ class ModelOracle:
         with self._tracer.untouched() as belongings:
             try:
                 return belongings.run(lambda: [trace() for _ in range(_TRACES_ANEW)])
-            except Exception:  # code that kept a tensor of the first trace cannot use it in the second
+            except (
+                Exception
+            ):  # code that kept a tensor of the first trace cannot use it in the second
                 anew = []
                 for _ in range(_TRACES_ANEW):
                     belongings.restore()
@@ -307,7 +354,9 @@ class ModelOracle:
             self._run_once()
         except FINAL:
             raise
-        except Exception as error:  # whatever code says to numbers of another precision than in training
+        except (
+            Exception
+        ) as error:  # whatever code says to numbers of another precision than in training
             if self._backend.is_exhausted(error):
                 raise
             self._tracer.has_wide_loss = False
@@ -345,9 +394,12 @@ class ModelOracle:
         if written:
             raise StateWriteError(written)
         self._losses = self._backend.Losses(
-            self._gradients, self._tracer.present_state(), self._tracer.tensors, self._is_sharing,
+            self._gradients,
+            self._tracer.present_state(),
+            self._tracer.tensors,
+            self._is_sharing,
             distribution.strategy_of(self._objective.model),
-        )  # fmt: skip
+        )
 
 
 def signature(model):
@@ -356,7 +408,8 @@ def signature(model):
     return (
         tuple(id(v) for v in model.trainable_variables),
         tuple(id(v) for v in keras_internals.weights_of(model)),
-        # Itself, since an id may be given out again; variables compare by value, and the oracle keeps them.
+        # Itself, since an id may be given out again; variables compare by value, and the oracle
+        # keeps them.
         keras_internals.compile_loss(model),
         tuple((id(layer), layer.trainable, layer.dtype_policy.name) for layer in layers),
     )

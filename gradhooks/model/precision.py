@@ -10,7 +10,8 @@ from gradhooks.reports.records import Precision
 
 # No lower rung helps, and nobody is to run what cannot be put back.
 FINAL = (BadInputError, CannotRestoreError, StateWriteError)
-# What cannot be promoted is left native and the trace tried again; more than this many are a lost cause.
+# What cannot be promoted is left native and the trace tried again; more than this many are a lost
+# cause.
 _MOST_NATIVE = 8
 
 
@@ -39,14 +40,17 @@ def descend(model, precision, trace_promoted, trace_native, is_exhausted, has_na
         trace_native()
         return Precision("model", note="precision='model': nothing was promoted")
     descent = _Descent(model, trace_promoted, is_exhausted)
-    promoted = descent.with_native(has_narrow_sources, 0 if precision == "float64" else _MOST_NATIVE)
+    promoted = descent.with_native(
+        has_narrow_sources, 0 if precision == "float64" else _MOST_NATIVE
+    )
     if promoted is None and precision == "float64":
         raise descent.causes[0]
     if promoted is None and has_narrow_sources():
         # Code may insist on what it holds being narrow.
         promoted = descent.with_native(lambda: False, cause=descent.causes[0])
     if promoted is None:
-        # A widened cast may be what an operation cannot take; the noise will tell what is left of the digits.
+        # A widened cast may be what an operation cannot take; the noise will tell what is left of
+        # the digits.
         promoted = descent.attempt(Extent(is_widening_casts=False))
     if promoted is None:
         trace_native()
@@ -111,9 +115,7 @@ class _Descent:
     def bottom(self):
         """The `Precision` of a model of which nothing could be promoted."""
         where = self._paths()[0] if self.native else "the model"
-        note = (
-            f"{where} cannot be evaluated in float64, so the model was checked at its own precision ({self._cause()})"
-        )
+        note = f"{where} cannot be evaluated in float64, so the model was checked at its own precision ({self._cause()})"
         return Precision("model", native_layers=self._paths(), note=note)
 
     def _paths(self):

@@ -74,7 +74,8 @@ def promoted(model, container, state, backend, extent, note_narrow):
             put(layer, "_dtype_policy", keras.DTypePolicy(WIDE))
         for layer in layers:
             if id(layer) in native and layer.compute_dtype in _HALF:
-                # What has no operation in float64 may have none in half precision either, and digits are welcome.
+                # What has no operation in float64 may have none in half precision either, and
+                # digits are welcome.
                 put(layer, "_dtype_policy", keras.DTypePolicy("float32"))
         for variable in [*model.trainable_variables, *state]:
             if id(variable) in native_variables:
@@ -86,9 +87,15 @@ def promoted(model, container, state, backend, extent, note_narrow):
         for loss in () if is_loss_native else losses:
             put(loss, "_dtype", WIDE)
         if is_loss_native:
-            put(container, "call", _with_casts(container.call, container.dtype, native_floatx, switch, backend))
+            put(
+                container,
+                "call",
+                _with_casts(container.call, container.dtype, native_floatx, switch, backend),
+            )
             losses = []
-        for owner in {id(o): o for o in [*keras_internals.regularizers_of(model), *losses, *wide_layers]}.values():
+        for owner in {
+            id(o): o for o in [*keras_internals.regularizers_of(model), *losses, *wide_layers]
+        }.values():
             _promote_constants(put, owner, backend)
         put(model, "_aggregate_additional_loss", wide_sum)
         # Keras takes the sign from the bits of a float32, which a widened cast no longer gives.
@@ -96,7 +103,11 @@ def promoted(model, container, state, backend, extent, note_narrow):
         _take_groups_apart(put)
         for layer in layers:
             if id(layer) in native:
-                put(layer, "call", _with_casts(layer.call, layer.compute_dtype, native_floatx, switch, backend))
+                put(
+                    layer,
+                    "call",
+                    _with_casts(layer.call, layer.compute_dtype, native_floatx, switch, backend),
+                )
         yield
 
 
@@ -132,7 +143,9 @@ def _take_groups_apart(put):
     def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
         axis = 1 if (data_format or keras.config.image_data_format()) == "channels_first" else -1
         groups = inputs.shape[axis] // kernel.shape[-2]
-        strides, dilation_rate = (n if isinstance(n, int) else tuple(n) for n in (strides, dilation_rate))
+        strides, dilation_rate = (
+            n if isinstance(n, int) else tuple(n) for n in (strides, dilation_rate)
+        )
         options = strides, padding, data_format, dilation_rate
         is_volume = len(inputs.shape) == 5
         if groups == 1 or (keras_internals.dtype_of(kernel) != WIDE and not is_volume):
@@ -172,7 +185,11 @@ def _is_promotable(layer):
 
 def _draw_dtypes(layers):
     """id of a seed generator -> dtype at which its layer draws in training."""
-    return {id(g): layer.compute_dtype for layer in layers for g in keras_internals.seed_generators(layer)}
+    return {
+        id(g): layer.compute_dtype
+        for layer in layers
+        for g in keras_internals.seed_generators(layer)
+    }
 
 
 def _drawn_directly(draw, seed):
@@ -202,7 +219,8 @@ def _promote_draws(put, draw_dtypes, floatx, switch, draw_from):
         def drawn(*args, **kwargs):
             with switch.off():
                 seed, dtype = kwargs.pop("seed", None), kwargs.pop("dtype", None)
-                # Without a dtype a draw follows floatx, whatever its layer computes in; float64 is what was promoted.
+                # Without a dtype a draw follows floatx, whatever its layer computes in; float64 is
+                # what was promoted.
                 native = floatx if dtype is None else native_dtype(seed) if dtype == WIDE else dtype
                 numbers = draw_from(lambda s: draw(*args, **kwargs, dtype=native, seed=s), seed)
                 return ops.cast(numbers, dtype or WIDE)
@@ -216,13 +234,19 @@ def _promote_draws(put, draw_dtypes, floatx, switch, draw_from):
             return draw_dropout(inputs, rate, noise_shape, seed)
         with switch.off():
             ones = ops.ones(ops.shape(inputs), dtype=native_dtype(seed))
-            kept = ops.not_equal(draw_from(lambda s: draw_dropout(ones, rate, noise_shape, s), seed), 0)
+            kept = ops.not_equal(
+                draw_from(lambda s: draw_dropout(ones, rate, noise_shape, s), seed), 0
+            )
         return ops.where(kept, inputs / (1 - rate), ops.zeros_like(inputs))
 
     draw_seed = module.draw_seed
     put(module, "draw_seed", lambda seed: seed if ops.is_tensor(seed) else draw_seed(seed))
     for name in _DRAWS:
-        put(module, name, same_draw(keras_internals.require(module, name, "draw the same noise as training")))
+        put(
+            module,
+            name,
+            same_draw(keras_internals.require(module, name, "draw the same noise as training")),
+        )
     put(module, "dropout", same_dropout)
 
 

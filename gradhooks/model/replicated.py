@@ -12,8 +12,8 @@ from gradhooks.model.batch import Batch
 from gradhooks.model.train_step import TrainStep
 from gradhooks.reports.errors import RecordingError
 
-# A mean over examples that are all there twice is the same mean; a sum is twice as large. Random layers drawn for more
-# examples make a mean smaller.
+# A mean over examples that are all there twice is the same mean; a sum is twice as large. Random
+# layers drawn for more examples make a mean smaller.
 _SAME = 1.1
 
 
@@ -21,7 +21,11 @@ def step_of(model, batch, layout):
     """Returns what records the train step of a model: a `TrainStep`, or a `ReplicatedStep` under a strategy."""
     strategy = distribution.strategy_of(model)
     replicas = backends.current().local_devices(strategy)
-    return ReplicatedStep(model, batch, layout, strategy, replicas) if replicas > 1 else TrainStep(model, batch, layout)
+    return (
+        ReplicatedStep(model, batch, layout, strategy, replicas)
+        if replicas > 1
+        else TrainStep(model, batch, layout)
+    )
 
 
 class ReplicatedStep:
@@ -74,7 +78,9 @@ class ReplicatedStep:
 
     def _unknown(self, why):
         kind = type(self._strategy).__name__
-        self.remark = f"under {kind} what the {self.replicas} replicas add up to was not checked: {why}"
+        self.remark = (
+            f"under {kind} what the {self.replicas} replicas add up to was not checked: {why}"
+        )
         return self._made(self._batch)
 
     def _shares(self):
@@ -85,5 +91,7 @@ class ReplicatedStep:
         for count in (1, self.replicas):
             parts = (self._batch.x, self._batch.y, self._batch.sample_weight)
             yield Batch(
-                *keras.tree.map_structure(lambda a, n=count: None if a is None else backend.tiled(a, rows, n), parts)
+                *keras.tree.map_structure(
+                    lambda a, n=count: None if a is None else backend.tiled(a, rows, n), parts
+                )
             )

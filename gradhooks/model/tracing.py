@@ -75,7 +75,11 @@ class Tracer:
     def take_fresh_loss(self):
         """What is built at its first call keeps the precision of that call: none outlives its trace."""
         is_custom = self._objective.loss_fn is not None
-        self._container = None if is_custom else keras_internals.fresh_compile_loss(self._objective.model, self._y)
+        self._container = (
+            None
+            if is_custom
+            else keras_internals.fresh_compile_loss(self._objective.model, self._y)
+        )
 
     def evaluated(self, finish, promote, watch):
         """Returns what the loss is as training computes it, or promoted: a list of arrays, traced and run once.
@@ -98,10 +102,15 @@ class Tracer:
                 return self._terms(values, state, batch, promote, finished, contextlib.nullcontext)
 
         values = [self._backend.paired(value) for value in self._backend.snapshot(self.variables)]
-        with contextlib.nullcontext() if promote else promotion.unpromoted(), self.draws.fixed(self._backend):
+        with (
+            contextlib.nullcontext() if promote else promotion.unpromoted(),
+            self.draws.fixed(self._backend),
+        ):
             values = [promotion.widened(value) for value in values] if promote else values
             arguments = values, self.present_state(), self.tensors
-            return self._backend.evaluated(evaluate, *arguments, **({} if promote else self._as_trained()))
+            return self._backend.evaluated(
+                evaluate, *arguments, **({} if promote else self._as_trained())
+            )
 
     def _as_trained(self):
         """How a graph of the model's runs in training."""
@@ -113,7 +122,9 @@ class Tracer:
         """The arrays of the batch that are not None, as a flat list of dense tensors."""
         import keras
 
-        present = [self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None]
+        present = [
+            self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None
+        ]
         return [part for tensor in present for part in self._backend.dense_parts(tensor)]
 
     def _nested(self, tensors):
@@ -122,12 +133,15 @@ class Tracer:
 
         remaining = iter(tensors)
         return keras.tree.map_structure(
-            lambda a: None if a is None else self._backend.put_together(a, remaining), self._nested_batch
+            lambda a: None if a is None else self._backend.put_together(a, remaining),
+            self._nested_batch,
         )
 
     def _differentiator(self, promote):
         """Returns a function (values, state, batch) -> (loss terms, their gradients)."""
-        while_losing = contextlib.nullcontext if promote or not self.has_wide_loss else self._wide_losses
+        while_losing = (
+            contextlib.nullcontext if promote or not self.has_wide_loss else self._wide_losses
+        )
 
         def differentiate(values, state, batch):
             def finish(found, reset):
@@ -144,7 +158,11 @@ class Tracer:
                         raise failing_layer.gradient_fails(error, self._objective.model) from error
                 return found, tuple(per_term)
 
-            taken = self.tape.recording(values) if self.tape else contextlib.nullcontext(self._backend.gradient)
+            taken = (
+                self.tape.recording(values)
+                if self.tape
+                else contextlib.nullcontext(self._backend.gradient)
+            )
             with taken as gradient:
                 return self._terms(values, state, batch, promote, finish, while_losing)
 
@@ -153,14 +171,23 @@ class Tracer:
     def _terms(self, values, state, batch, promote, finish, while_losing):
         """Evaluates the loss terms in the trace that goes on, see `terms.evaluate`."""
         self.draws.begin()
-        weights, others = zip(self.variables, values, strict=True), zip(self.state, state, strict=True)
+        weights, others = (
+            zip(self.variables, values, strict=True),
+            zip(self.state, state, strict=True),
+        )
         mapping = [(v, self._backend.unpaired(value, v._dtype)) for v, value in weights]
         mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
         nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
         return objective.evaluate(
-            self._objective, self._container, mapping, nested, finish, self._backend.stand_in, self.draws,
+            self._objective,
+            self._container,
+            mapping,
+            nested,
+            finish,
+            self._backend.stand_in,
+            self.draws,
             while_losing,
-        )  # fmt: skip
+        )
 
     def _refuse_new_weights(self):
         """Weights that the trace makes are none of the model's, which would make others: nothing is known of these."""

@@ -13,7 +13,15 @@ import numpy as np
 
 from gradhooks import backends
 from gradhooks.isolation import threads
-from gradhooks.model import compiled_step, distribution, draws, failing_layer, keras_internals, optimizers, untouched
+from gradhooks.model import (
+    compiled_step,
+    distribution,
+    draws,
+    failing_layer,
+    keras_internals,
+    optimizers,
+    untouched,
+)
 from gradhooks.reports.errors import RecordingError
 
 
@@ -100,7 +108,9 @@ class TrainStep:
         except RecordingError:
             raise
         except Exception as error:  # whatever a user's train_step raises
-            raise RecordingError(f"`train_step` raised {failing_layer.first_line(error)}") from error
+            raise RecordingError(
+                f"`train_step` raised {failing_layer.first_line(error)}"
+            ) from error
         return self._recording(noted, is_unscaled)
 
     def _run_compiled(self, point, is_unscaled):
@@ -113,7 +123,9 @@ class TrainStep:
             with self._untouched() as belongings:
                 compiled = self._first_that_works(
                     belongings,
-                    lambda step, functions, shadows: self._backend.Step(step, self._batch, is_xla, functions, shadows),
+                    lambda step, functions, shadows: self._backend.Step(
+                        step, self._batch, is_xla, functions, shadows
+                    ),
                     is_unscaled,
                 )
             self.traces += 1
@@ -126,7 +138,9 @@ class TrainStep:
             eager = self._backend.EagerStep(self._variables_of(belongings))
             return self._first_that_works(
                 belongings,
-                lambda step, functions, _: eager(step, self._batch, self._moved(point, is_unscaled), functions),
+                lambda step, functions, _: eager(
+                    step, self._batch, self._moved(point, is_unscaled), functions
+                ),
                 is_unscaled,
             )
 
@@ -134,7 +148,10 @@ class TrainStep:
         """Returns `make(step, functions, shadows)`, functions of the user's inlined or, where that fails, copied."""
 
         def made(functions):
-            with self._prepared(belongings, is_unscaled) as (noted, shadows), self.draws.fixed(self._backend):
+            with (
+                self._prepared(belongings, is_unscaled) as (noted, shadows),
+                self.draws.fixed(self._backend),
+            ):
                 return make(lambda batch: self._step(batch, noted), functions, shadows)
 
         try:
@@ -154,21 +171,33 @@ class TrainStep:
     def _variables_of(self, belongings):
         """All variables of the framework's that the step may lead to."""
         found = list(belongings.objects)
-        known = [*self._variables, *keras_internals.state_of(self._model), *self._model.optimizer.variables]
+        known = [
+            *self._variables,
+            *keras_internals.state_of(self._model),
+            *self._model.optimizer.variables,
+        ]
         found += [v._value for v in known]
         found += [self._backend.state_of_generator(value) for value in found]
         return list({id(v): v for v in found if self._backend.is_variable(v)}.values())
 
     def _moved(self, point, is_unscaled):
         """Pairs (storage, tensor): parameters at a point, means of losses at their start, and the scale 1."""
-        values = [(variable, np.zeros(variable.shape)) for m in self._means() for variable in m.variables]
+        values = [
+            (variable, np.zeros(variable.shape)) for m in self._means() for variable in m.variables
+        ]
         if is_unscaled:
-            scale = getattr(self._model.optimizer, "dynamic_scale", None)  # there is one once the optimizer is built
+            scale = getattr(
+                self._model.optimizer, "dynamic_scale", None
+            )  # there is one once the optimizer is built
             values += [] if scale is None else [(scale, np.ones(()))]
         values = [(v, self._backend.tensor(value)) for v, value in values]
         if point is not None:
-            parts = [point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)]
-            values += [(v, self._of_pairs(v, part)) for v, part in zip(self._variables, parts, strict=True)]
+            parts = [
+                point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)
+            ]
+            values += [
+                (v, self._of_pairs(v, part)) for v, part in zip(self._variables, parts, strict=True)
+            ]
         return [(v._value, value) for v, value in values if v._value is not None]
 
     def _of_pairs(self, variable, part):
@@ -180,7 +209,9 @@ class TrainStep:
         """The metrics that mean losses over batches: begun anew, their result is the loss of this batch alone."""
         import keras
 
-        return [m for m in self._metrics() if isinstance(m, keras.metrics.Mean) and "loss" in m.name]
+        return [
+            m for m in self._metrics() if isinstance(m, keras.metrics.Mean) and "loss" in m.name
+        ]
 
     def _metrics(self):
         return keras_internals.metrics_of(self._model, None)
@@ -203,7 +234,9 @@ class TrainStep:
             # Metrics have no part in the gradient, and would build themselves at their first call.
             put(model, "_compile_metrics", None)
             for variable in self._shared_out():
-                shadows.append((variable._value, self._backend.shadow(variable._value, variable.trainable)))
+                shadows.append(
+                    (variable._value, self._backend.shadow(variable._value, variable.trainable))
+                )
                 put(variable, "_value", shadows[-1][1])
             found = [o for o in belongings.objects if isinstance(o, keras.optimizers.Optimizer)]
             for optimizer in {id(o): o for o in [model.optimizer, *found]}.values():
@@ -215,7 +248,9 @@ class TrainStep:
     def _shared_out(self):
         """The variables of which every replica holds a copy."""
         variables = [*self._variables, *keras_internals.state_of(self._model)]
-        return [v for v in variables if v._value is not None and not self._backend.is_variable(v._value)]
+        return [
+            v for v in variables if v._value is not None and not self._backend.is_variable(v._value)
+        ]
 
     def _step(self, batch, noted):
         """Runs `train_step`; returns what was noted: gradients per variable and the loss, counts, what went to whom."""
@@ -247,7 +282,11 @@ class TrainStep:
             stack.enter_context(self._backend.as_replica(self._strategy))
             told = self._model.train_step(batch)
         loss = told.get("loss") if isinstance(told, dict) else None
-        if loss is None or any(loss is other for other in others) or distribution.replicas_of(self._model) > 1:
+        if (
+            loss is None
+            or any(loss is other for other in others)
+            or distribution.replicas_of(self._model) > 1
+        ):
             return []  # what is meant over other batches, or divided among replicas, is not the loss of this batch
         return self._backend.scalars([loss])
 
@@ -266,10 +305,23 @@ class TrainStep:
         flat = self._backend.flattened(gradients, "float64" if is_wide else "float32")
         if self._replicas > 1:
             flat *= self._replicas
-        outdated = compiled_step.outdated(self._model, [v for v in handed if hasattr(v, "_value")], owners[0])
-        scale, is_scale_found = (1.0, False) if is_unscaled else optimizers.scale_of(self._model.optimizer)
+        outdated = compiled_step.outdated(
+            self._model, [v for v in handed if hasattr(v, "_value")], owners[0]
+        )
+        scale, is_scale_found = (
+            (1.0, False) if is_unscaled else optimizers.scale_of(self._model.optimizer)
+        )
         loss = float(loss[0]) if loss else None
-        return Recording(flat, np.array(received), applications, len(owners), loss, scale, is_scale_found, outdated)
+        return Recording(
+            flat,
+            np.array(received),
+            applications,
+            len(owners),
+            loss,
+            scale,
+            is_scale_found,
+            outdated,
+        )
 
 
 def _nested_tensors(backend, batch):

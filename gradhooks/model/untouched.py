@@ -35,7 +35,9 @@ class Untouched:
 
     def __init__(self, model=None, **others):
         roots = {"model": model, **others}
-        self._belongings = untouched.Untouched({name: root for name, root in roots.items() if root is not None})
+        self._belongings = untouched.Untouched(
+            {name: root for name, root in roots.items() if root is not None}
+        )
 
     @property
     def places(self):
@@ -67,7 +69,9 @@ class Untouched:
         for name in set(state) - set(self._state) - _SCOPES:
             del state[name]
         # Copies, for it may all be needed again.
-        state.update({name: value for name, value in _copied(self._state).items() if name not in _SCOPES})
+        state.update(
+            {name: value for name, value in _copied(self._state).items() if name not in _SCOPES}
+        )
         self._belongings.restore()
 
     def run(self, function):
@@ -82,4 +86,6 @@ class Untouched:
 
 
 def _copied(state):
-    return {name: value.copy() if hasattr(value, "copy") else value for name, value in state.items()}
+    return {
+        name: value.copy() if hasattr(value, "copy") else value for name, value in state.items()
+    }

@@ -35,7 +35,9 @@ def found(model, known, read, places):
         places: Everything that the model and the loss lead to, see `isolation.reachable`.
     """
     optimizer = getattr(model, "optimizer", None)
-    known = {id(v._value) for v in [*known, *(optimizer.variables if optimizer is not None else ())]}
+    known = {
+        id(v._value) for v in [*known, *(optimizer.variables if optimizer is not None else ())]
+    }
     own = {id(layer) for layer in keras_internals.layers_of(model)}
     by_id = {}
     for place in places:  # the Keras variable comes before what is inside of it
@@ -77,7 +79,9 @@ def sentences(variables, handed):
         handed: ids of the variables of which a gradient was seen on its way to an optimizer.
     """
     variables = [v for v in variables if v.id not in handed]
-    alone = [f"{v.name} ({v.size} number{'s' if v.size != 1 else ''})" for v in variables if not v.owner]
+    alone = [
+        f"{v.name} ({v.size} number{'s' if v.size != 1 else ''})" for v in variables if not v.owner
+    ]
     if alone:
         are, them = ("is no weight", "it") if len(alone) == 1 else ("are no weights", "them")
         yield f"the loss reads {_some(alone)}, which {are} of the model: Keras does not train {them}"
@@ -88,4 +92,6 @@ def sentences(variables, handed):
 
 
 def _some(names):
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return ", ".join(names[:_NAMED]) + (
+        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    )

@@ -119,7 +119,11 @@ def _forwards(pairs, largest):
             continue
         if _parted(call.inputs, other and other.inputs) is None:
             return _departure(Place.CALL, call.layer, gone)
-        around = [(c, o) for c, o in pairs if _is_within(call, c, pairs) and not _parted(c.inputs, o and o.inputs)]
+        around = [
+            (c, o)
+            for c, o in pairs
+            if _is_within(call, c, pairs) and not _parted(c.inputs, o and o.inputs)
+        ]
         if around:
             _, wide = max(around, key=lambda pair: pair[0].entered)
             if wide is not None and any(s.largest > largest for s in wide.inputs):
@@ -147,13 +151,19 @@ def _backwards(pairs):
     for call, other in pairs:
         gone = _parted(call.output_slopes, other and other.output_slopes, LOST)
         if gone is not None:
-            reached.append((call, gone))  # by a cast, or by what is computed between the calls of layers
+            reached.append(
+                (call, gone)
+            )  # by a cast, or by what is computed between the calls of layers
             continue
         gone = _parted(call.input_slopes, other and other.input_slopes, LOST)
         if gone is not None:
             handed.append((call, gone))
     # What holds other calls hands down what one of them does, or what becomes of it between them.
-    inmost = [(c, gone) for c, gone in handed if not any(_is_within(other, c, pairs) for other, _ in reached)]
+    inmost = [
+        (c, gone)
+        for c, gone in handed
+        if not any(_is_within(other, c, pairs) for other, _ in reached)
+    ]
     for found, place in ((inmost, Place.BACKWARD), (reached, Place.REACHED)):
         if found:
             call, gone = max(found, key=lambda pair: pair[0].entered)
@@ -182,5 +192,9 @@ def _parted(few, many, lost=1.0):
     pairs = [(s, m) for s, m in zip(few, many, strict=True) if s is not None]
     if any(s.finite < 1 and (m is None or m.finite == 1) for s, m in pairs):
         return _INFINITE
-    sizes = [m.size for s, m in pairs if m is not None and m.present > 0 and s.present <= m.present * (1 - lost)]
+    sizes = [
+        m.size
+        for s, m in pairs
+        if m is not None and m.present > 0 and s.present <= m.present * (1 - lost)
+    ]
     return max(sizes, default=None)

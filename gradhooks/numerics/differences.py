@@ -14,22 +14,28 @@ from gradhooks.numerics.probe import DerivativeEstimate
 
 # An error bar is this many standard deviations of the rounding noise wide.
 DEVIATIONS = 4.0
-# Steps of the ladder in units of the first step; the finer one re-measures before anybody is accused.
+# Steps of the ladder in units of the first step; the finer one re-measures before anybody is
+# accused.
 LADDER = (1e-3, 1e-2, 1e-1, 0.3, 3.0, 10.0, 100.0)
 FINE_LADDER = (3e-4, 3e-3, 2e-2, 5e-2, 0.2, 0.5, 2.0, 5.0, 30.0)
-# The noise of the first quotient is one part in so many of what the tolerance allows; its error bar, one in seven.
+# The noise of the first quotient is one part in so many of what the tolerance allows; its error
+# bar, one in seven.
 _SHARPNESS = 10.0
-# Sharpness of the steps that follow where kinks lie within the first one, look by look. Where most probes meet kinks,
-# the first look takes the closest of several steps: in a ResNet50, where steps of sharpness 1 settle 14 of 32 probes,
-# those of 0.1, 0.01 and 0.001 settle 17, 27 and 32.
+# Sharpness of the steps that follow where kinks lie within the first one, look by look. Where most
+# probes meet kinks, the first look takes the closest of several steps: in a ResNet50, where steps
+# of sharpness 1 settle 14 of 32 probes, those of 0.1, 0.01 and 0.001 settle 17, 27 and 32.
 CLOSER, CLOSER_AMONG_KINKS = ((1.0,), (0.1,), (0.01,), (1e-3,)), ((1.0, 0.1, 0.01), (1e-3,))
-# The same for the finer ladder: a derivative that holds over so short a way may lie below all its other steps.
+# The same for the finer ladder: a derivative that holds over so short a way may lie below all its
+# other steps.
 FINE_CLOSER = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)
-# A step whose rounding error is more than this share of the derivative blurs too much to be worth a try.
+# A step whose rounding error is more than this share of the derivative blurs too much to be worth a
+# try.
 _BLURRED = 3e-4
-# Steps stay below this share of the parameter scale, where a loss still looks like a curve of low order.
+# Steps stay below this share of the parameter scale, where a loss still looks like a curve of low
+# order.
 _LARGEST = 0.15
-# A loss changes its shape over this share of the parameter scale: networks bend faster than their weights are large.
+# A loss changes its shape over this share of the parameter scale: networks bend faster than their
+# weights are large.
 _LENGTH = 0.5
 
 
@@ -52,10 +58,14 @@ def first_step(slope, loss, noise, scale, tolerance):
     Returns:
         float > 0, an offset.
     """
-    relative_noise = noise / max(abs(loss), noise, np.finfo(float).tiny) if noise else np.finfo(float).eps
+    relative_noise = (
+        noise / max(abs(loss), noise, np.finfo(float).tiny) if noise else np.finfo(float).eps
+    )
     lowest = scale * relative_noise ** (1 / 3) / 3
     highest = min(10 * scale * relative_noise**0.25, _LARGEST * scale)
-    wanted = _SHARPNESS * noise / (tolerance * abs(slope)) if slope and math.isfinite(slope) else highest
+    wanted = (
+        _SHARPNESS * noise / (tolerance * abs(slope)) if slope and math.isfinite(slope) else highest
+    )
     return float(min(max(wanted, lowest), highest))
 
 
@@ -143,7 +153,9 @@ def from_ladder(base, steps, plus, minus, noise):
     finite = np.isfinite(plus) & np.isfinite(minus)
     steps, plus, minus = steps[finite], plus[finite], minus[finite]
     if len(steps) < 2:
-        return DerivativeEstimate(math.nan, math.inf, math.nan, math.nan, math.nan, False, 2 * len(steps))
+        return DerivativeEstimate(
+            math.nan, math.inf, math.nan, math.nan, math.nan, False, 2 * len(steps)
+        )
     slopes = (plus - minus) / (2 * steps)
     rounding = np.array([rounding_error(noise, h) for h in steps])
     bound = (rounding + truncation_errors(slopes, rounding))[:-1]
@@ -192,7 +204,8 @@ def is_kink(steps, opening, rounding):
         opening: float64, shape (S,). `|right - left|` at each step.
         rounding: float64, shape (S,). Error bar of a central difference at each step.
     """
-    # A one-sided slope is twice as noisy as a central one, and the opening is the difference of two.
+    # A one-sided slope is twice as noisy as a central one, and the opening is the difference of
+    # two.
     seen = np.flatnonzero(opening > 4.0 * rounding)
     if len(seen) < 2:
         return False

@@ -29,7 +29,9 @@ class Layout:
     @functools.cached_property
     def sizes(self):
         """int64, shape (V,): number of parameters of each variable."""
-        return np.array([int(np.prod(shape, dtype=np.int64)) for shape in self.shapes], dtype=np.int64)
+        return np.array(
+            [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes], dtype=np.int64
+        )
 
     @functools.cached_property
     def offsets(self):

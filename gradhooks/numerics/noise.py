@@ -12,8 +12,8 @@ import numpy as np
 
 # Enough to know a standard deviation within a factor of two in 95 of 100 cases, beside a parabola.
 POINTS = 9
-# Where, in units of the spacing. Symmetric at the ends, which serve as a central difference; uneven between,
-# because a staircase looked at in steps of its own length is a straight line.
+# Where, in units of the spacing. Symmetric at the ends, which serve as a central difference; uneven
+# between, because a staircase looked at in steps of its own length is a straight line.
 OFFSETS = (-4.0, -3.24, -1.79, -0.87, 0.0, 1.13, 2.21, 2.76, 4.0)
 # A unit in the last place of float32, relative.
 FLOAT32 = float(np.finfo(np.float32).eps)

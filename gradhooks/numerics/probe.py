@@ -37,8 +37,12 @@ class Probe:
     def slope_of(self, gradient):
         """Returns the derivative along this probe that a flat gradient (float64, shape (P,)) implies."""
         if self.is_coordinate:
-            return float(self.weights[0]) * float(gradient[self.start])  # asked for a dozen times per sample
-        with np.errstate(invalid="ignore", over="ignore"):  # an infinite gradient gives NaN, which is judged
+            return float(self.weights[0]) * float(
+                gradient[self.start]
+            )  # asked for a dozen times per sample
+        with np.errstate(
+            invalid="ignore", over="ignore"
+        ):  # an infinite gradient gives NaN, which is judged
             return float(np.dot(self.weights, gradient[self.start : self.stop]))
 
 

@@ -13,8 +13,8 @@ from gradhooks.numerics.probe import Probe
 # A variable that is zero everywhere (a fresh bias) has no size of its own; a tenth is what
 # usual initializers and normalization layers give their neighbours.
 DEFAULT_SCALE = 0.1
-# What has no gradient is looked at too, for it may be the gradient that is wrong, but not first. The shares do not
-# matter: variables without any are also moved as a whole (see `blockage`).
+# What has no gradient is looked at too, for it may be the gradient that is wrong, but not first.
+# The shares do not matter: variables without any are also moved as a whole (see `blockage`).
 _OF_DEAD, _OF_ZEROS = 0.25, 0.25
 # So many draws find a parameter with a gradient unless there are few; then they are counted.
 _TRIES = 64
@@ -109,7 +109,11 @@ class _Draw:
 
     def preferred(self, position):
         """Returns a position, or in most cases, if it has no gradient, another one that has."""
-        if self._gradient is None or self._gradient[position] != 0 or self._rng.random() < _OF_ZEROS:
+        if (
+            self._gradient is None
+            or self._gradient[position] != 0
+            or self._rng.random() < _OF_ZEROS
+        ):
             return position
         return self.one_of(self._layout.variable_of(position))
 
@@ -207,10 +211,14 @@ def screening_probe(layout, variable_scales, gradient, rng, left_out=()):
     """
     with np.errstate(over="ignore", invalid="ignore"):
         norms = layout.norms(gradient)
-    shares = np.where(np.isfinite(norms) & np.isfinite(variable_scales), norms, 0.0) * np.nan_to_num(variable_scales)
+    shares = np.where(
+        np.isfinite(norms) & np.isfinite(variable_scales), norms, 0.0
+    ) * np.nan_to_num(variable_scales)
     felt = shares[shares > 1e-9 * shares.max(initial=0.0)]
     target = np.quantile(felt, 0.25) if len(felt) else 0.0
-    damping = np.divide(target, shares, out=np.ones(len(layout)), where=(shares > target) & (target > 0))
+    damping = np.divide(
+        target, shares, out=np.ones(len(layout)), where=(shares > target) & (target > 0)
+    )
     weights = np.empty(layout.size)
     for v in range(len(layout)):
         size = 0.0 if v in left_out else variable_scales[v] * damping[v]

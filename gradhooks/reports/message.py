@@ -37,7 +37,8 @@ REMEDIES = {
 # Where a message in the house's form says what it is about.
 _RECEIVED = re.compile(r"Received: (.+?)\. Expected ", re.DOTALL)
 
-# What to do about a run of which nothing could be decided, where the explanation of the reason does not say it.
+# What to do about a run of which nothing could be decided, where the explanation of the reason does
+# not say it.
 WAYS_OUT = {
     Reason.NOT_DETERMINISTIC: "Let layers draw by keras.random, or pass a `loss_fn` that leaves the noise out.",
     Reason.KINK: "Try larger `samples` or another batch; for a check alone, a smooth activation such as gelu.",
@@ -145,7 +146,10 @@ def undecided_message(report, count):
 def advice(report):
     """Returns a line for every reason found: what it means, what usually causes it, what to try."""
     reasons = dict.fromkeys(c.reason for c in report.failures) or (report.reason,)
-    return [*(f"{reason}: {reason.explanation}" for reason in reasons), *declaration(report.failures)]
+    return [
+        *(f"{reason}: {reason.explanation}" for reason in reasons),
+        *declaration(report.failures),
+    ]
 
 
 def declaration(failures):
@@ -159,10 +163,16 @@ def declaration(failures):
     for c in declarable:
         if c.path != "*":  # a direction over all variables tells of none of them
             reasons.setdefault(c.path, set()).add(c.reason)
-    kinds = {p: "blocked" if found == {Reason.BLOCKED} else "mismatch" for p, found in reasons.items()}
+    kinds = {
+        p: "blocked" if found == {Reason.BLOCKED} else "mismatch" for p, found in reasons.items()
+    }
     # Brackets, stars and question marks would be a pattern.
     shown = {re.sub(r"([*?[])", r"[\1]", path): kind for path, kind in [*kinds.items()][:SHOWN]}
-    more = f", and so on for {len(kinds) - SHOWN} more; patterns may have a *" if len(kinds) > SHOWN else ""
+    more = (
+        f", and so on for {len(kinds) - SHOWN} more; patterns may have a *"
+        if len(kinds) > SHOWN
+        else ""
+    )
     shown = shown or {"path/of/the/variable": "mismatch"}
     return [f"meant? declare it with expect={printable(shown)}{more}"] if declarable else []
 
@@ -224,7 +234,12 @@ def _evidence(comparison, report):
     if not math.isfinite(c.gap):
         return (first, analytic, numeric)
     rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
-    return (first, analytic, numeric, f"    gap      {_aligned(c.gap)}, allowed {rough(c.allowed)} = {rule}")
+    return (
+        first,
+        analytic,
+        numeric,
+        f"    gap      {_aligned(c.gap)}, allowed {rough(c.allowed)} = {rule}",
+    )
 
 
 def _received(comparison, report):

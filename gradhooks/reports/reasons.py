@@ -61,7 +61,9 @@ class Reason(enum.Enum):
         "the loss changes between two evaluations at the same point, so differences of it mean nothing: "
         "look for random operations without a keras.random.SeedGenerator and for state outside Keras variables"
     )
-    NON_FINITE_LOSS = "the loss is NaN or infinite at this point, so it has no derivative to compare with"
+    NON_FINITE_LOSS = (
+        "the loss is NaN or infinite at this point, so it has no derivative to compare with"
+    )
     ERROR = "the check itself could not be carried out; the report names the cause, training was not touched"
     UNTRAINED = (
         "the optimizer does not receive the gradient of the loss: `train_step` loses, scales or changes it on the way; "
@@ -87,12 +89,16 @@ class Reason(enum.Enum):
         "deep network multiplies rounding, which is harmless while it is small; where it is as large as the gradient, "
         "try a larger batch, fewer layers or more digits"
     )
-    NOT_RECORDED = "the gradient that the optimizer receives could not be recorded; the notes say why"
+    NOT_RECORDED = (
+        "the gradient that the optimizer receives could not be recorded; the notes say why"
+    )
     UNTRACED = (
         "the check could not follow this variable into the code that uses it, such as a function compiled before; "
         "what training does with it may be right, and nobody is blamed; try precision='model', or pass a loss_fn"
     )
-    NOTHING_SAMPLED = "no sampled parameter has any influence on the loss, so nothing could be compared"
+    NOTHING_SAMPLED = (
+        "no sampled parameter has any influence on the loss, so nothing could be compared"
+    )
 
     @property
     def explanation(self):

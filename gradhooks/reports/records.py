@@ -80,7 +80,9 @@ class Comparison:
     @property
     def label(self):
         """`path[i, j]`, or the path alone for a direction."""
-        return self.path if self.index is None else f"{self.path}[{', '.join(map(str, self.index))}]"
+        return (
+            self.path if self.index is None else f"{self.path}[{', '.join(map(str, self.index))}]"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

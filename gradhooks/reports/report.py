@@ -75,14 +75,23 @@ class CheckReport:
         """The comparisons with verdict FAIL, worst relative difference first."""
         failed = (c for c in self.comparisons if c.verdict is Verdict.FAIL)
         return tuple(
-            sorted(failed, key=lambda c: -c.relative_difference if math.isfinite(c.relative_difference) else -math.inf)
+            sorted(
+                failed,
+                key=lambda c: (
+                    -c.relative_difference if math.isfinite(c.relative_difference) else -math.inf
+                ),
+            )
         )
 
     @property
     def inconclusive(self):
         """The comparisons that could not be decided; vacuous and declared ones are not among them."""
         decided = (Reason.VACUOUS, Reason.DECLARED)
-        return tuple(c for c in self.comparisons if c.verdict is Verdict.INCONCLUSIVE and c.reason not in decided)
+        return tuple(
+            c
+            for c in self.comparisons
+            if c.verdict is Verdict.INCONCLUSIVE and c.reason not in decided
+        )
 
     @property
     def vacuous(self):

@@ -80,7 +80,9 @@ def _record(cls, name, value):
     if not isinstance(value, dict):
         raise _wrong(name, "an object", value)
     readers = _readers(cls)
-    return cls(**{field: readers[field](field, v) for field, v in value.items() if field in readers})
+    return cls(
+        **{field: readers[field](field, v) for field, v in value.items() if field in readers}
+    )
 
 
 @functools.cache

@@ -9,12 +9,22 @@ import textwrap
 
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import TRAINED
-from gradhooks.reports.text import UNKNOWN, exact, left_out, listed, place, printable, rough, shortened
+from gradhooks.reports.text import (
+    UNKNOWN,
+    exact,
+    left_out,
+    listed,
+    place,
+    printable,
+    rough,
+    shortened,
+)
 
 WIDTH = 100
 ROWS = 12
 HEADER = ("", "parameter", "term", "analytic", "numeric", "+-", "allowed", "rel.diff", "reason")
-# Digits behind the point of two derivatives to compare; of fewer than the last, none would be left to compare.
+# Digits behind the point of two derivatives to compare; of fewer than the last, none would be left
+# to compare.
 DIGITS = (5, 4, 3)
 MARKS = {Verdict.FAIL: "FAIL", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "ok"}
 _LABEL = HEADER.index("parameter")
@@ -44,7 +54,12 @@ def render(report):
     """
     worst = worst_first(report.comparisons)
     above = (headline(report), differences(report))
-    below = (left_out(len(worst) - ROWS, "comparisons"), legend(worst[:ROWS]), *remarks(report), circumstances(report))
+    below = (
+        left_out(len(worst) - ROWS, "comparisons"),
+        legend(worst[:ROWS]),
+        *remarks(report),
+        circumstances(report),
+    )
     return "\n".join([*_wrapped(above), *_aligned(worst[:ROWS]), *_wrapped(below)])
 
 
@@ -57,7 +72,11 @@ def differences(report):
     """Returns the relative difference of every term beside the threshold; what is not known goes unsaid."""
     told = {term: rough(d) for term, d in report.relative_difference.items()}
     is_known = any(number != UNKNOWN for number in told.values())
-    terms = ", ".join(f"{printable(term)} {number}" for term, number in told.items()) if is_known else "not measured"
+    terms = (
+        ", ".join(f"{printable(term)} {number}" for term, number in told.items())
+        if is_known
+        else "not measured"
+    )
     threshold = f"; threshold {rough(report.threshold)}" if math.isfinite(report.threshold) else ""
     return f"relative difference {terms}{threshold}"
 

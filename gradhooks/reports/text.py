@@ -23,7 +23,9 @@ def printable(text):
     >>> printable("two" + chr(10) + "lines")
     'two\\\\nlines'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
+    )
 
 
 def rough(number):

@@ -17,7 +17,8 @@ def append(file, data):
     """
     start, written = os.fstat(file.fileno()).st_size, 0
     try:
-        # A disk that is filling up takes a part of the data, and says why only when offered the rest.
+        # A disk that is filling up takes a part of the data, and says why only when offered the
+        # rest.
         while written < len(data):
             written += file.write(data[written:])
     except BaseException:

@@ -95,7 +95,11 @@ class ColourScreen:
         self.line(differences(report))
         if worst:
             self._console.print(_table(worst[:ROWS], self._console.width))
-        for text in (left_out(len(worst) - ROWS, "comparisons"), legend(worst[:ROWS]), *remarks(report)):
+        for text in (
+            left_out(len(worst) - ROWS, "comparisons"),
+            legend(worst[:ROWS]),
+            *remarks(report),
+        ):
             if text:
                 self.line(text)
         self._console.print(circumstances(report), style="dim")
@@ -110,7 +114,10 @@ def _table(comparisons, width):
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in (HEADER[k] for k in shown):
         table.add_column(
-            name, justify="left" if name in _WORDS else "right", no_wrap=name != "parameter", overflow="fold"
+            name,
+            justify="left" if name in _WORDS else "right",
+            no_wrap=name != "parameter",
+            overflow="fold",
         )
     for c, cells in zip(comparisons, fitted(comparisons, width), strict=True):
         row = [Text(cell) for cell in cells]

@@ -72,7 +72,9 @@ class Teller:
             is_over: Whether there will be no more.
         """
         told = (Reason.ERROR, Reason.NON_FINITE_LOSS)
-        if not reports or any(r.verdict is not Verdict.INCONCLUSIVE or r.reason in told for r in reports):
+        if not reports or any(
+            r.verdict is not Verdict.INCONCLUSIVE or r.reason in told for r in reports
+        ):
             return
         if is_over or (len(reports) >= _ENOUGH and len({r.reason for r in reports}) == 1):
             self.complain(undecided_message(reports[-1], len(reports)), "undecided")

@@ -81,9 +81,17 @@ def left_out(gradients, with_histograms):
     layout = gradients.layout
     count, infinite = len(layout), int(np.sum(~np.isfinite(gradients.vector)))
     limits = {"norms": MOST_NORMS} | ({"histograms": MOST_HISTOGRAMS} if with_histograms else {})
-    parts = [f"{what} of {most} of {count} variables" for what, most in limits.items() if count > most]
-    said = [f"gradients: {' and '.join(parts)} are shown, evenly spaced from first to last"] if parts else []
-    return "; ".join(said + ([f"gradients: {infinite} entries are not finite and not shown"] if infinite else []))
+    parts = [
+        f"{what} of {most} of {count} variables" for what, most in limits.items() if count > most
+    ]
+    said = (
+        [f"gradients: {' and '.join(parts)} are shown, evenly spaced from first to last"]
+        if parts
+        else []
+    )
+    return "; ".join(
+        said + ([f"gradients: {infinite} entries are not finite and not shown"] if infinite else [])
+    )
 
 
 def buckets(values):
@@ -103,7 +111,8 @@ def buckets(values):
     with np.errstate(over="ignore", invalid="ignore"):
         edges = np.linspace(low, high, BUCKETS + 1)
     if not np.isfinite(edges).all() or not (edges[1:] > edges[:-1]).all():
-        # One value as far as float64 can tell, or a range too wide to divide: everything in the last bucket.
+        # One value as far as float64 can tell, or a range too wide to divide: everything in the
+        # last bucket.
         counts = np.append(np.zeros(BUCKETS - 1), len(values))
         return np.stack([np.full(BUCKETS, low), np.full(BUCKETS, high), counts], axis=1)
     counts, _ = np.histogram(values, edges)
@@ -119,5 +128,7 @@ def summary(gradients, name, with_histograms):
         for path, values in entries(gradients).items():
             tensor = tensor_util.make_tensor_proto(buckets(values), dtype=np.float64)
             kind = metadata.create_summary_metadata(display_name=None, description=None)
-            result.value.add(tag=f"{name}/gradients/{printable(path)}", metadata=kind, tensor=tensor)
+            result.value.add(
+                tag=f"{name}/gradients/{printable(path)}", metadata=kind, tensor=tensor
+            )
     return result

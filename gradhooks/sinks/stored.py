@@ -49,8 +49,13 @@ def _files(directory, unreadable):
     if os.path.isfile(directory):
         return [directory]
     walk = os.walk(directory, onerror=lambda error: unreadable.append(printable(error)))
-    found = [os.path.join(parent, jsonl.FILE_NAME) for parent, _, names in walk if jsonl.FILE_NAME in names]
-    # Not everything of that name is a file: opening a named pipe would wait for somebody to write to it.
+    found = [
+        os.path.join(parent, jsonl.FILE_NAME)
+        for parent, _, names in walk
+        if jsonl.FILE_NAME in names
+    ]
+    # Not everything of that name is a file: opening a named pipe would wait for somebody to write
+    # to it.
     return sorted(path for path in found if os.path.isfile(path))
 
 

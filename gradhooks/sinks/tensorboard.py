@@ -134,7 +134,10 @@ def scalars(report):
     """Returns the numbers to plot as a dict, tag without prefix -> number; unknown ones are left out."""
     differences_by_term = report.relative_difference
     numbers = {
-        **{f"relative_difference/{term}": difference for term, difference in differences_by_term.items()},
+        **{
+            f"relative_difference/{term}": difference
+            for term, difference in differences_by_term.items()
+        },
         "log10_relative_difference": _log10(differences_by_term.get("total")),
         "threshold": report.threshold,
         "failures": len(report.failures),

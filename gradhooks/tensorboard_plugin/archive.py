@@ -62,7 +62,10 @@ class Archive:
         """Returns all `Series` of an experiment by run and tag."""
         if self._provider is None:
             return []
-        runs = self._provider.list_tensors(context, experiment_id=experiment, plugin_name=PLUGIN_NAME) or {}
+        runs = (
+            self._provider.list_tensors(context, experiment_id=experiment, plugin_name=PLUGIN_NAME)
+            or {}
+        )
         return [
             Series(_identity(run, tag), run, tag, f"{found.max_step}@{found.max_wall_time!r}")
             for run, tags in sorted(runs.items())
@@ -74,7 +77,9 @@ class Archive:
         series = self._find(context, experiment, identity)
         columns = self._reduced(experiment, series, self._read(context, experiment, series))
         scalars = self._scalars(context, experiment, series)
-        headline = {term: scalars.get(f"relative_difference/{term}", []) for term in reduction.TERMS}
+        headline = {
+            term: scalars.get(f"relative_difference/{term}", []) for term in reduction.TERMS
+        }
         return {
             **series.for_page(),
             **overview.overview(columns, headline),
@@ -123,7 +128,9 @@ class Archive:
         columns = {(d.step, d.wall_time): known.get((d.step, d.wall_time)) for d in stored}
         for datum in stored:
             place = (datum.step, datum.wall_time)
-            columns[place] = columns[place] or reduction.column(datum.step, datum.wall_time, datum.numpy)
+            columns[place] = columns[place] or reduction.column(
+                datum.step, datum.wall_time, datum.numpy
+            )
         with self._lock:
             self._columns[key] = columns
             self._columns.move_to_end(key)
@@ -146,7 +153,10 @@ class Archive:
         # The reports hold the same numbers, of fewer checks.
         except Exception:
             return {}
-        return {tags[tag]: [(d.step, d.value) for d in data] for tag, data in read.get(series.run, {}).items()}
+        return {
+            tags[tag]: [(d.step, d.value) for d in data]
+            for tag, data in read.get(series.run, {}).items()
+        }
 
 
 def _identity(run, tag):

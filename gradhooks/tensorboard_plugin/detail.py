@@ -18,12 +18,24 @@ from gradhooks.tensorboard_plugin.reduction import (
     label,
 )
 
-# Of a large report the panel shows this many comparisons of the variable, and points in the scatter.
+# Of a large report the panel shows this many comparisons of the variable, and points in the
+# scatter.
 MOST_COMPARISONS, MOST_POINTS = 200, 4000
 _NUMBERS = (
-    "analytic", "numeric", "error", "step", "relative_difference", "left", "right", "allowed", "gap",
-    "distance", "cosine", "scale", "zeros",
-)  # fmt: skip
+    "analytic",
+    "numeric",
+    "error",
+    "step",
+    "relative_difference",
+    "left",
+    "right",
+    "allowed",
+    "gap",
+    "distance",
+    "cosine",
+    "scale",
+    "zeros",
+)
 
 
 def detail(stored, variable):
@@ -43,7 +55,9 @@ def detail(stored, variable):
         raise
     # A report that has all fields, but of kinds that nobody can add up or print.
     except Exception as error:
-        raise UnreadableError(f"a field of the report is not what it should be ({type(error).__name__})") from error
+        raise UnreadableError(
+            f"a field of the report is not what it should be ({type(error).__name__})"
+        ) from error
 
 
 def _report(stored):
@@ -65,7 +79,9 @@ def _detail(report, variable):
         "threshold": float(report.threshold),
         "comparisons": [_comparison(c) for c in own[:MOST_COMPARISONS]],
         "left_out": max(0, len(own) - MOST_COMPARISONS),
-        "diagnosis": next((_diagnosis(d) for d in report.diagnoses if label(d.path) == variable), None),
+        "diagnosis": next(
+            (_diagnosis(d) for d in report.diagnoses if label(d.path) == variable), None
+        ),
         "culprit": next((_diagnosis(d) for d in report.diagnoses if d.is_culprit), None),
         "advice": _advice(own),
         "points": {term: _points(report.comparisons, term, variable) for term in TERMS},
@@ -105,18 +121,28 @@ def _advice(comparisons):
     telling = [r for r in reasons if r not in (Reason.AGREES, Reason.VACUOUS)] or list(reasons)
     told = [(str(reason), reason.explanation) for reason in telling]
     # What is said of failures that are meant is the same as in the warning.
-    told += [clipped(line).split(" ", 1) for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL])]
+    told += [
+        clipped(line).split(" ", 1)
+        for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL])
+    ]
     return [{"reason": reason, "explanation": explanation} for reason, explanation in told]
 
 
 def _points(comparisons, term, variable):
     """Analytic and numeric derivative of the comparisons in a term, the variable's own last, to be drawn on top."""
-    of_term = [c for c in comparisons if c.term == term and (c.path != ALL_VARIABLES or variable == ALL_VARIABLES)]
+    of_term = [
+        c
+        for c in comparisons
+        if c.term == term and (c.path != ALL_VARIABLES or variable == ALL_VARIABLES)
+    ]
     known = [c for c in of_term if math.isfinite(c.analytic) and math.isfinite(c.numeric)]
     own = [c for c in known if label(c.path) == variable]
     others = [c for c in known if label(c.path) != variable]
     shown = [*others[: max(0, MOST_POINTS - len(own))], *own[:MOST_POINTS]]
-    return [[c.analytic, c.numeric, int(c.verdict is Verdict.FAIL), int(label(c.path) == variable)] for c in shown]
+    return [
+        [c.analytic, c.numeric, int(c.verdict is Verdict.FAIL), int(label(c.path) == variable)]
+        for c in shown
+    ]
 
 
 def _notes(report):

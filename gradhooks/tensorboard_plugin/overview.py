@@ -33,7 +33,9 @@ def overview(columns, headline=None):
         "terms": {term: _packed(columns, term, rows) for term in TERMS},
         "scale": {"lowest": LOWEST, "unknown": UNKNOWN},
         "headline": headline if headline and any(headline.values()) else headline_of(columns),
-        "thresholds": {term: [(c.step, c.thresholds[term]) for c in columns if c.thresholds] for term in TERMS},
+        "thresholds": {
+            term: [(c.step, c.thresholds[term]) for c in columns if c.thresholds] for term in TERMS
+        },
         "failures": [c.failure for c in reversed(columns) if c.failure],
         "facts": next((c.facts for c in reversed(columns) if c.facts), {}),
     }
@@ -57,7 +59,11 @@ def in_model_order(columns):
 def headline_of(columns):
     """Returns the relative differences of the checks, term -> [(step, value), ...]."""
     return {
-        term: [(c.step, c.differences[term]) for c in columns if np.isfinite(c.differences.get(term, np.nan))]
+        term: [
+            (c.step, c.differences[term])
+            for c in columns
+            if np.isfinite(c.differences.get(term, np.nan))
+        ]
         for term in TERMS
     }
 

@@ -55,19 +55,27 @@ class GradhooksPlugin(base_plugin.TBPlugin):
 
     def frontend_metadata(self):
         """Returns what the tab is called and where its page begins."""
-        return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="Gradient Check", disable_reload=True)
+        return base_plugin.FrontendMetadata(
+            es_module_path="/index.js", tab_name="Gradient Check", disable_reload=True
+        )
 
     def _runs(self, request):
         _parameters(request, {})
-        return _json(request, {"series": [s.for_page() for s in self._archive.series(*_who(request))]})
+        return _json(
+            request, {"series": [s.for_page() for s in self._archive.series(*_who(request))]}
+        )
 
     def _overview(self, request):
         asked = _parameters(request, {"id": r"[0-9a-f]{16}"})
         return _json(request, self._archive.overview(*_who(request), asked["id"]))
 
     def _check(self, request):
-        asked = _parameters(request, {"id": r"[0-9a-f]{16}", "step": r"-?[0-9]{1,19}", "variable": r"(?s:.+)"})
-        found = self._archive.detail(*_who(request), asked["id"], int(asked["step"]), asked["variable"])
+        asked = _parameters(
+            request, {"id": r"[0-9a-f]{16}", "step": r"-?[0-9]{1,19}", "variable": r"(?s:.+)"}
+        )
+        found = self._archive.detail(
+            *_who(request), asked["id"], int(asked["step"]), asked["variable"]
+        )
         return _json(request, found)
 
 
@@ -78,7 +86,9 @@ def _application(answer):
     def application(request):
         try:
             if request.method not in ("GET", "HEAD"):
-                return _json(request, {"error": "only GET is answered here"}, 405, [("Allow", "GET, HEAD")])
+                return _json(
+                    request, {"error": "only GET is answered here"}, 405, [("Allow", "GET, HEAD")]
+                )
             return answer(request)
         except UnreadableError as error:
             # The request is fine and so is the server: the page shows a card in place of the data.
@@ -86,8 +96,14 @@ def _application(answer):
         except errors.PublicError as error:
             return _json(request, {"error": str(error)}, error.http_code, error.headers)
         except Exception as error:
-            _log.warning("a request to the Gradient Check tab failed: %s: %s", type(error).__name__, error)
-            return _json(request, {"error": f"the request could not be answered ({type(error).__name__})"}, 500)
+            _log.warning(
+                "a request to the Gradient Check tab failed: %s: %s", type(error).__name__, error
+            )
+            return _json(
+                request,
+                {"error": f"the request could not be answered ({type(error).__name__})"},
+                500,
+            )
 
     return application
 
@@ -97,7 +113,9 @@ def _file(name, kind):
         try:
             content = (_STATIC / name).read_bytes()
         except OSError as error:
-            raise errors.NotFoundError(f"{name} is missing from the installation of gradhooks") from error
+            raise errors.NotFoundError(
+                f"{name} is missing from the installation of gradhooks"
+            ) from error
         return _respond(request, content, kind)
 
     return answer
@@ -110,7 +128,9 @@ def _json(request, content, code=200, headers=()):
 def _respond(request, content, kind, code=200, headers=()):
     # TensorBoard sets its policy on pages alone; here nothing needs to be allowed more than a page.
     policy = Respond(request, "", "text/html").headers["Content-Security-Policy"]
-    return Respond(request, content, kind, code, headers=[*headers, ("Content-Security-Policy", policy)])
+    return Respond(
+        request, content, kind, code, headers=[*headers, ("Content-Security-Policy", policy)]
+    )
 
 
 def _who(request):

@@ -20,7 +20,8 @@ from gradhooks.reports.text import place, printable
 CODES = ("unsampled", "vacuous", "pass", "declared", "inconclusive", "fail")
 TERMS = ("total", "data", "penalty", "trained")
 ALL_VARIABLES = "*"
-# Levels 0 to 254 are log10 of the relative difference from -18 to 0; a byte per cell keeps a long run small.
+# Levels 0 to 254 are log10 of the relative difference from -18 to 0; a byte per cell keeps a long
+# run small.
 LOWEST, UNKNOWN = -18.0, 255
 _VACUOUS = CODES.index("vacuous")
 _LEVELS = UNKNOWN - 1
@@ -77,7 +78,14 @@ def column(step, wall_time, value):
     # Any program may have written the event file; one bad report must not hide the others.
     except Exception as error:
         reason = f"a field of the report is not what it should be ({type(error).__name__})"
-    failure = {"step": step, "wall_time": wall_time, "kind": "unreadable", "findings": [], "more": 0, "note": reason}
+    failure = {
+        "step": step,
+        "wall_time": wall_time,
+        "kind": "unreadable",
+        "findings": [],
+        "more": 0,
+        "note": reason,
+    }
     return Column(step, wall_time, "UNREADABLE", reason, failure=failure)
 
 
@@ -119,7 +127,9 @@ def label(path):
         UnreadableError: If it is not a path.
     """
     if not isinstance(path, str) or len(path) > LONGEST_LABEL:
-        raise UnreadableError(f"the path of a variable is not a text of at most {LONGEST_LABEL} characters")
+        raise UnreadableError(
+            f"the path of a variable is not a text of at most {LONGEST_LABEL} characters"
+        )
     return printable(path)
 
 
@@ -146,7 +156,8 @@ def level(difference):
 def _column(step, wall_time, report):
     comparisons = report["comparisons"]
     failed = [c for c in comparisons if c["verdict"] == Verdict.FAIL.name]
-    # The records check everything but the comparisons, of which only some of the failed ones are told here.
+    # The records check everything but the comparisons, of which only some of the failed ones are
+    # told here.
     told = CheckReport.from_json(json.dumps({**report, "comparisons": failed[:SHOWN_FINDINGS]}))
     groups = _grouped(comparisons)
     positions = {}
@@ -178,7 +189,11 @@ def _grouped(comparisons):
         path = c["path"]
         if path not in labels:
             labels[path] = label(path)
-        analytic, numeric, distance = _number(c["analytic"]), _number(c["numeric"]), _number(c["distance"])
+        analytic, numeric, distance = (
+            _number(c["analytic"]),
+            _number(c["numeric"]),
+            _number(c["distance"]),
+        )
         gap = abs(analytic - numeric) if math.isnan(distance) else distance
         code = _CODES_BY_NAME[c["verdict"], c["reason"]]
         entry = (code, analytic, numeric, gap, _number(c["allowed"]), int(c["position"]))
@@ -212,7 +227,9 @@ def _difference(group):
     if len(told) == 1:
         gap, size = told[0][_GAP], abs(told[0][_ANALYTIC]) + abs(told[0][_NUMERIC])
     else:
-        gap, analytic, numeric = (math.hypot(*(e[i] for e in told)) for i in (_GAP, _ANALYTIC, _NUMERIC))
+        gap, analytic, numeric = (
+            math.hypot(*(e[i] for e in told)) for i in (_GAP, _ANALYTIC, _NUMERIC)
+        )
         size = analytic + numeric
     return gap / size if size > 0 else gap
 
@@ -220,7 +237,11 @@ def _difference(group):
 def _trained_threshold(groups):
     """What the precision of training explains: the least that any variable was allowed, as a relative difference."""
     trained = [entry for (_, term), group in groups.items() if term == "trained" for entry in group]
-    shares = (e[_ALLOWED] / (e[_ANALYTIC] + e[_NUMERIC]) for e in trained if e[_ANALYTIC] + e[_NUMERIC] > 0)
+    shares = (
+        e[_ALLOWED] / (e[_ANALYTIC] + e[_NUMERIC])
+        for e in trained
+        if e[_ANALYTIC] + e[_NUMERIC] > 0
+    )
     return min((share for share in shares if math.isfinite(share)), default=math.nan)
 
 
@@ -231,10 +252,20 @@ def _failure(step, wall_time, report, count):
         return None
     diagnoses = sorted(report.diagnoses, key=lambda d: not d.is_culprit)
     findings = [
-        {"variable": label(d.path), "place": place(d.path), "sentence": clipped(d.sentence), "culprit": d.is_culprit}
+        {
+            "variable": label(d.path),
+            "place": place(d.path),
+            "sentence": clipped(d.sentence),
+            "culprit": d.is_culprit,
+        }
         for d in diagnoses[:SHOWN_FINDINGS]
     ] or [
-        {"variable": label(c.path), "place": place(c.label), "sentence": c.reason.explanation, "culprit": False}
+        {
+            "variable": label(c.path),
+            "place": place(c.label),
+            "sentence": c.reason.explanation,
+            "culprit": False,
+        }
         for c in report.failures
     ]
     return {

@@ -6,7 +6,10 @@ import fnmatch
 from gradhooks.reports.reasons import Reason, Verdict
 
 KINDS = ("blocked", "mismatch")
-_EXCUSED = {"blocked": (Reason.BLOCKED,), "mismatch": (Reason.BLOCKED, Reason.MISMATCH, Reason.UNTRAINED)}
+_EXCUSED = {
+    "blocked": (Reason.BLOCKED,),
+    "mismatch": (Reason.BLOCKED, Reason.MISMATCH, Reason.UNTRAINED),
+}
 
 
 def declared_variables(layout, expect):
@@ -16,7 +19,11 @@ def declared_variables(layout, expect):
         layout: The `Layout`.
         expect: Pairs (path pattern as in `fnmatch`, kind).
     """
-    return [v for v, path in enumerate(layout.paths) if any(fnmatch.fnmatchcase(path, p) for p, _ in expect)]
+    return [
+        v
+        for v, path in enumerate(layout.paths)
+        if any(fnmatch.fnmatchcase(path, p) for p, _ in expect)
+    ]
 
 
 def apply(comparisons, expect):
@@ -31,7 +38,11 @@ def apply(comparisons, expect):
     """
     for pattern, kind in expect:
         covered = [fnmatch.fnmatchcase(c.path, pattern) for c in comparisons]
-        decided = [c for c, is_covered in zip(comparisons, covered, strict=True) if is_covered and _is_decided(c)]
+        decided = [
+            c
+            for c, is_covered in zip(comparisons, covered, strict=True)
+            if is_covered and _is_decided(c)
+        ]
         is_stale = bool(decided) and all(c.verdict is Verdict.PASS for c in decided)
         comparisons = [
             _held_against(c, kind, is_stale) if is_covered else c
@@ -48,7 +59,8 @@ def excused(comparisons, expect):
     """
     for pattern, kind in expect:
         comparisons = [
-            _held_against(c, kind, False) if fnmatch.fnmatchcase(c.path, pattern) else c for c in comparisons
+            _held_against(c, kind, False) if fnmatch.fnmatchcase(c.path, pattern) else c
+            for c in comparisons
         ]
     return comparisons
 

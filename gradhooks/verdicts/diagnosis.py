@@ -28,12 +28,18 @@ def diagnose(layout, comparisons, gradients, batch_size=None):
         batch_size: Number of examples, to recognize a mean in place of a sum.
     """
     order = {path: k for k, path in enumerate(layout.paths)}
-    failed = list(dict.fromkeys(c.path for c in comparisons if c.verdict is Verdict.FAIL and c.path in order))
+    failed = list(
+        dict.fromkeys(c.path for c in comparisons if c.verdict is Verdict.FAIL and c.path in order)
+    )
     culprit = max(failed, key=order.__getitem__, default=None)
     # NaN comes down on the variables below; what to look for is told where it begins.
-    spoiled = {c.path for c in comparisons if c.reason is Reason.NON_FINITE_GRADIENT and c.path in order}
+    spoiled = {
+        c.path for c in comparisons if c.reason is Reason.NON_FINITE_GRADIENT and c.path in order
+    }
     leaders = {culprit, max(spoiled, key=order.__getitem__, default=None)}
-    found = [_of_variable(path, comparisons, leaders, layout, gradients, batch_size) for path in failed]
+    found = [
+        _of_variable(path, comparisons, leaders, layout, gradients, batch_size) for path in failed
+    ]
     found = [dataclasses.replace(d, is_culprit=d.path == culprit) for d in found]
     return tuple(sorted(found, key=lambda d: (not d.is_culprit, -order[d.path])))
 
@@ -79,22 +85,25 @@ def _of_variable(path, comparisons, leaders, layout, gradients, batch_size):
     terms = tuple(dict.fromkeys(c.term for c in failed))
     term = next((t for t in ("data", "penalty") if t in terms), terms[0])
     own, failed = [c for c in own if c.term == term], [c for c in failed if c.term == term]
-    analytic, numeric = np.array([c.analytic for c in failed]), np.array([c.numeric for c in failed])
+    analytic, numeric = (
+        np.array([c.analytic for c in failed]),
+        np.array([c.numeric for c in failed]),
+    )
     scale, cosine = scale_and_cosine(analytic, numeric)
     sentence = _sentence(failed, analytic, numeric, scale, cosine, batch_size)
     if any(c.reason is Reason.NON_FINITE_GRADIENT for c in failed):
         sentence = _not_finite(layout, gradients[term], path in leaders)
     if np.isfinite(analytic).all() and _is_transposed(failed, layout, gradients[term]):
         sentence = "the gradient is transposed: entry [i, j] holds the derivative of entry [j, i]"
-    sentence += _where(own, failed) + _which_terms(terms, {c.term for c in comparisons if c.path == path})
+    sentence += _where(own, failed) + _which_terms(
+        terms, {c.term for c in comparisons if c.path == path}
+    )
     return Diagnosis(path, sentence, terms, scale, cosine)
 
 
 def _sentence(failed, analytic, numeric, scale, cosine, batch_size):
     if any(c.reason is Reason.UNDECLARED_MATCH for c in failed):
-        return (
-            "declared as a mismatch, but the gradient agrees: remove the declaration, or find out what stopped working"
-        )
+        return "declared as a mismatch, but the gradient agrees: remove the declaration, or find out what stopped working"
     if not analytic.any():
         return "the gradient is zero although the loss moves: it is blocked (stop_gradient, rounding, argmax?)"
     still = [abs(c.numeric) <= c.error and abs(c.analytic) > c.error for c in failed]
@@ -123,10 +132,15 @@ def _not_finite(layout, gradient, is_leader):
 def _cause(scale, batch_size):
     """What usually lies behind a constant factor."""
     size = abs(scale)
-    causes = {2.0: "a factor 2 too many (the derivative of a square?)", 0.5: "a factor 2 is missing (a square?)"}
+    causes = {
+        2.0: "a factor 2 too many (the derivative of a square?)",
+        0.5: "a factor 2 is missing (a square?)",
+    }
     if batch_size and batch_size > 2:
         causes[1.0 / batch_size] = f"1/{batch_size}, one over the batch: a mean where a sum belongs"
-        causes[float(batch_size)] = f"{batch_size}, the size of the batch: a sum where a mean belongs"
+        causes[float(batch_size)] = (
+            f"{batch_size}, the size of the batch: a sum where a mean belongs"
+        )
     words = [text for factor, text in causes.items() if math.isclose(size, factor, rel_tol=_CLOSE)]
     power = math.log2(size) if size else 0.0
     if not words and abs(power) > 1.5 and math.isclose(size, 2.0 ** round(power), rel_tol=_CLOSE):
@@ -138,7 +152,9 @@ def _cause(scale, batch_size):
 
 def _is_transposed(failed, layout, gradient):
     """Whether every failed entry of a square kernel holds what belongs across its diagonal."""
-    entries = [c for c in failed if c.index is not None and len(c.index) == 2 and c.index[0] != c.index[1]]
+    entries = [
+        c for c in failed if c.index is not None and len(c.index) == 2 and c.index[0] != c.index[1]
+    ]
     variable = layout.paths.index(failed[0].path)
     shape = layout.shapes[variable]
     if not entries or len(shape) != 2 or shape[0] != shape[1]:

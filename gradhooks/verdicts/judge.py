@@ -9,15 +9,18 @@ from gradhooks.verdicts import proof
 
 # What optimizers receive may be off by this share through rounding, and still be the gradient.
 _ROUNDED = 0.1
-# An error bar wider than this share of `|a| + |n|` proves nothing: a factor of 1.1 makes a gap of 0.048 of that, and
-# error bar and tolerance together must stay below it (at native precision, where the tolerance is 0.01, too).
+# An error bar wider than this share of `|a| + |n|` proves nothing: a factor of 1.1 makes a gap of
+# 0.048 of that, and error bar and tolerance together must stay below it (at native precision, where
+# the tolerance is 0.01, too).
 RESOLUTION = 0.03
-# A bound of the truncation error may be wider, up to this share, where the gap is seen to be small: no chance makes it
-# so, as it may make a gap of rounding.
+# A bound of the truncation error may be wider, up to this share, where the gap is seen to be small:
+# no chance makes it so, as it may make a gap of rounding.
 _WIDEST = 0.1
-# Gaps up to this many openings of the one-sided slopes are put down to the corner; one alone leaves half of one.
+# Gaps up to this many openings of the one-sided slopes are put down to the corner; one alone leaves
+# half of one.
 _CORNER = 2.0
-# One-sided slopes are rounded, and bend: a subgradient may lie outside of them by this share of their opening.
+# One-sided slopes are rounded, and bend: a subgradient may lie outside of them by this share of
+# their opening.
 _BEYOND = 0.05
 
 
@@ -51,7 +54,9 @@ def relative_difference(analytic, numeric):
     if largest == 0.0:
         return 0.0
     analytic, numeric = analytic / largest, numeric / largest
-    return float(np.linalg.norm(analytic - numeric) / (np.linalg.norm(analytic) + np.linalg.norm(numeric)))
+    return float(
+        np.linalg.norm(analytic - numeric) / (np.linalg.norm(analytic) + np.linalg.norm(numeric))
+    )
 
 
 def _of_numbers(analytic, numeric):
@@ -69,7 +74,9 @@ def is_settled(analytic, estimate, rounding, tolerance, magnitude=0.0):
     """Whether one quotient is enough: it agrees, or both vanish, to within tolerance and rounding alone."""
     if not all(map(math.isfinite, (analytic, estimate.slope, magnitude, rounding))):
         return False
-    agrees = abs(analytic - estimate.slope) <= settled_gap(analytic, estimate, rounding, tolerance, magnitude)
+    agrees = abs(analytic - estimate.slope) <= settled_gap(
+        analytic, estimate, rounding, tolerance, magnitude
+    )
     is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
     return agrees and (is_zero or rounding <= of_size(RESOLUTION, analytic, estimate, magnitude))
 
@@ -122,7 +129,9 @@ def judge(analytic, estimate, tolerance, magnitude=0.0):
         if _is_sharp(analytic, estimate, magnitude):
             return Verdict.PASS, Reason.AGREES
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.NOISE
-    if _is_between_slopes(analytic, estimate) or (estimate.is_kink and _is_corner_enough(analytic, estimate)):
+    if _is_between_slopes(analytic, estimate) or (
+        estimate.is_kink and _is_corner_enough(analytic, estimate)
+    ):
         return Verdict.INCONCLUSIVE, Reason.KINK
     return Verdict.FAIL, Reason.BLOCKED if analytic == 0 else Reason.MISMATCH
 
@@ -154,7 +163,10 @@ def _is_corner_enough(analytic, estimate):
     quotient by half of it, and a subgradient lies between them. Networks of
     many ReLUs have tiny corners everywhere, which excuse no large gap.
     """
-    return abs(analytic - estimate.slope) <= _CORNER * abs(estimate.right - estimate.left) + estimate.error
+    return (
+        abs(analytic - estimate.slope)
+        <= _CORNER * abs(estimate.right - estimate.left) + estimate.error
+    )
 
 
 def overall(comparisons):
@@ -172,11 +184,19 @@ def overall(comparisons):
         return Verdict.FAIL, failed[0].reason
     undecided = proof.still_open(comparisons)
     open_ones = [c for c in undecided if not _is_small_rounding(c)]
-    measured, others = ([c for c in comparisons if proof.is_numeric(c) is is_measured] for is_measured in (True, False))
+    measured, others = (
+        [c for c in comparisons if proof.is_numeric(c) is is_measured]
+        for is_measured in (True, False)
+    )
     passed = sum(c.verdict is Verdict.PASS for c in measured)
     is_most = passed >= sum(map(proof.is_numeric, open_ones))
     drowned = proof.drowned(comparisons)
-    if passed and is_most and not drowned and passed + sum(c.verdict is Verdict.PASS for c in others) >= len(open_ones):
+    if (
+        passed
+        and is_most
+        and not drowned
+        and passed + sum(c.verdict is Verdict.PASS for c in others) >= len(open_ones)
+    ):
         return Verdict.PASS, Reason.AGREES
     if drowned and passed and is_most:
         return Verdict.INCONCLUSIVE, Reason.NOISE

@@ -11,7 +11,12 @@ from gradhooks.reports.records import TRAINED, Diagnosis
 
 # What `diagnose` finds words for.
 _BACKWARD = (Place.LOSS_SLOPE, Place.BACKWARD, Place.REACHED)
-REASONS = (Reason.NON_FINITE_TRAINING, Reason.NON_FINITE_GRADIENT, Reason.UNDERFLOW, Reason.LOST_PRECISION)
+REASONS = (
+    Reason.NON_FINITE_TRAINING,
+    Reason.NON_FINITE_GRADIENT,
+    Reason.UNDERFLOW,
+    Reason.LOST_PRECISION,
+)
 
 
 @functools.cache
@@ -59,7 +64,10 @@ def diagnose(layout, comparisons, dtype, losses, scale, departure):
         Reason.UNDERFLOW: _of_underflow(dtype, lost, len(failed) > 1, scale, departure),
     }
     culprit = _culprit(layout, failed, departure)
-    found = [Diagnosis(c.path, words[c.reason], (TRAINED,), c.scale, c.cosine, c is culprit) for c in failed]
+    found = [
+        Diagnosis(c.path, words[c.reason], (TRAINED,), c.scale, c.cosine, c is culprit)
+        for c in failed
+    ]
     return tuple(sorted(found, key=lambda d: not d.is_culprit))
 
 
@@ -70,7 +78,11 @@ def _culprit(layout, failed, departure):
 
     def rank(comparison):
         zeros = comparison.zeros if comparison.reason is Reason.UNDERFLOW else 0.0
-        return zeros, bool(layer) and comparison.path.startswith(f"{layer}/"), order.get(comparison.path, -1)
+        return (
+            zeros,
+            bool(layer) and comparison.path.startswith(f"{layer}/"),
+            order.get(comparison.path, -1),
+        )
 
     return max(failed, key=rank)
 
@@ -104,10 +116,15 @@ def _of_underflow(dtype, lost, is_many, scale, departure):
 
 
 def _of_rounding(dtype, failed, departure):
-    most = max((c.relative_difference for c in failed if c.reason is Reason.LOST_PRECISION), default=math.nan)
+    most = max(
+        (c.relative_difference for c in failed if c.reason is Reason.LOST_PRECISION),
+        default=math.nan,
+    )
     words = f"in {dtype} the gradient differs by up to {most:.1g} from that in float64, in the check as in train_step: "
     where = _where(dtype, departure)
-    return words + (where[:-2] if where else "digits are lost (a large number added to a small one?)")
+    return words + (
+        where[:-2] if where else "digits are lost (a large number added to a small one?)"
+    )
 
 
 def _where(dtype, departure):
@@ -163,4 +180,8 @@ def loss_note(dtype, native, wide, is_same, is_right):
     if is_right:
         cause = "a part of the batch or of the loss, a constant beside it, lost digits?"
         return f"{words} in float64; the gradients agree ({cause})"
-    return words if is_same is None else f"{words}: not the same loss (another one in train_step, or compute_loss?)"
+    return (
+        words
+        if is_same is None
+        else f"{words}: not the same loss (another one in train_step, or compute_loss?)"
+    )

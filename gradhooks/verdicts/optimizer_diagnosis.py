@@ -13,7 +13,9 @@ from gradhooks.verdicts.optimizer_gradient import tolerance
 _CLOSE = 1e-2
 
 
-def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, has_noise, replicas=1):
+def diagnose(
+    layout, received, data_gradient, comparisons, dtype, batch_size, has_noise, replicas=1
+):
     """Returns one `Diagnosis` per variable whose trained gradient is wrong.
 
     Args:
@@ -27,19 +29,37 @@ def diagnose(layout, received, data_gradient, comparisons, dtype, batch_size, ha
         has_noise: Whether random layers are active.
         replicas: Number of replicas whose gradients the optimizer adds up.
     """
-    failed = {layout.paths.index(c.path): c for c in comparisons if c.term == TRAINED and c.verdict is Verdict.FAIL}
+    failed = {
+        layout.paths.index(c.path): c
+        for c in comparisons
+        if c.term == TRAINED and c.verdict is Verdict.FAIL
+    }
     if not failed:
         return ()
-    received = dataclasses.replace(received, trained=received.trained.astype(np.float64, copy=False))
-    with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite agrees with nothing
+    received = dataclasses.replace(
+        received, trained=received.trained.astype(np.float64, copy=False)
+    )
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # a gradient that is not finite agrees with nothing
         pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size, replicas)
         sentences = [
-            pattern or _of_variable(layout, received, data_gradient, v, failed, dtype, has_noise) for v in failed
+            pattern or _of_variable(layout, received, data_gradient, v, failed, dtype, has_noise)
+            for v in failed
         ]
     found = []
     for (variable, comparison), sentence in zip(failed.items(), sentences, strict=True):
         is_culprit = not pattern or variable == max(failed)
-        found.append(Diagnosis(comparison.path, sentence, (TRAINED,), comparison.scale, comparison.cosine, is_culprit))
+        found.append(
+            Diagnosis(
+                comparison.path,
+                sentence,
+                (TRAINED,),
+                comparison.scale,
+                comparison.cosine,
+                is_culprit,
+            )
+        )
     return tuple(sorted(found, key=lambda d: not d.is_culprit))
 
 
@@ -86,13 +106,21 @@ def _constant(scale, batch_size, replicas, received):
         causes[1 / batch_size] = "one over the batch: a mean where a sum belongs"
         causes[float(batch_size)] = "the size of the batch: a sum where a mean belongs"
     if replicas > 1:
-        causes[float(replicas)] = f"a mean per replica that is not divided by the number of replicas ({replicas})?"
+        causes[float(replicas)] = (
+            f"a mean per replica that is not divided by the number of replicas ({replicas})?"
+        )
         causes[1 / replicas] = f"divided twice by the number of replicas ({replicas})?"
     words = next((w for f, w in causes.items() if math.isclose(scale, f, rel_tol=_CLOSE)), "")
     power = math.log2(abs(scale)) if scale else 0.0
-    if not words and abs(power) > 1.5 and math.isclose(abs(scale), 2.0 ** round(power), rel_tol=_CLOSE):
+    if (
+        not words
+        and abs(power) > 1.5
+        and math.isclose(abs(scale), 2.0 ** round(power), rel_tol=_CLOSE)
+    ):
         words = f"2**{round(power)}: a loss scale that was not removed, or removed twice?"
-    return f"train_step hands on {scale:.6g} times the gradient, for every variable" + (f": {words}" if words else "")
+    return f"train_step hands on {scale:.6g} times the gradient, for every variable" + (
+        f": {words}" if words else ""
+    )
 
 
 def _clipped_norms(layout, received, failed):
@@ -133,7 +161,10 @@ def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_n
     for other in failed:
         same_shape = other != variable and layout.shapes[other] == layout.shapes[variable]
         if same_shape and np.allclose(
-            trained, received.analytic[layout.slice(other)], rtol=_CLOSE, atol=1e-6 * abs(trained).max()
+            trained,
+            received.analytic[layout.slice(other)],
+            rtol=_CLOSE,
+            atol=1e-6 * abs(trained).max(),
         ):
             return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
     if abs(comparison.cosine) > 1 - 1e-4:

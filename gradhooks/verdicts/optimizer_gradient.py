@@ -16,19 +16,23 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import TRAINED, Comparison
 from gradhooks.verdicts import repeated_error
 
-# Unit roundoff of the formats that networks are trained in: half the distance from 1 to the next number.
+# Unit roundoff of the formats that networks are trained in: half the distance from 1 to the next
+# number.
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-# A sum of a million terms in float32 loses the square root of that many roundoffs, forth and back; half precision adds
-# up in float32 and rounds the result of each operation, of which a path through a network has some hundreds.
+# A sum of a million terms in float32 loses the square root of that many roundoffs, forth and back;
+# half precision adds up in float32 and rounds the result of each operation, of which a path through
+# a network has some hundreds.
 _SUM, _PATH = 2000.0, 16.0
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
 _FLOOR = 64.0
-# An error of up to so many times what a unit of roundoff does to the gradient is rounding; what is larger is looked at
-# again at another point. `python -m tools.calibrate_rounding float32`: 44 times and more where a train step is wrong.
+# An error of up to so many times what a unit of roundoff does to the gradient is rounding; what is
+# larger is looked at again at another point. `python -m tools.calibrate_rounding float32`: 44 times
+# and more where a train step is wrong.
 _CONDITION = 10.0
 # Share of zeros, in half precision, from which a difference is called underflow.
 _ZEROS = 0.02
-# What is lost to underflow was smaller than this: the half of the smallest float16, in a sum of a thousand of them.
+# What is lost to underflow was smaller than this: the half of the smallest float16, in a sum of a
+# thousand of them.
 _LOST = 1024 * 2.0**-25
 
 
@@ -66,7 +70,13 @@ class Received:
     @functools.cached_property
     def finite(self):
         """Whether every entry of the trained gradient of a variable is finite: bool, shape (V,)."""
-        return np.array([np.isfinite(self.trained[self.layout.slice(v)]).all() for v in range(len(self.layout))], bool)
+        return np.array(
+            [
+                np.isfinite(self.trained[self.layout.slice(v)]).all()
+                for v in range(len(self.layout))
+            ],
+            bool,
+        )
 
     @functools.cached_property
     def typical(self):
@@ -125,7 +135,9 @@ def _is_close(received, variable, dtype):
         return False
     if distance <= tolerance(dtype) * received.sizes[:, variable].sum():
         return True
-    is_noise = distance <= _floor(received, dtype) * math.sqrt(max(received.layout.sizes[variable], 1))
+    is_noise = distance <= _floor(received, dtype) * math.sqrt(
+        max(received.layout.sizes[variable], 1)
+    )
     return is_noise and not _underflows(received, variable, dtype)
 
 
@@ -145,7 +157,9 @@ def _underflows(received, variable, dtype):
     if np.sum(lost) <= _ZEROS * len(analytic):
         return False
     rest = analytic[kept_by_float32 & ~lost]
-    return _root_mean_square(analytic[lost]) <= min(_LOST, _root_mean_square(rest) if len(rest) else _LOST)
+    return _root_mean_square(analytic[lost]) <= min(
+        _LOST, _root_mean_square(rest) if len(rest) else _LOST
+    )
 
 
 def unexplained(received, nearby, variables, dtype):
@@ -177,8 +191,14 @@ def repeated(received, nudged, variables, dtype):
         variables: Numbers of variables.
         dtype: Name of the dtype that training computes in.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # the nudged point may be one where the gradient is not finite
-        return [v for v in variables if _repeats(received, nudged, v) or _underflows_twice(received, nudged, v, dtype)]
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # the nudged point may be one where the gradient is not finite
+        return [
+            v
+            for v in variables
+            if _repeats(received, nudged, v) or _underflows_twice(received, nudged, v, dtype)
+        ]
 
 
 def _repeats(received, nudged, variable):
@@ -201,7 +221,9 @@ def compare(received, noisy, dtype):
             nudged points.
         dtype: Name of the dtype that training computes in.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # a gradient that is not finite is judged, and no surprise
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # a gradient that is not finite is judged, and no surprise
         return [_comparison(received, v in noisy, v, dtype) for v in range(len(received.layout))]
 
 
@@ -210,19 +232,37 @@ def _comparison(received, is_noisy, variable, dtype):
     analytic, trained = received.analytic[part], received.trained[part]
     verdict, reason = _verdict(received, is_noisy, variable, dtype)
     noise = _floor(received, dtype) * math.sqrt(max(len(analytic), 1))
-    sizes, distance = tuple(map(float, received.sizes[:, variable])), float(received.distances[variable])
+    sizes, distance = (
+        tuple(map(float, received.sizes[:, variable])),
+        float(received.distances[variable]),
+    )
     product, square = float(analytic @ trained), sizes[0] ** 2
     is_alike = min(sizes) > 0 and distance <= tolerance(dtype) * sum(sizes)
     if verdict is Verdict.PASS and max(sizes) <= noise and not is_alike:
-        verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS  # nothing but the noise of others' gradients
+        verdict, reason = (
+            Verdict.INCONCLUSIVE,
+            Reason.VACUOUS,
+        )  # nothing but the noise of others' gradients
     nonzero = analytic != 0
     return Comparison(
-        layout.paths[variable], None, TRAINED, sizes[0], sizes[1], noise, 0.0, _relative(sizes, distance), verdict, reason,
-        allowed=float(max(tolerance(dtype) * sum(sizes), noise)), position=part.start, distance=distance, dtype=dtype,
+        layout.paths[variable],
+        None,
+        TRAINED,
+        sizes[0],
+        sizes[1],
+        noise,
+        0.0,
+        _relative(sizes, distance),
+        verdict,
+        reason,
+        allowed=float(max(tolerance(dtype) * sum(sizes), noise)),
+        position=part.start,
+        distance=distance,
+        dtype=dtype,
         cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
         scale=product / square if square else math.nan,
         zeros=float(np.mean(trained[nonzero] == 0)) if nonzero.any() else 0.0,
-    )  # fmt: skip
+    )
 
 
 def _relative(sizes, distance):
@@ -234,8 +274,14 @@ def _relative(sizes, distance):
 
 def _verdict(received, is_noisy, variable, dtype):
     if not received.finite[variable]:
-        if np.isfinite(received.analytic[received.layout.slice(variable)]).all() and received.is_skipped:
-            return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED  # overflow, and another try with a smaller scale
+        if (
+            np.isfinite(received.analytic[received.layout.slice(variable)]).all()
+            and received.is_skipped
+        ):
+            return (
+                Verdict.INCONCLUSIVE,
+                Reason.NOT_RECORDED,
+            )  # overflow, and another try with a smaller scale
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
     if _is_close(received, variable, dtype):
         return Verdict.PASS, Reason.AGREES
@@ -243,7 +289,9 @@ def _verdict(received, is_noisy, variable, dtype):
         # What is not finite in float64 has no digits to round.
         is_finite = np.isfinite(received.analytic[received.layout.slice(variable)]).all()
         return Verdict.INCONCLUSIVE, Reason.ROUNDING if is_finite else Reason.NON_FINITE_GRADIENT
-    return Verdict.FAIL, Reason.UNDERFLOW if _underflows(received, variable, dtype) else Reason.UNTRAINED
+    return Verdict.FAIL, Reason.UNDERFLOW if _underflows(
+        received, variable, dtype
+    ) else Reason.UNTRAINED
 
 
 def headline(received, comparisons):

@@ -12,8 +12,9 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED
 from gradhooks.verdicts import optimizer_gradient
 
-# Gradients are sums over a batch, its time steps and units; rounding in a sum of a million terms is of this many units
-# of roundoff (N. J. Higham, "Accuracy and Stability of Numerical Algorithms", section 4.2).
+# Gradients are sums over a batch, its time steps and units; rounding in a sum of a million terms is
+# of this many units of roundoff (N. J. Higham, "Accuracy and Stability of Numerical Algorithms",
+# section 4.2).
 _SUM = 1000.0
 
 
@@ -32,7 +33,11 @@ def zero_levels(gradients, precision):
 
 
 def _largest(gradient):
-    finite = np.abs(gradient[np.isfinite(gradient)]) if not np.isfinite(gradient).all() else np.abs(gradient)
+    finite = (
+        np.abs(gradient[np.isfinite(gradient)])
+        if not np.isfinite(gradient).all()
+        else np.abs(gradient)
+    )
     return float(np.max(finite, initial=0.0))
 
 
@@ -91,7 +96,9 @@ def drowned(comparisons):
     largest = max((max(sizes) for sizes in by_path.values()), default=0.0)
     noisy = {c.path for c in _of_total(comparisons) if c.reason is Reason.NOISE} & told
     return sorted(
-        path for path in noisy if max(by_path.get(path, [0.0])) > optimizer_gradient.rounding("float32") * largest
+        path
+        for path in noisy
+        if max(by_path.get(path, [0.0])) > optimizer_gradient.rounding("float32") * largest
     )
 
 
@@ -100,7 +107,10 @@ def _of_total(comparisons):
 
 
 def _is_undecided(comparison):
-    return comparison.verdict is Verdict.INCONCLUSIVE and comparison.reason not in (Reason.VACUOUS, Reason.DECLARED)
+    return comparison.verdict is Verdict.INCONCLUSIVE and comparison.reason not in (
+        Reason.VACUOUS,
+        Reason.DECLARED,
+    )
 
 
 def still_open(comparisons):
@@ -110,5 +120,9 @@ def still_open(comparisons):
         c
         for c in comparisons
         if _is_undecided(c)
-        and not (is_numeric(c) and c.path in confirmed and max(abs(c.analytic), abs(c.numeric)) <= c.error)
+        and not (
+            is_numeric(c)
+            and c.path in confirmed
+            and max(abs(c.analytic), abs(c.numeric)) <= c.error
+        )
     ]

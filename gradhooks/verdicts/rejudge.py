@@ -56,12 +56,18 @@ def rejudged(report, threshold):
         # The check met an obstacle, which has nothing to do with any threshold.
         return dataclasses.replace(report, threshold=threshold)
     meant = [(pattern, kind) for pattern, kind in report.expect if kind in declared.KINDS]
-    comparisons = tuple(declared.excused([_comparison(c, threshold) for c in report.comparisons], meant))
+    comparisons = tuple(
+        declared.excused([_comparison(c, threshold) for c in report.comparisons], meant)
+    )
     overall, reason = judge.overall(comparisons)
     return dataclasses.replace(
-        report, verdict=overall, reason=reason, comparisons=comparisons, threshold=threshold,
+        report,
+        verdict=overall,
+        reason=reason,
+        comparisons=comparisons,
+        threshold=threshold,
         diagnoses=_standing(report.diagnoses, comparisons),
-    )  # fmt: skip
+    )
 
 
 def _comparison(comparison, threshold):
@@ -70,7 +76,9 @@ def _comparison(comparison, threshold):
     if c.term == TRAINED or not c.allowed:
         return c
     truncation = c.error if math.isnan(c.truncation) else c.truncation
-    estimate = DerivativeEstimate(c.numeric, c.error, c.step, c.left, c.right, c.is_kink, truncation=truncation)
+    estimate = DerivativeEstimate(
+        c.numeric, c.error, c.step, c.left, c.right, c.is_kink, truncation=truncation
+    )
     allowed = judge.allowed_gap(c.analytic, estimate, threshold, c.magnitude)
     if c.reason not in _FOLLOWING:
         return dataclasses.replace(c, allowed=allowed)
@@ -82,4 +90,8 @@ def _standing(diagnoses, comparisons):
     """The diagnoses of variables of which something that they speak of still fails."""
     failed = {(c.path, c.term) for c in comparisons if c.verdict is Verdict.FAIL}
     paths = {path for path, _ in failed}
-    return tuple(d for d in diagnoses if d.path in paths and (not d.terms or failed & {(d.path, t) for t in d.terms}))
+    return tuple(
+        d
+        for d in diagnoses
+        if d.path in paths and (not d.terms or failed & {(d.path, t) for t in d.terms})
+    )

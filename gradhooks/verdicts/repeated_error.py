@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-# An error elsewhere that points the same way and has about the same size is no rounding; neither is one that lies
-# along the gradient at both points, where the gradient itself may have turned.
+# An error elsewhere that points the same way and has about the same size is no rounding; neither is
+# one that lies along the gradient at both points, where the gradient itself may have turned.
 _REPEATS, _ALONG, _SIZE = 0.5, 0.9, 4.0
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -30,7 +30,9 @@ def is_same(errors, gradients):
     along = [_cosine(*pair) for pair in zip(errors, gradients, strict=True)]
     if min(map(abs, along)) < _ALONG or along[0] * along[1] < 0:
         return False
-    return _is_of_one_size(*(size / float(np.linalg.norm(g)) for size, g in zip(sizes, gradients, strict=True)))
+    return _is_of_one_size(
+        *(size / float(np.linalg.norm(g)) for size, g in zip(sizes, gradients, strict=True))
+    )
 
 
 def _is_of_one_size(one, other):

@@ -14,10 +14,11 @@ from gradhooks.verdicts import judge
 
 # Shares within this factor of each other are one error.
 _ALIKE = 1.5
-# An error bar wider than this share of the estimate is blurred. It does not matter much: only how the gradient changes
-# on the way softens a failure.
+# An error bar wider than this share of the estimate is blurred. It does not matter much: only how
+# the gradient changes on the way softens a failure.
 _BLURRED = 0.1
-# Where on the way to the end of a step the gradient is asked again, and by how much of a gap it may change there.
+# Where on the way to the end of a step the gradient is asked again, and by how much of a gap it may
+# change there.
 WAY, _STEADY = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3), 0.5
 
 
@@ -51,7 +52,9 @@ def wavers(measured, along):
     changes = np.max(np.abs(np.asarray(along) - measured.analytic), axis=0)
     terms = zip(measured.judgements, measured.analytic, measured.estimates, changes, strict=True)
     # NaN on the way is no testimony either.
-    return not any(v is Verdict.FAIL and change < _STEADY * abs(a - e.slope) for (v, _), a, e, change in terms)
+    return not any(
+        v is Verdict.FAIL and change < _STEADY * abs(a - e.slope) for (v, _), a, e, change in terms
+    )
 
 
 def acquits(second, first, tolerance):
@@ -59,14 +62,24 @@ def acquits(second, first, tolerance):
 
     It need not see so sharply that it proves anything by itself.
     """
-    is_agreeing = all(v is Verdict.PASS or r in (Reason.VACUOUS, Reason.NOISE) for v, r in second.judgements)
-    terms = zip(second.analytic, second.estimates, second.magnitude, first.analytic, first.estimates, strict=True)
+    is_agreeing = all(
+        v is Verdict.PASS or r in (Reason.VACUOUS, Reason.NOISE) for v, r in second.judgements
+    )
+    terms = zip(
+        second.analytic,
+        second.estimates,
+        second.magnitude,
+        first.analytic,
+        first.estimates,
+        strict=True,
+    )
     return (
         is_agreeing
         and not second.is_vacuous
         and all(
             _is_sharp(analytic, estimate, magnitude)
-            and judge.allowed_gap(analytic, estimate, tolerance, magnitude) < abs(before - measured.slope)
+            and judge.allowed_gap(analytic, estimate, tolerance, magnitude)
+            < abs(before - measured.slope)
             for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(
                 terms, first.judgements, strict=True
             )
@@ -98,9 +111,18 @@ def is_repeated(first, others, tolerance):
         one's, sign included.
     """
     shares, seen = (np.array([of(other) for other in others]) for of in (_shares, _seen))
-    terms = zip(first.judgements, _shares(first), np.median(shares, axis=0), np.mean(seen, axis=0), strict=True)
+    terms = zip(
+        first.judgements,
+        _shares(first),
+        np.median(shares, axis=0),
+        np.mean(seen, axis=0),
+        strict=True,
+    )
     return any(
-        judged is Verdict.FAIL and most > 0.5 and abs(middle) > tolerance and 1 / _ALIKE <= middle / share <= _ALIKE
+        judged is Verdict.FAIL
+        and most > 0.5
+        and abs(middle) > tolerance
+        and 1 / _ALIKE <= middle / share <= _ALIKE
         for (judged, _), share, middle, most in terms
         if share
     )
@@ -109,7 +131,10 @@ def is_repeated(first, others, tolerance):
 def may_be_repeated(first, others, count):
     """Whether `is_repeated` may still hold when there are `count` looks: where a term failed, few have seen nothing."""
     blind = [sum(not _seen(other)[t] for other in others) for t in range(len(first.judgements))]
-    return any(v is Verdict.FAIL and 2 * n < count for (v, _), n in zip(first.judgements, blind, strict=True))
+    return any(
+        v is Verdict.FAIL and 2 * n < count
+        for (v, _), n in zip(first.judgements, blind, strict=True)
+    )
 
 
 def _shares(measured):
@@ -127,4 +152,7 @@ def _share(analytic, estimate, magnitude):
 
 def _seen(measured):
     """Per term, whether the gap is beyond the error bar."""
-    return [abs(a - e.slope) > e.error for a, e in zip(measured.analytic, measured.estimates, strict=True)]
+    return [
+        abs(a - e.slope) > e.error
+        for a, e in zip(measured.analytic, measured.estimates, strict=True)
+    ]

@@ -68,16 +68,22 @@ def test_unbundled_is_the_inverse_of_bundled(shapes):
         np.testing.assert_array_equal(value, other)
 
 
-@pytest.mark.parametrize(("place", "expected"), [(1, [-0.0, 2.5, 3.0]), (-1, [-0.0, 2.0, 3.0]), (3, [-0.0, 2.0, 3.0])])
+@pytest.mark.parametrize(
+    ("place", "expected"), [(1, [-0.0, 2.5, 3.0]), (-1, [-0.0, 2.0, 3.0]), (3, [-0.0, 2.0, 3.0])]
+)
 def test_one_entry_moves_and_the_others_stay_bit_for_bit(place, expected):
     flat = tf.constant([-0.0, 2.0, 3.0], tf.float64)
-    moved = parameters.with_one_moved(flat, tf.constant(place, tf.int64), tf.constant([0.5], tf.float64))
+    moved = parameters.with_one_moved(
+        flat, tf.constant(place, tf.int64), tf.constant([0.5], tf.float64)
+    )
     assert moved.numpy().tobytes() == np.array(expected).tobytes()
 
 
 def test_nothing_moves_where_nothing_is():
     empty = tf.zeros([0], tf.float64)
-    assert parameters.with_one_moved(empty, tf.constant(0, tf.int64), tf.constant([0.5], tf.float64)).shape == (0,)
+    assert parameters.with_one_moved(
+        empty, tf.constant(0, tf.int64), tf.constant([0.5], tf.float64)
+    ).shape == (0,)
 
 
 def test_a_missing_gradient_is_zero():

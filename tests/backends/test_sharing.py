@@ -36,7 +36,8 @@ def asked(model, x, y, sample_weight=None, **options):
 def one_of_each(layout):
     """A probe for one parameter of each variable, and pairs that move each both ways."""
     probes = [
-        Probe(int(start + size // 2), np.ones(1)) for start, size in zip(layout.offsets, layout.sizes, strict=False)
+        Probe(int(start + size // 2), np.ones(1))
+        for start, size in zip(layout.offsets, layout.sizes, strict=False)
     ]
     return probes, [(k, offset) for k in range(len(probes)) for offset in (1e-3, -1e-3)]
 
@@ -55,16 +56,23 @@ SMALL = [case for case in [*controls.CASES, *mutants.CASES] if not case.large an
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, id=c.name, marks=[pytest.mark.sweep] if k % 6 else []) for k, c in enumerate(SMALL[::12])],
+    [
+        pytest.param(c, id=c.name, marks=[pytest.mark.sweep] if k % 6 else [])
+        for k, c in enumerate(SMALL[::12])
+    ],
 )
 def test_shared_and_unshared_evaluations_are_the_same(case):
     model, x, y, *sample_weight = case.build(0)
     if not model.built:
         model(x)
-    shared, unshared = (asked(model, x, y, *sample_weight, is_sharing=flag) for flag in (True, False))
+    shared, unshared = (
+        asked(model, x, y, *sample_weight, is_sharing=flag) for flag in (True, False)
+    )
     probes, pairs = one_of_each(shared.layout)
     found, expected = (o.losses(o.point(), probes, pairs) for o in (shared, unshared))
-    np.testing.assert_allclose(found, expected, rtol=FEW_ROUNDINGS, atol=FEW_ROUNDINGS * np.nanmax(np.abs(expected)))
+    np.testing.assert_allclose(
+        found, expected, rtol=FEW_ROUNDINGS, atol=FEW_ROUNDINGS * np.nanmax(np.abs(expected))
+    )
 
 
 @pytest.mark.parametrize("build", [models.mlp, models.noisy], ids=["dense", "with a penalty"])
@@ -83,7 +91,9 @@ def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
     assert len(np.unique(found[:, 0])) == len(pairs)
 
 
-@pytest.mark.parametrize("build", [models.mlp, models.noisy, deep_with_data], ids=["dense", "with a penalty", "deep"])
+@pytest.mark.parametrize(
+    "build", [models.mlp, models.noisy, deep_with_data], ids=["dense", "with a penalty", "deep"]
+)
 def test_a_heavy_model_is_held_once_and_finds_the_same(build, monkeypatch):
     model, x, y = build()
     expected_of = asked(model, x, y)
@@ -107,7 +117,8 @@ def test_pairs_come_back_in_the_order_in_which_they_were_asked_for():
     probes, pairs = one_of_each(o.layout)
     order = np.random.default_rng(0).permutation(len(pairs))
     np.testing.assert_array_equal(
-        o.losses(o.point(), probes, [pairs[k] for k in order]), o.losses(o.point(), probes, pairs)[order]
+        o.losses(o.point(), probes, [pairs[k] for k in order]),
+        o.losses(o.point(), probes, pairs)[order],
     )
 
 
@@ -129,7 +140,9 @@ class Chain:
         self.roots = [f"v{k}" for k in range(len(each))]
 
     def work(self, first):
-        return np.array([self.each[first:].sum() if b > first else 0.0 for b in range(len(self.each) + 1)])
+        return np.array(
+            [self.each[first:].sum() if b > first else 0.0 for b in range(len(self.each) + 1)]
+        )
 
 
 def test_division_takes_the_least_work_among_all_ways_to_cut():
@@ -149,7 +162,9 @@ def test_loops_must_pay_for_their_tracing(count, monkeypatch):
     """Four parts of equal work save three eighths of it, and every parameter makes them slower to trace."""
     monkeypatch.undo()
     needed = (division._WORTH_TRACING + division._WORTH_TRACING_EACH * count) / (3 / 8)
-    too_little, enough = (division.division(Chain(np.full(count, share * needed / count))) for share in (0.8, 1.25))
+    too_little, enough = (
+        division.division(Chain(np.full(count, share * needed / count))) for share in (0.8, 1.25)
+    )
     assert too_little == (0, count)
     assert len(enough) == 5
 
@@ -186,10 +201,14 @@ def test_one_trace_serves_losses_and_gradients():
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("case", [c for c in [*mutants.CASES, *controls.CASES] if not c.large], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in [*mutants.CASES, *controls.CASES] if not c.large], ids=str
+)
 def test_verdicts_do_not_depend_on_sharing(case, monkeypatch):
     shared = judging.judged(case, 0)
-    monkeypatch.setattr(oracle, "ModelOracle", functools.partial(oracle.ModelOracle, is_sharing=False))
+    monkeypatch.setattr(
+        oracle, "ModelOracle", functools.partial(oracle.ModelOracle, is_sharing=False)
+    )
     unshared = judging.judged(case, 0)
     assert shared.verdict is unshared.verdict
     assert [d.path for d in shared.diagnoses] == [d.path for d in unshared.diagnoses]

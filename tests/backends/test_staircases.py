@@ -14,9 +14,13 @@ X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 def found(function):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), Through(function, name="middle"),
-         keras.layers.Dense(2)]
-    )  # fmt: skip
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5, activation="tanh"),
+            Through(function, name="middle"),
+            keras.layers.Dense(2),
+        ]
+    )
     model.compile("sgd", "mse")
     report = check_gradients(model, X, np.zeros((8, 2)), samples=1, train_step=False)
     return report.precision.step_operations
@@ -36,8 +40,17 @@ def in_a_loop(x):
         (lambda x: x + tf.stop_gradient(tf.round(x * 127) / 127 - x), "Round"),
         (through_integers, "Cast"),
         (lambda x: x * tf.cast(x > 0, x.dtype), "Cast"),
-        (lambda x: tf.quantization.fake_quant_with_min_max_args(tf.cast(x, tf.float32), -1, 1), "FakeQuant"),
-        (lambda x: x + tf.gather(tf.constant([0.1, 0.2, 0.3], x.dtype), tf.argmax(x[:, :3], -1))[:, None], "Gather"),
+        (
+            lambda x: tf.quantization.fake_quant_with_min_max_args(tf.cast(x, tf.float32), -1, 1),
+            "FakeQuant",
+        ),
+        (
+            lambda x: (
+                x
+                + tf.gather(tf.constant([0.1, 0.2, 0.3], x.dtype), tf.argmax(x[:, :3], -1))[:, None]
+            ),
+            "Gather",
+        ),
         (lambda x: x + tf.one_hot(tf.argmax(x, -1), 5, dtype=x.dtype), "hot"),
         (in_a_loop, "hile"),
     ],

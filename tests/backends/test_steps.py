@@ -25,7 +25,9 @@ class Net(keras.Sequential):
         self.aside(x)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         return {"loss": loss}
 
 
@@ -67,7 +69,13 @@ class DifferentiatesInAGraph(Net):
 
 
 # kind -> whether the step can be recorded; what advances and cannot be copied is refused
-KINDS = {DrawsFromAll: True, AssignsAGlobal: True, DifferentiatesInAGraph: True, FillsATable: False, TakesARow: False}
+KINDS = {
+    DrawsFromAll: True,
+    AssignsAGlobal: True,
+    DifferentiatesInAGraph: True,
+    FillsATable: False,
+    TakesARow: False,
+}
 
 
 def trained(kind, is_eager, *callbacks):
@@ -81,7 +89,11 @@ def trained(kind, is_eager, *callbacks):
     variables = [*model.variables, *model.optimizer.variables]
     states = [model.numbers.state, tf.random.get_global_generator().state, GLOBAL]
     bits = [v.numpy().tobytes() for v in [*variables, *states]]
-    return bits, int(next(model.rows)), model.table.lookup(tf.constant([1], tf.int64)).numpy().tolist()
+    return (
+        bits,
+        int(next(model.rows)),
+        model.table.lookup(tf.constant([1], tf.int64)).numpy().tolist(),
+    )
 
 
 @pytest.mark.parametrize("is_eager", [False, True], ids=["graph", "eager"])

@@ -29,8 +29,12 @@ def mirrored():
 CASES = [(plain, name) for name in WRITES] + [(mirrored, "assign"), (mirrored, "assign_add")]
 
 
-@pytest.mark.parametrize("is_first", [True, False], ids=["read before anything", "read after a write"])
-@pytest.mark.parametrize(("make", "name"), CASES, ids=[f"{make.__name__}-{name}" for make, name in CASES])
+@pytest.mark.parametrize(
+    "is_first", [True, False], ids=["read before anything", "read after a write"]
+)
+@pytest.mark.parametrize(
+    ("make", "name"), CASES, ids=[f"{make.__name__}-{name}" for make, name in CASES]
+)
 def test_what_is_written_later_does_not_show_in_what_was_read(make, name, is_first):
     variable = make()
     if not is_first:

@@ -25,9 +25,14 @@ def torchs(model, x, y):
     vector = ops.convert_to_tensor(start).requires_grad_()
 
     def checker(is_fast):
-        return lambda: torch.autograd.gradcheck(loss, (vector,), raise_exception=False, fast_mode=is_fast)
+        return lambda: torch.autograd.gradcheck(
+            loss, (vector,), raise_exception=False, fast_mode=is_fast
+        )
 
-    return {"torch gradcheck": checker(False), "torch gradcheck, fast": checker(True)}, lambda: loss(vector).item()
+    return {
+        "torch gradcheck": checker(False),
+        "torch gradcheck, fast": checker(True),
+    }, lambda: loss(vector).item()
 
 
 def jaxs(model, x, y):

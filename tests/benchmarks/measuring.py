@@ -21,13 +21,17 @@ def peak_megabytes():
 
 def asked(model, x, y):
     """An oracle for a model and a batch, all of it."""
-    return oracle.ModelOracle(objective.Objective(model), batches.fixed_batch(x, y, batch_size=len(x)))
+    return oracle.ModelOracle(
+        objective.Objective(model), batches.fixed_batch(x, y, batch_size=len(x))
+    )
 
 
 def forward_pass(model, x, y):
     """Function that evaluates the loss of a batch once, called from Python, at the model's own precision."""
     x, y = tf.constant(x), tf.constant(y)
-    compiled = tf.function(lambda x, y: model.compute_loss(x, y, model(x, training=True), None, True))
+    compiled = tf.function(
+        lambda x, y: model.compute_loss(x, y, model(x, training=True), None, True)
+    )
     return lambda: compiled(x, y).numpy()
 
 
@@ -51,7 +55,9 @@ def healthy_coordinates(answering):
     point = answering.point()
     positions = sampling.coordinates(answering.layout, SAMPLES, 0, 0)
     scales = sampling.scales(answering.layout, point)
-    probes = [sampling.coordinate_probe(p, scales[answering.layout.variable_of(p)]) for p in positions]
+    probes = [
+        sampling.coordinate_probe(p, scales[answering.layout.variable_of(p)]) for p in positions
+    ]
     pairs = [(k, sign * 1e-6) for k in range(len(probes)) for sign in (1, -1)]
     return lambda: answering.losses(point, probes, pairs), len(probes)
 
@@ -67,7 +73,9 @@ def activation_megabytes(answering):
         tensor.shape.num_elements() * tensor.dtype.size
         for operation in answering._gradients.graph.get_operations()
         for tensor in operation.outputs
-        if tensor.shape.is_fully_defined() and tensor.dtype.is_floating and operation.type not in _NO_ACTIVATIONS
+        if tensor.shape.is_fully_defined()
+        and tensor.dtype.is_floating
+        and operation.type not in _NO_ACTIVATIONS
     ]
     return sum(sizes) / 1e6
 

@@ -25,7 +25,12 @@ def _batch(shape, count, integers=None):
 
 def digits():
     """The network of the digits example, dense."""
-    stack = [keras.Input((64,)), layers.Dense(128, "relu"), layers.Dense(64, "relu"), layers.Dense(CLASSES)]
+    stack = [
+        keras.Input((64,)),
+        layers.Dense(128, "relu"),
+        layers.Dense(64, "relu"),
+        layers.Dense(CLASSES),
+    ]
     return _compiled(keras.Sequential(stack)), *_batch((64,), 32)
 
 
@@ -33,10 +38,13 @@ def cnn():
     """Two convolutions on 28 by 28 images."""
     stack = [
         keras.Input((28, 28, 1)),
-        layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(),
-        layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(),
-        layers.Flatten(), layers.Dense(CLASSES),
-    ]  # fmt: skip
+        layers.Conv2D(32, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(64, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(CLASSES),
+    ]
     return _compiled(keras.Sequential(stack)), *_batch((28, 28, 1), 32)
 
 
@@ -71,7 +79,9 @@ NETWORKS = {f.__name__: f for f in (digits, cnn, lstm, transformer, resnet50)}
 def chain(depth=3, width=64, rows=32):
     """A dense network of any depth and width, and a batch of any size."""
     hidden = [layers.Dense(width, "tanh") for _ in range(depth)]
-    return _compiled(keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(CLASSES)])), *_batch((64,), rows)
+    return _compiled(
+        keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(CLASSES)])
+    ), *_batch((64,), rows)
 
 
 class TooLarge(layers.Layer):
@@ -92,5 +102,11 @@ def relu_network(is_wrong):
     """A float32 ReLU network as people have it, healthy or wrong."""
     keras.utils.set_random_seed(0)
     middle = [TooLarge()] if is_wrong else []
-    stack = [keras.Input((64,)), layers.Dense(64, "relu"), *middle, layers.Dense(64, "relu"), layers.Dense(CLASSES)]
+    stack = [
+        keras.Input((64,)),
+        layers.Dense(64, "relu"),
+        *middle,
+        layers.Dense(64, "relu"),
+        layers.Dense(CLASSES),
+    ]
     return _compiled(keras.Sequential(stack)), *_batch((64,), 32)

@@ -127,12 +127,20 @@ def measured(name):
         costs[tool] = clock.ratio(run, pass_forth) / parameters
     others, right = elsewhere(name, model)
     return {
-        "network": name, "verdict": str(report.verdict), "per coordinate": each,
-        "per coordinate, float32": each_narrow, "first verdict": first_check / first_step,
-        "first verdict, seconds": first_check, "first step, seconds": first_step,
-        "check": steady, "peak MB": peak, "parameters MB": 8e-6 * model.count_params(),
-        "activations MB": measuring.activation_megabytes(answering), "tools": costs | others, "right": right,
-    }  # fmt: skip
+        "network": name,
+        "verdict": str(report.verdict),
+        "per coordinate": each,
+        "per coordinate, float32": each_narrow,
+        "first verdict": first_check / first_step,
+        "first verdict, seconds": first_check,
+        "first step, seconds": first_step,
+        "check": steady,
+        "peak MB": peak,
+        "parameters MB": 8e-6 * model.count_params(),
+        "activations MB": measuring.activation_megabytes(answering),
+        "tools": costs | others,
+        "right": right,
+    }
 
 
 def measured_apart(name):
@@ -163,9 +171,14 @@ def verdicts():
         analytic = gradient(tf.constant(start)).numpy()
         step = np.eye(len(start), dtype=start.dtype) * 1e-4
         numeric = np.array(
-            [(float(loss(tf.constant(start + s))) - float(loss(tf.constant(start - s)))) / 2e-4 for s in step]
+            [
+                (float(loss(tf.constant(start + s))) - float(loss(tf.constant(start - s)))) / 2e-4
+                for s in step
+            ]
         )
-        return np.linalg.norm(analytic - numeric) < 1e-7 * (np.linalg.norm(analytic) + np.linalg.norm(numeric))
+        return np.linalg.norm(analytic - numeric) < 1e-7 * (
+            np.linalg.norm(analytic) + np.linalg.norm(numeric)
+        )
 
     tools = {
         "gradhooks": ours,
@@ -174,7 +187,10 @@ def verdicts():
         "scipy check_grad": scipys,
     }
     return {
-        tool: (bool(passes(*networks.relu_network(False))), not passes(*networks.relu_network(True)))
+        tool: (
+            bool(passes(*networks.relu_network(False))),
+            not passes(*networks.relu_network(True)),
+        )
         for tool, passes in tools.items()
     }
 
@@ -186,11 +202,28 @@ def geometric_mean(values):
 def table(rows, right):
     """The table as Markdown."""
     tools = list(rows[0]["tools"])
-    cells = ("per coordinate", "per coordinate, float32", *tools, "first verdict", "check", "peak MB")
-    heads = ("gradhooks", "in float32 passes", *tools, "first verdict / first step", "check / step", "peak MB")
+    cells = (
+        "per coordinate",
+        "per coordinate, float32",
+        *tools,
+        "first verdict",
+        "check",
+        "peak MB",
+    )
+    heads = (
+        "gradhooks",
+        "in float32 passes",
+        *tools,
+        "first verdict / first step",
+        "check / step",
+        "peak MB",
+    )
     lines = ["| network | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
     flat = [row | row["tools"] for row in rows]
-    lines += [f"| {row['network']} | " + " | ".join(f"{row[cell]:.3g}" for cell in cells) + " |" for row in flat]
+    lines += [
+        f"| {row['network']} | " + " | ".join(f"{row[cell]:.3g}" for cell in cells) + " |"
+        for row in flat
+    ]
     if len(rows) > 1:
         means = (f"{geometric_mean([row[cell] for row in flat]):.3g}" for cell in cells)
         lines.append("| geometric mean | " + " | ".join(means) + " |")
@@ -215,8 +248,10 @@ def main():
     for name in names:
         rows.append(measured_apart(name))
         print(json.dumps(rows[-1]), flush=True)
-    print(f"\n{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, "
-          f"Keras {keras.__version__}\n")  # fmt: skip
+    print(
+        f"\n{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}\n"
+    )
     print(table(rows, verdicts() | rows[0]["right"]))
 
 

@@ -14,7 +14,10 @@ def loss_of_sampled(model, x, y):
     ends = np.cumsum([int(np.prod(v.shape)) for v in variables])
     positions = np.linspace(0, ends[-1] - 1, FEW).astype(int)
     owners = np.searchsorted(ends, positions, "right")
-    places = [(int(v), int(p - ends[v] + np.prod(variables[v].shape))) for v, p in zip(owners, positions, strict=True)]
+    places = [
+        (int(v), int(p - ends[v] + np.prod(variables[v].shape)))
+        for v, p in zip(owners, positions, strict=True)
+    ]
     x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
 
     def loss(vector):

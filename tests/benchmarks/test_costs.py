@@ -108,7 +108,8 @@ def fit_seconds(epochs, batches, callbacks):
 def test_a_check_every_epoch_costs_little():
     _, x, y = networks.digits()
     ratios = [
-        fit_seconds(6, 1500, [gradhooks.GradientCheck(x, y)]) / fit_seconds(6, 1500, []) for _ in range(clock.REPEATS)
+        fit_seconds(6, 1500, [gradhooks.GradientCheck(x, y)]) / fit_seconds(6, 1500, [])
+        for _ in range(clock.REPEATS)
     ]
     assert np.median(ratios) <= 1.05, ratios
 

@@ -25,7 +25,9 @@ def test_a_survey_of_a_healthy_loss_takes_two_windows():
 
 def test_jitter_is_the_difference_of_two_evaluations_at_one_point():
     rng = np.random.default_rng(0)
-    oracle = FunctionOracle(lambda p: float(p @ p) + 1e-3 * rng.normal(), lambda p: 2 * p, np.ones(3))
+    oracle = FunctionOracle(
+        lambda p: float(p @ p) + 1e-3 * rng.normal(), lambda p: 2 * p, np.ones(3)
+    )
     place, _, _ = surveyed(oracle)
     assert 1e-6 < place.jitter < 1e-2
 
@@ -49,7 +51,8 @@ def float32_loss(offset=1.0, **options):
 def test_a_float32_core_has_the_noise_of_float32(offset, is_suspect):
     place, _, _ = surveyed(float32_loss(offset), is_suspect=is_suspect)
     unit = float(np.spacing(np.float32(place.base[0])))
-    # Uniform rounding has a standard deviation of 0.29 units; much less would make every error bar a lie.
+    # Uniform rounding has a standard deviation of 0.29 units; much less would make every error bar
+    # a lie.
     assert 0.1 * unit < place.noise[0] < 2 * unit
 
 
@@ -83,7 +86,11 @@ def nearly_level(slope):
 
     def loss(p):
         moved = p - point
-        return 10.0 + float(steep @ moved) + 0.1 * float(np.sum(np.sin(moved) - moved + 0.5 * moved**2))
+        return (
+            10.0
+            + float(steep @ moved)
+            + 0.1 * float(np.sum(np.sin(moved) - moved + 0.5 * moved**2))
+        )
 
     return FunctionOracle(loss, lambda p: steep + 0.1 * (np.cos(p - point) - 1 + p - point), point)
 
@@ -117,7 +124,8 @@ def corners_at_native_precision(digits):
 def test_corners_at_native_precision_are_told_from_lost_digits(digits):
     """Noise in excess means larger steps, across hundreds of corners; too little of it would be a lie."""
     place, _, _ = surveyed(corners_at_native_precision(digits), baseline.NATIVE)
-    # Uniform rounding of 40 examples of ordinary size, averaged. ReLUs that bend next to the point add to it.
+    # Uniform rounding of 40 examples of ordinary size, averaged. ReLUs that bend next to the point
+    # add to it.
     deviation = 2.0**-digits / math.sqrt(12) / math.sqrt(40)
     assert 0.3 * deviation < place.noise[0] < 30 * deviation
 
@@ -125,11 +133,15 @@ def test_corners_at_native_precision_are_told_from_lost_digits(digits):
 @pytest.mark.parametrize("factor", [1.0, 1e160, 1e-160])
 def test_the_natural_size_survives_squares_that_overflow(factor):
     probe = Probe(0, np.array([3.0, 4.0]))
-    assert baseline.natural_sizes(probe, {"total": factor * np.ones(2)}) == pytest.approx((5 * factor,))
+    assert baseline.natural_sizes(probe, {"total": factor * np.ones(2)}) == pytest.approx(
+        (5 * factor,)
+    )
 
 
 def test_a_gradient_that_is_not_finite_has_no_natural_size():
-    assert baseline.natural_sizes(Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}) == (0.0,)
+    assert baseline.natural_sizes(Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}) == (
+        0.0,
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -201,7 +213,11 @@ def test_rounding_hides_no_part_with_few_digits(offset):
     share = 3 * baseline._VISIBLE * smooth * np.linalg.norm(part.point())
     share /= np.linalg.norm(part.gradients(part.point()).terms["total"])
     oracle = FunctionOracle(
-        lambda p: offset + 0.5 * smooth * float(np.sum(p**2)) + share * part.losses(p, [NOWHERE], [(0, 0.0)])[0, 0],
+        lambda p: (
+            offset
+            + 0.5 * smooth * float(np.sum(p**2))
+            + share * part.losses(p, [NOWHERE], [(0, 0.0)])[0, 0]
+        ),
         lambda p: smooth * p + share * part.gradients(p).terms["total"],
         part.point(),
     )

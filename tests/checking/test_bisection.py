@@ -40,7 +40,9 @@ def failing(oracle, seed=0):
     point = oracle.point()
     gradients = oracle.gradients(point).terms
     scales = sampling.scales(oracle.layout, point)
-    probe = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(seed))
+    probe = sampling.screening_probe(
+        oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
+    )
     place, _ = baseline.survey(oracle, point, gradients, probe, baseline.PROMOTED)
     measured = measure.quick(oracle, place, [probe], TOLERANCE)
     measured = measure.climb(oracle, place, measured, TOLERANCE)[0]
@@ -59,7 +61,9 @@ def searched(oracle, seed=0):
 def rounds(oracle):
     """Most halvings: between variables, then between rows and in a row, where each axis may cost one more."""
     ranks = max(len(s) for s in oracle.layout.shapes)
-    return math.ceil(math.log2(oracle.layout.size)) + math.ceil(math.log2(len(oracle.layout))) + ranks
+    return (
+        math.ceil(math.log2(oracle.layout.size)) + math.ceil(math.log2(len(oracle.layout))) + ranks
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -63,7 +63,14 @@ def rational(rng):
 
 
 def waves(rng):
-    parts = list(zip(rng.normal(size=3), rng.uniform(0.3, 5, size=3), rng.uniform(0, 2 * math.pi, 3), strict=True))
+    parts = list(
+        zip(
+            rng.normal(size=3),
+            rng.uniform(0.3, 5, size=3),
+            rng.uniform(0, 2 * math.pi, 3),
+            strict=True,
+        )
+    )
     return lambda t: sum(a * np.sin(w * t + p) for a, w, p in parts)
 
 
@@ -106,7 +113,9 @@ class Condition:
 CONDITIONS = (
     Condition("float64", 1, np.float64, np.float64, 1e-6, baseline.PROMOTED),
     Condition("float32 model", 8, np.float32, np.float64, 1e-2, baseline.NATIVE),
-    Condition("float32 core in a promoted model", 1, np.float64, np.float32, 1e-6, baseline.PROMOTED, True),
+    Condition(
+        "float32 core in a promoted model", 1, np.float64, np.float32, 1e-6, baseline.PROMOTED, True
+    ),
 )
 
 
@@ -147,10 +156,14 @@ def rounded(members, size, offset, condition):
 
 def surveyed_noise(case, scale, condition):
     """The noise that a check would measure here."""
-    oracle = FunctionOracle(lambda p: case.loss(p[0]), lambda p: np.array([case.slope]), [case.point])
+    oracle = FunctionOracle(
+        lambda p: case.loss(p[0]), lambda p: np.array([case.slope]), [case.point]
+    )
     probe = Probe(0, np.array([scale]))
     gradients = oracle.gradients(oracle.point()).terms
-    place, _ = baseline.survey(oracle, oracle.point(), gradients, probe, condition.spacing, condition.is_suspect)
+    place, _ = baseline.survey(
+        oracle, oracle.point(), gradients, probe, condition.spacing, condition.is_suspect
+    )
     return float(place.noise[0])
 
 

@@ -24,10 +24,20 @@ pytestmark = pytest.mark.sweep
 
 PARTIAL = ("pooling_in_three_dimensions", "local_response_normalization", "fixed_float32_constant")
 NAMES = (
-    "two_block_transformer", "variational_autoencoder", "l2", "float64_mlp", "loss_circle", "loss_dice",
-    "saturated_sigmoids", "bias_before_normalization", "relu_network", "masked_lstm", "complex64_mixing",
-    "conv2d_grouped_strided", *PARTIAL,
-)  # fmt: skip
+    "two_block_transformer",
+    "variational_autoencoder",
+    "l2",
+    "float64_mlp",
+    "loss_circle",
+    "loss_dice",
+    "saturated_sigmoids",
+    "bias_before_normalization",
+    "relu_network",
+    "masked_lstm",
+    "complex64_mixing",
+    "conv2d_grouped_strided",
+    *PARTIAL,
+)
 PROBES = 12
 
 
@@ -64,12 +74,18 @@ def errors(asked, truth, seed=0):
     if spacing.is_native:
         probes += [
             sampling.variable_probe(layout, v, scales[v], gradients["total"], rng, aligned)
-            for v in range(len(layout)) if layout.sizes[v] > 1 for aligned in (True, False)
-        ]  # fmt: skip
+            for v in range(len(layout))
+            if layout.sizes[v] > 1
+            for aligned in (True, False)
+        ]
     quick = measure.quick(asked, place, probes, tolerance)
     climbed = measure.climb(asked, place, quick, tolerance)
     reported = [one if one.settled else best for one, best in zip(quick, climbed, strict=True)]
-    for quantity, measured in (("central", quick), ("from_ladder", climbed), ("reported", reported)):
+    for quantity, measured in (
+        ("central", quick),
+        ("from_ladder", climbed),
+        ("reported", reported),
+    ):
         for m in measured:
             estimate = m.estimates[0]
             if not estimate.is_kink and m.judgements[0][1] is not Reason.KINK:
@@ -84,7 +100,11 @@ def inside():
         fixed = batch.fixed_batch(x, y, weights, None, 32)
         best = oracle.ModelOracle(objective.Objective(model), fixed)
         truth = best.gradients(best.point()).terms["total"]
-        asked = [best] if name in PARTIAL else [best, oracle.ModelOracle(objective.Objective(model), fixed, "model")]
+        asked = (
+            [best]
+            if name in PARTIAL
+            else [best, oracle.ModelOracle(objective.Objective(model), fixed, "model")]
+        )
         for each in asked:
             for quantity, error, bar in errors(each, truth):
                 found[each.precision.rung, quantity][name].append(error <= bar)
@@ -105,5 +125,7 @@ def test_the_true_error_is_within_the_error_bar(inside, rung, quantity):
     worst = sorted((float(np.mean(ones)), name) for name, ones in by_network.items())[:4]
     alone = [one for network in inside[rung, "central"].values() for one in network]
     print(f"{rung}, single quotients whether reported or not: {np.mean(alone):.4f} of {len(alone)}")
-    print(f"{rung}, {quantity}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})")
+    print(
+        f"{rung}, {quantity}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})"
+    )
     assert np.mean(every) >= SHARE, worst

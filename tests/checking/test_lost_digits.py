@@ -33,7 +33,9 @@ def level(value, has_steps):
     made = oracle(value, has_steps)
     gradients = made.gradients(made.point()).terms
     _, probe, _ = surveyed(made)
-    place, _ = baseline.survey(made, made.point(), gradients, probe, baseline.PROMOTED, has_steps=has_steps)
+    place, _ = baseline.survey(
+        made, made.point(), gradients, probe, baseline.PROMOTED, has_steps=has_steps
+    )
     return place.noise[0], place.is_kinky
 
 

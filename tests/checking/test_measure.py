@@ -38,7 +38,8 @@ def test_no_probes_cost_nothing():
 
 @pytest.mark.parametrize("where", [1e6, 1234.5678, -3.7e9, 0.1, 1e-12])
 def test_the_step_is_the_one_really_taken(where):
-    # A loss that is the parameter itself has slope 1 exactly, if the step is what floating point made of it.
+    # A loss that is the parameter itself has slope 1 exactly, if the step is what floating point
+    # made of it.
     oracle = FunctionOracle(lambda p: float(p[0]), np.ones_like, [where])
     place, _, _ = surveyed(oracle)
     probe = Probe(0, np.ones(1), max(abs(where), 0.1))
@@ -65,7 +66,11 @@ def test_climbing_takes_a_ladder_around_the_first_step():
     quick = measure.quick(oracle, place, coordinates(oracle)[:1], TOLERANCE)
     before = oracle.evaluations
     (climbed,) = measure.climb(oracle, place, quick, TOLERANCE)
-    assert oracle.evaluations - before == climbed.estimates[0].evaluations == 2 * len(differences.LADDER)
+    assert (
+        oracle.evaluations - before
+        == climbed.estimates[0].evaluations
+        == 2 * len(differences.LADDER)
+    )
     assert climbed.judgements == ((Verdict.PASS, Reason.AGREES),)
 
 
@@ -75,7 +80,9 @@ def test_the_screening_probe_is_measured_from_the_survey():
     spacing = baseline.PROMOTED.working
     measured = measure.from_window(place, probe, windows[spacing], spacing, (0.0,), TOLERANCE)
     assert oracle.evaluations == WINDOWS
-    assert measured.estimates[0].slope == pytest.approx(probe.slope_of(2 * oracle.point()), rel=1e-7)
+    assert measured.estimates[0].slope == pytest.approx(
+        probe.slope_of(2 * oracle.point()), rel=1e-7
+    )
     assert measured.judgements[0][0] is Verdict.PASS
 
 
@@ -104,7 +111,9 @@ def test_among_kinks_no_step_of_the_ladder_goes_beyond_the_first_one(is_fine):
     place, _, _ = surveyed(oracle)
     quick = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
     asked = []
-    with mock.patch.object(oracle, "losses", lambda *a: asked.extend(a[2]) or FunctionOracle.losses(oracle, *a)):
+    with mock.patch.object(
+        oracle, "losses", lambda *a: asked.extend(a[2]) or FunctionOracle.losses(oracle, *a)
+    ):
         measure.climb(oracle, place, quick, TOLERANCE, is_fine)
     first = [measure._first_step(place, m.probe, TOLERANCE) for m in quick]
     largest = [max(offset for which, offset in asked if which == k) for k in range(len(quick))]
@@ -182,7 +191,9 @@ def test_where_most_gradients_are_wrong_the_others_are_seen_sharply():
     measured, _ = looked(oracle, wrong)
     assert [m.settled for m in measured] == [k % 5 == 0 for k in range(MANY)]
     quick = measure.quick(oracle, wrong, coordinates(oracle), TOLERANCE)
-    steps = [(m.estimates[0].step, q.estimates[0].step) for m, q in zip(measured, quick, strict=True)]
+    steps = [
+        (m.estimates[0].step, q.estimates[0].step) for m, q in zip(measured, quick, strict=True)
+    ]
     assert all(step > 0.3 * first for step, first in steps)
 
 
@@ -190,7 +201,9 @@ def test_where_most_gradients_are_wrong_the_others_are_seen_sharply():
 def test_a_kink_that_has_been_seen_from_nearby_is_not_climbed(analytic):
     """Its one-sided slopes are 1 and 3, so near that every step reaches across it."""
     corner = 1.0 + 1e-15
-    oracle = FunctionOracle(lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0])
+    oracle = FunctionOracle(
+        lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0]
+    )
     place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False, noise=np.array([1e-15]))
     quick = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
     (measured,) = measure.closer(oracle, place, quick, TOLERANCE)
@@ -210,7 +223,9 @@ def test_a_kink_that_has_been_seen_from_nearby_is_not_climbed(analytic):
 @pytest.mark.parametrize("analytic", [0.5, -1.0, 3.5])
 def test_what_no_kink_explains_is_climbed(analytic):
     corner = 1.0 + 1e-15
-    oracle = FunctionOracle(lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0])
+    oracle = FunctionOracle(
+        lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0]
+    )
     place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False, noise=np.array([1e-15]))
     (measured,), _ = looked(oracle, place)
     assert measure.is_open(place, measured, TOLERANCE)
@@ -236,7 +251,9 @@ def test_the_fine_ladder_reaches_down_to_where_a_steep_derivative_holds(rate, le
     place = dataclasses.replace(surveyed(oracle)[0], noise=np.array([level]))
     probes = coordinates(oracle, 0.1)
     quick = measure.quick(oracle, place, probes, TOLERANCE)
-    assert not any(m.has_failed for m in measure.climb(oracle, place, quick, TOLERANCE, is_fine=True))
+    assert not any(
+        m.has_failed for m in measure.climb(oracle, place, quick, TOLERANCE, is_fine=True)
+    )
     wrong = dataclasses.replace(place, gradients={"total": 1.5 * place.gradients["total"]})
     suspects = measure.quick(oracle, wrong, probes, TOLERANCE)
     fine = measure.climb(oracle, wrong, suspects, TOLERANCE, is_fine=True)
@@ -249,7 +266,12 @@ def test_what_passes_shows_a_signal_in_some_term_and_agrees_in_every_one():
         *((Verdict.INCONCLUSIVE, r) for r in (Reason.VACUOUS, Reason.KINK)),
     )
     (measured,) = measure.quick(*_one(quadratic()), TOLERANCE)
-    judged = {(passed,): True, (passed, vacuous): True, (vacuous, vacuous): False, (passed, kink): False}
+    judged = {
+        (passed,): True,
+        (passed, vacuous): True,
+        (vacuous, vacuous): False,
+        (passed, kink): False,
+    }
     for judgements, expected in judged.items():
         assert dataclasses.replace(measured, judgements=judgements).has_passed is expected
 

@@ -134,7 +134,12 @@ HEALTHY = [
     ("network with faint penalty", Network(2).oracle(penalty=ridge(1e-9))),
     ("linear", FunctionOracle(lambda p: float(WEIGHTS @ p), lambda p: WEIGHTS, POINT, TWO)),
     ("quadratic", FunctionOracle(*squares(), POINT, TWO)),
-    ("sines", FunctionOracle(lambda p: float(WEIGHTS @ np.sin(p)), lambda p: WEIGHTS * np.cos(p), POINT, TWO)),
+    (
+        "sines",
+        FunctionOracle(
+            lambda p: float(WEIGHTS @ np.sin(p)), lambda p: WEIGHTS * np.cos(p), POINT, TWO
+        ),
+    ),
     ("logistic regression", FunctionOracle(logistic_regression, logistic_gradient, POINT, TWO)),
     ("cross-entropy", FunctionOracle(cross_entropy, lambda p: softmax(p) - np.eye(60)[5], POINT)),
     ("huge", FunctionOracle(*squares(1e12), POINT, TWO)),
@@ -142,7 +147,10 @@ HEALTHY = [
     ("offset", FunctionOracle(*squares(offset=1e3), POINT, TWO)),
     ("scalar variables", FunctionOracle(exponentials, np.exp, [0.1, -0.4, 0.7], ((), (), ()))),
     ("empty variable", FunctionOracle(exponentials, np.exp, POINT, ((0, 3), (60,), (0,)))),
-    ("uneven sizes", FunctionOracle(*squares(), POINT * np.repeat([1e-2, 1e2], 30), ((30,), (30,)))),
+    (
+        "uneven sizes",
+        FunctionOracle(*squares(), POINT * np.repeat([1e-2, 1e2], 30), ((30,), (30,))),
+    ),
 ]
 
 
@@ -160,7 +168,10 @@ def test_a_right_gradient_passes_at_two_evaluations_a_probe(name, oracle):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
 def test_right_gradients_pass_at_any_seed(seed):
-    assert check(Network(seed).oracle(penalty=ridge(1e-4)), seed=seed, step=seed).verdict is Verdict.PASS
+    assert (
+        check(Network(seed).oracle(penalty=ridge(1e-4)), seed=seed, step=seed).verdict
+        is Verdict.PASS
+    )
 
 
 def test_a_report_says_what_was_compared():
@@ -198,7 +209,9 @@ FACTORS = [1.0001, 2.0, 0.5, -1.0, 1.5]
 @pytest.mark.parametrize("factor", FACTORS)
 def test_a_wrong_factor_in_one_variable_fails_and_is_named(factor, number):
     network = Network()
-    report = check(network.oracle(spoiled(network.gradient, variable(number), lambda g: factor * g)))
+    report = check(
+        network.oracle(spoiled(network.gradient, variable(number), lambda g: factor * g))
+    )
     assert (report.verdict, report.reason) == (Verdict.FAIL, Reason.MISMATCH)
     assert {c.path for c in report.failures} <= {f"v{number}", EVERYTHING}
     (found,) = report.diagnoses
@@ -245,14 +258,19 @@ def test_a_wrong_penalty_is_seen_under_a_hundredfold_data_gradient(factor):
 
 def test_a_right_penalty_does_not_hide_a_wrong_data_gradient():
     network = Network()
-    oracle = network.oracle(spoiled(network.gradient, variable(2), lambda g: 1.01 * g), penalty=ridge(100.0))
+    oracle = network.oracle(
+        spoiled(network.gradient, variable(2), lambda g: 1.01 * g), penalty=ridge(100.0)
+    )
     report = check(oracle)
     assert report.verdict is Verdict.FAIL
     assert {c.verdict for c in report.comparisons if c.term == "penalty"} == {Verdict.PASS}
-    assert report.diagnoses[0].sentence.endswith("the penalty is right: look at the layers and the loss")
+    assert report.diagnoses[0].sentence.endswith(
+        "the penalty is right: look at the layers and the loss"
+    )
 
 
-# Ten variables; the first alone holds 4096 entries, and 32 samples hit a given one of them once in 150 checks.
+# Ten variables; the first alone holds 4096 entries, and 32 samples hit a given one of them once in
+# 150 checks.
 _STILL = Probe(0, np.zeros(1))
 TEN = ((64, 64), *[(8, 8)] * 9)
 MANY = sum(math.prod(s) for s in TEN)
@@ -294,7 +312,9 @@ def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
         slopes[4096 + 7] *= 2.0
         return slopes
 
-    oracle = FunctionOracle(lambda p: float(right.losses(p, [_STILL], [(0, 0.0)])[0, 0]), gradient, right.point(), TEN)
+    oracle = FunctionOracle(
+        lambda p: float(right.losses(p, [_STILL], [(0, 0.0)])[0, 0]), gradient, right.point(), TEN
+    )
     report = check(oracle)
     assert [(d.path, d.is_culprit) for d in report.diagnoses] == [("v1", True), ("v0", False)]
     assert report.trail[-1].startswith("v1[0, 7]")
@@ -320,7 +340,9 @@ class Blurred:
         return [self._measured(p) for p in probes]
 
     def _measured(self, probe):
-        outcome = "?" if len(probe.weights) > 1 else self.outcomes[self.layout.variable_of(probe.start)]
+        outcome = (
+            "?" if len(probe.weights) > 1 else self.outcomes[self.layout.variable_of(probe.start)]
+        )
         self.asked += [self.layout.variable_of(probe.start)] * probe.is_coordinate
         judgement = {
             "F": (Verdict.FAIL, Reason.MISMATCH),
@@ -390,7 +412,9 @@ def test_a_loss_that_jitters_is_inconclusive(jitter):
 def test_a_gradient_that_jitters_is_inconclusive(jitter):
     rng = np.random.default_rng(0)
     network = Network()
-    shaky = spoiled(network.gradient, variable(2), lambda g: g * (1 + jitter * rng.normal(size=g.shape)))
+    shaky = spoiled(
+        network.gradient, variable(2), lambda g: g * (1 + jitter * rng.normal(size=g.shape))
+    )
     report = check(network.oracle(shaky))
     assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.NOT_DETERMINISTIC)
     (note,) = report.notes
@@ -401,7 +425,9 @@ def test_a_gradient_that_jitters_is_inconclusive(jitter):
 def test_the_last_bits_of_a_gradient_may_differ():
     rng = np.random.default_rng(0)
     network = Network()
-    threaded = spoiled(network.gradient, slice(None), lambda g: g * (1 + 1e-15 * rng.normal(size=g.shape)))
+    threaded = spoiled(
+        network.gradient, slice(None), lambda g: g * (1 + 1e-15 * rng.normal(size=g.shape))
+    )
     assert check(network.oracle(threaded)).verdict is Verdict.PASS
 
 
@@ -422,7 +448,9 @@ def test_a_layer_whose_gradient_is_drawn_anew_each_time_is_told():
         return upstream * (1 + 0.1 * tf.cast(tf.random.normal(tf.shape(upstream)), upstream.dtype))
 
     model = corpus.sequential(
-        (6,), planted.Dense(5, on_kernel=planted.identity(shaky), name="shaky"), planted.Dense(2, name="head")
+        (6,),
+        planted.Dense(5, on_kernel=planted.identity(shaky), name="shaky"),
+        planted.Dense(2, name="head"),
     )
     x, y = corpus.features(rng, 8, 6), corpus.features(rng, 8, 2)
     report = gradhooks.check_gradients(model, x, y, train_step=False)
@@ -465,7 +493,9 @@ def test_two_corners_that_cancel_at_exactly_zero_are_acquitted():
     No step size shows a corner; only a look beside the exact zero does.
     """
     weights = 1.0 + np.arange(60.0)
-    oracle = FunctionOracle(lambda p: float(weights @ p), lambda p: weights * (p != 0), np.zeros(60), TWO)
+    oracle = FunctionOracle(
+        lambda p: float(weights @ p), lambda p: weights * (p != 0), np.zeros(60), TWO
+    )
     report = check(oracle)
     assert not report.failures
     assert {c.reason for c in report.comparisons} == {Reason.KINK}
@@ -532,7 +562,8 @@ def test_a_staircase_behind_which_no_gradient_comes_is_blocked():
 @pytest.mark.parametrize("distance", [0.3, 1.5])
 def test_units_that_are_off_for_now_are_not_accused(distance, seed):
     oracle = with_silent_half(
-        lambda p, here: float(np.maximum(p - here - distance, 0).sum()), lambda move: (move > distance).astype(float)
+        lambda p, here: float(np.maximum(p - here - distance, 0).sum()),
+        lambda move: (move > distance).astype(float),
     )
     report = check(oracle, seed=seed)
     assert report.verdict is Verdict.PASS
@@ -553,7 +584,9 @@ def beside_a_healthy_one(count, reaching):
         reaching: Number of factors; without one, no loss reaches the variables.
     """
     silent = 2 * count
-    point = np.concatenate([np.random.default_rng(0).uniform(0.5, 1.5, silent + 3), np.zeros(reaching)])
+    point = np.concatenate(
+        [np.random.default_rng(0).uniform(0.5, 1.5, silent + 3), np.zeros(reaching)]
+    )
 
     def parts(p):
         return p[:silent], p[silent : silent + 3], p[silent + 3 :]
@@ -571,7 +604,9 @@ def beside_a_healthy_one(count, reaching):
     return FunctionOracle(loss, gradient, point, ((2,),) * count + ((3,),) + ((1,),) * reaching)
 
 
-TIMES_ZERO = "times zero for now: {} (a zero-initialized layer above, or units that are off?); nearby {}"
+TIMES_ZERO = (
+    "times zero for now: {} (a zero-initialized layer above, or units that are off?); nearby {}"
+)
 UNREACHED = "no loss reaches {}: moving {} changes nothing, and {} zero, here and nearby"
 
 
@@ -615,7 +650,9 @@ def test_both_kinds_have_a_line_each():
 
 
 def test_a_gradient_that_is_not_finite_nearby_says_nothing_about_what_reaches_what():
-    oracle = with_silent_half(lambda p, _: 0.0, lambda move: np.where(move.any(), math.nan, 0 * move))
+    oracle = with_silent_half(
+        lambda p, _: 0.0, lambda move: np.where(move.any(), math.nan, 0 * move)
+    )
     assert not check(oracle).notes
 
 
@@ -659,7 +696,9 @@ def test_a_loss_that_ends_in_float32_is_not_accused(offset, is_known, seed):
         return 0.02 * matrix.T @ (np.tanh(matrix @ p) / np.cosh(matrix @ p) ** 2)
 
     operations = ("cast",) if is_known else ()
-    report = check(FunctionOracle(loss, gradient, POINT, TWO, narrow_operations=operations), seed=seed)
+    report = check(
+        FunctionOracle(loss, gradient, POINT, TWO, narrow_operations=operations), seed=seed
+    )
     assert not report.failures
 
 
@@ -672,12 +711,27 @@ def silent_beside_steep(p):
     [
         (lambda p: 100 * float(p[:54] @ p[:54]), silent_beside_steep, Verdict.PASS),
         (lambda p: float(p @ p), lambda p: np.full(60, math.inf), Verdict.FAIL),
-        (lambda p: 1e301 * float(np.tanh(p).sum()), lambda p: 1e301 / np.cosh(p) ** 2, Verdict.PASS),
-        (lambda p: 1e301 * float(np.tanh(p).sum()), lambda p: -1e301 / np.cosh(p) ** 2, Verdict.FAIL),
+        (
+            lambda p: 1e301 * float(np.tanh(p).sum()),
+            lambda p: 1e301 / np.cosh(p) ** 2,
+            Verdict.PASS,
+        ),
+        (
+            lambda p: 1e301 * float(np.tanh(p).sum()),
+            lambda p: -1e301 / np.cosh(p) ** 2,
+            Verdict.FAIL,
+        ),
         (lambda p: math.inf, np.ones_like, Verdict.INCONCLUSIVE),
         (lambda p: math.nan, np.ones_like, Verdict.INCONCLUSIVE),
     ],
-    ids=["silent variable", "infinite gradient", "huge", "huge and wrong", "infinite loss", "NaN loss"],
+    ids=[
+        "silent variable",
+        "infinite gradient",
+        "huge",
+        "huge and wrong",
+        "infinite loss",
+        "NaN loss",
+    ],
 )
 def test_numpy_warns_of_nothing_in_a_check(loss, gradient, judged):
     # Whoever turns warnings into errors must not lose training to a check.
@@ -692,7 +746,10 @@ def test_numpy_warns_of_nothing_in_a_check(loss, gradient, judged):
 def test_the_same_seed_and_step_give_the_same_report():
     network = Network()
     reports = [
-        check(network.oracle(spoiled(network.gradient, variable(2), lambda g: 2 * g)), seed=5, step=9) for _ in range(2)
+        check(
+            network.oracle(spoiled(network.gradient, variable(2), lambda g: 2 * g)), seed=5, step=9
+        )
+        for _ in range(2)
     ]
     first, second = (dataclasses.replace(r, seconds=0.0).to_json() for r in reports)
     assert first == second
@@ -701,7 +758,8 @@ def test_the_same_seed_and_step_give_the_same_report():
 @pytest.mark.parametrize(("seed", "step"), [(6, 9), (5, 10)])
 def test_another_seed_or_step_looks_elsewhere(seed, step):
     labels = [
-        {c.label for c in check(Network().oracle(), seed=s, step=t).comparisons} for s, t in ((5, 9), (seed, step))
+        {c.label for c in check(Network().oracle(), seed=s, step=t).comparisons}
+        for s, t in ((5, 9), (seed, step))
     ]
     assert labels[0] != labels[1]
 
@@ -710,7 +768,11 @@ def test_coverage_accumulates_over_the_checks_of_a_run():
     oracle, seen, shares = Network().oracle(), frozenset(), []
     for turn in range(6):
         report = check(oracle, samples=2, step=100 * turn, turn=turn, seen=seen)
-        seen |= {c.position for c in report.comparisons if c.index is not None and c.verdict is Verdict.PASS}
+        seen |= {
+            c.position
+            for c in report.comparisons
+            if c.index is not None and c.verdict is Verdict.PASS
+        }
         assert report.coverage.parameters == len(seen)
         shares.append(report.coverage.share)
     assert shares[:2] == [0.5, 1.0]

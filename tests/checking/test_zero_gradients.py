@@ -23,11 +23,15 @@ def investigated(function, gradient, seed=0):
     oracle = FunctionOracle(loss, whole, POINT, ((2, 3), (SIZE,)))
     gradients = oracle.gradients(POINT).terms
     scales = sampling.scales(oracle.layout, POINT)
-    screening = sampling.screening_probe(oracle.layout, scales, gradients["total"], np.random.default_rng(seed))
+    screening = sampling.screening_probe(
+        oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
+    )
     place, _ = baseline.survey(oracle, POINT, gradients, screening, baseline.PROMOTED)
     silent = zero_gradients.silent_variables(oracle.layout, gradients["total"])
     assert silent == [0]
-    found = zero_gradients.investigate(oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed))
+    found = zero_gradients.investigate(
+        oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed)
+    )
     assert [f.variable for f in found] == [0]
     return found[0]
 
@@ -35,7 +39,9 @@ def investigated(function, gradient, seed=0):
 def asleep(distance):
     """ReLUs that are off here and wake up at a distance."""
     corners = POINT[:SIZE] + distance
-    return (lambda p: float(np.maximum(p - corners, 0).sum())), lambda p: (p > corners).astype(float)
+    return (lambda p: float(np.maximum(p - corners, 0).sum())), lambda p: (p > corners).astype(
+        float
+    )
 
 
 WEIGHTS = np.array([1.0, 0.7, 2.1, 0.3, 1.9, 0.2])
@@ -73,7 +79,12 @@ def test_what_no_loss_depends_on_changes_nothing():
 
 @pytest.mark.parametrize(
     ("gradient", "silent"),
-    [([0, 0, 0, 0], [0, 2]), ([0, 1, 0, 0], [2]), ([0, 0, 0, np.nan], [0]), ([1, 0, 0, 1e-300], [])],
+    [
+        ([0, 0, 0, 0], [0, 2]),
+        ([0, 1, 0, 0], [2]),
+        ([0, 0, 0, np.nan], [0]),
+        ([1, 0, 0, 1e-300], []),
+    ],
 )
 def test_silent_variables_have_no_gradient_at_all(gradient, silent):
     layout = layout_of(((3,), (0,), (1,)))

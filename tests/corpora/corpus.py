@@ -56,7 +56,9 @@ def seeded(seed):
 
 def compiled(model, loss="mse", *, optimizer=None, **options):
     """Compiles `model` with plain gradient descent and without XLA, and returns it."""
-    model.compile(optimizer=optimizer or keras.optimizers.SGD(0.01), loss=loss, jit_compile=False, **options)
+    model.compile(
+        optimizer=optimizer or keras.optimizers.SGD(0.01), loss=loss, jit_compile=False, **options
+    )
     return model
 
 

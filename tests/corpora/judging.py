@@ -25,7 +25,9 @@ def examined(case, seed):
     if not model.built:
         model(x)  # what the error message of `check_gradients` asks for
     weights = sample_weight[0] if sample_weight else None
-    report = gradhooks.check_gradients(model, x, y, sample_weight=weights, seed=seed, **case.options)
+    report = gradhooks.check_gradients(
+        model, x, y, sample_weight=weights, seed=seed, **case.options
+    )
     return report, (model, x, y, weights)
 
 
@@ -54,7 +56,10 @@ class _CompiledOnce:
 def _put_into(kept, model, batch):
     """Gives an oracle the weights, the state and the batch of another model of its kind; False if they do not fit."""
     tracer = kept._tracer
-    pairs = [(kept.variables, model.trainable_variables), (tracer.state, keras_internals.state_of(model))]
+    pairs = [
+        (kept.variables, model.trainable_variables),
+        (tracer.state, keras_internals.state_of(model)),
+    ]
     if any(_kinds(own) != _kinds(given) for own, given in pairs):
         return False
     nested = (batch.x, batch.y, batch.sample_weight)
@@ -79,4 +84,6 @@ def is_named(case, report):
     """Whether a mutant's report accuses the right variable, for an acceptable reason."""
     accused = [d.path for d in report.diagnoses if d.is_culprit]
     reasons = {str(c.reason) for c in report.failures}
-    return any(case.culprit in path for path in accused) and (not case.reasons or bool(reasons & set(case.reasons)))
+    return any(case.culprit in path for path in accused) and (
+        not case.reasons or bool(reasons & set(case.reasons))
+    )

@@ -22,11 +22,13 @@ from tests.corpora.mutants import attention, factors, lookups, losses, planted, 
 MUTANTS = [*mutants.CASES, *mutants.UNREACHED]
 SMALL = [case for case in [*MUTANTS, *controls.CASES] if not case.large]
 
-# The twin of what rounds, of what is NaN at a spot, and of what is not connected computes another loss.
+# The twin of what rounds, of what is NaN at a spot, and of what is not connected computes another
+# loss.
 OTHER_LOSS = {"rounding", "through_integers", "argmax", "hard_gate", "spectral_undeclared"} | {
     case.name
     for case in MUTANTS
-    if case.name.startswith("straight_through") or set(case.reasons) & {"non_finite_gradient", "vacuous"}
+    if case.name.startswith("straight_through")
+    or set(case.reasons) & {"non_finite_gradient", "vacuous"}
 }
 
 
@@ -77,7 +79,11 @@ def test_there_are_enough_of_both():
 
 
 def test_mutants_name_a_culprit_and_innocents_do_not():
-    assert all(case.culprit and case.note for case in MUTANTS if not case.name.startswith(("mixed_", "float64_")))
+    assert all(
+        case.culprit and case.note
+        for case in MUTANTS
+        if not case.name.startswith(("mixed_", "float64_"))
+    )
     assert all(case.culprit is None and not case.reasons for case in controls.CASES)
 
 
@@ -121,7 +127,8 @@ def test_the_healthy_twin_differs_at_the_culprit(case):
         healthy_loss, _, right = loss_and_gradients(case)
     gaps = {path: difference(a, b) for path, a, b in zip(paths, wrong, right, strict=True)}
     assert all(np.isfinite(gradient).all() for gradient in right)
-    # Two float32 computations of one gradient may differ by less; a factor of 1.0001 is twice as far.
+    # Two float32 computations of one gradient may differ by less; a factor of 1.0001 is twice as
+    # far.
     assert any(gap > 2e-5 for path, gap in gaps.items() if case.culprit in path)
     if case.name in OTHER_LOSS:
         return
@@ -162,13 +169,19 @@ FUNCTIONS = {
     "squares": (lambda: regularizers.squares(0.5, 1.0), _rows),
     "orthogonality": (lambda: regularizers.orthogonality(0.5), _rows),
     "lookup": (
-        lambda: lambda table: planted.function(tf.gather, lookups.overwritten)(table, [[0, 1], [1, 3]]),
+        lambda: (
+            lambda table: planted.function(tf.gather, lookups.overwritten)(table, [[0, 1], [1, 3]])
+        ),
         _rows,
     ),
     "squared_error": (lambda: lambda p: losses.half_missing()(tf.zeros_like(p), p), _rows),
     "cosine": (lambda: lambda p: losses.cosine_without_its_norm()(tf.ones_like(p), p), _rows),
     "product": (
-        lambda: lambda w: planted.function(tf.matmul, factors._one_over_batch)(tf.ones((3, 5), w.dtype), w),
+        lambda: (
+            lambda w: planted.function(tf.matmul, factors._one_over_batch)(
+                tf.ones((3, 5), w.dtype), w
+            )
+        ),
         _rows,
     ),
 }

@@ -50,7 +50,9 @@ def assert_not_accused(case, seed):
     tally.note("innocent", case, seed, report, model, ok)
     assert ok, f"seed {seed}: {case.note}\n{report}"
     received = report.relative_difference["trained"]
-    is_close = keras_internals.training_dtype(model) == "float32" and not case.options and not case.chaotic
+    is_close = (
+        keras_internals.training_dtype(model) == "float32" and not case.options and not case.chaotic
+    )
     if is_close and not math.isnan(received):
         assert received < tally.TRAINED_LIMIT, report
 

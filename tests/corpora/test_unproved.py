@@ -27,7 +27,9 @@ def gradient(entry, factor):
     model, x, y, _ = entry.build(factor)
     with tf.GradientTape() as tape:
         loss = model.compute_loss(x, y, model(x, training=True), training=True)
-    found = tape.gradient(loss, [v.value for v in model.trainable_variables], unconnected_gradients="zero")
+    found = tape.gradient(
+        loss, [v.value for v in model.trainable_variables], unconnected_gradients="zero"
+    )
     return np.concatenate([tf.reshape(tf.convert_to_tensor(g), [-1]).numpy() for g in found])
 
 

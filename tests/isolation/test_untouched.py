@@ -39,9 +39,16 @@ class Plain:
     def __init__(self):
         self.list, self.dict, self.set = [1, [2]], {"a": {"b": 1}}, {1}
         self.array, self.object_array = np.zeros(3), np.array([None, 1], dtype=object)
-        self.deque, self.ordered = collections.deque([1], maxlen=3), collections.OrderedDict(a=1, b=2)
+        self.deque, self.ordered = (
+            collections.deque([1], maxlen=3),
+            collections.OrderedDict(a=1, b=2),
+        )
         self.counter, self.bytes = collections.Counter("aab"), bytearray(b"abc")
-        self.python, self.numpy, self.legacy = random.Random(1), np.random.default_rng(1), np.random.RandomState(1)
+        self.python, self.numpy, self.legacy = (
+            random.Random(1),
+            np.random.default_rng(1),
+            np.random.RandomState(1),
+        )
         self.count, self.iterator = itertools.count(5), iter([1, 2, 3])
         self.generator = (k for k in range(3))
         self.namespace, self.local = types.SimpleNamespace(x=1), threading.local()
@@ -145,13 +152,23 @@ def state(o):
     return repr(
         [
             sorted((k, v) for k, v in vars(o).items() if k not in STATEFUL),
-            o.python.getstate(), o.numpy.bit_generator.state, o.legacy.get_state(legacy=False),
-            getattr(o.iterator, "_own", o.iterator).__reduce__(), vars(o.local), o.list, o.pair,
-            squares.cache_info(), vars(Plain)["remembered"].cache_info(), cubes.cache_info(),
+            o.python.getstate(),
+            o.numpy.bit_generator.state,
+            o.legacy.get_state(legacy=False),
+            getattr(o.iterator, "_own", o.iterator).__reduce__(),
+            vars(o.local),
+            o.list,
+            o.pair,
+            squares.cache_info(),
+            vars(Plain)["remembered"].cache_info(),
+            cubes.cache_info(),
             Plain.remembered_by_none.cache_info(),
-            {k: v for k, v in vars(Plain).items() if k in ("seen", "shared")}, TABLE, TOTAL, CURRENT.get(),
+            {k: v for k, v in vars(Plain).items() if k in ("seen", "shared")},
+            TABLE,
+            TOTAL,
+            CURRENT.get(),
         ]
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +210,10 @@ def test_slots_closures_defaults_and_globals():
         slotted.write()
         assert roots["count"]() == (2, 1, 1)
         write_globals()
-    assert (slotted.read(), (TOTAL, dict(TABLE), Plain.seen, dict(Plain.shared), CURRENT.get())) == before
+    assert (
+        slotted.read(),
+        (TOTAL, dict(TABLE), Plain.seen, dict(Plain.shared), CURRENT.get()),
+    ) == before
     assert roots["count"]() == (2, 1, 1)
 
 
@@ -206,7 +226,10 @@ def test_context_variables_are_set_for_what_runs_alone():
 
 def test_what_cannot_be_put_back_is_refused_before_it_is_advanced():
     o = Plain()
-    with pytest.raises(CannotRestoreError, match=r"Received: o\.generator, a generator"), Untouched({"o": o}):
+    with (
+        pytest.raises(CannotRestoreError, match=r"Received: o\.generator, a generator"),
+        Untouched({"o": o}),
+    ):
         next(o.generator)
     assert list(o.generator) == [0, 1, 2]
 
@@ -216,7 +239,9 @@ def test_other_threads_keep_their_iterators_and_caches():
     squares.cache_clear()
     kept = squares(3)
     with Untouched({"o": o}):
-        thread = threading.Thread(target=lambda: found.extend([next(o.generator), next(o.count), squares(3)]))
+        thread = threading.Thread(
+            target=lambda: found.extend([next(o.generator), next(o.count), squares(3)])
+        )
         thread.start()
         thread.join()
         assert squares(3) is not kept
@@ -226,7 +251,10 @@ def test_other_threads_keep_their_iterators_and_caches():
 
 @pytest.mark.parametrize(
     ("module", "draw", "state_of"),
-    [(random, lambda: random.gauss(0, 1), random.getstate), (np.random, np.random.normal, np.random.get_state)],
+    [
+        (random, lambda: random.gauss(0, 1), random.getstate),
+        (np.random, np.random.normal, np.random.get_state),
+    ],
     ids=["random", "numpy"],
 )
 def test_global_generators_are_drawn_from_by_others_only(module, draw, state_of):
@@ -255,7 +283,9 @@ def test_a_method_of_a_global_generator_draws_from_a_copy():
 
 def test_places_are_named():
     o = Plain()
-    places = {id(place.value): str(place) for place in reachable.reachable({"o": o, "count": counting()})}
+    places = {
+        id(place.value): str(place) for place in reachable.reachable({"o": o, "count": counting()})
+    }
     assert places[id(o.list[1])] == "o.list[1]"
     assert places[id(o.dict["a"])] == "o.dict['a']"
     assert places[id(o.pair.many)] == "o.pair.many"

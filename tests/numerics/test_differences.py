@@ -35,7 +35,9 @@ SMOOTH = [
     ("tiny", lambda t: 1e-12 * np.cos(t), 1.0, -1e-12 * math.sin(1.0)),
     ("offset", lambda t: 1e6 + np.sin(t), 1.0, math.cos(1.0)),
 ]
-ON_SMOOTH = pytest.mark.parametrize(("function", "point", "slope"), [c[1:] for c in SMOOTH], ids=[c[0] for c in SMOOTH])
+ON_SMOOTH = pytest.mark.parametrize(
+    ("function", "point", "slope"), [c[1:] for c in SMOOTH], ids=[c[0] for c in SMOOTH]
+)
 
 
 def exact_step(point, step):
@@ -47,12 +49,18 @@ def settings(function, point, slope):
     scale = max(abs(point), 0.1)
     level = noise.roughness([function(point + 1e-9 * scale * j) for j in range(-3, 4)])
     level = max(level, noise.floor(function(point)))
-    return exact_step(point, differences.first_step(slope, function(point), level, scale, TOLERANCE)), level, scale
+    return (
+        exact_step(point, differences.first_step(slope, function(point), level, scale, TOLERANCE)),
+        level,
+        scale,
+    )
 
 
 def central_of(function, point, slope):
     step, level, scale = settings(function, point, slope)
-    return differences.central(function(point), function(point + step), function(point - step), step, level, scale)
+    return differences.central(
+        function(point), function(point + step), function(point - step), step, level, scale
+    )
 
 
 def ladder_of(function, point, slope):
@@ -159,22 +167,32 @@ POWERS = st.integers(-60, 60).map(lambda k: 2.0**k)
 def test_scaling_the_loss_scales_slope_and_error(base, plus, minus, step, level, factor):
     # By powers of two, which round nothing.
     one = differences.central(base, plus, minus, step, level, 1.0)
-    other = differences.central(factor * base, factor * plus, factor * minus, step, factor * level, 1.0)
-    assert (other.slope, other.error) == pytest.approx((factor * one.slope, factor * one.error), rel=1e-12)
+    other = differences.central(
+        factor * base, factor * plus, factor * minus, step, factor * level, 1.0
+    )
+    assert (other.slope, other.error) == pytest.approx(
+        (factor * one.slope, factor * one.error), rel=1e-12
+    )
 
 
 @given(VALUES, LADDERS, NOISES, POWERS)
 def test_scaling_the_loss_scales_a_ladder(base, values, level, factor):
     plus, minus = np.array(values).T
     one = differences.from_ladder(base, RUNGS, plus, minus, level)
-    other = differences.from_ladder(factor * base, RUNGS, factor * plus, factor * minus, factor * level)
-    assert (other.slope, other.error) == pytest.approx((factor * one.slope, factor * one.error), rel=1e-12)
+    other = differences.from_ladder(
+        factor * base, RUNGS, factor * plus, factor * minus, factor * level
+    )
+    assert (other.slope, other.error) == pytest.approx(
+        (factor * one.slope, factor * one.error), rel=1e-12
+    )
     assert (other.step, other.is_kink) == (one.step, one.is_kink)
 
 
 @given(VALUES, VALUES, VALUES, STEPS, NOISES, NOISES)
 def test_more_noise_widens_the_error_bar(base, plus, minus, step, level, more):
-    bars = [differences.central(base, plus, minus, step, n, 1.0).error for n in (level, level + more)]
+    bars = [
+        differences.central(base, plus, minus, step, n, 1.0).error for n in (level, level + more)
+    ]
     assert bars[0] <= bars[1]
 
 
@@ -217,7 +235,9 @@ def test_a_steeper_slope_never_asks_for_a_larger_step(one, other, level, scale):
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-17, 1e-15), st.floats(0.1, 10))
-def test_the_noise_of_the_first_step_is_a_tenth_of_the_tolerance_within_its_limits(slope, level, scale):
+def test_the_noise_of_the_first_step_is_a_tenth_of_the_tolerance_within_its_limits(
+    slope, level, scale
+):
     step = differences.first_step(slope, 1.0, level, scale, TOLERANCE)
     highest = differences.first_step(0.0, 1.0, level, scale, TOLERANCE)
     deviation = level / (math.sqrt(2) * step)
@@ -246,7 +266,9 @@ KINKS = [
 ]
 
 
-@pytest.mark.parametrize(("function", "point", "left", "right"), [k[1:] for k in KINKS], ids=[k[0] for k in KINKS])
+@pytest.mark.parametrize(
+    ("function", "point", "left", "right"), [k[1:] for k in KINKS], ids=[k[0] for k in KINKS]
+)
 def test_at_a_kink_the_one_sided_slopes_do_not_meet(function, point, left, right):
     steps = 1e-5 * np.asarray(differences.LADDER)
     estimate = climbed(function, point, steps, 1e-16)
@@ -271,7 +293,9 @@ def test_a_kink_inside_the_ladder_is_seen_past(distance, side):
 def test_two_large_steps_that_agree_by_chance_are_held_against_the_small_ones():
     steps = np.array([1e-3, 1e-2, 0.1, 1.0])
     slopes = np.array([1.0, 1.01, 2.0, 2.0])
-    level = 0.02 * math.sqrt(2) * steps[0] / differences.DEVIATIONS  # a rounding error of 0.02 at the smallest step
+    level = (
+        0.02 * math.sqrt(2) * steps[0] / differences.DEVIATIONS
+    )  # a rounding error of 0.02 at the smallest step
     estimate = differences.from_ladder(0.0, steps, steps * slopes, -steps * slopes, level)
     assert abs(estimate.slope - 1.0) <= estimate.error < 0.1
 
@@ -295,7 +319,10 @@ def test_a_small_step_lost_in_rounding_is_held_against_nobody():
     ],
 )
 def test_a_kink_is_an_opening_that_does_not_close(opening, answer):
-    assert differences.is_kink(np.array([1e-3, 1e-2, 1e-1]), np.array(opening), np.full(3, 1e-9)) is answer
+    assert (
+        differences.is_kink(np.array([1e-3, 1e-2, 1e-1]), np.array(opening), np.full(3, 1e-9))
+        is answer
+    )
 
 
 def test_an_opening_below_the_noise_is_no_kink():

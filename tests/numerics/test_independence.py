@@ -10,11 +10,28 @@ import pytest
 
 import gradhooks.numerics
 
-MODULES = sorted(m.name for m in pkgutil.iter_modules(gradhooks.numerics.__path__, "gradhooks.numerics."))
+MODULES = sorted(
+    m.name for m in pkgutil.iter_modules(gradhooks.numerics.__path__, "gradhooks.numerics.")
+)
 FRAMEWORKS = ("keras", "tensorflow", "tensorboard", "jax", "torch")
-UPPER_FLOORS = ("gradhooks.model", "gradhooks.backends", "gradhooks.reporting", "gradhooks.callback")
+UPPER_FLOORS = (
+    "gradhooks.model",
+    "gradhooks.backends",
+    "gradhooks.reporting",
+    "gradhooks.callback",
+)
 # What the modules may import when they are loaded, besides each other.
-PURE = {"bisect", "collections", "dataclasses", "enum", "fnmatch", "functools", "json", "math", "numpy"}
+PURE = {
+    "bisect",
+    "collections",
+    "dataclasses",
+    "enum",
+    "fnmatch",
+    "functools",
+    "json",
+    "math",
+    "numpy",
+}
 
 IMPORT_ALL = """
 import importlib, sys
@@ -31,7 +48,9 @@ def test_there_are_modules_to_look_at():
 
 def test_importing_everything_loads_no_framework_and_no_upper_floor():
     script = IMPORT_ALL.format(modules=MODULES, forbidden=FRAMEWORKS + UPPER_FLOORS)
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
 
 
@@ -58,7 +77,11 @@ def test_a_module_loads_only_what_is_pure_and_on_its_own_floor(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_no_function_reaches_for_a_clock_or_a_framework_later(module):
     nested = {name for node in ast.walk(source(module)) for name in imported(node)}
-    assert not {n for n in nested if n.split(".")[0] in {*FRAMEWORKS, "time", "datetime", "os", "random", "secrets"}}
+    assert not {
+        n
+        for n in nested
+        if n.split(".")[0] in {*FRAMEWORKS, "time", "datetime", "os", "random", "secrets"}
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -66,5 +89,10 @@ def test_every_generator_is_seeded(module):
     for node in ast.walk(source(module)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
             assert node.args, f"line {node.lineno} draws from the operating system"
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"np.random", "numpy.random"}:
-            assert node.attr in {"default_rng", "Generator"}, f"line {node.lineno} uses the global generator"
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {
+            "np.random",
+            "numpy.random",
+        }:
+            assert node.attr in {"default_rng", "Generator"}, (
+                f"line {node.lineno} uses the global generator"
+            )

@@ -9,14 +9,18 @@ from gradhooks.numerics.layout import Layout, unique_paths
 from gradhooks.reports.text import listed
 
 # Scalars, empty variables and variables of length one are where such code breaks.
-SHAPES = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=6).map(tuple)
+SHAPES = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=6).map(
+    tuple
+)
 
 
 def layout_of(shapes):
     return Layout(tuple(f"v{k}" for k in range(len(shapes))), shapes)
 
 
-DENSE = Layout(("dense/kernel", "dense/bias", "gain", "nothing", "last"), ((2, 3), (3,), (), (0, 4), (1,)))
+DENSE = Layout(
+    ("dense/kernel", "dense/bias", "gain", "nothing", "last"), ((2, 3), (3,), (), (0, 4), (1,))
+)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +40,8 @@ def test_where_a_position_lies(position, located, label):
 
 
 @pytest.mark.parametrize(
-    ("count", "told"), [(1, "v0"), (3, "v0, v1, v2"), (4, "v0, v1, v2 and 1 more"), (12, "v0, v1, v2 and 9 more")]
+    ("count", "told"),
+    [(1, "v0"), (3, "v0, v1, v2"), (4, "v0, v1, v2 and 1 more"), (12, "v0, v1, v2 and 9 more")],
 )
 def test_paths_in_a_row(count, told):
     assert listed([f"v{k}" for k in range(count)]) == told
@@ -58,7 +63,10 @@ def test_sizes_offsets_and_slices():
 @given(SHAPES)
 def test_locating_and_indexing_are_inverse(shapes):
     layout = layout_of(shapes)
-    arrays = [np.arange(layout.slice(v).start, layout.slice(v).stop).reshape(shape) for v, shape in enumerate(shapes)]
+    arrays = [
+        np.arange(layout.slice(v).start, layout.slice(v).stop).reshape(shape)
+        for v, shape in enumerate(shapes)
+    ]
     for position in range(layout.size):
         variable, index = layout.locate(position)
         assert arrays[variable][index] == position
@@ -75,12 +83,17 @@ def test_labels_name_one_parameter_each(shapes):
 def test_slices_tile_the_vector(shapes):
     layout = layout_of(shapes)
     vector = np.arange(layout.size)
-    assert np.concatenate([vector[layout.slice(v)] for v in range(len(layout))]).tolist() == vector.tolist()
+    assert (
+        np.concatenate([vector[layout.slice(v)] for v in range(len(layout))]).tolist()
+        == vector.tolist()
+    )
 
 
 @pytest.mark.parametrize("position", [-1, 11, 1000])
 def test_outside_the_vector_there_is_nothing(position):
-    with pytest.raises(IndexError, match=f"(?s)must.*Received: position={position}.*Expected 0 <= position < 11"):
+    with pytest.raises(
+        IndexError, match=f"(?s)must.*Received: position={position}.*Expected 0 <= position < 11"
+    ):
         DENSE.locate(position)
 
 

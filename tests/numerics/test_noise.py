@@ -23,7 +23,12 @@ SMOOTH = [
 def ratios(function, draw, count=2000):
     """Measured over true standard deviation, in `count` draws of white noise on a smooth function."""
     clean = function(1e-4 * CENTRED)
-    return np.array([noise.roughness(clean + 1e-6 * draw(np.random.default_rng(k))) for k in range(count)]) / 1e-6
+    return (
+        np.array(
+            [noise.roughness(clean + 1e-6 * draw(np.random.default_rng(k))) for k in range(count)]
+        )
+        / 1e-6
+    )
 
 
 @pytest.mark.parametrize(("name", "function"), SMOOTH, ids=[name for name, _ in SMOOTH])
@@ -43,14 +48,18 @@ def test_the_standard_deviation_is_right_in_the_root_mean_square(name, function)
 def test_white_noise_is_recovered_within_a_factor_of_two(name, draw):
     found = ratios(np.sin, draw)
     share = np.mean((found > 0.5) & (found < 2.0))
-    print(f"{name}: {share:.3f} of draws within a factor 2; 1 % quantile {np.quantile(found, 0.01):.2f}")
+    print(
+        f"{name}: {share:.3f} of draws within a factor 2; 1 % quantile {np.quantile(found, 0.01):.2f}"
+    )
     assert share >= 0.95
 
 
 @given(st.floats(1e-3, 1e3), st.integers(0, 10**6))
 def test_roughness_scales_with_the_values(factor, seed):
     values = np.random.default_rng(seed).standard_normal(noise.POINTS)
-    assert noise.roughness(factor * values) == pytest.approx(factor * noise.roughness(values), rel=1e-9)
+    assert noise.roughness(factor * values) == pytest.approx(
+        factor * noise.roughness(values), rel=1e-9
+    )
 
 
 INTEGERS = st.integers(-1000, 1000)
@@ -71,7 +80,14 @@ def test_a_smooth_function_at_a_tiny_distance_shows_its_rounding_only():
 
 @pytest.mark.parametrize(
     ("value", "least"),
-    [(1.0, 2.0**-53), (-1.0, 2.0**-53), (1e10, 2.0**-20), (0.0, 0.0), (math.nan, 0.0), (math.inf, 0.0)],
+    [
+        (1.0, 2.0**-53),
+        (-1.0, 2.0**-53),
+        (1e10, 2.0**-20),
+        (0.0, 0.0),
+        (math.nan, 0.0),
+        (math.inf, 0.0),
+    ],
 )
 def test_the_floor_is_half_a_unit_in_the_last_place(value, least):
     assert noise.floor(value) == pytest.approx(least, rel=0.2)
@@ -82,7 +98,9 @@ PLACES = np.array(noise.OFFSETS)
 
 def roughness_at_both_spacings(function, spacing):
     """Beside a cubic, at the uneven places at which a check looks."""
-    return [noise.roughness(function(s * PLACES), 3, noise.OFFSETS) for s in (spacing, 16 * spacing)]
+    return [
+        noise.roughness(function(s * PLACES), 3, noise.OFFSETS) for s in (spacing, 16 * spacing)
+    ]
 
 
 def test_the_places_are_symmetric_at_the_ends_and_uneven_between():
@@ -97,7 +115,9 @@ def test_the_places_are_symmetric_at_the_ends_and_uneven_between():
 @given(INTEGERS, INTEGERS, INTEGERS, INTEGERS)
 def test_a_cubic_at_uneven_places_has_no_roughness_beside_a_cubic(a, b, c, d):
     values = np.polyval([a, b, c, d], PLACES)
-    assert noise.roughness(values, 3, noise.OFFSETS) <= 16 * np.finfo(float).eps * np.abs(values).max()
+    assert (
+        noise.roughness(values, 3, noise.OFFSETS) <= 16 * np.finfo(float).eps * np.abs(values).max()
+    )
 
 
 def test_steps_as_long_as_the_spacing_are_seen_at_uneven_places_only():
@@ -128,7 +148,9 @@ SPACING = 2.5e-6
 
 
 def share_called_staircase(make, count=1000):
-    pairs = [roughness_at_both_spacings(make(np.random.default_rng(k)), SPACING) for k in range(count)]
+    pairs = [
+        roughness_at_both_spacings(make(np.random.default_rng(k)), SPACING) for k in range(count)
+    ]
     seen = [noise.is_staircase(*p) for p in pairs if p[0] > 0]
     assert len(seen) > count // 2
     return np.mean(seen)
@@ -147,7 +169,9 @@ def test_a_piecewise_linear_function_is_none(count):
     assert share <= 0.05
 
 
-@pytest.mark.parametrize(("working", "wide", "answer"), [(0.0, 0.0, False), (1.0, 1.0, True), (1.0, 16.0, False)])
+@pytest.mark.parametrize(
+    ("working", "wide", "answer"), [(0.0, 0.0, False), (1.0, 1.0, True), (1.0, 16.0, False)]
+)
 def test_a_staircase_needs_roughness_that_does_not_grow(working, wide, answer):
     assert noise.is_staircase(working, wide) is answer
 

@@ -12,7 +12,9 @@ from hypothesis.extra import numpy as arrays
 from gradhooks.numerics import sampling
 from gradhooks.numerics.layout import Layout
 
-SHAPES = st.lists(st.lists(st.integers(0, 5), max_size=2).map(tuple), min_size=1, max_size=9).map(tuple)
+SHAPES = st.lists(st.lists(st.integers(0, 5), max_size=2).map(tuple), min_size=1, max_size=9).map(
+    tuple
+)
 SEEDS = st.integers(0, 2**31)
 LAYOUT = Layout(("a", "b", "c", "d"), ((20, 30), (30,), (30, 4), (4,)))
 
@@ -52,12 +54,16 @@ def test_with_fewer_samples_successive_turns_cover_all_variables(shapes, seed, t
         return
     samples = data.draw(st.integers(1, len(filled(layout))))
     turns = math.ceil(len(filled(layout)) / samples)
-    drawn = [sampling.coordinates(layout, samples, seed, 100 * t, t) for t in range(turn, turn + turns)]
+    drawn = [
+        sampling.coordinates(layout, samples, seed, 100 * t, t) for t in range(turn, turn + turns)
+    ]
     assert set().union(*(variables(layout, d) for d in drawn)) == filled(layout)
 
 
 def test_the_step_counts_as_the_turn_where_none_is_given():
-    assert np.array_equal(sampling.coordinates(LAYOUT, 2, 5, 3), sampling.coordinates(LAYOUT, 2, 5, 3, 3))
+    assert np.array_equal(
+        sampling.coordinates(LAYOUT, 2, 5, 3), sampling.coordinates(LAYOUT, 2, 5, 3, 3)
+    )
 
 
 def test_draws_depend_on_seed_and_step_only():
@@ -95,7 +101,9 @@ def test_dead_variables_take_few_samples(seed, samples, dead, live):
     drawn = sampling.coordinates(layout, samples, seed, 0, gradient=gradient)
     assert len(drawn) == min(samples, layout.size)
     of_dead = np.sum(drawn < 6 * dead)
-    assert len(variables(layout, drawn[drawn >= 6 * dead])) >= min(live, samples - max(samples // 4, samples - live))
+    assert len(variables(layout, drawn[drawn >= 6 * dead])) >= min(
+        live, samples - max(samples // 4, samples - live)
+    )
     if live and 4 * samples < 6 * live:
         assert of_dead <= samples // 4 + 0.5 * samples
 
@@ -117,22 +125,33 @@ def test_a_gradient_that_is_not_finite_counts_as_one():
 def test_no_gradient_anywhere_leaves_the_draw_as_it_is():
     layout, nothing = LAYOUT, np.zeros(LAYOUT.size)
     assert len(sampling.coordinates(layout, 16, 7, 11, gradient=nothing)) == 16
-    assert variables(layout, sampling.coordinates(layout, 4, 7, 11, gradient=nothing)) == {0, 1, 2, 3}
+    assert variables(layout, sampling.coordinates(layout, 4, 7, 11, gradient=nothing)) == {
+        0,
+        1,
+        2,
+        3,
+    }
 
 
 @pytest.mark.parametrize(("seed", "step"), [(8, 11), (7, 12)])
 def test_another_seed_or_step_draws_others(seed, step):
-    assert not np.array_equal(sampling.coordinates(LAYOUT, 16, seed, step), sampling.coordinates(LAYOUT, 16, 7, 11))
+    assert not np.array_equal(
+        sampling.coordinates(LAYOUT, 16, seed, step), sampling.coordinates(LAYOUT, 16, 7, 11)
+    )
 
 
 def test_streams_of_one_check_differ():
-    drawn = [sampling.generator(1, 2, stream, k).random() for stream in sampling.Stream for k in range(3)]
+    drawn = [
+        sampling.generator(1, 2, stream, k).random() for stream in sampling.Stream for k in range(3)
+    ]
     assert len({*drawn}) == 3 * len(sampling.Stream)
 
 
 def test_a_replicate_is_not_the_first_of_another_seed():
     one = sampling.generator(0, 2, sampling.Stream.REPLICATE, 1).standard_normal(4)
-    assert not np.array_equal(one, sampling.generator(1, 2, sampling.Stream.REPLICATE).standard_normal(4))
+    assert not np.array_equal(
+        one, sampling.generator(1, 2, sampling.Stream.REPLICATE).standard_normal(4)
+    )
 
 
 def test_large_variables_get_the_rest():
@@ -156,13 +175,15 @@ def test_where_all_are_taken_there_is_no_other():
 
 
 @pytest.mark.parametrize(
-    ("shapes", "position"), [(((6, 7),), 17), (((3,), (2, 4, 5)), 20), (((9,),), 4), (((2, 2), (8, 8)), 40)]
+    ("shapes", "position"),
+    [(((6, 7),), 17), (((3,), (2, 4, 5)), 20), (((9,),), 4), (((2, 2), (8, 8)), 40)],
 )
 def test_neighbours_lie_in_the_same_variable_unit_and_row(shapes, position):
     layout = layout_of(shapes)
     variable, index = layout.locate(position)
     found = [
-        sampling.neighbours(layout, position, {position}, np.random.default_rng(seed), count=8) for seed in range(5)
+        sampling.neighbours(layout, position, {position}, np.random.default_rng(seed), count=8)
+        for seed in range(5)
     ]
     for drawn in found:
         assert drawn == sorted(set(drawn) - {position})
@@ -181,7 +202,12 @@ def test_a_scalar_has_no_neighbours():
 
 @pytest.mark.parametrize(
     ("values", "scale"),
-    [([3.0, -3.0], 3.0), ([0.0, 0.0], sampling.DEFAULT_SCALE), ([1e-12, 1e-12], 1e-12), ([3.0, 4.0], math.sqrt(12.5))],
+    [
+        ([3.0, -3.0], 3.0),
+        ([0.0, 0.0], sampling.DEFAULT_SCALE),
+        ([1e-12, 1e-12], 1e-12),
+        ([3.0, 4.0], math.sqrt(12.5)),
+    ],
 )
 def test_scales_are_the_root_mean_square(values, scale):
     found = sampling.scales(Layout(("v", "empty"), ((2,), (0,))), np.array(values))
@@ -191,14 +217,23 @@ def test_scales_are_the_root_mean_square(values, scale):
 @pytest.mark.parametrize(("variable_scale", "scale"), [(2.0, 2.0), (1e-5, sampling.DEFAULT_SCALE)])
 def test_a_coordinate_is_one_unit_weight(variable_scale, scale):
     probe = sampling.coordinate_probe(np.int64(5), variable_scale)
-    assert (probe.start, probe.weights.tolist(), probe.scale, probe.is_coordinate) == (5, [1.0], scale, True)
+    assert (probe.start, probe.weights.tolist(), probe.scale, probe.is_coordinate) == (
+        5,
+        [1.0],
+        scale,
+        True,
+    )
 
 
 def screening(scales, gradient, seed=0, left_out=()):
-    return sampling.screening_probe(LAYOUT, np.asarray(scales), gradient, np.random.default_rng(seed), left_out)
+    return sampling.screening_probe(
+        LAYOUT, np.asarray(scales), gradient, np.random.default_rng(seed), left_out
+    )
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (1e4, 1, 1, 1e-4), (1e-6, 1, 1e3, 1e6), (1e-4, 1e-4, 1, 1)])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1, 1), (1e4, 1, 1, 1e-4), (1e-6, 1, 1e3, 1e6), (1e-4, 1e-4, 1, 1)]
+)
 def test_no_variable_drowns_the_others_in_the_screening_probe(sizes):
     scales = np.array([0.5, 0.1, 2.0, 1.0])
     gradient = np.random.default_rng(1).normal(size=LAYOUT.size) * np.repeat(sizes, LAYOUT.sizes)
@@ -223,7 +258,9 @@ def test_the_signs_of_the_screening_probe_are_balanced():
 
 
 @given(
-    arrays.arrays(np.float64, LAYOUT.size, elements=st.floats(-1e100, 1e100), fill=st.floats(-1, 1)),
+    arrays.arrays(
+        np.float64, LAYOUT.size, elements=st.floats(-1e100, 1e100), fill=st.floats(-1, 1)
+    ),
     st.sets(st.sampled_from([0.0, math.nan, math.inf, -math.inf])),
     SEEDS,
 )
@@ -271,7 +308,9 @@ def test_along_its_gradient_a_variable_moves_as_far_as_with_random_signs():
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
 def test_without_a_usable_gradient_alignment_gives_way_to_signs(value):
-    probe = sampling.variable_probe(LAYOUT, 3, 1.0, np.full(LAYOUT.size, value), np.random.default_rng(0), aligned=True)
+    probe = sampling.variable_probe(
+        LAYOUT, 3, 1.0, np.full(LAYOUT.size, value), np.random.default_rng(0), aligned=True
+    )
     assert set(probe.weights) <= {-1.0, 1.0}
 
 
@@ -284,7 +323,9 @@ def test_a_variable_probe_leaves_the_gradient_alone():
 def test_a_nudge_is_in_units_of_each_scale():
     point, scales = np.zeros(LAYOUT.size), np.array([1.0, 10.0, 100.0, 1000.0])
     moved = sampling.nudge(LAYOUT, point, scales, np.random.default_rng(1), 1e-2)
-    assert np.array_equal(moved, sampling.nudge(LAYOUT, point, scales, np.random.default_rng(1), 1e-2))
+    assert np.array_equal(
+        moved, sampling.nudge(LAYOUT, point, scales, np.random.default_rng(1), 1e-2)
+    )
     assert (moved != 0).all()
     assert (point == 0).all()
     spread = LAYOUT.norms(moved) / np.sqrt(LAYOUT.sizes)

@@ -10,15 +10,29 @@ import numpy as np
 import pytest
 
 from gradhooks.reports.errors import GradientMismatchError
-from gradhooks.reports.message import CAUSE_LINES, SHOWN, error_message, failure_message, reproduction
+from gradhooks.reports.message import (
+    CAUSE_LINES,
+    SHOWN,
+    error_message,
+    failure_message,
+    reproduction,
+)
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Diagnosis, Precision
 from gradhooks.reports.report import CheckReport
 
 
 def failed(path="dense/kernel", index=(3, 4), reason=Reason.MISMATCH, **changes):
-    numbers = {"analytic": 0.5, "numeric": 1.0, "error": 1e-3, "step": 2e-4, "relative_difference": 1 / 3}
-    return Comparison(path, index, **{"term": "total", **numbers, **changes}, verdict=Verdict.FAIL, reason=reason)
+    numbers = {
+        "analytic": 0.5,
+        "numeric": 1.0,
+        "error": 1e-3,
+        "step": 2e-4,
+        "relative_difference": 1 / 3,
+    }
+    return Comparison(
+        path, index, **{"term": "total", **numbers, **changes}, verdict=Verdict.FAIL, reason=reason
+    )
 
 
 def report(*comparisons, reason=Reason.MISMATCH, **changes):
@@ -27,7 +41,9 @@ def report(*comparisons, reason=Reason.MISMATCH, **changes):
 
 
 BLOCKED = Diagnosis("dense/bias", "the gradient is zero: look for stop_gradient")
-CULPRIT = Diagnosis("dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True)
+CULPRIT = Diagnosis(
+    "dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True
+)
 
 MESSAGE = """
 gradient check failed at step 1200 (gradcheck): dense/kernel: analytic = 0.5 * numeric: a factor 2 is missing
@@ -45,12 +61,18 @@ gradhooks.check_gradients(model, x, y, samples=32, seed=5, step=1200, threshold=
 
 
 def test_the_whole_message():
-    text = failure_message(report(failed(numeric=-1.0, allowed=0.016), diagnoses=(BLOCKED, CULPRIT)))
+    text = failure_message(
+        report(failed(numeric=-1.0, allowed=0.016), diagnoses=(BLOCKED, CULPRIT))
+    )
     assert text == MESSAGE.strip().format(mismatch=Reason.MISMATCH.explanation)
 
 
 def first_line(told):
-    return failure_message(told).splitlines()[0].removeprefix("gradient check failed at step 1200 (gradcheck): ")
+    return (
+        failure_message(told)
+        .splitlines()[0]
+        .removeprefix("gradient check failed at step 1200 (gradcheck): ")
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +83,9 @@ def first_line(told):
             "dense/bias: the gradient is zero: look for stop_gradient",
         ),
         (
-            report(failed("slight", relative_difference=0.1), failed("gross", relative_difference=0.9)),
+            report(
+                failed("slight", relative_difference=0.1), failed("gross", relative_difference=0.9)
+            ),
             "gross[3, 4]: the analytic derivative is wrong",
         ),
         (
@@ -78,7 +102,9 @@ def test_the_first_line_says_what_and_where(told, finding):
 
 def test_every_reason_is_explained_once():
     reasons = (Reason.MISMATCH, Reason.BLOCKED, Reason.NON_FINITE_GRADIENT, Reason.UNDECLARED_MATCH)
-    text = failure_message(report(*(failed(reason=reason) for reason in reasons * 2), diagnoses=(CULPRIT,)))
+    text = failure_message(
+        report(*(failed(reason=reason) for reason in reasons * 2), diagnoses=(CULPRIT,))
+    )
     for reason in reasons:
         assert text.count(reason.explanation) == 1
 
@@ -87,7 +113,9 @@ def test_every_reason_is_explained_once():
 def test_failures_and_diagnoses_beyond_the_worst_are_counted(extra):
     count = SHOWN + extra
     others = tuple(Diagnosis(f"v{i}", f"blocked by {i}") for i in range(count))
-    text = failure_message(report(*(failed(index=(i,)) for i in range(count)), diagnoses=(CULPRIT, *others)))
+    text = failure_message(
+        report(*(failed(index=(i,)) for i in range(count)), diagnoses=(CULPRIT, *others))
+    )
     assert text.count("analytic  ") == SHOWN
     assert text.count(": blocked") == SHOWN
     assert (f"... and {extra} more failures" in text) == (extra > 0)
@@ -98,7 +126,10 @@ def test_failures_and_diagnoses_beyond_the_worst_are_counted(extra):
     ("changes", "told"),
     [
         ({}, {"samples": 32, "seed": 5, "step": 1200, "threshold": 0.01}),
-        ({"threshold": np.float64(1e-6)}, {"samples": 32, "seed": 5, "step": 1200, "threshold": 1e-6}),
+        (
+            {"threshold": np.float64(1e-6)},
+            {"samples": 32, "seed": 5, "step": 1200, "threshold": 1e-6},
+        ),
         ({"threshold": math.nan}, {"samples": 32, "seed": 5, "step": 1200}),
         ({"threshold": math.inf, "seed": np.int64(3)}, {"samples": 32, "seed": 3, "step": 1200}),
     ],
@@ -125,7 +156,10 @@ def test_a_gradient_that_is_not_a_number_is_told_as_such():
 
 
 def test_diagnoses_in_the_same_words_are_one():
-    others = (Diagnosis("v0", CULPRIT.sentence), *(Diagnosis(f"v{i}", "blocked") for i in range(1, 7)))
+    others = (
+        Diagnosis("v0", CULPRIT.sentence),
+        *(Diagnosis(f"v{i}", "blocked") for i in range(1, 7)),
+    )
     told = report(failed(), diagnoses=(CULPRIT, *others))
     text = failure_message(told)
     assert "What to do:\n  v0: the same\n  v1, v2, v3 and 3 more: blocked\n  mismatch: " in text
@@ -137,9 +171,17 @@ def test_diagnoses_in_the_same_words_are_one():
 
 def received(**changes):
     """A comparison of the gradient of a variable with what the optimizer received of it."""
-    numbers = {"analytic": 3.0, "numeric": 1.0, "error": 1e-5, "step": 0.0, "distance": 2.0, "allowed": 4.8e-4}
+    numbers = {
+        "analytic": 3.0,
+        "numeric": 1.0,
+        "error": 1e-5,
+        "step": 0.0,
+        "distance": 2.0,
+        "allowed": 4.8e-4,
+    }
     return failed(
-        index=None, **{"term": "trained", "reason": Reason.UNTRAINED, "dtype": "float32", **numbers, **changes}
+        index=None,
+        **{"term": "trained", "reason": Reason.UNTRAINED, "dtype": "float32", **numbers, **changes},
     )
 
 
@@ -172,11 +214,21 @@ RECEIVED = {
         "    distance             2.000000000e+00, 34% of the entries lost to zero\n",
     ),
     "NaN": (
-        {"reason": Reason.NON_FINITE_GRADIENT, "numeric": math.nan, "distance": math.nan, "allowed": math.nan},
+        {
+            "reason": Reason.NON_FINITE_GRADIENT,
+            "numeric": math.nan,
+            "distance": math.nan,
+            "allowed": math.nan,
+        },
         "    ||received||         NaN (float32)\n",
     ),
     "infinite": (
-        {"reason": Reason.NON_FINITE_GRADIENT, "numeric": math.inf, "distance": math.inf, "allowed": math.inf},
+        {
+            "reason": Reason.NON_FINITE_GRADIENT,
+            "numeric": math.inf,
+            "distance": math.inf,
+            "allowed": math.inf,
+        },
         "    ||received||         inf (float32)\n",
     ),
 }
@@ -186,13 +238,21 @@ RECEIVED = {
 def test_the_evidence_of_what_the_optimizer_receives(case):
     changes, lines = RECEIVED[case]
     text = failure_message(report(received(**changes)))
-    assert f", term trained: {changes.get('reason', Reason.UNTRAINED)}\n{BACKPROPAGATION}{lines}What to do:" in text
+    assert (
+        f", term trained: {changes.get('reason', Reason.UNTRAINED)}\n{BACKPROPAGATION}{lines}What to do:"
+        in text
+    )
 
 
 def test_a_loss_that_moves_in_steps_has_no_error_bar():
-    blocked = failed("w", None, Reason.BLOCKED, analytic=0.0, numeric=20.0, error=0.0, step=0.5, allowed=0.0)
+    blocked = failed(
+        "w", None, Reason.BLOCKED, analytic=0.0, numeric=20.0, error=0.0, step=0.5, allowed=0.0
+    )
     text = failure_message(report(blocked))
-    assert "    analytic  0.000000000e+00\n    the loss moves in steps, by 1.0e+01 where each parameter moves" in text
+    assert (
+        "    analytic  0.000000000e+00\n    the loss moves in steps, by 1.0e+01 where each parameter moves"
+        in text
+    )
     assert "+-" not in text
 
 
@@ -213,7 +273,9 @@ DECLARED = [
 @pytest.mark.parametrize(("wrong", "expect"), DECLARED)
 def test_what_is_meant_can_be_declared(wrong, expect):
     text = failure_message(report(*(failed(path, None, reason) for path, reason in wrong)))
-    (line,) = [line for line in text.splitlines() if line.startswith("  meant? declare it with expect=")]
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("  meant? declare it with expect=")
+    ]
     told = ast.literal_eval(line.split("expect=")[1])
     assert told == expect
     for path, _ in wrong:
@@ -222,11 +284,15 @@ def test_what_is_meant_can_be_declared(wrong, expect):
 
 def test_what_can_be_declared_is_counted():
     text = failure_message(report(*(failed(f"v{i}", None) for i in range(SHOWN + 2))))
-    assert "expect={'v0': 'mismatch', 'v1': 'mismatch', 'v2': 'mismatch'}, and so on for 2 more; patterns" in text
+    assert (
+        "expect={'v0': 'mismatch', 'v1': 'mismatch', 'v2': 'mismatch'}, and so on for 2 more; patterns"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
-    "reason", [Reason.NON_FINITE_GRADIENT, Reason.GRADIENT_FAILS, Reason.UNDECLARED_MATCH, Reason.UNTRAINED]
+    "reason",
+    [Reason.NON_FINITE_GRADIENT, Reason.GRADIENT_FAILS, Reason.UNDECLARED_MATCH, Reason.UNTRAINED],
 )
 def test_what_nobody_means_has_nothing_to_declare(reason):
     assert "meant?" not in failure_message(report(failed(reason=reason), reason=reason))
@@ -238,22 +304,35 @@ REMEDIED = [
         "CannotRestoreError: It was not run. Received: model.gen, a map. Expected state in variables. Try lists.",
         "another batch or precision does not help; change model.gen, a map, so that",
     ),
-    ("CannotRestoreError: in other words", "another batch or precision does not help; change what the message names"),
+    (
+        "CannotRestoreError: in other words",
+        "another batch or precision does not help; change what the message names",
+    ),
     (
         "StateWriteError: It writes. Received: operations Assign_3, Add. Expected keras.Variable.",
         "another batch or precision does not help; replace what operations Assign_3, Add write to",
     ),
-    ("BadInputError: No. Received: y=None. Expected targets. Try y.", "change y=None; what is expected"),
+    (
+        "BadInputError: No. Received: y=None. Expected targets. Try y.",
+        "change y=None; what is expected",
+    ),
     ("ResourceExhaustedError: OOM {braces}", "use a smaller batch_size"),
     ("MemoryError: ", "use a smaller batch_size"),
-    ("ValueError: enough. Received: {x}. Expected y", "see whether model.train_on_batch takes the batch"),
+    (
+        "ValueError: enough. Received: {x}. Expected y",
+        "see whether model.train_on_batch takes the batch",
+    ),
     ("", "see whether model.train_on_batch takes the batch"),
 ]
 
 
 @pytest.mark.parametrize(("error", "remedy"), REMEDIED)
 def test_what_to_try_fits_the_error(error, remedy):
-    (line,) = [line for line in error_message(errored(error)).splitlines() if line.startswith("What to try: ")]
+    (line,) = [
+        line
+        for line in error_message(errored(error)).splitlines()
+        if line.startswith("What to try: ")
+    ]
     assert line.startswith(f"What to try: {remedy}")
 
 
@@ -263,7 +342,10 @@ def errored(error):
 
 def test_error_message_names_cause_remedy_and_the_line_that_reproduces():
     first, *rest = error_message(errored("ValueError: bad batch\n  in x")).splitlines()
-    assert first == "gradient check could not be carried out at step 7 (gradcheck): ValueError: bad batch"
+    assert (
+        first
+        == "gradient check could not be carried out at step 7 (gradcheck): ValueError: bad batch"
+    )
     assert rest[0] == "    in x"
     assert rest[1].startswith("Training was not touched")
     assert rest[2].startswith("What to try: ")
@@ -277,7 +359,9 @@ def test_error_message_without_a_cause_gives_the_reason():
 
 @pytest.mark.parametrize("extra", [0, 3])
 def test_a_long_cause_is_cut(extra):
-    text = error_message(errored("\n".join(["first", *(f"frame \x1b {i}" for i in range(CAUSE_LINES + extra))])))
+    text = error_message(
+        errored("\n".join(["first", *(f"frame \x1b {i}" for i in range(CAUSE_LINES + extra))]))
+    )
     assert text.count(r"frame \x1b") == CAUSE_LINES
     assert (f"... and {extra} more lines" in text) == (extra > 0)
 

@@ -12,15 +12,21 @@ from gradhooks.reports.report import CheckReport
 
 
 def compared(judged=Verdict.PASS, reason=Reason.AGREES, difference=0.0, index=(1, 2), **changes):
-    return Comparison("d/w", index, "total", 1.0, 3.0, 1e-9, 1e-5, difference, judged, reason, **changes)
+    return Comparison(
+        "d/w", index, "total", 1.0, 3.0, 1e-9, 1e-5, difference, judged, reason, **changes
+    )
 
 
 def report(*comparisons, **changes):
-    return CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 0.0}, comparisons=comparisons, **changes)
+    return CheckReport(
+        7, Verdict.PASS, Reason.AGREES, {"total": 0.0}, comparisons=comparisons, **changes
+    )
 
 
 FAILED = [compared(Verdict.FAIL, Reason.MISMATCH, d) for d in (0.1, math.nan, 0.9)]
-OPEN = [compared(Verdict.INCONCLUSIVE, r) for r in (Reason.KINK, Reason.NOISE, Reason.NON_FINITE_LOSS)]
+OPEN = [
+    compared(Verdict.INCONCLUSIVE, r) for r in (Reason.KINK, Reason.NOISE, Reason.NON_FINITE_LOSS)
+]
 VACUOUS = compared(Verdict.INCONCLUSIVE, Reason.VACUOUS)
 DECLARED = compared(Verdict.INCONCLUSIVE, Reason.DECLARED)
 MIXED = report(FAILED[0], compared(), *OPEN, VACUOUS, FAILED[1], DECLARED, FAILED[2], compared())
@@ -70,7 +76,8 @@ def test_every_reason_explains_itself(reason):
 
 
 @pytest.mark.parametrize(
-    "record", [compared(), report(), Probe(0, np.ones(1)), DerivativeEstimate(1.0, 0.0, 0.1, 1.0, 1.0)]
+    "record",
+    [compared(), report(), Probe(0, np.ones(1)), DerivativeEstimate(1.0, 0.0, 0.1, 1.0, 1.0)],
 )
 def test_records_are_frozen(record):
     field = next(iter(vars(record)))

@@ -17,7 +17,8 @@ from tests.arbitrary import REPORTS
 
 @given(REPORTS)
 def test_a_report_survives_json(report):
-    # By repr, because NaN does not equal itself; it tells tuples from lists and numbers from words, too.
+    # By repr, because NaN does not equal itself; it tells tuples from lists and numbers from words,
+    # too.
     assert repr(CheckReport.from_json(report.to_json())) == repr(report)
     assert repr(CheckReport.from_json(report.to_json().encode("ascii"))) == repr(report)
 
@@ -32,19 +33,45 @@ def test_the_json_is_strict_and_on_one_line(report):
     assert len(text.splitlines()) == 1
 
 
-COMPARED = Comparison("d/w", (1, 2), "total", 1.0, 3.0, 1e-9, 1e-5, 0.0, Verdict.PASS, Reason.AGREES)
+COMPARED = Comparison(
+    "d/w", (1, 2), "total", 1.0, 3.0, 1e-9, 1e-5, 0.0, Verdict.PASS, Reason.AGREES
+)
 TOLD = CheckReport(
-    7, Verdict.PASS, Reason.AGREES, {"total": 0.0}, (COMPARED,), (Diagnosis("d/w", "wrong", ("total",)),),
-    expect=(("*/w", "mismatch"),), notes=("a note",),
-)  # fmt: skip
+    7,
+    Verdict.PASS,
+    Reason.AGREES,
+    {"total": 0.0},
+    (COMPARED,),
+    (Diagnosis("d/w", "wrong", ("total",)),),
+    expect=(("*/w", "mismatch"),),
+    notes=("a note",),
+)
 
 
 def test_numbers_of_numpy_are_numbers():
     compared = Comparison(
-        "d/w", (np.int64(3),), "total", 1.0, 3.0, 1e-9, 1e-5, np.float32(0.5), Verdict.PASS, Reason.AGREES,
-        position=np.int32(5), is_kink=np.bool_(True),
-    )  # fmt: skip
-    told = CheckReport(7, Verdict.PASS, Reason.AGREES, {}, (compared,), seed=np.int64(9), loss={"a": np.float64("inf")})
+        "d/w",
+        (np.int64(3),),
+        "total",
+        1.0,
+        3.0,
+        1e-9,
+        1e-5,
+        np.float32(0.5),
+        Verdict.PASS,
+        Reason.AGREES,
+        position=np.int32(5),
+        is_kink=np.bool_(True),
+    )
+    told = CheckReport(
+        7,
+        Verdict.PASS,
+        Reason.AGREES,
+        {},
+        (compared,),
+        seed=np.int64(9),
+        loss={"a": np.float64("inf")},
+    )
     back = CheckReport.from_json(told.to_json())
     assert (back.seed, back.loss["a"]) == (9, math.inf)
     assert (back.comparisons[0].index, back.comparisons[0].position) == ((3,), 5)
@@ -54,7 +81,12 @@ def test_numbers_of_numpy_are_numbers():
 def test_fields_from_the_future_are_ignored():
     fields = json.loads(TOLD.to_json())
     fields["colour"] = {"red": [1, 2]}
-    for record in (fields["precision"], fields["coverage"], fields["comparisons"][0], fields["diagnoses"][0]):
+    for record in (
+        fields["precision"],
+        fields["coverage"],
+        fields["comparisons"][0],
+        fields["diagnoses"][0],
+    ):
         record["colour"] = "red"
     assert repr(CheckReport.from_json(json.dumps(fields))) == repr(TOLD)
 
@@ -63,7 +95,9 @@ MINIMAL = {"step": 1, "verdict": "PASS", "reason": "AGREES", "relative_differenc
 
 
 def test_fields_from_the_past_get_their_defaults():
-    assert CheckReport.from_json(json.dumps(MINIMAL)) == CheckReport(1, Verdict.PASS, Reason.AGREES, {})
+    assert CheckReport.from_json(json.dumps(MINIMAL)) == CheckReport(
+        1, Verdict.PASS, Reason.AGREES, {}
+    )
 
 
 def test_a_comparison_from_the_past_is_of_no_known_dtype():
@@ -95,25 +129,57 @@ MALFORMED = [
     ("a number", "5", "`CheckReport` is 5 where an object belongs"),
     ("null", "null", "`CheckReport` is None where an object belongs"),
     ("no fields", "{}", "missing 4 required"),
-    ("an unknown verdict", changed(verdict="MAYBE"), "`verdict` is 'MAYBE' where the name of a Verdict belongs"),
-    ("an unknown reason", changed(reason="BECAUSE"), "`reason` is 'BECAUSE' where the name of a Reason belongs"),
+    (
+        "an unknown verdict",
+        changed(verdict="MAYBE"),
+        "`verdict` is 'MAYBE' where the name of a Verdict belongs",
+    ),
+    (
+        "an unknown reason",
+        changed(reason="BECAUSE"),
+        "`reason` is 'BECAUSE' where the name of a Reason belongs",
+    ),
     ("a list of verdicts", changed(verdict=["PASS"]), "`verdict` is ['PASS'] where"),
     ("a word for a step", changed(step="x"), "`step` is 'x' where an integer belongs"),
     ("a fraction for a step", changed(step=1.5), "`step` is 1.5 where an integer belongs"),
     ("true for a step", changed(step=True), "`step` is True where an integer belongs"),
     ("nothing for a step", changed(step=None), "`step` is None where an integer belongs"),
-    ("a word for a number", changed(threshold="small"), "`threshold` is 'small' where a number, or one of"),
+    (
+        "a word for a number",
+        changed(threshold="small"),
+        "`threshold` is 'small' where a number, or one of",
+    ),
     ("a list for a number", changed(threshold=[1.0]), "`threshold` is [1.0] where a number"),
     ("true for a number", changed(threshold=True), "`threshold` is True where a number"),
     ("NaN as Python spells it", changed(threshold=math.nan), "NaN is no JSON"),
     ("a number too large", changed(threshold=10**400), "int too large"),
-    ("a number for numbers", changed(relative_difference=5), "`relative_difference` is 5 where an object belongs"),
-    ("numbers for numbers by name", changed(relative_difference=[5]), "`relative_difference` is [5] where an object"),
-    ("a word among the numbers", changed(relative_difference={"total": "a"}), "`relative_difference` is 'a' where"),
+    (
+        "a number for numbers",
+        changed(relative_difference=5),
+        "`relative_difference` is 5 where an object belongs",
+    ),
+    (
+        "numbers for numbers by name",
+        changed(relative_difference=[5]),
+        "`relative_difference` is [5] where an object",
+    ),
+    (
+        "a word among the numbers",
+        changed(relative_difference={"total": "a"}),
+        "`relative_difference` is 'a' where",
+    ),
     ("a number for a name", changed(name=5), "`name` is 5 where a string belongs"),
     ("a number for a record", changed(precision=5), "`precision` is 5 where an object belongs"),
-    ("a number for many records", changed(comparisons=5), "`comparisons` is 5 where a list belongs"),
-    ("a string for many records", changed(comparisons="no"), "`comparisons` is 'no' where a list belongs"),
+    (
+        "a number for many records",
+        changed(comparisons=5),
+        "`comparisons` is 5 where a list belongs",
+    ),
+    (
+        "a string for many records",
+        changed(comparisons="no"),
+        "`comparisons` is 'no' where a list belongs",
+    ),
     ("numbers for records", changed(comparisons=[5]), "`comparisons` is 5 where an object belongs"),
     ("an incomplete record", changed(comparisons=[{"path": "w"}]), "missing 9 required"),
     ("a word in an index", compared(index=[1, "2"]), "`index` is '2' where an integer belongs"),
@@ -123,16 +189,26 @@ MALFORMED = [
     ("a string for strings", changed(notes="note"), "`notes` is 'note' where a list belongs"),
     ("half a declaration", changed(expect=[["*"]]), "`expect` is ['*'] where a list of 2 belongs"),
     ("a field twice", '{"step": 1, ' + json.dumps(MINIMAL)[1:], "a field is there twice"),
-    ("a field twice, deeper", changed(loss={}).replace('"loss": {}', '"loss": {"a": 1, "a": 2}'), "twice"),
+    (
+        "a field twice, deeper",
+        changed(loss={}).replace('"loss": {}', '"loss": {"a": 1, "a": 2}'),
+        "twice",
+    ),
     ("deep nesting", "[" * 100_000, "recursion"),
-    ("deep nesting in a field", changed(colour=1).replace(": 1}", ": " + "[" * 100_000), "recursion"),
+    (
+        "deep nesting in a field",
+        changed(colour=1).replace(": 1}", ": " + "[" * 100_000),
+        "recursion",
+    ),
     ("a number of too many digits", '{"step":' + "9" * 5000 + "}", "integer string conversion"),
     ("bytes of no encoding", b"\xff\xfe\xfd", "codec can't decode"),
     ("zeros, as after a loss of power", b"\0" * 80, "Expecting value"),
 ]
 
 
-@pytest.mark.parametrize(("text", "said"), [m[1:] for m in MALFORMED], ids=[m[0] for m in MALFORMED])
+@pytest.mark.parametrize(
+    ("text", "said"), [m[1:] for m in MALFORMED], ids=[m[0] for m in MALFORMED]
+)
 def test_what_is_no_report_is_refused_in_four_parts(text, said):
     with pytest.raises(ValueError, match="must") as caught:
         CheckReport.from_json(text)
@@ -151,8 +227,15 @@ def test_what_is_no_text_is_refused_as_well(value):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just(10**4000),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.just(10**4000),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -160,7 +243,13 @@ JSON = st.recursive(
 def places(value, above=()):
     """Every place in a JSON value, as a path of keys and positions."""
     yield above
-    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    steps = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in steps:
         yield from places(inner, (*above, key))
 

@@ -13,9 +13,19 @@ from gradhooks.reports.table import ROWS, WIDTH, fitted, render, worst_first
 from gradhooks.reports.text import printable, shortened
 
 
-def comparison(path="dense/kernel", index=(0,), verdict=Verdict.PASS, reason=Reason.AGREES, **changes):
-    numbers = {"analytic": 0.5, "numeric": 1.0, "error": 1.2e-9, "step": 1e-4, "relative_difference": 1 / 3}
-    return Comparison(path, index, **{"term": "total", **numbers, **changes}, verdict=verdict, reason=reason)
+def comparison(
+    path="dense/kernel", index=(0,), verdict=Verdict.PASS, reason=Reason.AGREES, **changes
+):
+    numbers = {
+        "analytic": 0.5,
+        "numeric": 1.0,
+        "error": 1.2e-9,
+        "step": 1e-4,
+        "relative_difference": 1 / 3,
+    }
+    return Comparison(
+        path, index, **{"term": "total", **numbers, **changes}, verdict=verdict, reason=reason
+    )
 
 
 def report(*comparisons, verdict=Verdict.PASS, reason=Reason.AGREES, **changes):
@@ -32,14 +42,31 @@ WRONG = CheckReport(
     reason=Reason.MISMATCH,
     relative_difference={"total": 1 / 3, "data": 1 / 3, "penalty": 2e-10, "trained": 0.34},
     comparisons=(
-        comparison("dense/bias", (2,), analytic=1e-5, numeric=1e-5, relative_difference=3e-11, allowed=2e-9),
-        comparison("dense/bias", None, term="trained", allowed=2e-4, relative_difference=1e-9, dtype="float32"),
-        failed("model/encoder_block_11/self_attention/query_dense/kernel", index=(3, 4), allowed=2e-7),
+        comparison(
+            "dense/bias", (2,), analytic=1e-5, numeric=1e-5, relative_difference=3e-11, allowed=2e-9
+        ),
+        comparison(
+            "dense/bias",
+            None,
+            term="trained",
+            allowed=2e-4,
+            relative_difference=1e-9,
+            dtype="float32",
+        ),
+        failed(
+            "model/encoder_block_11/self_attention/query_dense/kernel", index=(3, 4), allowed=2e-7
+        ),
         comparison("*", None, Verdict.INCONCLUSIVE, Reason.KINK, analytic=-2.0),
     ),
-    diagnoses=(Diagnosis("dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True),),
+    diagnoses=(
+        Diagnosis(
+            "dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True
+        ),
+    ),
     threshold=1e-6,
-    precision=Precision("partial", ("pool",), ("Cast_1", "Cast_2", "Cast_3", "Cast_4"), 1e-16, "pool is float32"),
+    precision=Precision(
+        "partial", ("pool",), ("Cast_1", "Cast_2", "Cast_3", "Cast_4"), 1e-16, "pool is float32"
+    ),
     coverage=Coverage(3, 14, 32, 1000),
     samples=32,
     evaluations=80,
@@ -77,16 +104,30 @@ def test_the_whole_table():
 def test_what_is_zero_or_empty_goes_unsaid():
     text = render(report())
     assert "0.00 s" in text
-    for unsaid in ("parameter  ", "kink", "vacuous", "jitter", "noise", "native", "narrow", "error", "note"):
+    for unsaid in (
+        "parameter  ",
+        "kink",
+        "vacuous",
+        "jitter",
+        "noise",
+        "native",
+        "narrow",
+        "error",
+        "note",
+    ):
         assert unsaid not in text
 
 
 def test_a_check_that_could_not_be_carried_out_names_its_cause_in_one_line():
-    text = render(report(verdict=Verdict.INCONCLUSIVE, reason=Reason.ERROR, error="ValueError: a\n\x1b[31mb"))
+    text = render(
+        report(verdict=Verdict.INCONCLUSIVE, reason=Reason.ERROR, error="ValueError: a\n\x1b[31mb")
+    )
     assert text.splitlines()[0] == "INCONCLUSIVE (error) at step 7, gradcheck"
     assert text.splitlines()[1:] == [
-        "relative difference not measured", "error: ValueError: a\\n\\x1b[31mb", "0 samples; seed 0; 0.00 s"
-    ]  # fmt: skip
+        "relative difference not measured",
+        "error: ValueError: a\\n\\x1b[31mb",
+        "0 samples; seed 0; 0.00 s",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,23 +140,33 @@ def test_a_check_that_could_not_be_carried_out_names_its_cause_in_one_line():
             1e-7,
             "relative difference total unknown, penalty 0.0e+00; threshold 1.0e-07",
         ),
-        ({"total": None, "data": 1e-9}, math.inf, "relative difference total unknown, data 1.0e-09"),
+        (
+            {"total": None, "data": 1e-9},
+            math.inf,
+            "relative difference total unknown, data 1.0e-09",
+        ),
     ],
 )
 def test_what_is_not_known_is_no_number(differences, threshold, told):
-    report = CheckReport(7, Verdict.FAIL, Reason.NON_FINITE_GRADIENT, differences, threshold=threshold)
+    report = CheckReport(
+        7, Verdict.FAIL, Reason.NON_FINITE_GRADIENT, differences, threshold=threshold
+    )
     assert render(report).splitlines()[1] == told
 
 
 def test_vacuous_comparisons_are_counted_and_come_last():
-    vacuous = comparison("b", verdict=Verdict.INCONCLUSIVE, reason=Reason.VACUOUS, relative_difference=1.0)
+    vacuous = comparison(
+        "b", verdict=Verdict.INCONCLUSIVE, reason=Reason.VACUOUS, relative_difference=1.0
+    )
     text = render(report(vacuous, comparison("a", relative_difference=1e-9)))
     assert "; 1 vacuous;" in " ".join(text.split())
     assert text.index("ok a[0]") < text.index("?  b[0]")
 
 
 def test_worst_first():
-    undecided = comparison("undecided", verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, relative_difference=1)
+    undecided = comparison(
+        "undecided", verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, relative_difference=1
+    )
     mixed = [
         comparison("better", relative_difference=1e-12),
         undecided,
@@ -141,16 +192,28 @@ def test_rows_and_diagnoses_beyond_the_limit_are_counted(extra):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_usual_label_stays_readable_beside_every_reason(reason):
-    negative = comparison("dense_12/kernel", (127, 63), reason=reason, term="penalty", analytic=-1.0, numeric=-1.0)
+    negative = comparison(
+        "dense_12/kernel", (127, 63), reason=reason, term="penalty", analytic=-1.0, numeric=-1.0
+    )
     assert "dense_12/kernel[127, 63] penalty" in render(report(negative))
 
 
 @pytest.mark.parametrize(
     ("length", "digits", "is_whole"),
-    [(15, 5, True), (23, 5, True), (24, 4, True), (25, 4, True), (26, 3, True), (27, 3, True), (28, 3, False)],
+    [
+        (15, 5, True),
+        (23, 5, True),
+        (24, 4, True),
+        (25, 4, True),
+        (26, 3, True),
+        (27, 3, True),
+        (28, 3, False),
+    ],
 )
 def test_digits_give_way_before_names_do(length, digits, is_whole):
-    compared = comparison("x" * (length - len("[0]")), reason=Reason.NON_FINITE_GRADIENT, analytic=-1 / 3, allowed=1.0)
+    compared = comparison(
+        "x" * (length - len("[0]")), reason=Reason.NON_FINITE_GRADIENT, analytic=-1 / 3, allowed=1.0
+    )
     assert len(compared.label) == length
     text = render(report(compared))
     assert f" {-1 / 3:.{digits}e} 1.{'0' * digits}e+00 " in text
@@ -158,7 +221,9 @@ def test_digits_give_way_before_names_do(length, digits, is_whole):
 
 
 def test_what_nobody_knows_is_a_dash():
-    unknown = dict.fromkeys(("analytic", "numeric", "error", "relative_difference", "allowed"), math.nan)
+    unknown = dict.fromkeys(
+        ("analytic", "numeric", "error", "relative_difference", "allowed"), math.nan
+    )
     (row,) = fitted([failed(**unknown)], WIDTH)
     assert row[3:8] == ("NaN", "NaN", "-", "-", "-")
 
@@ -207,10 +272,14 @@ ANY_REPORT = st.builds(
     step=st.integers(0, 10**12),
     verdict=st.sampled_from(Verdict),
     reason=st.sampled_from(Reason),
-    relative_difference=st.dictionaries(st.sampled_from(("total", "trained")), st.floats() | st.none()),
+    relative_difference=st.dictionaries(
+        st.sampled_from(("total", "trained")), st.floats() | st.none()
+    ),
     comparisons=st.lists(ANY_COMPARISON, max_size=20).map(tuple),
     diagnoses=st.lists(st.builds(Diagnosis, ANY_TEXT, ANY_TEXT), max_size=3).map(tuple),
-    precision=st.builds(Precision, ANY_TEXT, st.lists(ANY_TEXT, max_size=5).map(tuple), noise=st.floats()),
+    precision=st.builds(
+        Precision, ANY_TEXT, st.lists(ANY_TEXT, max_size=5).map(tuple), noise=st.floats()
+    ),
     threshold=st.floats(),
     notes=st.lists(ANY_TEXT, max_size=3).map(tuple),
     jitter=st.floats(),

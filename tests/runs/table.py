@@ -40,7 +40,10 @@ def grouped(cases):
         if case.find("failure") is not None or case.find("error") is not None:
             told = f"THE TEST FAILED; {told}"
         found.setdefault(told, set()).add(words(case.get("name")))
-    return {told: sorted(found[told]) for told in sorted(found, key=lambda told: (-len(found[told]), told))}
+    return {
+        told: sorted(found[told])
+        for told in sorted(found, key=lambda told: (-len(found[told]), told))
+    }
 
 
 def words(name):
@@ -55,7 +58,9 @@ def merged(names):
     for name in names:
         base, _, parameters = name.partition(" (")
         kinds.setdefault(base, []).append(parameters[:-1])
-    return "; ".join(base + (f" ({', '.join(filter(None, p))})" if any(p) else "") for base, p in kinds.items())
+    return "; ".join(
+        base + (f" ({', '.join(filter(None, p))})" if any(p) else "") for base, p in kinds.items()
+    )
 
 
 def table(found):
@@ -65,4 +70,8 @@ def table(found):
 
 
 if __name__ == "__main__":
-    print(table(grouped(ElementTree.parse(sys.argv[1]).iter("testcase")) if sys.argv[1:] else results()))
+    print(
+        table(
+            grouped(ElementTree.parse(sys.argv[1]).iter("testcase")) if sys.argv[1:] else results()
+        )
+    )

@@ -14,7 +14,9 @@ def loop(model, x, y, callbacks, epochs=2, batch_size=32):
     """Trains as a tutorial does it: a tape, an optimizer, and Keras' list of callbacks."""
     steps = len(x) // batch_size
     history = keras.callbacks.History()
-    hooks = keras.callbacks.CallbackList([*callbacks, history], model=model, epochs=epochs, steps=steps, verbose=0)
+    hooks = keras.callbacks.CallbackList(
+        [*callbacks, history], model=model, epochs=epochs, steps=steps, verbose=0
+    )
     loss_fn = keras.losses.MeanSquaredError()
     model.optimizer.build(model.trainable_variables)
 
@@ -76,7 +78,9 @@ def test_a_loss_that_only_the_loop_knows():
         return keras.ops.mean(keras.ops.log(keras.ops.cosh(y - model(x, training=training))))
 
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.layers.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)]
+    )
     _, x, y = small()
     before = [w.numpy() for w in model.weights]
     report = gradhooks.check_gradients(model, x, y, loss_fn=loss_fn, samples=4)

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.system
 ROOT = pathlib.Path(__file__).parents[2]
 ONE_DEVICE, TWO_DEVICES = "1", "2"
 
-# Devices are configured before anything else runs, so every count of them needs a process of its own.
+# Devices are configured before anything else runs, so every count of them needs a process of its
+# own.
 MIRRORED = """
 import contextlib, hashlib, json, sys
 import tensorflow as tf
@@ -69,8 +70,11 @@ def test_two_devices_come_to_the_verdict_of_one(tmp_path):
             (step, "PASS", "") for step in range(5)
         ]
     assert two["drawn"] == one["drawn"]
-    for (*_, a, a_penalty, _), (*_, b, b_penalty, _) in zip(one["reports"], two["reports"], strict=True):
-        # Divided by the number of replicas it would be half of it; training itself differs in the last digits.
+    for (*_, a, a_penalty, _), (*_, b, b_penalty, _) in zip(
+        one["reports"], two["reports"], strict=True
+    ):
+        # Divided by the number of replicas it would be half of it; training itself differs in the
+        # last digits.
         assert b == pytest.approx(a, rel=1e-5)
         assert b_penalty == pytest.approx(a_penalty, rel=1e-5)
     for name in ("one", "two"):
@@ -118,7 +122,11 @@ print(json.dumps({"devices": [two[0], one[0]], "reports": [two[1], one[1]]}))
 
 def test_two_devices_share_the_evaluations():
     done = subprocess.run(
-        [sys.executable, "-c", SHARED_OUT], env=environ(), capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", SHARED_OUT],
+        env=environ(),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
@@ -151,7 +159,11 @@ def start_workers(command):
     return [
         subprocess.Popen(
             command,
-            env=environ(TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})),
+            env=environ(
+                TF_CONFIG=json.dumps(
+                    {"cluster": cluster, "task": {"type": "worker", "index": index}}
+                )
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -172,10 +184,18 @@ def test_keras_alone_cannot_fit_across_processes():
 
 def test_two_processes_agree_and_one_writes(tmp_path):
     """The example, whose loop is written by hand."""
-    command = [sys.executable, str(ROOT / "examples" / "distributed.py"), "--log-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(ROOT / "examples" / "distributed.py"),
+        "--log-dir",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = [[line.split(", ", 1)[1] for line in done.stdout.splitlines() if f"worker {i}," in line] for i in range(2)]
+    told = [
+        [line.split(", ", 1)[1] for line in done.stdout.splitlines() if f"worker {i}," in line]
+        for i in range(2)
+    ]
     assert len(told[0]) == 3
     # The same draw, the same loss to the last digit shown, the same verdict.
     assert told[0] == told[1]
@@ -205,7 +225,9 @@ def test_who_leads(task, expected):
 
 @pytest.mark.parametrize("cluster", [TWO, LED])
 def test_one_task_leads(cluster):
-    tasks = [(kind, number) for kind, addresses in cluster.items() for number in range(len(addresses))]
+    tasks = [
+        (kind, number) for kind, addresses in cluster.items() for number in range(len(addresses))
+    ]
     assert sum(distribution.leads(kind, number, cluster) for kind, number in tasks) == 1
 
 

@@ -13,7 +13,16 @@ import gradhooks
 from gradhooks import Reason
 from tests import models
 from tests.runs import training
-from tests.runs.training import INCONCLUSIVE, PASS, At, check_of, failing_evaluations, plotted, small, stored
+from tests.runs.training import (
+    INCONCLUSIVE,
+    PASS,
+    At,
+    check_of,
+    failing_evaluations,
+    plotted,
+    small,
+    stored,
+)
 
 pytestmark = pytest.mark.system
 
@@ -113,7 +122,9 @@ def test_a_full_disk(tmp_path):
 def test_the_log_directory_vanishes(tmp_path):
     log_dir = tmp_path / "logs"
     checked = training.with_and_without(
-        small, logging_to(log_dir), others=lambda: [At(3, lambda model: shutil.rmtree(log_dir, ignore_errors=True))]
+        small,
+        logging_to(log_dir),
+        others=lambda: [At(3, lambda model: shutil.rmtree(log_dir, ignore_errors=True))],
     )
     assert [r.step for r in checked.reports] == STEPS
     assert len(checked.complaints) == 1
@@ -206,7 +217,9 @@ def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
     assert max(asked) > 1
     assert not checked.complaints
     assert checked.verdicts == {PASS}
-    assert [r.relative_difference for r in checked.reports] == [r.relative_difference for r in whole.reports]
+    assert [r.relative_difference for r in checked.reports] == [
+        r.relative_difference for r in whole.reports
+    ]
 
 
 def test_memory_runs_out_while_a_check_is_compiled(monkeypatch):
@@ -243,7 +256,11 @@ def test_weights_are_replaced_while_training(tmp_path):
     keras.utils.clear_session(free_memory=False)
     small()[0].save_weights(path)
     checked = training.with_and_without(
-        small, others=lambda: ([At(2, lambda model: model.load_weights(path))], [At(3, lambda m: m.load_weights(path))])
+        small,
+        others=lambda: (
+            [At(2, lambda model: model.load_weights(path))],
+            [At(3, lambda m: m.load_weights(path))],
+        ),
     )
     assert checked.verdicts == {PASS}
     assert not checked.complaints
@@ -286,7 +303,9 @@ def test_frozen_or_added_between_fits(change):
     checked = training.with_and_without(small, between=change)
     assert checked.verdicts == {PASS}
     # What fit() has compiled before, it goes on training.
-    assert ["compile the model again" in told for told in checked.complaints] == [True] * (change is freeze)
+    assert ["compile the model again" in told for told in checked.complaints] == [True] * (
+        change is freeze
+    )
     paths = {c.path for r in checked.reports for c in r.comparisons}
     assert any("below" in p for p in paths) == (change is add_and_compile)
     assert any("added" in p for p in paths) == (change is add_and_compile)
@@ -300,5 +319,7 @@ def test_a_name_cannot_lead_out_of_the_log_directory(name):
 
 def test_the_comparison_can_fail():
     plain = training.run(small)
-    touched = training.run(small, others=lambda: [At(2, lambda model: model.get_layer("head").bias.assign([0.5]))])
+    touched = training.run(
+        small, others=lambda: [At(2, lambda model: model.get_layer("head").bias.assign([0.5]))]
+    )
     assert plain.left != touched.left

@@ -22,7 +22,9 @@ def functional():
     keras.utils.set_random_seed(0)
     x = layers.Input((4,))
     a = layers.Dense(4, "tanh")(x)
-    return compiled(keras.Model(x, layers.Dense(1)(layers.Add()([a, layers.Dense(4)(a)])))), *data((4,), (1,), 0)
+    return compiled(keras.Model(x, layers.Dense(1)(layers.Add()([a, layers.Dense(4)(a)])))), *data(
+        (4,), (1,), 0
+    )
 
 
 def nested():
@@ -53,7 +55,12 @@ def tokens(length=6, vocabulary=9):
 
 def masked():
     keras.utils.set_random_seed(0)
-    stack = [layers.Input((6,), dtype="int32"), layers.Embedding(9, 3, mask_zero=True), layers.LSTM(3), layers.Dense(1)]
+    stack = [
+        layers.Input((6,), dtype="int32"),
+        layers.Embedding(9, 3, mask_zero=True),
+        layers.LSTM(3),
+        layers.Dense(1),
+    ]
     return compiled(keras.Sequential(stack)), *tokens()
 
 
@@ -75,7 +82,12 @@ class Mean(layers.Layer):
 def ragged():
     keras.utils.set_random_seed(0)
     x, y = tokens()
-    stack = [layers.Input((None,), dtype="int32", ragged=True), layers.Embedding(9, 3), Mean(), layers.Dense(1)]
+    stack = [
+        layers.Input((None,), dtype="int32", ragged=True),
+        layers.Embedding(9, 3),
+        Mean(),
+        layers.Dense(1),
+    ]
     return compiled(keras.Sequential(stack)), tf.RaggedTensor.from_tensor(x, padding=0), y
 
 
@@ -87,8 +99,15 @@ def stateful():
 
 def sparse_gradients():
     keras.utils.set_random_seed(0)
-    stack = [layers.Input((6,), dtype="int32"), layers.Embedding(30, 3), layers.Flatten(), layers.Dense(1)]
-    return compiled(keras.Sequential(stack), optimizer=keras.optimizers.Adam(clipnorm=1.0)), *tokens()
+    stack = [
+        layers.Input((6,), dtype="int32"),
+        layers.Embedding(30, 3),
+        layers.Flatten(),
+        layers.Dense(1),
+    ]
+    return compiled(
+        keras.Sequential(stack), optimizer=keras.optimizers.Adam(clipnorm=1.0)
+    ), *tokens()
 
 
 def strings():
@@ -98,7 +117,11 @@ def strings():
     hidden = layers.Flatten()(layers.Embedding(lookup.vocabulary_size(), 2)(lookup(x)))
     rng = np.random.default_rng(0)
     y = rng.normal(size=(models.ROWS, 1)).astype("float32")
-    return compiled(keras.Model(x, layers.Dense(1)(hidden))), tf.constant(rng.choice(WORDS, (models.ROWS, 3))), y
+    return (
+        compiled(keras.Model(x, layers.Dense(1)(hidden))),
+        tf.constant(rng.choice(WORDS, (models.ROWS, 3))),
+        y,
+    )
 
 
 def sentences():
@@ -106,7 +129,13 @@ def sentences():
     vectorize = layers.TextVectorization(output_sequence_length=4, vocabulary=list(WORDS))
     rng = np.random.default_rng(0)
     x = tf.constant([[" ".join(rng.choice(WORDS, 3))] for _ in range(models.ROWS)])
-    stack = [layers.Input((1,), dtype="string"), vectorize, layers.Embedding(9, 2), layers.Flatten(), layers.Dense(1)]
+    stack = [
+        layers.Input((1,), dtype="string"),
+        vectorize,
+        layers.Embedding(9, 2),
+        layers.Flatten(),
+        layers.Dense(1),
+    ]
     return compiled(keras.Sequential(stack)), x, rng.normal(size=(models.ROWS, 1)).astype("float32")
 
 
@@ -116,7 +145,11 @@ def integers():
     x = layers.Input((1,), dtype="int64")
     rng = np.random.default_rng(0)
     y = rng.normal(size=(models.ROWS, 1)).astype("float32")
-    return compiled(keras.Model(x, layers.Dense(1)(lookup(x)))), rng.choice([10, 20, 30, 40], (models.ROWS, 1)), y
+    return (
+        compiled(keras.Model(x, layers.Dense(1)(lookup(x)))),
+        rng.choice([10, 20, 30, 40], (models.ROWS, 1)),
+        y,
+    )
 
 
 class OwnLoss(keras.Model):
@@ -223,14 +256,20 @@ def test_ragged_rows_are_not_filled_up(is_dataset):
     assert abs(loss - of_filled_rows) > 1e-3
 
 
-@pytest.mark.parametrize(("expect", "verdict"), [({}, FAIL), ({"*/dense/*": "mismatch"}, PASS)], ids=["", "declared"])
+@pytest.mark.parametrize(
+    ("expect", "verdict"), [({}, FAIL), ({"*/dense/*": "mismatch"}, PASS)], ids=["", "declared"]
+)
 def test_quantized_and_frozen_with_trainable_parts_around(expect, verdict):
     """Rounding to int8 has a straight-through gradient: a true finding below it, unless it is declared."""
-    checked = training.with_and_without(quantized_with_lora, lambda x, y: check_of(x, y, expect=expect))
+    checked = training.with_and_without(
+        quantized_with_lora, lambda x, y: check_of(x, y, expect=expect)
+    )
     paths = {c.path.split("/")[-1] for r in checked.reports for c in r.comparisons}
     assert {"lora_kernel_a", "lora_kernel_b"} <= paths
     assert checked.verdicts == {verdict}, checked.reports[-1]
-    assert {d.path.split("/")[1] for r in checked.reports for d in r.diagnoses} == ({"dense"} if not expect else set())
+    assert {d.path.split("/")[1] for r in checked.reports for d in r.diagnoses} == (
+        {"dense"} if not expect else set()
+    )
 
 
 WEIGHTS = np.random.default_rng(2).uniform(0.1, 3.0, models.ROWS).astype("float32")
@@ -242,9 +281,13 @@ def classifier():
     return compiled(keras.Sequential(stack), "sparse_categorical_crossentropy"), *data((4,), 3, 0)
 
 
-@pytest.mark.parametrize("weights", [{"sample_weight": WEIGHTS}, {"class_weight": {0: 1.0, 1: 2.0, 2: 5.0}}], ids=list)
+@pytest.mark.parametrize(
+    "weights", [{"sample_weight": WEIGHTS}, {"class_weight": {0: 1.0, 1: 2.0, 2: 5.0}}], ids=list
+)
 def test_weighted(weights):
-    checked = training.with_and_without(classifier, lambda x, y: check_of(x, y, **weights), shuffle=False, **weights)
+    checked = training.with_and_without(
+        classifier, lambda x, y: check_of(x, y, **weights), shuffle=False, **weights
+    )
     assert checked.verdicts == {PASS}
     assert not checked.complaints
     # The weights count: the loss is that of the first batch as it is trained on.

@@ -51,7 +51,12 @@ def test_ten_thousand_steps_with_a_check_every_ten(tmp_path):
     watch = Watch(check, tmp_path)
     many = 1000 * 32 // len(x)
     model.fit(
-        np.tile(x, (many, 1)), np.tile(y, (many, 1)), batch_size=32, epochs=10, verbose=0, callbacks=[check, watch]
+        np.tile(x, (many, 1)),
+        np.tile(y, (many, 1)),
+        batch_size=32,
+        epochs=10,
+        verbose=0,
+        callbacks=[check, watch],
     )
     first, last = watch.noted[0], watch.noted[-1]
     print({name: (first[name], last[name]) for name in first})
@@ -61,7 +66,8 @@ def test_ten_thousand_steps_with_a_check_every_ten(tmp_path):
         assert last[name] == first[name], name
     # The reports themselves are kept; nothing else may grow.
     assert last["memory"] - first["memory"] < 60 * MEGABYTE
-    # Nine more epochs are nine times the first one's part of the log, give or take the digits in it.
+    # Nine more epochs are nine times the first one's part of the log, give or take the digits in
+    # it.
     assert last["log"] == pytest.approx(10 * first["log"], rel=0.2)
     assert len(stored(tmp_path)) == 1001
 

@@ -45,7 +45,9 @@ def test_ways_of_compiling(name):
     options, steps = COMPILED[name]
 
     def build():
-        return small(**{key: value() if callable(value) else value for key, value in options.items()})
+        return small(
+            **{key: value() if callable(value) else value for key, value in options.items()}
+        )
 
     checked = training.with_and_without(build)
     assert [r.step for r in checked.reports] == steps
@@ -97,7 +99,10 @@ def test_a_later_initial_epoch_and_a_second_fit(tmp_path):
 
 
 def drawn(reports):
-    return {r.step: tuple((c.path, c.index, c.term) for c in r.comparisons if c.index is not None) for r in reports}
+    return {
+        r.step: tuple((c.path, c.index, c.term) for c in r.comparisons if c.index is not None)
+        for r in reports
+    }
 
 
 class PowerCutError(Exception):
@@ -108,13 +113,17 @@ def cut(model):
     raise PowerCutError
 
 
-@pytest.mark.parametrize(("order", "freq"), [("before the check", "epoch"), ("behind the check", 1)])
+@pytest.mark.parametrize(
+    ("order", "freq"), [("before the check", "epoch"), ("behind the check", 1)]
+)
 def test_a_run_resumed_from_a_backup(tmp_path, order, freq):
     """The axis goes on, with the samples that the uninterrupted run draws, whoever comes first in the list."""
 
     def fit(log_dir, *others):
         def backup():
-            return keras.callbacks.BackupAndRestore(tmp_path / f"backup-{log_dir.name}", delete_checkpoint=False)
+            return keras.callbacks.BackupAndRestore(
+                tmp_path / f"backup-{log_dir.name}", delete_checkpoint=False
+            )
 
         return training.run(
             # Keras' backup leaves out the states of dropout, so after it the noise is another.
@@ -149,13 +158,19 @@ def test_model_checkpoint(tmp_path, order):
     def checkpoint():
         return keras.callbacks.ModelCheckpoint(path, monitor=KEY, mode="min", save_best_only=True)
 
-    # One epoch: saving a model takes names, and which of two epochs is the better one differs without the check.
-    checked = training.with_and_without(lambda: small("adam"), others=in_order(order, checkpoint), epochs=1)
+    # One epoch: saving a model takes names, and which of two epochs is the better one differs
+    # without the check.
+    checked = training.with_and_without(
+        lambda: small("adam"), others=in_order(order, checkpoint), epochs=1
+    )
     assert checked.verdicts == {PASS}
     assert path.exists() or order == "before the check"
     if path.exists():
         x, y = small()[1:]
-        assert gradhooks.check_gradients(keras.models.load_model(path), x, y, samples=4).verdict is PASS
+        assert (
+            gradhooks.check_gradients(keras.models.load_model(path), x, y, samples=4).verdict
+            is PASS
+        )
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -170,7 +185,9 @@ def test_early_stopping(order):
 
 
 def test_csv_logger_behind_the_check(tmp_path):
-    training.run(small, check_of, others=lambda: ([], [keras.callbacks.CSVLogger(tmp_path / "log.csv")]))
+    training.run(
+        small, check_of, others=lambda: ([], [keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    )
     header, *rows = (tmp_path / "log.csv").read_text().splitlines()
     column = header.split(",").index(KEY)
     assert len(rows) == 2
@@ -190,7 +207,10 @@ def test_swapped_averages(order):
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_learning_rate_is_reduced(order):
     checked = training.with_and_without(
-        small, others=in_order(order, lambda: keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=10.0))
+        small,
+        others=in_order(
+            order, lambda: keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=10.0)
+        ),
     )
     assert checked.verdicts == {PASS}
     assert not checked.complaints

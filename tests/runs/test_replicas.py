@@ -12,7 +12,8 @@ pytestmark = pytest.mark.system
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# Devices are configured before anything else runs, so this has a process of its own; all cases share it.
+# Devices are configured before anything else runs, so this has a process of its own; all cases
+# share it.
 REPLICAS = """
 import json
 import tensorflow as tf
@@ -101,14 +102,28 @@ print(json.dumps(told))
 """
 
 WRONG = {
-    "undivided": (2.0, "2 times the gradient, for every variable: a mean per replica that is not divided by the"),
+    "undivided": (
+        2.0,
+        "2 times the gradient, for every variable: a mean per replica that is not divided by the",
+    ),
     "undivided, eagerly": (2.0, "2 times the gradient"),
-    "divided twice": (0.5, "0.5 times the gradient, for every variable: divided twice by the number of replicas (2)?"),
+    "divided twice": (
+        0.5,
+        "0.5 times the gradient, for every variable: divided twice by the number of replicas (2)?",
+    ),
 }
 RIGHT = [
-    "Keras' own", "compute_loss", "divided", "divided, eagerly", "divided by what the model knows", "averaged",
-    "a loss of Keras", "reduced by hand", "statistics of all", "dropout",
-]  # fmt: skip
+    "Keras' own",
+    "compute_loss",
+    "divided",
+    "divided, eagerly",
+    "divided by what the model knows",
+    "averaged",
+    "a loss of Keras",
+    "reduced by hand",
+    "statistics of all",
+    "dropout",
+]
 # Right for a share of the global batch, and for nothing else.
 NOT_CHECKED = ["averaged over all", "summed"]
 
@@ -116,7 +131,9 @@ NOT_CHECKED = ["averaged over all", "summed"]
 @pytest.fixture(scope="module")
 def told():
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run([sys.executable, "-c", REPLICAS], env=environ, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS], env=environ, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -138,7 +155,12 @@ def test_what_moves_them_as_one_device_does_passes(told, case):
     found = told[case]
     if case != "dropout":  # its masks differ
         assert found["farther"] == pytest.approx(1.0, rel=1e-2)
-    assert (found["verdict"], found["trained"], found["notes"], found["error"]) == ("PASS", ["PASS"], [], "")
+    assert (found["verdict"], found["trained"], found["notes"], found["error"]) == (
+        "PASS",
+        ["PASS"],
+        [],
+        "",
+    )
 
 
 @pytest.mark.parametrize("case", NOT_CHECKED)

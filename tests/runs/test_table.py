@@ -40,7 +40,8 @@ def test_the_table_in_readme_names_tests_that_exist():
     lines = (pathlib.Path(__file__).parents[2] / "README.md").read_text().splitlines()
     start = lines.index("| what happens | what was tried |") + 2
     rows = [
-        line.strip("|").split("|") for line in itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+        line.strip("|").split("|")
+        for line in itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
     ]
     code = "\n".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
     tried = [name.split(" (")[0].strip() for _, names in rows for name in names.split("; ")]

@@ -17,7 +17,11 @@ from tests.test_bit_identity import OWN_KEYS, seeded
 
 # The runs of the test that is running.
 NOTED = []
-FAIL, PASS, INCONCLUSIVE = gradhooks.Verdict.FAIL, gradhooks.Verdict.PASS, gradhooks.Verdict.INCONCLUSIVE
+FAIL, PASS, INCONCLUSIVE = (
+    gradhooks.Verdict.FAIL,
+    gradhooks.Verdict.PASS,
+    gradhooks.Verdict.INCONCLUSIVE,
+)
 
 
 class Run(NamedTuple):
@@ -53,7 +57,9 @@ def small(optimizer="sgd", rate=0.2, **kwargs):
         layers.BatchNormalization(name="norm"),
         layers.Dense(1, name="head"),
     ]
-    return models.compiled(keras.Sequential(stack), optimizer=optimizer, **kwargs), *models.data((4,), (1,), 0)
+    return models.compiled(keras.Sequential(stack), optimizer=optimizer, **kwargs), *models.data(
+        (4,), (1,), 0
+    )
 
 
 def check_of(x, y, **options):
@@ -81,7 +87,9 @@ def run(build, check=None, others=_none, between=None, **kwargs):
     if (build, check, others, between, kwargs) == (small, None, _none, None, {}):
         NOTED.append(_plain_small())
         return NOTED[-1]
-    NOTED.append(_run(build, check, others, between, {"epochs": 2, "batch_size": 32, "verbose": 0, **kwargs}))
+    NOTED.append(
+        _run(build, check, others, between, {"epochs": 2, "batch_size": 32, "verbose": 0, **kwargs})
+    )
     return NOTED[-1]
 
 
@@ -113,16 +121,22 @@ def _run(build, check, others, between, kwargs):
 
 def outcome(runs):
     """Returns what happened in the runs that had a callback, in words; empty if there were none."""
-    plain, checked = [r.left for r in runs if r.check is None], [r for r in runs if r.check is not None]
+    plain, checked = (
+        [r.left for r in runs if r.check is None],
+        [r for r in runs if r.check is not None],
+    )
     if not checked:
         return ""
     turns = [str(r.verdict) for one in checked for r in one.reports]
     verdicts = ", then ".join(v for k, v in enumerate(turns) if v not in turns[:k])
     told = [verdicts or "no check"]
     if any(r.complaints for r in checked):
-        told.append(f"{'one warning' if max(len(r.complaints) for r in checked) == 1 else 'two warnings'}")
+        told.append(
+            f"{'one warning' if max(len(r.complaints) for r in checked) == 1 else 'two warnings'}"
+        )
     told += sorted({f"{type(r.error).__name__} comes out" for r in checked if r.error is not None})
-    # A test may have further runs with nothing to compare them with; where bits must be the same, it says so itself.
+    # A test may have further runs with nothing to compare them with; where bits must be the same,
+    # it says so itself.
     if any(r.left in plain for r in checked):
         told.append("every bit the same")
     return "; ".join(told)

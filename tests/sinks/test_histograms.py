@@ -55,14 +55,19 @@ def test_norms_are_scalars_and_histograms_are_asked_for(tmp_path):
     assert value(plain, "gradcheck/gradient_norm/layer_1/kernel") == np.float32(np.sqrt(50.0))
     assert tags(plain, "histograms") == []
     asked = read(tmp_path / "asked", deep(2), histograms=True)
-    assert tags(asked, "histograms") == ["gradcheck/gradients/layer_0/kernel", "gradcheck/gradients/layer_1/kernel"]
+    assert tags(asked, "histograms") == [
+        "gradcheck/gradients/layer_0/kernel",
+        "gradcheck/gradients/layer_1/kernel",
+    ]
     histogram = value(asked, "gradcheck/gradients/layer_1/kernel")
     assert histogram[:, 2].sum() == 3
     assert (histogram[0, 0], histogram[-1, 1]) == (3.0, 5.0)
 
 
 def test_a_report_without_gradients_is_written_as_before(tmp_path):
-    assert not [t for t in tags(read(tmp_path, None, histograms=True), "scalars") if "gradient_norm" in t]
+    assert not [
+        t for t in tags(read(tmp_path, None, histograms=True), "scalars") if "gradient_norm" in t
+    ]
 
 
 def test_of_many_variables_a_fixed_selection_is_shown_and_the_rest_is_counted(tmp_path):
@@ -73,9 +78,9 @@ def test_of_many_variables_a_fixed_selection_is_shown_and_the_rest_is_counted(tm
     for end in (0, 249):
         assert f"gradcheck/gradient_norm/layer_{end}/kernel" in shown_norms
         assert f"gradcheck/gradients/layer_{end}/kernel" in tags(accumulator, "histograms")
-    assert "norms of 100 of 250 variables and histograms of 30 of 250 variables" in text(accumulator).replace(
-        "&#46;", "."
-    )
+    assert "norms of 100 of 250 variables and histograms of 30 of 250 variables" in text(
+        accumulator
+    ).replace("&#46;", ".")
 
 
 def test_nothing_is_said_where_everything_is_shown():

@@ -17,8 +17,12 @@ from tests.arbitrary import REPORTS
 
 
 def report(step=0, size=1):
-    compared = Comparison("dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH)
-    return CheckReport(step, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (compared,) * size, threshold=1e-6)
+    compared = Comparison(
+        "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH
+    )
+    return CheckReport(
+        step, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (compared,) * size, threshold=1e-6
+    )
 
 
 def steps(path):
@@ -47,12 +51,16 @@ def test_a_line_is_a_json_object_for_any_program(tmp_path):
 def test_the_name_is_the_run(tmp_path):
     sink = JsonLinesSink(tmp_path, name="second")
     sink.write(report())
-    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.jsonl")] == [f"second/{FILE_NAME}"]
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.jsonl")] == [
+        f"second/{FILE_NAME}"
+    ]
     assert sink.path == str(tmp_path / "second" / FILE_NAME)
 
 
 def test_a_url_is_refused_before_training_starts():
-    with pytest.raises(ValueError, match=r"local directory.*Received: log_dir='gs://bucket/logs'.*Try "):
+    with pytest.raises(
+        ValueError, match=r"local directory.*Received: log_dir='gs://bucket/logs'.*Try "
+    ):
         JsonLinesSink("gs://bucket/logs")
 
 
@@ -90,7 +98,9 @@ def test_nothing_is_held_open_between_two_writes(tmp_path):
 
 def test_a_report_that_cannot_be_written_down_leaves_nothing_behind(tmp_path):
     with pytest.raises(TypeError):
-        JsonLinesSink(tmp_path).write(CheckReport(1, Verdict.PASS, Reason.AGREES, {"total": object()}))
+        JsonLinesSink(tmp_path).write(
+            CheckReport(1, Verdict.PASS, Reason.AGREES, {"total": object()})
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,7 +162,10 @@ def test_a_full_disk_raises_and_the_next_report_is_written_when_there_is_space(t
 def test_lines_of_several_writers_do_not_mix(tmp_path):
     sink = JsonLinesSink(tmp_path)
     threads = [
-        threading.Thread(target=lambda k=k: [sink.write(report(100 * k + i, 50)) for i in range(20)]) for k in range(4)
+        threading.Thread(
+            target=lambda k=k: [sink.write(report(100 * k + i, 50)) for i in range(20)]
+        )
+        for k in range(4)
     ]
     for thread in threads:
         thread.start()

@@ -23,8 +23,12 @@ SIZES = (1, 300)
 
 
 def report(step, size):
-    compared = Comparison("dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH)
-    return CheckReport(step, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (compared,) * size, threshold=1e-6)
+    compared = Comparison(
+        "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH
+    )
+    return CheckReport(
+        step, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (compared,) * size, threshold=1e-6
+    )
 
 
 def lines(log_dir):
@@ -39,7 +43,9 @@ def event_file(log_dir):
 
 def events(log_dir):
     """Steps of the reports in the event file, as TensorBoard reads it."""
-    return [e.step for e in EventFileLoader(str(event_file(log_dir))).Load() if e.HasField("summary")]
+    return [
+        e.step for e in EventFileLoader(str(event_file(log_dir))).Load() if e.HasField("summary")
+    ]
 
 
 def python(code, *arguments):
@@ -70,7 +76,8 @@ def test_a_killed_writer_leaves_every_report_readable(tmp_path, count):
     process.send_signal(signal.SIGKILL)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    # What the process had told about was written; of the report it was busy with, all or nothing is read.
+    # What the process had told about was written; of the report it was busy with, all or nothing is
+    # read.
     last = int((told.split() or [count])[-1])
     stored, damaged = lines(tmp_path)
     assert stored in ([*range(1, last + 1)], [*range(1, last + 2)])
@@ -105,7 +112,8 @@ def test_an_event_file_cut_off_within_its_last_record_keeps_the_others(tmp_path,
     assert events(tmp_path) == [1, 2]
 
 
-# A limit on the size of files stands for a full disk: the system takes what still fits, and refuses the rest.
+# A limit on the size of files stands for a full disk: the system takes what still fits, and refuses
+# the rest.
 FILL_UP = """
 import os, resource, signal, sys
 from gradhooks.sinks.jsonl import JsonLinesSink
@@ -140,4 +148,6 @@ def test_a_disk_that_fills_up_within_a_report_leaves_no_part_of_it(tmp_path, mor
     assert process.returncode == 0
     # Twice the error of a file too large, and twice nothing of the report in the file.
     assert told == "27 0\n27 0\n"
-    assert (events(tmp_path) if number == 0 else lines(tmp_path)) == ([1, 4, 5] if number == 0 else ([1, 4, 5], 0))
+    assert (events(tmp_path) if number == 0 else lines(tmp_path)) == (
+        [1, 4, 5] if number == 0 else ([1, 4, 5], 0)
+    )

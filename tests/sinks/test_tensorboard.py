@@ -34,7 +34,20 @@ HOSTILE = "<img src=x onerror=alert(1)>|`_a_`|![b](http://c/d.png)\n# e"
 
 
 def report(step=0, **changes):
-    wrong = Comparison(HOSTILE, (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH, 1.0, 1.0)
+    wrong = Comparison(
+        HOSTILE,
+        (3, 4),
+        "total",
+        0.5,
+        1.0,
+        1e-9,
+        1e-4,
+        1 / 3,
+        Verdict.FAIL,
+        Reason.MISMATCH,
+        1.0,
+        1.0,
+    )
     settings = {
         "comparisons": (wrong,),
         "diagnoses": (Diagnosis(HOSTILE, "a factor 2 is missing", ("total",), 0.5, 1.0),),
@@ -43,7 +56,9 @@ def report(step=0, **changes):
         "seconds": 1.5,
         **changes,
     }
-    differences = settings.pop("relative_difference", {"total": 0.25, "data": 0.5, "penalty": 0.0, "trained": 1e-3})
+    differences = settings.pop(
+        "relative_difference", {"total": 0.25, "data": 0.5, "penalty": 0.0, "trained": 1e-3}
+    )
     return CheckReport(step, Verdict.FAIL, Reason.MISMATCH, differences, **settings)
 
 
@@ -71,7 +86,11 @@ def accumulated(directory):
 def points(directory):
     """Every scalar as TensorBoard reads it: tag -> [(step, value), ...]."""
     read = accumulated(directory)
-    tags = (t for t in read.Tags()["tensors"] if read.SummaryMetadata(t).plugin_data.plugin_name == "scalars")
+    tags = (
+        t
+        for t in read.Tags()["tensors"]
+        if read.SummaryMetadata(t).plugin_data.plugin_name == "scalars"
+    )
     return {tag: [(e.step, e.tensor_proto.float_val[0]) for e in read.Tensors(tag)] for tag in tags}
 
 
@@ -94,14 +113,28 @@ def test_every_scalar_is_read_back(tmp_path):
         "coverage": 0.75,
         "seconds": 1.5,
     }
-    assert points(tmp_path / "gradcheck") == {f"gradcheck/{t}": [(7, np.float32(v))] for t, v in expected.items()}
+    assert points(tmp_path / "gradcheck") == {
+        f"gradcheck/{t}": [(7, np.float32(v))] for t, v in expected.items()
+    }
 
 
 def test_reports_follow_each_other_at_their_steps_and_times(tmp_path):
     before = time.time()
-    write(tmp_path, report(), report(step=100), report(step=10**10, relative_difference={"total": 0.0}))
-    assert [step for step, _ in points(tmp_path / "gradcheck")["gradcheck/failures"]] == [0, 100, 10**10]
-    assert points(tmp_path / "gradcheck")["gradcheck/log10_relative_difference"][-1] == (10**10, -18.0)
+    write(
+        tmp_path,
+        report(),
+        report(step=100),
+        report(step=10**10, relative_difference={"total": 0.0}),
+    )
+    assert [step for step, _ in points(tmp_path / "gradcheck")["gradcheck/failures"]] == [
+        0,
+        100,
+        10**10,
+    ]
+    assert points(tmp_path / "gradcheck")["gradcheck/log10_relative_difference"][-1] == (
+        10**10,
+        -18.0,
+    )
     version, *rest = events(*event_files(tmp_path))
     assert version.file_version == "brain.Event:2"
     assert before <= version.wall_time <= rest[0].wall_time <= rest[-1].wall_time <= time.time()
@@ -122,8 +155,12 @@ def test_the_whole_report_is_stored_where_a_plugin_can_list_it(tmp_path):
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
     multiplexer.Reload()
     provider = MultiplexerDataProvider(multiplexer, str(tmp_path))
-    listed = provider.list_tensors(context.RequestContext(), experiment_id="", plugin_name="gradhooks")
-    assert {run: list(tags) for run, tags in listed.items()} == {"gradcheck": ["gradcheck/report_json"]}
+    listed = provider.list_tensors(
+        context.RequestContext(), experiment_id="", plugin_name="gradhooks"
+    )
+    assert {run: list(tags) for run, tags in listed.items()} == {
+        "gradcheck": ["gradcheck/report_json"]
+    }
     metadata = accumulated(tmp_path / "gradcheck").SummaryMetadata("gradcheck/report_json")
     assert metadata.data_class == summary_pb2.DATA_CLASS_TENSOR
 
@@ -160,7 +197,9 @@ def test_a_closed_sink_goes_on_in_the_same_file(tmp_path):
 
 def test_the_name_is_run_and_prefix(tmp_path):
     write(tmp_path, report(), name="second")
-    assert all(tag.startswith("second/") for tag in accumulated(tmp_path / "second").Tags()["tensors"])
+    assert all(
+        tag.startswith("second/") for tag in accumulated(tmp_path / "second").Tags()["tensors"]
+    )
 
 
 def test_a_url_is_refused_before_training_starts():
@@ -196,20 +235,42 @@ def test_hostile_names_are_shown_and_do_nothing():
 
 def test_the_text_has_what_was_allowed_and_what_was_received():
     received = Comparison(
-        "w", None, "trained", 3.0, 1.0, 1e-5, 0.0, 0.5, Verdict.FAIL, Reason.UNTRAINED, allowed=4.8e-4, distance=2.0,
+        "w",
+        None,
+        "trained",
+        3.0,
+        1.0,
+        1e-5,
+        0.0,
+        0.5,
+        Verdict.FAIL,
+        Reason.UNTRAINED,
+        allowed=4.8e-4,
+        distance=2.0,
         dtype="bfloat16",
-    )  # fmt: skip
-    source = markdown(report(comparisons=(received,), threshold=math.nan, relative_difference={"total": math.nan}))
+    )
+    source = markdown(
+        report(comparisons=(received,), threshold=math.nan, relative_difference={"total": math.nan})
+    )
     header, _, row = (line for line in source.splitlines() if line.startswith("|"))
     told = dict(zip(header.split(" | "), map(html.unescape, row.split(" | ")), strict=True))
-    assert (told["analytic"], told["numeric"], told["allowed"]) == ("3.000e+00", "1.000e+00", "4.8e-04")
+    assert (told["analytic"], told["numeric"], told["allowed"]) == (
+        "3.000e+00",
+        "1.000e+00",
+        "4.8e-04",
+    )
     text = Page(source).text
-    assert "trained: norms of the gradient by backpropagation and of what the optimizer receives (bfloat16)" in text
+    assert (
+        "trained: norms of the gradient by backpropagation and of what the optimizer receives (bfloat16)"
+        in text
+    )
     assert "relative difference not measured" in text
     assert not re.search(r"\bnan\b", text)
 
 
-@hypothesis.given(st.text(st.characters(), max_size=60) | st.text("<>&#;|*_`[]()!\\~-+=: \n1", max_size=60))
+@hypothesis.given(
+    st.text(st.characters(), max_size=60) | st.text("<>&#;|*_`[]()!\\~-+=: \n1", max_size=60)
+)
 def test_inert(name):
     page = Page(f"* name: {inert(name)}\n\n| column |\n| --- |\n| name: {inert(name)} |")
     assert page.tags <= {"ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
@@ -218,8 +279,16 @@ def test_inert(name):
 
 
 def test_a_report_without_anything_in_it_is_written(tmp_path):
-    write(tmp_path, CheckReport(0, Verdict.INCONCLUSIVE, Reason.ERROR, {}, error="ValueError: no loss"))
-    text = accumulated(tmp_path / "gradcheck").Tensors("gradcheck/report")[0].tensor_proto.string_val[0].decode()
+    write(
+        tmp_path,
+        CheckReport(0, Verdict.INCONCLUSIVE, Reason.ERROR, {}, error="ValueError: no loss"),
+    )
+    text = (
+        accumulated(tmp_path / "gradcheck")
+        .Tensors("gradcheck/report")[0]
+        .tensor_proto.string_val[0]
+        .decode()
+    )
     assert "error: ValueError: no loss" in Page(text).text
 
 
@@ -245,7 +314,15 @@ def test_writing_imports_no_framework(tmp_path):
 @contextlib.contextmanager
 def served(log_dir, log_file, load_fast):
     """The address of a real TensorBoard process on `log_dir`."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(log_dir),
+        "--host",
+        "127.0.0.1",
+    ]
     options = ["--port", "0", "--load_fast", load_fast, "--reload_interval", "1"]
     with log_file.open("w") as log:
         process = subprocess.Popen([*command, *options], stdout=log, stderr=log, cwd=log_dir)

@@ -16,7 +16,11 @@ def missing():
         import selenium  # noqa: F401
     except ImportError:
         return "selenium is not installed"
-    return "" if CHROMIUM and DRIVER else "chromium and chromium-driver (Debian packages) are not installed"
+    return (
+        ""
+        if CHROMIUM and DRIVER
+        else "chromium and chromium-driver (Debian packages) are not installed"
+    )
 
 
 needs_browser = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -29,7 +33,13 @@ def chromium():
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--lang=en-US"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--lang=en-US",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
@@ -67,7 +77,9 @@ class Tab:
 
     def enter_frame(self):
         """Goes on inside TensorBoard's frame of the tab."""
-        frame = self.until("document.querySelector('iframe')", "return document.querySelector('iframe')")
+        frame = self.until(
+            "document.querySelector('iframe')", "return document.querySelector('iframe')"
+        )
         self.driver.switch_to.frame(frame)
 
     def settle(self, seconds=1.5):
@@ -88,7 +100,9 @@ class Tab:
         """Waits until a JavaScript expression holds, and returns what `result` then gives."""
         deadline = time.monotonic() + seconds
         while not self.run(f"return Boolean({condition})"):
-            assert time.monotonic() < deadline, f"never true: {condition}; the page: {self.text()[:2000]}"
+            assert time.monotonic() < deadline, (
+                f"never true: {condition}; the page: {self.text()[:2000]}"
+            )
             time.sleep(0.05)
         return self.run(result) if result else None
 
@@ -110,7 +124,9 @@ class Tab:
 
     def picture(self, number=0):
         """The pixels of a run's matrix."""
-        return self.run("return document.querySelectorAll('.matrix canvas')[arguments[0]].toDataURL()", number)
+        return self.run(
+            "return document.querySelectorAll('.matrix canvas')[arguments[0]].toDataURL()", number
+        )
 
     def press(self, *keys, number=0):
         """Presses keys with the matrix of a run in focus."""
@@ -126,7 +142,9 @@ class Tab:
         at = json.loads(canvas.get_attribute("data-geometry"))
         x = at["gutter"] + (column + 0.5) * at["width"] - canvas.size["width"] / 2
         y = at["header"] + (row + 0.5) * at["height"] - canvas.size["height"] / 2
-        ActionChains(self.driver).move_to_element_with_offset(canvas, int(x), int(y)).click().perform()
+        ActionChains(self.driver).move_to_element_with_offset(
+            canvas, int(x), int(y)
+        ).click().perform()
 
     def detail(self):
         """The text of the panel once it is filled."""
@@ -135,7 +153,15 @@ class Tab:
 
     def severe(self):
         """The errors that the browser has logged since the last call."""
-        logged = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-        # A browser asks for an icon by itself where a page without TensorBoard around it names none.
-        # TensorBoard 2.18 asks for its own fonts without the path prefix.
-        return [message for message in logged if "/favicon.ico" not in message and "/font-roboto/" not in message]
+        logged = [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] == "SEVERE"
+        ]
+        # A browser asks for an icon by itself where a page without TensorBoard around it names
+        # none. TensorBoard 2.18 asks for its own fonts without the path prefix.
+        return [
+            message
+            for message in logged
+            if "/favicon.ico" not in message and "/font-roboto/" not in message
+        ]

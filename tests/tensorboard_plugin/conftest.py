@@ -12,7 +12,9 @@ def example_logs(tmp_path_factory):
     """The log directories of the examples, which only one worker runs."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if base.name.startswith("popen-") else base) / "examples"
-    names = {name: shared / f"gradhooks-{name.replace('_', '-')}" for name in ("digits", "find_the_bug")}
+    names = {
+        name: shared / f"gradhooks-{name.replace('_', '-')}" for name in ("digits", "find_the_bug")
+    }
     try:
         shared.mkdir()
     except FileExistsError:

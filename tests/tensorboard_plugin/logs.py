@@ -37,7 +37,9 @@ def examples(directory):
     with contextlib.ExitStack() as stack:
         outputs = [stack.enter_context(log) for log in logs]
         started = [
-            subprocess.Popen([sys.executable, EXAMPLES / f"{name}.py"], env=environment, stdout=out, stderr=out)
+            subprocess.Popen(
+                [sys.executable, EXAMPLES / f"{name}.py"], env=environment, stdout=out, stderr=out
+            )
             for name, out in zip(names, outputs, strict=True)
         ]
         codes = [process.wait(300) for process in started]
@@ -45,16 +47,39 @@ def examples(directory):
     return {name: directory / f"gradhooks-{name.replace('_', '-')}" for name in names}
 
 
-def comparison(path="dense/kernel", verdict=Verdict.PASS, reason=Reason.AGREES, analytic=1.0, numeric=1.0, **changes):
-    fields = {"index": (0, 1), "term": "total", "left": numeric, "right": numeric, "allowed": 1e-6, **changes}
+def comparison(
+    path="dense/kernel",
+    verdict=Verdict.PASS,
+    reason=Reason.AGREES,
+    analytic=1.0,
+    numeric=1.0,
+    **changes,
+):
+    fields = {
+        "index": (0, 1),
+        "term": "total",
+        "left": numeric,
+        "right": numeric,
+        "allowed": 1e-6,
+        **changes,
+    }
     index, term = fields.pop("index"), fields.pop("term")
     size = abs(analytic) + abs(numeric)
     relative = abs(analytic - numeric) / size if size else 0.0
-    return Comparison(path, index, term, analytic, numeric, 1e-9, 1e-4, relative, verdict, reason, **fields)
+    return Comparison(
+        path, index, term, analytic, numeric, 1e-9, 1e-4, relative, verdict, reason, **fields
+    )
 
 
 def received(path="dense/kernel", verdict=Verdict.PASS, reason=Reason.AGREES, **changes):
-    fields = {"distance": 1e-7, "cosine": 1.0, "scale": 1.0, "zeros": 0.0, "allowed": 2.4e-4, **changes}
+    fields = {
+        "distance": 1e-7,
+        "cosine": 1.0,
+        "scale": 1.0,
+        "zeros": 0.0,
+        "allowed": 2.4e-4,
+        **changes,
+    }
     return comparison(path, verdict, reason, index=None, term="trained", **fields)
 
 
@@ -86,10 +111,15 @@ def every_verdict(step=0):
     ]
     return report(
         step,
-        *(comparison(f"model/layer_{i // 2}/w{i}", v, r, numeric=n, position=i) for i, (v, r, n) in enumerate(kinds)),
+        *(
+            comparison(f"model/layer_{i // 2}/w{i}", v, r, numeric=n, position=i)
+            for i, (v, r, n) in enumerate(kinds)
+        ),
         received("model/layer_9/late", position=9),
         comparison("*", Verdict.FAIL, Reason.MISMATCH, numeric=3.0, index=None),
-        diagnoses=(Diagnosis("model/layer_0/w1", "the gradient is a third", ("total",), 1 / 3, 1.0, True),),
+        diagnoses=(
+            Diagnosis("model/layer_0/w1", "the gradient is a third", ("total",), 1 / 3, 1.0, True),
+        ),
     )
 
 
@@ -121,24 +151,36 @@ def write_tensors(directory, *stored, name="gradcheck", scalars=None):
     run = directory / name
     run.mkdir(parents=True, exist_ok=True)
     plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="gradhooks")
-    metadata = summary_pb2.SummaryMetadata(plugin_data=plugin, data_class=summary_pb2.DATA_CLASS_TENSOR)
+    metadata = summary_pb2.SummaryMetadata(
+        plugin_data=plugin, data_class=summary_pb2.DATA_CLASS_TENSOR
+    )
     # TensorBoard's own writer computes checksums in Python, 150 MB of them in a minute.
-    with tensorflow.io.TFRecordWriter(str(run / f"events.out.tfevents.{time.time_ns()}.test")) as writer:
-        writer.write(event_pb2.Event(file_version="brain.Event:2", wall_time=time.time()).SerializeToString())
+    with tensorflow.io.TFRecordWriter(
+        str(run / f"events.out.tfevents.{time.time_ns()}.test")
+    ) as writer:
+        writer.write(
+            event_pb2.Event(file_version="brain.Event:2", wall_time=time.time()).SerializeToString()
+        )
         for step, value in stored:
             content = summary_pb2.Summary()
             for tag, at in (scalars or {}).items():
                 content.MergeFrom(scalar_pb(f"{name}/{tag}", at(step)))
             proto = tensor(value.encode()) if isinstance(value, str) else value
             content.value.add(tag=f"{name}/report_json", tensor=proto, metadata=metadata)
-            writer.write(event_pb2.Event(step=step, wall_time=time.time(), summary=content).SerializeToString())
+            writer.write(
+                event_pb2.Event(
+                    step=step, wall_time=time.time(), summary=content
+                ).SerializeToString()
+            )
     return directory
 
 
 def large(directory, checks=200, variables=500):
     """Writes a run of reports in which every variable is compared."""
     random = np.random.default_rng(0)
-    paths = [f"model/block_{i // 8}/layer_{i // 2}/{('kernel', 'bias')[i % 2]}" for i in range(variables)]
+    paths = [
+        f"model/block_{i // 8}/layer_{i // 2}/{('kernel', 'bias')[i % 2]}" for i in range(variables)
+    ]
     empty = json.loads(report().to_json())
 
     def stored(step):
@@ -152,11 +194,24 @@ def large(directory, checks=200, variables=500):
                 is_wrong = i == 137 and step > 100
                 template = WRONG if is_wrong else RIGHT
                 change = 0.5 if is_wrong else noise[i]
-                yield {**template, "path": path, "term": term, "position": i * 100, "numeric": 1.0 + change}
+                yield {
+                    **template,
+                    "path": path,
+                    "term": term,
+                    "position": i * 100,
+                    "numeric": 1.0 + change,
+                }
 
-    scalars = {"failures": lambda step: float(step > 100), "relative_difference/total": lambda step: 1e-9}
-    return write_tensors(directory, *((step, stored(step)) for step in range(checks)), scalars=scalars)
+    scalars = {
+        "failures": lambda step: float(step > 100),
+        "relative_difference/total": lambda step: 1e-9,
+    }
+    return write_tensors(
+        directory, *((step, stored(step)) for step in range(checks)), scalars=scalars
+    )
 
 
 RIGHT = json.loads(report(0, comparison()).to_json())["comparisons"][0]
-WRONG = json.loads(report(0, comparison(verdict=Verdict.FAIL, reason=Reason.MISMATCH)).to_json())["comparisons"][0]
+WRONG = json.loads(report(0, comparison(verdict=Verdict.FAIL, reason=Reason.MISMATCH)).to_json())[
+    "comparisons"
+][0]

@@ -44,7 +44,13 @@ def served(log_dir, directory, *options, python=(), executable=None):
     log_file = directory / "tensorboard.log"
     repository = [] if executable else [REPOSITORY]
     path = ":".join(map(str, (*python, directory, *repository)))
-    command = [str(executable or sys.executable), "-m", "tensorboard.main", "--logdir", str(log_dir)]
+    command = [
+        str(executable or sys.executable),
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(log_dir),
+    ]
     command += ["--host", "127.0.0.1", "--port", "0", "--reload_interval", "1", *options]
     environment = {**os.environ, "PYTHONPATH": path}
     with log_file.open("w") as log:
@@ -90,4 +96,6 @@ def fetch(address, route, **query):
 
 def series(address, count=1):
     """Returns the runs once TensorBoard has found as many."""
-    return eventually(lambda: (found := fetch(address, "runs")["series"]) and len(found) >= count and found)
+    return eventually(
+        lambda: (found := fetch(address, "runs")["series"]) and len(found) >= count and found
+    )

@@ -30,7 +30,9 @@ def provider(directory):
 
 
 def client(source):
-    flags = argparse.Namespace(logdir="", path_prefix="", window_title="", generic_data="true", samples_per_plugin={})
+    flags = argparse.Namespace(
+        logdir="", path_prefix="", window_title="", generic_data="true", samples_per_plugin={}
+    )
     app = application.TensorBoardWSGIApp(flags, [GradhooksLoader()], data_provider=source)
     return werkzeug.test.Client(app)
 
@@ -58,7 +60,9 @@ def test_runs_overview_and_check(served):
     check = served.get(f"{BASE}/check", query_string=query).json
     assert (check["comparisons"][0]["gap"], check["comparisons"][0]["allowed"]) == (1.0, 1e-6)
     assert [a["reason"] for a in check["advice"]] == ["mismatch", "meant?"]
-    assert check["advice"][1]["explanation"] == "declare it with expect={'dense/kernel': 'mismatch'}"
+    assert (
+        check["advice"][1]["explanation"] == "declare it with expect={'dense/kernel': 'mismatch'}"
+    )
 
 
 def test_a_new_check_is_a_new_revision_and_only_the_new_report_is_read(tmp_path, monkeypatch):
@@ -70,7 +74,9 @@ def test_a_new_check_is_a_new_revision_and_only_the_new_report_is_read(tmp_path,
     [before] = served.get(f"{BASE}/runs").json["series"]
     read = []
     column = plugin.Archive.overview.__globals__["reduction"].column
-    monkeypatch.setattr("gradhooks.tensorboard_plugin.reduction.column", lambda *a: read.append(a[0]) or column(*a))
+    monkeypatch.setattr(
+        "gradhooks.tensorboard_plugin.reduction.column", lambda *a: read.append(a[0]) or column(*a)
+    )
     query = {"id": before["id"]}
     served.get(f"{BASE}/overview", query_string=query)
     sink.write(logs.report(5))
@@ -104,7 +110,9 @@ def every_request():
         yield f"/{name}", {}, 200
 
 
-@pytest.mark.parametrize(("route", "query", "code"), list(every_request()), ids=lambda value: repr(value)[:60])
+@pytest.mark.parametrize(
+    ("route", "query", "code"), list(every_request()), ids=lambda value: repr(value)[:60]
+)
 def test_every_answer_is_inert(served, route, query, code):
     answer = served.get(BASE + route, query_string=query)
     assert answer.status_code == code
@@ -134,8 +142,18 @@ def test_a_step_that_is_not_kept_is_not_found(served):
 
 
 def test_hostile_tensors_are_cards(tmp_path):
-    texts = ["", "{", "[" * 50_000, "NaN", json.dumps({"a": 1e308}), "\ud800".encode("utf-8", "surrogatepass")]
-    tensors = [logs.tensor(t) for t in (1.5, [1, 2, 3], b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", [b"a", b"b"])]
+    texts = [
+        "",
+        "{",
+        "[" * 50_000,
+        "NaN",
+        json.dumps({"a": 1e308}),
+        "\ud800".encode("utf-8", "surrogatepass"),
+    ]
+    tensors = [
+        logs.tensor(t)
+        for t in (1.5, [1, 2, 3], b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", [b"a", b"b"])
+    ]
     stored = [t if isinstance(t, str) else logs.tensor(t) for t in texts] + tensors
     logs.write_tensors(tmp_path, *enumerate(stored))
     served = client(provider(tmp_path))
@@ -162,7 +180,9 @@ class Failing:
         return ["gradhooks"]
 
     def list_tensors(self, *args, **kwargs):
-        return {"run": {"gradcheck/report_json": types.SimpleNamespace(max_step=1, max_wall_time=1.0)}}
+        return {
+            "run": {"gradcheck/report_json": types.SimpleNamespace(max_step=1, max_wall_time=1.0)}
+        }
 
     def read_tensors(self, *args, **kwargs):
         raise self.error
@@ -170,7 +190,9 @@ class Failing:
     read_scalars = read_tensors
 
 
-@pytest.mark.parametrize("error", [RuntimeError("secret path"), MemoryError(), errors.NotFoundError("gone")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("secret path"), MemoryError(), errors.NotFoundError("gone")]
+)
 def test_a_run_that_cannot_be_read_is_a_card(error):
     served = client(Failing(error))
     answer = served.get(f"{BASE}/overview", query_string={"id": identity(served)})
@@ -200,7 +222,10 @@ def test_the_tab_is_listed_with_data_and_without(served, tmp_path):
     without = client(provider(tmp_path / "empty")).get("/data/plugins_listing").json["gradhooks"]
     assert (with_data["enabled"], without["enabled"]) == (True, False)
     assert with_data["tab_name"] == "Gradient Check"
-    assert with_data["loading_mechanism"] == {"type": "IFRAME", "module_path": "/data/plugin/gradhooks/index.js"}
+    assert with_data["loading_mechanism"] == {
+        "type": "IFRAME",
+        "module_path": "/data/plugin/gradhooks/index.js",
+    }
 
 
 def test_without_a_data_provider_there_are_no_runs():
@@ -222,7 +247,9 @@ def test_the_plugin_imports_no_framework():
         "early = [name for name in sys.modules if name.startswith('gradhooks.tensorboard_plugin.')]\n"
         "print(early, GradhooksLoader().load(base_plugin.TBContext()).plugin_name)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "['gradhooks.tensorboard_plugin.loader'] gradhooks"
 
 

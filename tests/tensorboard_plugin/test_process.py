@@ -23,7 +23,9 @@ def log_dir(tmp_path_factory):
 @pytest.mark.parametrize("prefix", ["", "/tb"])
 @pytest.mark.parametrize("load_fast", ["true", "false"])
 def test_both_loaders_with_and_without_a_prefix(log_dir, tmp_path, load_fast, prefix):
-    with served(log_dir, tmp_path, f"--load_fast={load_fast}", f"--path_prefix={prefix}") as address:
+    with served(
+        log_dir, tmp_path, f"--load_fast={load_fast}", f"--path_prefix={prefix}"
+    ) as address:
         [found] = series(address)
         overview = fetch(address, "overview", id=found["id"])
         assert [check["verdict"] for check in overview["checks"]] == ["PASS", "FAIL"]
@@ -32,7 +34,13 @@ def test_both_loaders_with_and_without_a_prefix(log_dir, tmp_path, load_fast, pr
         status, headers, body = get(f"{address}data/plugin_entry.html?name=gradhooks")
         assert (status, b"index.js" in body) == (200, True)
         assert "script-src 'self'" in headers["Content-Security-Policy"]
-        for path in ("plugin.py", "../plugin.py", "..%2fplugin.py", "static/../../plugin.py", "/etc/passwd"):
+        for path in (
+            "plugin.py",
+            "../plugin.py",
+            "..%2fplugin.py",
+            "static/../../plugin.py",
+            "/etc/passwd",
+        ):
             assert get(f"{address}data/plugin/gradhooks/{path}")[0] == 404
         assert get(f"{address}data/plugin/gradhooks/runs", method="POST")[0] == 405
         assert get(f"{address}data/plugin/gradhooks/overview?id=" + "a" * 60_000)[0] in (400, 414)
@@ -48,7 +56,14 @@ def test_hostile_tensors_are_cards_under_both_loaders(tmp_path, load_fast):
     garbage = tensor_util.make_tensor_proto(b"\\xff" * 10)
     good = logs.report(9).to_json()
     big = json.dumps({**json.loads(good), "notes": ["x" * 50_000_000]})
-    hostile = {"not_json": "{", "deep": "[" * 10**6, "shape": cut_off, "vast": vast, "bytes": garbage, "big": big}
+    hostile = {
+        "not_json": "{",
+        "deep": "[" * 10**6,
+        "shape": cut_off,
+        "vast": vast,
+        "bytes": garbage,
+        "big": big,
+    }
     for name, value in hostile.items():
         logs.write_tensors(tmp_path / "logs" / name, (3, value))
     logs.write(tmp_path / "logs" / "good", logs.report(9))
@@ -61,7 +76,9 @@ def test_hostile_tensors_are_cards_under_both_loaders(tmp_path, load_fast):
             if name == "good":
                 assert [check["verdict"] for check in overview["checks"]] == ["PASS"]
             else:
-                assert overview.get("error") or [c["verdict"] for c in overview["checks"]] == ["UNREADABLE"], name
+                assert overview.get("error") or [c["verdict"] for c in overview["checks"]] == [
+                    "UNREADABLE"
+                ], name
 
 
 def damaged(directory, damage):
@@ -75,7 +92,10 @@ def damaged(directory, damage):
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("plugin.py", lambda plugin: (plugin / "plugin.py").write_text("import nothing_of_this_name")),
+        (
+            "plugin.py",
+            lambda plugin: (plugin / "plugin.py").write_text("import nothing_of_this_name"),
+        ),
         ("reduction.py", lambda plugin: (plugin / "reduction.py").write_text("def (")),
         ("static", lambda plugin: shutil.rmtree(plugin / "static")),
         ("index.js", lambda plugin: (plugin / "static" / "index.js").write_bytes(b"\xff\x00}{")),
@@ -100,7 +120,11 @@ def test_the_oldest_tensorboard_that_is_supported(log_dir, tmp_path):
     subprocess.run([*pip, "--no-deps", REPOSITORY], check=True)
     for load_fast in ("true", "false"):
         with served(
-            log_dir, tmp_path / load_fast, f"--load_fast={load_fast}", "--path_prefix=/tb", executable=python
+            log_dir,
+            tmp_path / load_fast,
+            f"--load_fast={load_fast}",
+            "--path_prefix=/tb",
+            executable=python,
         ) as address:
             [found] = series(address)
             overview = fetch(address, "overview", id=found["id"])

@@ -72,7 +72,13 @@ def test_the_level_is_the_relative_difference_over_all_comparisons_of_the_variab
         0,
         comparison(index=(0,), analytic=3.0, numeric=3.0),
         comparison(index=(1,), analytic=4.0, numeric=4.001),
-        comparison(index=(2,), verdict=Verdict.INCONCLUSIVE, reason=Reason.VACUOUS, analytic=0.0, numeric=9.0),
+        comparison(
+            index=(2,),
+            verdict=Verdict.INCONCLUSIVE,
+            reason=Reason.VACUOUS,
+            analytic=0.0,
+            numeric=9.0,
+        ),
     )
     expected = 0.001 / (5.0 + math.hypot(3.0, 4.001))
     assert decades(cell(told)[1]) == pytest.approx(math.log10(expected), abs=0.04)
@@ -85,9 +91,13 @@ def test_the_trained_gradient_is_compared_by_its_distance():
 
 
 def test_what_compares_nothing_has_no_level():
-    vacuous = comparison(verdict=Verdict.INCONCLUSIVE, reason=Reason.VACUOUS, analytic=0.0, numeric=1e-20)
+    vacuous = comparison(
+        verdict=Verdict.INCONCLUSIVE, reason=Reason.VACUOUS, analytic=0.0, numeric=1e-20
+    )
     assert cell(report(0, vacuous)) == ("vacuous", UNKNOWN)
-    infinite = comparison(verdict=Verdict.FAIL, reason=Reason.NON_FINITE_GRADIENT, analytic=math.inf)
+    infinite = comparison(
+        verdict=Verdict.FAIL, reason=Reason.NON_FINITE_GRADIENT, analytic=math.inf
+    )
     assert cell(report(0, infinite)) == ("fail", UNKNOWN)
 
 
@@ -109,8 +119,15 @@ def unpack(packed, view):
 
 
 def test_variables_are_in_model_order_and_cells_where_they_belong():
-    late = report(10, comparison("a/late", position=50), comparison("z/early", position=3), comparison("*", index=None))
-    early = report(0, comparison("m/middle", Verdict.FAIL, Reason.MISMATCH, numeric=3.0, position=20))
+    late = report(
+        10,
+        comparison("a/late", position=50),
+        comparison("z/early", position=3),
+        comparison("*", index=None),
+    )
+    early = report(
+        0, comparison("m/middle", Verdict.FAIL, Reason.MISMATCH, numeric=3.0, position=20)
+    )
     view = overview.overview([column(late), column(early)])
     assert view["variables"] == ["*", "z/early", "m/middle", "a/late"]
     assert [check["step"] for check in view["checks"]] == [0, 10]
@@ -137,22 +154,33 @@ def test_a_run_too_large_to_draw_loses_its_oldest_checks(monkeypatch):
 
 
 def test_failures_are_told_newest_first_with_the_culprit_and_the_line_that_reproduces():
-    diagnoses = (Diagnosis("b", "second"), Diagnosis("a\n", "half of it is missing", is_culprit=True))
+    diagnoses = (
+        Diagnosis("b", "second"),
+        Diagnosis("a\n", "half of it is missing", is_culprit=True),
+    )
     wrong = comparison("a\n", Verdict.FAIL, Reason.MISMATCH, numeric=2.0)
     view = overview.overview(
-        [column(report(s, wrong, diagnoses=diagnoses, seed=4)) for s in (0, 7)] + [column(report(3))]
+        [column(report(s, wrong, diagnoses=diagnoses, seed=4)) for s in (0, 7)]
+        + [column(report(3))]
     )
     assert [failure["step"] for failure in view["failures"]] == [7, 0]
     newest = view["failures"][0]
-    assert [(f["place"], f["culprit"]) for f in newest["findings"]] == [("a\\n", True), ("b", False)]
+    assert [(f["place"], f["culprit"]) for f in newest["findings"]] == [
+        ("a\\n", True),
+        ("b", False),
+    ]
     expected = "gradhooks.check_gradients(model, x, y, samples=32, seed=4, step=7, threshold=1e-06)"
     assert newest["reproduction"] == expected
     bare = column(report(0, wrong)).failure["findings"]
-    assert [(f["place"], f["sentence"]) for f in bare] == [("a\\n[0, 1]", Reason.MISMATCH.explanation)]
+    assert [(f["place"], f["sentence"]) for f in bare] == [
+        ("a\\n[0, 1]", Reason.MISMATCH.explanation)
+    ]
 
 
 def test_a_check_that_could_not_be_carried_out_is_listed():
-    told = CheckReport(3, Verdict.INCONCLUSIVE, Reason.ERROR, {"total": math.nan}, error="ValueError: no\nloss")
+    told = CheckReport(
+        3, Verdict.INCONCLUSIVE, Reason.ERROR, {"total": math.nan}, error="ValueError: no\nloss"
+    )
     assert column(told).failure["note"] == "ValueError: no\\nloss"
     assert column(told).verdict == "INCONCLUSIVE"
     assert not any(labels for labels, _, _ in column(told).cells.values())
@@ -167,7 +195,10 @@ def hostile_fields():
     yield "no object", "[1, 2]"
     yield "null", "null"
     yield "deep", "[" * 100_000
-    yield "deep inside", json.dumps(good).replace('"notes": []', f'"notes": {"[" * 5000 + "]" * 5000}')
+    yield (
+        "deep inside",
+        json.dumps(good).replace('"notes": []', f'"notes": {"[" * 5000 + "]" * 5000}'),
+    )
     yield "no comparisons", json.dumps({**good, "comparisons": None})
     yield "comparisons of numbers", json.dumps({**good, "comparisons": [1, 2]})
     yield "verdict", json.dumps({**good, "verdict": "MAYBE"})
@@ -175,9 +206,16 @@ def hostile_fields():
     yield "coverage", json.dumps({**good, "coverage": {"variables": "x"}})
     yield "notes", json.dumps({**good, "notes": 7, "trail": 8})
     wrong = {
-        "path": 7, "term": [], "verdict": "x", "reason": None, "position": "far", "analytic": "three", "distance": {},
-        "numeric": True, "allowed": 10**400,
-    }  # fmt: skip
+        "path": 7,
+        "term": [],
+        "verdict": "x",
+        "reason": None,
+        "position": "far",
+        "analytic": "three",
+        "distance": {},
+        "numeric": True,
+        "allowed": 10**400,
+    }
     for name, value in wrong.items():
         yield f"comparison's {name}", json.dumps({**good, "comparisons": [{**first, name: value}]})
     yield "long path", json.dumps({**good, "comparisons": [{**first, "path": "a" * 100_000}]})
@@ -205,7 +243,13 @@ def test_what_is_no_report_has_no_detail(text):
 
 @pytest.mark.parametrize(
     "value",
-    [np.zeros(3), np.array(1.0), np.array([b"{}", b"{}"], dtype=object), np.array(None, dtype=object), np.zeros((0,))],
+    [
+        np.zeros(3),
+        np.array(1.0),
+        np.array([b"{}", b"{}"], dtype=object),
+        np.array(None, dtype=object),
+        np.zeros((0,)),
+    ],
     ids=["vector", "number", "two", "none", "nothing"],
 )
 def test_a_tensor_that_holds_no_text_is_a_card(value):
@@ -217,8 +261,15 @@ def test_a_report_of_fifty_megabytes_is_a_card():
 
 
 def test_not_a_number_and_infinities_are_told():
-    wild = comparison(analytic=math.nan, numeric=math.inf, verdict=Verdict.INCONCLUSIVE, reason=Reason.NON_FINITE_LOSS)
-    told = report(0, wild, threshold=math.nan, relative_difference={"total": math.nan, "data": math.inf})
+    wild = comparison(
+        analytic=math.nan,
+        numeric=math.inf,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=Reason.NON_FINITE_LOSS,
+    )
+    told = report(
+        0, wild, threshold=math.nan, relative_difference={"total": math.nan, "data": math.inf}
+    )
     assert cell(told) == ("inconclusive", UNKNOWN)
     # Reports are strict JSON, in which these are words.
     literal = told.to_json().replace('"nan"', "NaN").replace('"inf"', "Infinity")
@@ -228,7 +279,9 @@ def test_not_a_number_and_infinities_are_told():
 def test_the_detail_holds_what_the_report_says_about_the_variable():
     told = report(
         9,
-        comparison("a", Verdict.FAIL, Reason.MISMATCH, numeric=2.0, left=1.9, right=2.1, position=0),
+        comparison(
+            "a", Verdict.FAIL, Reason.MISMATCH, numeric=2.0, left=1.9, right=2.1, position=0
+        ),
         comparison("b", analytic=5.0, numeric=5.0, position=7),
         received("a", cosine=0.5),
         diagnoses=(Diagnosis("a", "half of it", is_culprit=True), Diagnosis("b", "follows")),
@@ -265,4 +318,6 @@ def test_a_variable_is_asked_for_by_the_name_that_is_shown():
 
 
 def test_every_verdict_is_in_the_made_up_report():
-    assert {CODES[code] for code in column(every_verdict()).cells["total"][1]} == set(CODES) - {"unsampled"}
+    assert {CODES[code] for code in column(every_verdict()).cells["total"][1]} == set(CODES) - {
+        "unsampled"
+    }

@@ -13,7 +13,9 @@ from tests.tensorboard_plugin.browser import needs_browser
 from tests.tensorboard_plugin.serving import series, served
 
 pytestmark = [needs_browser, pytest.mark.system]
-Keys = pytest.importorskip("selenium.webdriver.common.keys", reason="selenium is not installed").Keys
+Keys = pytest.importorskip(
+    "selenium.webdriver.common.keys", reason="selenium is not installed"
+).Keys
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +35,16 @@ def made_up(tmp_path_factory):
     logs.write(directory / "logs" / "well", *late)
     wrong = logs.comparison(logs.HOSTILE, Verdict.FAIL, Reason.MISMATCH, numeric=2.0)
     hostile = logs.report(
-        3, wrong, diagnoses=(Diagnosis(logs.HOSTILE, logs.HOSTILE, ("total",), is_culprit=True),), notes=(logs.HOSTILE,)
+        3,
+        wrong,
+        diagnoses=(Diagnosis(logs.HOSTILE, logs.HOSTILE, ("total",), is_culprit=True),),
+        notes=(logs.HOSTILE,),
     )
     name = re.sub(r"[/\n]", "_", logs.HOSTILE)
     logs.write(directory / "logs" / name, hostile)
-    logs.write_tensors(directory / "logs" / "damaged", (1, "{not json"), (2, logs.report(2).to_json()))
+    logs.write_tensors(
+        directory / "logs" / "damaged", (1, "{not json"), (2, logs.report(2).to_json())
+    )
     with served(directory / "logs", directory / "process") as address:
         series(address, 4)
         yield address
@@ -69,13 +76,23 @@ def test_a_cell_opens_by_keyboard(tab, examples):
     tab.open(examples)
     show_only(tab, "digits")
     tab.press(Keys.HOME, Keys.ARROW_DOWN)
-    assert tab.run("return document.querySelector('.matrix-frame [aria-live]').textContent").startswith(
-        "digits/conv2d/kernel, step 0, PASS, relative difference about "
-    )
+    assert tab.run(
+        "return document.querySelector('.matrix-frame [aria-live]').textContent"
+    ).startswith("digits/conv2d/kernel, step 0, PASS, relative difference about ")
     tab.press(Keys.ENTER)
     told = tab.detail()
     assert told.splitlines()[0] == "digits/conv2d/kernel"
-    for words in ("step 0", "analytic", "numeric", "±", "left slope", "cosine", "scale", "agrees", "y = x"):
+    for words in (
+        "step 0",
+        "analytic",
+        "numeric",
+        "±",
+        "left slope",
+        "cosine",
+        "scale",
+        "agrees",
+        "y = x",
+    ):
         assert words in told, words
     call = f"gradhooks.check_gradients(model, x, y, samples=32, seed=0, step=0, threshold={THRESHOLDS['float64']!r})"
     assert call in told
@@ -136,7 +153,10 @@ def test_switching_terms_changes_the_picture(tab, examples):
 def test_the_line_that_reproduces_is_copied(tab, examples):
     tab.open(examples)
     origin = examples.removesuffix("/tb/")
-    permissions = {"origin": origin, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    permissions = {
+        "origin": origin,
+        "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"],
+    }
     tab.driver.execute_cdp_cmd("Browser.grantPermissions", permissions)
     tab.click(".failures .code button")
     tab.until("document.querySelector('.failures .code button').textContent === 'Copied'")
@@ -174,7 +194,8 @@ def test_verdicts_are_told_apart_without_colour(tab, made_up):
     tab.open(made_up)
     show_only(tab, "kinds")
     signs = tab.run(PATTERNS, 7)
-    # The direction and w1 fail; w0 passes; then inconclusive, declared, nothing to compare, not sampled.
+    # The direction and w1 fail; w0 passes; then inconclusive, declared, nothing to compare, not
+    # sampled.
     assert signs[0] == signs[2]
     assert len(set(signs)) == 6
 
@@ -220,7 +241,9 @@ def test_hostile_names_are_shown_and_do_nothing(tab, made_up):
     assert told.splitlines()[0] == logs.HOSTILE.replace("\n", "\\n")
     time.sleep(0.2)  # an image that cannot be loaded takes a moment to say so
     assert tab.run("return window.owned") is None
-    assert tab.run("return document.querySelectorAll('img, script:not([type=module]), a').length") == 0
+    assert (
+        tab.run("return document.querySelectorAll('img, script:not([type=module]), a').length") == 0
+    )
     assert tab.severe() == []
 
 
@@ -239,7 +262,10 @@ def test_a_damaged_report_is_a_card_and_leaves_the_others_alone(tab, made_up):
 def test_dark_and_light(tab, made_up):
     tab.open_in_tensorboard(made_up)
     show_only(tab, "kinds")
-    light, picture = tab.run("return getComputedStyle(document.body).backgroundColor"), tab.picture()
+    light, picture = (
+        tab.run("return getComputedStyle(document.body).backgroundColor"),
+        tab.picture(),
+    )
     tab.run("window.parent.document.body.classList.add('dark-mode')")
     tab.until("document.documentElement.dataset.theme === 'dark'")
     assert tab.run("return getComputedStyle(document.body).backgroundColor") != light

@@ -23,7 +23,8 @@ def test_an_empty_log_tells_how_to_begin_and_a_run_appears(tab, tmp_path):
         for step in (0, 10):
             sink.write(logs.report(step))
             tab.until(
-                f"document.querySelector('.run .facts')?.textContent.startsWith('{1 + step // 10} check')", seconds=30
+                f"document.querySelector('.run .facts')?.textContent.startsWith('{1 + step // 10} check')",
+                seconds=30,
             )
         tab.click("#reload")
         assert "2 checks" in tab.text(".run .facts")
@@ -47,8 +48,22 @@ def test_the_panel_tells_what_was_allowed_and_what_was_received(tab, tmp_path):
     failed = logs.report(
         7,
         logs.comparison(reason=Reason.MISMATCH, numeric=2.0, allowed=1.5e-8, **wrong),
-        logs.received(reason=Reason.UNTRAINED, numeric=0.5, distance=0.25, allowed=1.7e-4, dtype="bfloat16", **wrong),
-        logs.received("v", Verdict.FAIL, Reason.NON_FINITE_GRADIENT, numeric=math.nan, **UNKNOWN, dtype="float32"),
+        logs.received(
+            reason=Reason.UNTRAINED,
+            numeric=0.5,
+            distance=0.25,
+            allowed=1.7e-4,
+            dtype="bfloat16",
+            **wrong,
+        ),
+        logs.received(
+            "v",
+            Verdict.FAIL,
+            Reason.NON_FINITE_GRADIENT,
+            numeric=math.nan,
+            **UNKNOWN,
+            dtype="float32",
+        ),
     )
     logs.write(tmp_path / "logs", failed)
     with served(tmp_path / "logs", tmp_path / "process") as address:
@@ -59,7 +74,9 @@ def test_the_panel_tells_what_was_allowed_and_what_was_received(tab, tmp_path):
                 "[...document.querySelectorAll('.failures .link')].find((e) => e.textContent === arguments[0]).click()",
                 name,
             )
-            tab.until(f"document.querySelector('.detail .body').innerText.includes({json.dumps(told[0])})")
+            tab.until(
+                f"document.querySelector('.detail .body').innerText.includes({json.dumps(told[0])})"
+            )
             text = tab.detail()
             for words in told:
                 assert words in text, text
@@ -76,15 +93,22 @@ WRONG = (
     "allowed\n1.70e-4",
     "Meant?\ndeclare it with expect={'w': 'mismatch'}",
 )
-SPOILED = tuple(f"{name}\n\N{EN DASH}" for name in ("‖received‖, float32", "distance", "allowed", "cosine", "scale"))
+SPOILED = tuple(
+    f"{name}\n\N{EN DASH}"
+    for name in ("‖received‖, float32", "distance", "allowed", "cosine", "scale")
+)
 
 
 def test_a_large_run_is_drawn_at_once(tab, tmp_path, record_property):
     logs.large(tmp_path / "logs")
-    with served(tmp_path / "logs", tmp_path / "process", "--samples_per_plugin=gradhooks=1000") as address:
+    with served(
+        tmp_path / "logs", tmp_path / "process", "--samples_per_plugin=gradhooks=1000"
+    ) as address:
         series(address)
         tab.open(address)
-        tab.until("document.querySelector('.run .facts')?.textContent.startsWith('200 checks · 500 variables')")
+        tab.until(
+            "document.querySelector('.run .facts')?.textContent.startsWith('200 checks · 500 variables')"
+        )
         # Whatever else this machine does meanwhile only ever adds time.
         measured = [opened(tab, address) for _ in range(3)]
     figures = {name: min(each[name] for each in measured) for name in measured[0]}
@@ -106,7 +130,12 @@ def opened(tab, address):
     )
     drawn = tab.run("return performance.getEntriesByName('gradhooks:drawn')[0].duration")
     all_cells = tab.driver.execute_async_script(TIME_TO_FIT)
-    return {"drawn_ms": drawn, "all_cells_ms": all_cells, "sent_bytes": sizes[0], "unpacked_bytes": sizes[1]}
+    return {
+        "drawn_ms": drawn,
+        "all_cells_ms": all_cells,
+        "sent_bytes": sizes[0],
+        "unpacked_bytes": sizes[1],
+    }
 
 
 # Every cell at once: from the click until the browser has painted.

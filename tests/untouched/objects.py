@@ -25,7 +25,9 @@ ROWS = 16
 def data():
     """Two batches of 8."""
     rng = np.random.default_rng(3)
-    return rng.normal(size=(ROWS, 4)).astype("float32"), rng.normal(size=(ROWS, 2)).astype("float32")
+    return rng.normal(size=(ROWS, 4)).astype("float32"), rng.normal(size=(ROWS, 2)).astype(
+        "float32"
+    )
 
 
 def sines(x):
@@ -63,7 +65,9 @@ def compiled(model, loss="mse", optimizer=None, metric=None, **mode):
     """Compiles with all variables made, so that `fit` traces the step only once and may use what the trace cached."""
     metric = metric or keras.metrics.MeanAbsoluteError(name="mae")
     model.build((None, 4))
-    model.compile(optimizer or keras.optimizers.SGD(0.1, momentum=0.5), loss, metrics=[metric], **mode)
+    model.compile(
+        optimizer or keras.optimizers.SGD(0.1, momentum=0.5), loss, metrics=[metric], **mode
+    )
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -520,7 +524,9 @@ class Stepping(Net):
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             loss = self.compute_loss(x, y, y_pred)
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         return {**self.compute_metrics(x, y, y_pred), "loss": loss, "also": self.also(self, loss)}
 
 
@@ -557,7 +563,9 @@ class Applier:
             y_pred = model(x, training=True)
             loss = model.compute_loss(x, y, y_pred)
         self.applied += 1
-        self.optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, model.trainable_variables), model.trainable_variables
+        )
         return {**model.compute_metrics(x, y, y_pred), "loss": loss}
 
 
@@ -698,10 +706,16 @@ KINDS = {
     "numpy Generator": held(lambda: np.random.default_rng(3), with_draw, is_random=True),
     "numpy RandomState": held(lambda: np.random.RandomState(3), with_draw_of_old, is_random=True),
     "tensor of a loss's helper": Kind(lambda **mode: compiled(Net(), HelpedLoss(Sines()), **mode)),
-    "dtype of a loss's helper": Kind(lambda **mode: compiled(Net(), HelpedLoss(FirstDtype()), **mode)),
-    "helper of a metric": Kind(lambda **mode: compiled(Net(), metric=HelpedMetric(Remembered()), **mode)),
+    "dtype of a loss's helper": Kind(
+        lambda **mode: compiled(Net(), HelpedLoss(FirstDtype()), **mode)
+    ),
+    "helper of a metric": Kind(
+        lambda **mode: compiled(Net(), metric=HelpedMetric(Remembered()), **mode)
+    ),
     "helper of a metric in a step": Kind(lambda **mode: compiled(Measured(), **mode)),
-    "helper of an optimizer": Kind(lambda **mode: compiled(Net(), optimizer=HelpedOptimizer(Remembered()), **mode)),
+    "helper of an optimizer": Kind(
+        lambda **mode: compiled(Net(), optimizer=HelpedOptimizer(Remembered()), **mode)
+    ),
     "trainer": Kind(trained),
     "trainer with the optimizer": Kind(applied),
     "count of a step": stepping(lambda: Tally().count, (GRAPH, EAGER)),

@@ -10,7 +10,9 @@ from tests.untouched import traces
 LAYERS = [kind for kind in traces.CAPTURED if kind.layer]
 
 
-@pytest.mark.parametrize(("kind", "mode", "loop", "size"), traces.crossed(traces.CAPTURED, traces.LOOPS, traces.SIZES))
+@pytest.mark.parametrize(
+    ("kind", "mode", "loop", "size"), traces.crossed(traces.CAPTURED, traces.LOOPS, traces.SIZES)
+)
 def test_every_bit_is_the_same_and_all_of_it_passes(kind, mode, loop, size):
     traces.assert_untouched(kind, mode, loop, size)
 

@@ -20,14 +20,31 @@ from tests import digest
 from tests.untouched import objects, witness
 
 # One of each way to remember and of each place; the others are whole training runs like these.
-GRAPH = "tensor of a helper", "dtype of a helper", "lru_cache", "global", "trainer", "helper of a metric"
+GRAPH = (
+    "tensor of a helper",
+    "dtype of a helper",
+    "lru_cache",
+    "global",
+    "trainer",
+    "helper of a metric",
+)
 EAGER = (
-    *("tensor of a helper", "dtype of a helper", "slots", "nested helpers", "dict of a class", "cache", "deque"),
+    *(
+        "tensor of a helper",
+        "dtype of a helper",
+        "slots",
+        "nested helpers",
+        "dict of a class",
+        "cache",
+        "deque",
+    ),
     *("partial", "numpy Generator", "dtype of a loss's helper", "trainer", "variable of a helper"),
 )
 OFTEN = {"graph": GRAPH, "eager": EAGER}
 CASES = [
-    pytest.param(name, mode, marks=[] if name in OFTEN[mode] else [pytest.mark.system], id=f"{name}-{mode}")
+    pytest.param(
+        name, mode, marks=[] if name in OFTEN[mode] else [pytest.mark.system], id=f"{name}-{mode}"
+    )
     for name, kind in objects.KINDS.items()
     for mode in kind.modes
 ]
@@ -43,9 +60,13 @@ def built(name, mode):
 def trained(model, *callbacks):
     """What a training of four steps leaves: bits, history, belongings; or how it crashed."""
     x, y = objects.data()
-    history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=callbacks).history
+    history = model.fit(
+        x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=callbacks
+    ).history
     for key in [key for key in history if key.startswith("gradcheck")]:
-        del history[key]  # of the model's History itself, so that the witness does not meet them either
+        del history[
+            key
+        ]  # of the model's History itself, so that the witness does not meet them either
     return dict(history), digest.digest(model), witness.belongings(model)
 
 
@@ -84,7 +105,9 @@ def test_training_with_a_check_at_every_step_is_the_training_without(name, mode)
     expected = plain(name, mode)
     check = gradhooks.GradientCheck(*objects.data(), freq=1, samples=4, on_failure="ignore")
     assert_same(trained(built(name, mode), check), expected)
-    assert len(check.reports) == 5  # the start, before each of the other three batches, the end of training
+    assert (
+        len(check.reports) == 5
+    )  # the start, before each of the other three batches, the end of training
 
 
 @pytest.mark.parametrize(("name", "mode"), CASES)
@@ -96,11 +119,14 @@ def test_a_check_leaves_everything_and_training_goes_on_as_without(name, mode):
     assert_same(trained(checked.model), expected)
 
 
-@pytest.mark.parametrize(("name", "mode"), [case for case in CASES if not objects.KINDS[case.values[0]].is_random])
+@pytest.mark.parametrize(
+    ("name", "mode"), [case for case in CASES if not objects.KINDS[case.values[0]].is_random]
+)
 def test_what_remembers_is_no_reason_not_to_pass(name, mode):
     report = once(name, mode).report
     assert report.verdict is gradhooks.Verdict.PASS, str(report)
-    # What the optimizer receives was compared too: the step met nothing that another trace had left behind.
+    # What the optimizer receives was compared too: the step met nothing that another trace had left
+    # behind.
     assert [c for c in report.comparisons if c.term == "trained" and c.path != "*"], report.notes
 
 
@@ -126,7 +152,9 @@ def by_own_loop(model):
     def step(x, y):
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x, y, model(x, training=True))
-        model.optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        model.optimizer.apply(
+            tape.gradient(loss, model.trainable_variables), model.trainable_variables
+        )
         return loss
 
     run = step if model.run_eagerly else tf.function(step, jit_compile=model.jit_compile)
@@ -143,9 +171,15 @@ def combined():
     for i, (name, kind) in enumerate(objects.KINDS.items()):
         for k, (mode, loop, size) in enumerate(COMBINED):
             if ("graph" if mode == "xla" else mode) in kind.modes:
-                marks = [pytest.mark.system] if k % 6 == i % 6 else [pytest.mark.system, pytest.mark.sweep]
+                marks = (
+                    [pytest.mark.system]
+                    if k % 6 == i % 6
+                    else [pytest.mark.system, pytest.mark.sweep]
+                )
                 marks = [] if i % 9 == 0 and k == i % len(COMBINED) else marks
-                yield pytest.param(name, mode, loop, size, marks=marks, id=f"{name}-{mode}-{loop}-{size}")
+                yield pytest.param(
+                    name, mode, loop, size, marks=marks, id=f"{name}-{mode}-{loop}-{size}"
+                )
 
 
 def stepped(name, mode, loop, size, is_checked):
@@ -177,7 +211,11 @@ def test_other_loops_are_the_same_too(name, mode, loop, size):
 @pytest.mark.parametrize("mode", [pytest.param("graph", marks=pytest.mark.system), "eager"])
 @pytest.mark.parametrize("build", [objects.streaming, objects.streaming_from_a_closure])
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "generator" else [pytest.mark.system]) for n in objects.STREAMS]
+    "name",
+    [
+        pytest.param(n, marks=[] if n == "generator" else [pytest.mark.system])
+        for n in objects.STREAMS
+    ],
 )
 def test_a_stream_is_named_and_not_advanced(name, build, mode):
     def run(*callbacks):

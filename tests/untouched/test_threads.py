@@ -41,8 +41,14 @@ def trained(build, data, making, gate, callbacks=(), epochs=1):
     model = seeded(build)
     with threads.hung(gate):
         callbacks = gate.around(callbacks) if callbacks else []
-        history = model.fit(data, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks).history
-    own = tuple(key for name in ("gradcheck", "later") for key in (f"{name}_relative_difference", f"{name}_failures"))
+        history = model.fit(
+            data, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks
+        ).history
+    own = tuple(
+        key
+        for name in ("gradcheck", "later")
+        for key in (f"{name}_relative_difference", f"{name}_failures")
+    )
     history = {name: values for name, values in history.items() if name not in own}
     return digest.digest(model), history, making.batches()
 
@@ -86,7 +92,9 @@ class Tracing(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.model.built:
-            tf.function(lambda x: self.model(x, training=False)).get_concrete_function(tf.constant(X))
+            tf.function(lambda x: self.model(x, training=False)).get_concrete_function(
+                tf.constant(X)
+            )
 
 
 @pytest.mark.parametrize("kind", threads.KINDS)
@@ -120,11 +128,19 @@ def test_pipelines_that_call_python_see_nothing(name):
 def trainings():
     """Four trainings as functions without arguments, which return what they leave."""
     keras.utils.clear_session(free_memory=False)
-    models = [threads.KINDS[kind](seed) for seed, kind in enumerate([*threads.KINDS, *threads.KINDS])]
+    models = [
+        threads.KINDS[kind](seed) for seed, kind in enumerate([*threads.KINDS, *threads.KINDS])
+    ]
 
     def train(model, seed, callbacks):
         x, y = threads.rows(32, seed)
-        options = {"batch_size": 8, "epochs": 2, "verbose": 0, "shuffle": False, "callbacks": callbacks}
+        options = {
+            "batch_size": 8,
+            "epochs": 2,
+            "verbose": 0,
+            "shuffle": False,
+            "callbacks": callbacks,
+        }
         history = model.fit(x, y, **options).history
         left = digest.digest(model)
         kept = {name: values for name, values in history.items() if name not in OWN_KEYS}
@@ -144,10 +160,14 @@ def each_alone():
 def test_four_trainings_at_once_are_four_trainings():
     alone = each_alone()
     before = threads.process()
-    callbacks = [gradhooks.GradientCheck(X, Y, freq=1, samples=4, on_failure="ignore") for _ in alone]
+    callbacks = [
+        gradhooks.GradientCheck(X, Y, freq=1, samples=4, on_failure="ignore") for _ in alone
+    ]
     meeting = threads.Together(4)
     with threads.hung(meeting):
-        together = threads.at_once([functools.partial(t, [c]) for t, c in zip(trainings(), callbacks, strict=True)])
+        together = threads.at_once(
+            [functools.partial(t, [c]) for t, c in zip(trainings(), callbacks, strict=True)]
+        )
     assert together == alone
     assert threads.changes(before, threads.process()) == []
     assert_checked(callbacks)
@@ -209,28 +229,51 @@ def outlook(model):
         doubled(x)
         return {
             "floatx": keras.config.floatx(),
-            "policy": (keras.config.dtype_policy().name, layers.Dense(1).dtype_policy.name, layers.Dense(1).dtype),
+            "policy": (
+                keras.config.dtype_policy().name,
+                layers.Dense(1).dtype_policy.name,
+                layers.Dense(1).dtype,
+            ),
             "variable": str(keras.Variable([1.0]).dtype),
-            "numbers": threads.hashed(ops.ones(2), ops.arange(2.0), ops.cast([1, 2], "float32"), ops.zeros(()) + 0.1),
-            "made": threads.hashed(layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(1))(X)),
-            "draws": threads.hashed(keras.random.normal((3,), seed=1), keras.random.uniform((3,), seed=1)),
+            "numbers": threads.hashed(
+                ops.ones(2), ops.arange(2.0), ops.cast([1, 2], "float32"), ops.zeros(()) + 0.1
+            ),
+            "made": threads.hashed(
+                layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(1))(X)
+            ),
+            "draws": threads.hashed(
+                keras.random.normal((3,), seed=1), keras.random.uniform((3,), seed=1)
+            ),
             "dropout": threads.hashed(keras.random.dropout(ops.ones((4, 4)), 0.5, seed=3)),
-            "casts": threads.hashed(tf.cast(ops.cast(x, "float64") / 3, tf.float32), ops.cast(x, "float16")),
+            "casts": threads.hashed(
+                tf.cast(ops.cast(x, "float64") / 3, tf.float32), ops.cast(x, "float16")
+            ),
             "slope": threads.hashed(slope(x)),
             "signs": threads.hashed(ops.signbit(ops.convert_to_tensor([-1.0, -0.0, 2.0]))),
             "groups": threads.hashed(grouped(fours)),
-            "loss": threads.hashed(keras.losses.MeanSquaredError()(Y, outputs), keras.losses.get("mse")(Y, outputs)),
+            "loss": threads.hashed(
+                keras.losses.MeanSquaredError()(Y, outputs), keras.losses.get("mse")(Y, outputs)
+            ),
             "metric": threads.hashed(keras.metrics.MeanAbsoluteError()(Y, outputs)),
-            "outputs": threads.hashed(outputs, model.compute_loss(x=x, y=tf.constant(Y), y_pred=outputs)),
+            "outputs": threads.hashed(
+                outputs, model.compute_loss(x=x, y=tf.constant(Y), y_pred=outputs)
+            ),
             "losses": threads.hashed(*model.losses),
-            "layers": [(v.name, v.dtype_policy.name, v.compute_dtype, v.dtype) for v in model._flatten_layers()],
+            "layers": [
+                (v.name, v.dtype_policy.name, v.compute_dtype, v.dtype)
+                for v in model._flatten_layers()
+            ],
             "variables": [
                 (v.path, str(v.dtype), type(v.regularizer).__name__, threads.hashed(v.value))
                 for v in [*model.variables, *optimizer.variables]
             ],
-            "own": (model.optimizer is optimizer, model._compile_loss is container, model.dtype_policy.name),
+            "own": (
+                model.optimizer is optimizer,
+                model._compile_loss is container,
+                model.dtype_policy.name,
+            ),
             "traces": len(traces),
-        }  # fmt: skip
+        }
 
     return look
 
@@ -244,7 +287,8 @@ LOOKS = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.system] if c == "subclassed" else []) for c in LOOKS]
+    "case",
+    [pytest.param(c, marks=[pytest.mark.system] if c == "subclassed" else []) for c in LOOKS],
 )
 def test_a_server_of_the_model_sees_nothing(case):
     kind, mode, options = LOOKS[case]
@@ -303,7 +347,9 @@ class Counting(layers.Layer):
 
 def test_what_another_thread_writes_meanwhile_stays():
     counted = Counted()
-    model = keras.Sequential([layers.Input((4,)), layers.Dense(3, "tanh"), Counting(counted), layers.Dense(1)])
+    model = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(3, "tanh"), Counting(counted), layers.Dense(1)]
+    )
     model.compile("sgd", "mse")
     with threads.Onlooker(counted.up) as onlooker:
         gradhooks.check_gradients(model, X, Y, samples=4)
@@ -313,7 +359,9 @@ def test_what_another_thread_writes_meanwhile_stays():
 
 @pytest.mark.parametrize("make", ["make_predict_function", "make_test_function"])
 def test_what_a_server_compiles_meanwhile_stays(make):
-    model = keras.Sequential([layers.Input((4,)), layers.Dense(3, "tanh"), Counting(Counted()), layers.Dense(1)])
+    model = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(3, "tanh"), Counting(Counted()), layers.Dense(1)]
+    )
     model.compile("sgd", "mse")
     name = make.removeprefix("make_")
 
@@ -333,7 +381,9 @@ class LayerMaker(layers.Layer):
 
 
 def test_a_thread_that_makes_its_first_layer_within_a_check_goes_on_in_its_own_precision():
-    model = keras.Sequential([layers.Input((4,)), layers.Dense(2, "tanh"), LayerMaker(), layers.Dense(1)])
+    model = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(2, "tanh"), LayerMaker(), layers.Dense(1)]
+    )
     model.compile("sgd", "mse")
 
     def check():
@@ -373,7 +423,9 @@ class Drawing(layers.Layer):
 
 
 def drawing_model(draw):
-    model = keras.Sequential([layers.Input((4,)), layers.Dense(3, "tanh"), Drawing(draw), layers.Dense(1)])
+    model = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(3, "tanh"), Drawing(draw), layers.Dense(1)]
+    )
     model.compile("sgd", "mse")
     return model
 
@@ -386,7 +438,8 @@ def restart():
 
 
 @pytest.mark.parametrize(
-    ("name", "is_drawing_itself"), [*((name, False) for name in DRAWS), *((name, True) for name in IN_PYTHON)]
+    ("name", "is_drawing_itself"),
+    [*((name, False) for name in DRAWS), *((name, True) for name in IN_PYTHON)],
 )
 def test_a_worker_draws_the_seeded_sequence(name, is_drawing_itself):
     draw = DRAWS[name]
@@ -405,7 +458,9 @@ def test_a_worker_draws_the_seeded_sequence(name, is_drawing_itself):
 
 @pytest.mark.parametrize("is_drawing_itself", [False, True], ids=["quiet", "drawing"])
 def test_a_check_alone_draws_nothing(is_drawing_itself):
-    model = drawing_model((lambda: np.random.normal() + random.random()) if is_drawing_itself else lambda: 0.0)
+    model = drawing_model(
+        (lambda: np.random.normal() + random.random()) if is_drawing_itself else lambda: 0.0
+    )
     keras.random.uniform(())
     before = threads.generators()
     gradhooks.check_gradients(model, X, Y, samples=4)
@@ -417,7 +472,13 @@ def test_a_check_alone_draws_nothing(is_drawing_itself):
 
 def told(report):
     """What a report says, apart from seconds and the like."""
-    return report.verdict, report.reason, repr(report.comparisons), repr(report.precision), report.notes
+    return (
+        report.verdict,
+        report.reason,
+        repr(report.comparisons),
+        repr(report.precision),
+        report.notes,
+    )
 
 
 PAIRS = {
@@ -428,7 +489,8 @@ PAIRS = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.system] if c == "one natively" else []) for c in PAIRS]
+    "case",
+    [pytest.param(c, marks=[pytest.mark.system] if c == "one natively" else []) for c in PAIRS],
 )
 def test_two_checks_at_once_say_what_each_says_alone(case):
     models = {pair: threads.KINDS[pair[0]](pair[1]) for pair in PAIRS[case]}
@@ -437,7 +499,9 @@ def test_two_checks_at_once_say_what_each_says_alone(case):
 
     def check(pair, seed):
         precision = "model" if case == "one natively" and seed else "auto"
-        return told(gradhooks.check_gradients(models[pair], X, Y, samples=6, seed=seed, precision=precision))
+        return told(
+            gradhooks.check_gradients(models[pair], X, Y, samples=6, seed=seed, precision=precision)
+        )
 
     functions = [functools.partial(check, pair, seed) for seed, pair in enumerate(PAIRS[case])]
     alone = [function() for function in functions]
@@ -447,7 +511,9 @@ def test_two_checks_at_once_say_what_each_says_alone(case):
         assert threads.at_once(functions) == alone
     after = threads.process(), [threads.objects(model) for model in models.values()]
     assert threads.changes(before[0], after[0]) == []
-    assert [threads.changes(*pair) for pair in zip(before[1], after[1], strict=True)] == [[] for _ in models]
+    assert [threads.changes(*pair) for pair in zip(before[1], after[1], strict=True)] == [
+        [] for _ in models
+    ]
 
 
 def test_tests_of_layers_at_once():
@@ -466,7 +532,10 @@ def test_tests_of_layers_at_once():
             threads.place("call")
             return wrong(x * self.scale) if self.is_wrong else x * self.scale
 
-    functions = [functools.partial(assert_gradients, Both(is_wrong), X, samples=4) for is_wrong in (False, True)]
+    functions = [
+        functools.partial(assert_gradients, Both(is_wrong), X, samples=4)
+        for is_wrong in (False, True)
+    ]
     with threads.hung(threads.Together(2)):
         right, failed = threads.at_once(functions)
     assert right.verdict is gradhooks.Verdict.PASS
@@ -491,7 +560,9 @@ class Raising:
             raise self._error
 
 
-DEATHS = [(place, kind) for kind in (KeyboardInterrupt, RuntimeError, ValueError) for place in PLACES]
+DEATHS = [
+    (place, kind) for kind in (KeyboardInterrupt, RuntimeError, ValueError) for place in PLACES
+]
 OFTEN = [
     ("call", KeyboardInterrupt),
     ("train_step", KeyboardInterrupt),
@@ -501,7 +572,8 @@ OFTEN = [
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"), [pytest.param(*d, marks=[] if d in OFTEN else [pytest.mark.system]) for d in DEATHS]
+    ("place", "kind"),
+    [pytest.param(*d, marks=[] if d in OFTEN else [pytest.mark.system]) for d in DEATHS],
 )
 def test_a_check_that_dies_leaves_nothing(place, kind):
     model = ready()
@@ -558,10 +630,17 @@ def strain(fits, count=32, seconds=0.15):
             plain = plainly_fetched(kind, count)
             for is_at_start in (False, True)[: 2 if fits > 2 else 1 + fit % 2]:
                 try:
-                    if fetched(threads.KINDS[kind], threads.Gate(), checks(is_at_start), seconds, count) != plain:
+                    if (
+                        fetched(
+                            threads.KINDS[kind], threads.Gate(), checks(is_at_start), seconds, count
+                        )
+                        != plain
+                    ):
                         wrong.append((fit, kind, is_at_start, "bits"))
                 except Exception as error:
-                    wrong.append((fit, kind, is_at_start, f"{type(error).__name__}: {str(error)[:200]}"))
+                    wrong.append(
+                        (fit, kind, is_at_start, f"{type(error).__name__}: {str(error)[:200]}")
+                    )
                 if keras.config.floatx() != "float32":
                     wrong.append((fit, kind, is_at_start, "floatx"))
                     keras.config.set_floatx("float32")
@@ -576,8 +655,12 @@ def test_busy_data_workers():
 
 def four_at_once():
     """Trains four at once and returns what went wrong."""
-    callbacks = [gradhooks.GradientCheck(X, Y, freq=1, samples=4, on_failure="ignore") for _ in range(4)]
-    together = threads.at_once([functools.partial(t, [c]) for t, c in zip(trainings(), callbacks, strict=True)])
+    callbacks = [
+        gradhooks.GradientCheck(X, Y, freq=1, samples=4, on_failure="ignore") for _ in range(4)
+    ]
+    together = threads.at_once(
+        [functools.partial(t, [c]) for t, c in zip(trainings(), callbacks, strict=True)]
+    )
     return [
         one if isinstance(one, BaseException) else "bits"
         for one, other in zip(together, each_alone(), strict=True)

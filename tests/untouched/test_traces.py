@@ -8,7 +8,9 @@ from tests import variants
 from tests.untouched import traces
 
 
-@pytest.mark.parametrize(("kind", "mode", "loop", "size"), traces.crossed(traces.TRACED, traces.LOOPS, traces.SIZES))
+@pytest.mark.parametrize(
+    ("kind", "mode", "loop", "size"), traces.crossed(traces.TRACED, traces.LOOPS, traces.SIZES)
+)
 def test_every_bit_and_every_trace_is_the_same(kind, mode, loop, size):
     traces.assert_untouched(kind, mode, loop, size)
 
@@ -23,7 +25,11 @@ def test_a_healthy_network_passes_and_can_be_used_afterwards(kind):
     assert np.isfinite(model(x)).all()
     start = [v.numpy() for v in model.trainable_variables]
     model.train_on_batch(x, y)
-    assert not [v.path for v, s in zip(model.trainable_variables, start, strict=True) if np.array_equal(v, s)]
+    assert not [
+        v.path
+        for v, s in zip(model.trainable_variables, start, strict=True)
+        if np.array_equal(v, s)
+    ]
 
 
 @pytest.mark.parametrize(("kind", "mode"), traces.crossed(traces.TRACED))
@@ -37,7 +43,14 @@ def test_a_mutant_is_caught_and_named(kind, mode):
 def test_the_table_is_right_about_plain_training(kind, mode):
     if mode.name in kind.impossible:
         pytest.skip(kind.impossible[mode.name])
-    healthy, mutant = (variants.train_once(make(mode), *traces.data()) for make in (kind.healthy, kind.mutant))
-    off = {path: np.linalg.norm(mutant[path] - moved) / np.linalg.norm(moved) for path, moved in healthy.items()}
+    healthy, mutant = (
+        variants.train_once(make(mode), *traces.data()) for make in (kind.healthy, kind.mutant)
+    )
+    off = {
+        path: np.linalg.norm(mutant[path] - moved) / np.linalg.norm(moved)
+        for path, moved in healthy.items()
+    }
     assert np.isfinite(list(off.values())).all()  # everything moves
-    assert {path for path, size in off.items() if size > 1e-5} == {p for p in off if p.endswith(kind.wrong)}
+    assert {path for path, size in off.items() if size > 1e-5} == {
+        p for p in off if p.endswith(kind.wrong)
+    }

@@ -26,8 +26,8 @@ from tests import digest
 
 # Nobody waits longer for another thread; a test that has waited in vain fails.
 PATIENCE = 20.0
-# A check puts back all that the model's code leads to, and what a test notes down must outlast it. So the notes are
-# behind a queue: a thing between threads, in which no model keeps its state.
+# A check puts back all that the model's code leads to, and what a test notes down must outlast it.
+# So the notes are behind a queue: a thing between threads, in which no model keeps its state.
 _HOOKS = queue.Queue()
 
 
@@ -105,7 +105,9 @@ class Subclassed(Stepping, keras.Model):
 def functional(seed=0, **mode):
     keras.utils.set_random_seed(seed)
     x = layers.Input((4,))
-    h = Watched(name="watched")(layers.Dense(6, "tanh", kernel_regularizer=Penalty(), name="below")(x))
+    h = Watched(name="watched")(
+        layers.Dense(6, "tanh", kernel_regularizer=Penalty(), name="below")(x)
+    )
     h = layers.Dropout(0.2, seed=4, name="dropout")(layers.BatchNormalization(name="norm")(h))
     model = Graph(x, layers.Dense(1, name="head")(h), name="functional")
     model.compile("adam", loss, metrics=["mae"], **mode)
@@ -124,7 +126,9 @@ KINDS = {"functional": functional, "subclassed": subclassed}
 
 def rows(count, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(count, 4)).astype("float32"), rng.normal(size=(count, 1)).astype("float32")
+    return rng.normal(size=(count, 4)).astype("float32"), rng.normal(size=(count, 1)).astype(
+        "float32"
+    )
 
 
 def hashed(*arrays):
@@ -157,7 +161,10 @@ class Gate:
         is_gated = index >= free
         if is_gated:
             with self._condition:
-                is_gated = self._condition.wait_for(lambda: self._tickets or not self._held, PATIENCE) and self._held
+                is_gated = (
+                    self._condition.wait_for(lambda: self._tickets or not self._held, PATIENCE)
+                    and self._held
+                )
                 self._tickets -= bool(is_gated)
         try:
             yield
@@ -216,7 +223,9 @@ class Making:
 
     def __init__(self, seconds=0.0):
         self._seconds = seconds
-        self._normalize = layers.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0])
+        self._normalize = layers.Normalization(
+            mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0]
+        )
         self._normalize.build((None, 4))
         self._rescale = layers.Rescaling(0.5, offset=0.1)
         self._bins = layers.Discretization(bin_boundaries=[-1.0, 0.0, 1.0])
@@ -234,9 +243,16 @@ class Making:
         flip = layers.RandomFlip("horizontal", seed=index)
         flipped = flip(ops.reshape(x, (8, 2, 2, 1)), training=True)
         signs = ops.cast(ops.signbit(noise), "float32")
-        x = ops.reshape(flipped, (8, 4)) + 0.1 * noise * kept + 0.01 * ops.cast(coded, "float32") + 0.01 * signs
+        x = (
+            ops.reshape(flipped, (8, 4))
+            + 0.1 * noise * kept
+            + 0.01 * ops.cast(coded, "float32")
+            + 0.01 * signs
+        )
         widened = ops.cast(ops.cast(x, "float64"), "float32")
-        seen["bits"] = hashed(x, noise, kept, coded, flipped, widened, ops.zeros((1,)), ops.ones((1,)) / 3)
+        seen["bits"] = hashed(
+            x, noise, kept, coded, flipped, widened, ops.zeros((1,)), ops.ones((1,)) / 3
+        )
         self.made.setdefault(index, []).append(seen)
         return ops.convert_to_numpy(x), y
 
@@ -274,7 +290,9 @@ def called_from_tensorflow(gate, function, count=12):
         return tf.ensure_shape(x, (8, 4)), tf.ensure_shape(y, (8, 1))
 
     scale = layers.Rescaling(3.0)
-    dataset = tf.data.Dataset.range(count).map(mapped).map(lambda x, y: (scale(x), y)).prefetch(count)
+    dataset = (
+        tf.data.Dataset.range(count).map(mapped).map(lambda x, y: (scale(x), y)).prefetch(count)
+    )
     options = tf.data.Options()
     options.threading.private_threadpool_size = 4
     return dataset.with_options(options), making
@@ -431,15 +449,29 @@ def process():
     for name, value in vars(_module("keras.src.backend.config")).items():
         if isinstance(value, types.FunctionType):
             found[f"code of {name}"] = value.__code__
-    found |= {f"gradient of {name}": entry["type"] for name, entry in gradient_registry._registry.items()}
-    # Python, Keras and TensorFlow make these when first asked for, for every function or for every session anew.
-    made = ("__annotations__", "__annotate_func__", "__annotations_cache__", "gradient of CustomGradient-", "_TRACKER")
+    found |= {
+        f"gradient of {name}": entry["type"] for name, entry in gradient_registry._registry.items()
+    }
+    # Python, Keras and TensorFlow make these when first asked for, for every function or for every
+    # session anew.
+    made = (
+        "__annotations__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "gradient of CustomGradient-",
+        "_TRACKER",
+    )
     found = {name: value for name, value in found.items() if not any(word in name for word in made)}
     found["floatx"] = keras.config.floatx()
     found["policy"] = keras.config.dtype_policy().name
     found["tracebacks"] = keras.config.is_traceback_filtering_enabled()
     found["eager functions"] = tf.config.functions_run_eagerly()
-    found["threads' hooks"] = threading.gettrace(), threading.getprofile(), sys.gettrace(), sys.getprofile()
+    found["threads' hooks"] = (
+        threading.gettrace(),
+        threading.getprofile(),
+        sys.gettrace(),
+        sys.getprofile(),
+    )
     return found
 
 
@@ -451,7 +483,9 @@ def repair(before):
         if owner in owners and changed in before:
             setattr(owners[owner], attribute, before[changed])
         elif changed.startswith("gradient of "):
-            gradient_registry._registry[changed.removeprefix("gradient of ")]["type"] = before[changed]
+            gradient_registry._registry[changed.removeprefix("gradient of ")]["type"] = before[
+                changed
+            ]
     keras.config.set_floatx(before["floatx"])
     keras.config.set_dtype_policy(before["policy"])
     tf.random.set_global_generator(before["generator"])
@@ -482,7 +516,8 @@ def objects(model):
     for name, owner in held.items():
         found[f"type of {name}"] = type(owner)
         found |= {f"{name}.{attribute}": value for attribute, value in vars(owner).items()}
-    # Names and generators belong to a thread or to all of them, and move on when anybody makes a layer.
+    # Names and generators belong to a thread or to all of them, and move on when anybody makes a
+    # layer.
     shared = ("python", "numpy", "tensorflow", "tensorflow operations", "global seeds", "names")
     return found | {name: word for name, word in digest.digest(model).items() if name not in shared}
 
@@ -490,8 +525,16 @@ def objects(model):
 def changes(before, after):
     """Returns the names of what is another object, gone or new; modules may be imported for the first time."""
     gone = [name for name in before if name not in after]
-    new = [name for name in after if name not in before and not isinstance(after[name], types.ModuleType)]
-    return gone + new + [name for name in before if name in after and not _is_same(before[name], after[name])]
+    new = [
+        name
+        for name in after
+        if name not in before and not isinstance(after[name], types.ModuleType)
+    ]
+    return (
+        gone
+        + new
+        + [name for name in before if name in after and not _is_same(before[name], after[name])]
+    )
 
 
 def _is_same(one, other):

@@ -72,7 +72,9 @@ class Kind:
 
 def data():
     rng = np.random.default_rng(0)
-    return rng.normal(size=(ROWS, WIDTH)).astype("float32"), rng.normal(size=(ROWS, 1)).astype("float32")
+    return rng.normal(size=(ROWS, WIDTH)).astype("float32"), rng.normal(size=(ROWS, 1)).astype(
+        "float32"
+    )
 
 
 def slip_of(factor):
@@ -272,7 +274,9 @@ class LoopingWhile(Plain):
 
 
 def global_function(x, w):
-    raise NotImplementedError("made anew for every network, so that it has no traces of the last one")
+    raise NotImplementedError(
+        "made anew for every network, so that it has no traces of the last one"
+    )
 
 
 class CallingGlobal(Plain):
@@ -377,7 +381,11 @@ class DecoratedNetwork(Network):
 
 def sequential(factor):
     """Traces its layers while it is built, on inputs that stand for any number of rows."""
-    stack = [layers.Dense(WIDTH, "tanh", name="below"), DecoratedCall(factor), layers.Dense(1, name="head")]
+    stack = [
+        layers.Dense(WIDTH, "tanh", name="below"),
+        DecoratedCall(factor),
+        layers.Dense(1, name="head"),
+    ]
     return compiled(keras.Sequential([keras.Input((WIDTH,)), *stack], name="network"))
 
 
@@ -389,14 +397,21 @@ def method(name):
 def stepping(name, network):
     """A kind whose function of this name computes what is handed to the optimizer, wrong for every variable."""
     return Kind(
-        name, lambda factor: compiled(network(Plain(), factor)), lambda model: [getattr(model, name)], EVERYTHING,
+        name,
+        lambda factor: compiled(network(Plain(), factor)),
+        lambda model: [getattr(model, name)],
+        EVERYTHING,
         steps_itself=True,
-    )  # fmt: skip
+    )
 
 
 TRACED = [
     Kind("call", around(DecoratedCall), method("call")),
-    Kind("call of the model", lambda factor: compiled(DecoratedNetwork(Plain(factor))), lambda model: [model.call]),
+    Kind(
+        "call of the model",
+        lambda factor: compiled(DecoratedNetwork(Plain(factor))),
+        lambda model: [model.call],
+    ),
     Kind("call in Sequential", sequential, lambda model: [model.get_layer("middle").call]),
     Kind("method", around(decorated()), method("features")),
     Kind(
@@ -405,7 +420,9 @@ TRACED = [
         method("features"),
     ),
     Kind("jit_compile", around(decorated(jit_compile=True)), method("features")),
-    Kind("reduce_retracing", around(decorated(reduce_retracing=True)), method("features"), factor=3),
+    Kind(
+        "reduce_retracing", around(decorated(reduce_retracing=True)), method("features"), factor=3
+    ),
     Kind("autograph=False", around(decorated(autograph=False)), method("features"), factor=3),
     Kind("loss", with_loss, lambda model: [HIDDEN["loss"]], EVERYTHING),
     Kind("metric", with_metric, lambda model: [HIDDEN["metric"]], (), steps_itself=True),
@@ -413,7 +430,9 @@ TRACED = [
     stepping("gradients", OwnGradients),
     Kind("global", with_global_function, lambda model: [global_function]),
     Kind("closure", with_closure, lambda model: [HIDDEN["closure"]]),
-    Kind("lazy", around(Lazy), lambda model: [model.middle.fn] if model.middle.fn else [], factor=3),
+    Kind(
+        "lazy", around(Lazy), lambda model: [model.middle.fn] if model.middle.fn else [], factor=3
+    ),
     Kind("list", around(Listed), lambda model: list(model.middle.stages)),
     Kind("helper object", around(Helped), lambda model: [model.middle.helper.features]),
     Kind("nested", around(Nested), lambda model: [model.middle.outer, model.middle.inner]),
@@ -421,11 +440,17 @@ TRACED = [
     Kind("if", around(Branching), method("features")),
     Kind("for row", around(LoopingOverRows), method("features")),
     Kind("for range", around(LoopingOverARange), method("features"), factor=3),
-    Kind("while", around(LoopingWhile), method("features"), impossible={"xla": "a loop of unknown length"}),
+    Kind(
+        "while",
+        around(LoopingWhile),
+        method("features"),
+        impossible={"xla": "a loop of unknown length"},
+    ),
 ]
 
 
-# Variables found by identity or by their resource: each layer has a place for a defect in what it does by hand.
+# Variables found by identity or by their resource: each layer has a place for a defect in what it
+# does by hand.
 
 
 class Recomputed(layers.Layer):
@@ -473,7 +498,9 @@ class ByHand(Plain):
             w = tf.convert_to_tensor(self.w)
 
             def grad(dy, variables=None):
-                return tf.matmul(dy, w, transpose_b=True), [self.factor * tf.matmul(x, dy, transpose_a=True)]
+                return tf.matmul(dy, w, transpose_b=True), [
+                    self.factor * tf.matmul(x, dy, transpose_a=True)
+                ]
 
             return tf.matmul(x, w), grad
 
@@ -576,7 +603,9 @@ class Penalized(Plain):
             y = tf.tanh(tf.matmul(x, self.w))
             energy = tf.reduce_sum(tf.square(y))
         by_x, by_w = tape.gradient(energy, [x, self.w])
-        self.add_loss(self.slip(tf.reduce_mean(tf.square(by_x)) + 0.1 * tf.reduce_mean(tf.square(by_w))))
+        self.add_loss(
+            self.slip(tf.reduce_mean(tf.square(by_x)) + 0.1 * tf.reduce_mean(tf.square(by_w)))
+        )
         return y
 
 
@@ -634,7 +663,9 @@ CAPTURED = [
     held("recompute_grad in tf.function", RecomputedInFunction, functions=method("call")),
     held("custom_gradient", ByHand, ("middle/w",)),
     held(
-        "custom_gradient of two by name", TwoByHand, ("middle/b",),
+        "custom_gradient of two by name",
+        TwoByHand,
+        ("middle/b",),
         impossible={"eager": "TensorFlow sorts the variables in graphs alone"},
     ),
     held("custom_gradient of two by identity", TwoByIdentity, ("middle/b",)),
@@ -644,11 +675,12 @@ CAPTURED = [
     held("inner step of watched", InnerStepOfWatched),
     held("inner steps in while_loop", InnerStepsInLoop),
     held("second derivatives", Curved),
-    # What a layer adds to the loss is not in its outputs, so that there is nothing to see in it alone.
+    # What a layer adds to the loss is not in its outputs, so that there is nothing to see in it
+    # alone.
     dataclasses.replace(held("gradient penalty", Penalized), layer=None),
     held("Newton", Newton),
     held("implicit", Implicit, ("middle/w",)),
-]  # fmt: skip
+]
 
 
 # Training with checks and without.
@@ -681,7 +713,9 @@ def traces(kind, model):
     """What the user's functions have traced: how often, for which inputs, over which variables."""
     found = []
     for f in kind.functions(model):
-        concrete = f._list_all_concrete_functions()  # traces for a signature that has not been used yet
+        concrete = (
+            f._list_all_concrete_functions()
+        )  # traces for a signature that has not been used yet
         found.append((f.experimental_get_tracing_count(), sorted(map(_trace, concrete))))
     return found
 
@@ -693,7 +727,8 @@ def _trace(concrete):
 
 def _by_fit(kind, model, rows, check, reports):
     x, y = data()
-    # Batches of one fixed size are what a check's own batch is like; others leave the number of rows open.
+    # Batches of one fixed size are what a check's own batch is like; others leave the number of
+    # rows open.
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(rows, drop_remainder=rows == ROWS)
     callbacks = []
     if check:
@@ -734,7 +769,9 @@ def _by_own_loop(kind, model, rows, check, reports):
             return model.train_step((x, y))["loss"]
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x, y, model(x, training=True))
-        model.optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        model.optimizer.apply(
+            tape.gradient(loss, model.trainable_variables), model.trainable_variables
+        )
         return loss
 
     compiled = step if model.run_eagerly else tf.function(step, jit_compile=model.jit_compile)
@@ -764,7 +801,11 @@ def crossed(kinds, *others):
     whole, sweep = [pytest.mark.system], [pytest.mark.system, pytest.mark.sweep]
     parameters = []
     for i, kind in enumerate(kinds):
-        possible = [c for c in itertools.product(variants.MODES, *others) if c[0].name not in kind.impossible]
+        possible = [
+            c
+            for c in itertools.product(variants.MODES, *others)
+            if c[0].name not in kind.impossible
+        ]
         for k, combination in enumerate(possible):
             marks = whole if k % 6 == i % 6 else sweep
             marks = [] if combination == possible[7 * i % len(possible)] else marks
@@ -800,7 +841,9 @@ def assert_caught(kind, report):
         return
     assert report.verdict is gradhooks.Verdict.FAIL, report
     assert report.precision.rung == "float64"
-    assert {c.reason for c in report.failures} == {Reason.UNTRAINED if kind.steps_itself else Reason.MISMATCH}
+    assert {c.reason for c in report.failures} == {
+        Reason.UNTRAINED if kind.steps_itself else Reason.MISMATCH
+    }
     failed = {c.path for c in report.failures if c.path != "*"}
     assert not [path for path in failed if not path.endswith(kind.wrong)]
     assert [path for path in failed if path.endswith(kind.wrong[-1])]

@@ -18,9 +18,12 @@ import tensorflow as tf
 
 PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, range, tf.DType, np.dtype)
 WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
-# Followed into their attributes though they are no code of ours: what they are for is to hold things of others.
+# Followed into their attributes though they are no code of ours: what they are for is to hold
+# things of others.
 HOLDERS = ("keras", "collections", "types")
-ADDRESSES = range(2**40, 2**48)  # Keras keeps addresses in sets and as keys, which no two runs have in common
+ADDRESSES = range(
+    2**40, 2**48
+)  # Keras keeps addresses in sets and as keys, which no two runs have in common
 OURS = ("tests", "untouched")  # pytest's name of the module of a test here is `untouched.test_...`
 SYMBOLIC = "symbolic, out of a trace"
 
@@ -119,7 +122,10 @@ def _fingerprint(value):
 def _parts(value):
     """Pairs of how a part is reached and the part."""
     if isinstance(value, tf.__internal__.CompositeTensor) and not isinstance(value, tf.Variable):
-        return [(f"<{i}>", part) for i, part in enumerate(tf.nest.flatten(value, expand_composites=True))]
+        return [
+            (f"<{i}>", part)
+            for i, part in enumerate(tf.nest.flatten(value, expand_composites=True))
+        ]
     return [*_items(value), *_inside(value), *_attributes(value)]
 
 
@@ -138,7 +144,10 @@ def _items(value):
     elif isinstance(value, (list, tuple, collections.deque)):
         yield from ((f"[{number}]", item) for number, item in enumerate(value))
     elif isinstance(value, (set, frozenset, weakref.WeakSet)):
-        ordered = sorted(value, key=lambda v: (type(v).__name__, str(getattr(v, "name", "")), str(_fingerprint(v))))
+        ordered = sorted(
+            value,
+            key=lambda v: (type(v).__name__, str(getattr(v, "name", "")), str(_fingerprint(v))),
+        )
         yield from ((f"{{{number}}}", item) for number, item in enumerate(ordered))
     elif isinstance(value, np.ndarray) and value.dtype.hasobject:
         yield ".items", value.tolist()
@@ -191,19 +200,25 @@ def _of_function(function):
         if not isinstance(part, types.ModuleType):
             yield f"<global {name}>", part
         elif _is_ours(part.__name__):
-            yield from ((f"<{part.__name__}.{n}>", vars(part)[n]) for n in sorted(named & vars(part).keys()))
+            yield from (
+                (f"<{part.__name__}.{n}>", vars(part)[n]) for n in sorted(named & vars(part).keys())
+            )
 
 
 def _names(code):
     """The names that code and the code within it use."""
-    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+    return set(code.co_names).union(
+        *(_names(c) for c in code.co_consts if isinstance(c, types.CodeType))
+    )
 
 
 def _attributes(value):
     if isinstance(value, type):
         if _is_ours(value.__module__):
             own = {
-                n: p for n, p in vars(value).items() if n not in ("__dict__", "__weakref__", "__doc__", "__module__")
+                n: p
+                for n, p in vars(value).items()
+                if n not in ("__dict__", "__weakref__", "__doc__", "__module__")
             }
             yield from ((f".{name}", part) for name, part in own.items())
             yield ".__bases__", value.__bases__
@@ -216,7 +231,9 @@ def _attributes(value):
         yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
         for base in kind.__mro__:
             slots = (
-                vars(base).get("__slots__", ()) if base.__module__.split(".")[0] not in sys.stdlib_module_names else ()
+                vars(base).get("__slots__", ())
+                if base.__module__.split(".")[0] not in sys.stdlib_module_names
+                else ()
             )
             for name in (slots,) if isinstance(slots, str) else slots:
                 if name not in ("__dict__", "__weakref__") and hasattr(value, name):

@@ -10,9 +10,12 @@ from gradhooks.verdicts import declared
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 AGREES = (PASS, Reason.AGREES)
 MISMATCH, BLOCKED, BROKEN, OUTDATED = (
-    (FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED, Reason.NON_FINITE_GRADIENT, Reason.UNDECLARED_MATCH)
+    (FAIL, r)
+    for r in (Reason.MISMATCH, Reason.BLOCKED, Reason.NON_FINITE_GRADIENT, Reason.UNDECLARED_MATCH)
 )
-DECLARED, VACUOUS, KINK = ((INCONCLUSIVE, r) for r in (Reason.DECLARED, Reason.VACUOUS, Reason.KINK))
+DECLARED, VACUOUS, KINK = (
+    (INCONCLUSIVE, r) for r in (Reason.DECLARED, Reason.VACUOUS, Reason.KINK)
+)
 
 
 def compared(judged, path="a/w"):
@@ -29,7 +32,11 @@ def outcome(before, expect, path="a/w"):
     [
         ("mismatch", [MISMATCH, BLOCKED], [DECLARED, DECLARED]),
         ("blocked", [BLOCKED, BLOCKED], [DECLARED, DECLARED]),
-        ("blocked", [MISMATCH, BLOCKED], [MISMATCH, DECLARED]),  # a blocked gradient is zero, not wrong
+        (
+            "blocked",
+            [MISMATCH, BLOCKED],
+            [MISMATCH, DECLARED],
+        ),  # a blocked gradient is zero, not wrong
         ("mismatch", [BROKEN], [BROKEN]),  # nobody means NaN
         ("blocked", [BROKEN], [BROKEN]),
         ("mismatch", [AGREES, AGREES], [OUTDATED, OUTDATED]),

@@ -47,8 +47,16 @@ SENTENCES = [
     ("twice", 2 * NUMERIC, "is 2 times the true one: a factor 2 too many"),
     ("half", 0.5 * NUMERIC, "is 0.5 times the true one: a factor 2 is missing"),
     ("reversed", -NUMERIC, "is -1 times the true one: the sign is reversed"),
-    ("reversed and twice", -2 * NUMERIC, "is -2 times the true one: the sign is reversed, a factor 2 too many"),
-    ("a loss scale", 1024 * NUMERIC, "is 1024 times the true one: 2**10, a power of two: a loss scale"),
+    (
+        "reversed and twice",
+        -2 * NUMERIC,
+        "is -2 times the true one: the sign is reversed, a factor 2 too many",
+    ),
+    (
+        "a loss scale",
+        1024 * NUMERIC,
+        "is 1024 times the true one: 2**10, a power of two: a loss scale",
+    ),
     ("barely off", 1.0001 * NUMERIC, "is 1.0001 times the true one"),
     ("a third", NUMERIC / 3, "is 0.333333 times the true one"),
     ("orthogonal", np.array([1.2, 0.3, 0.7, -2.0]), "points elsewhere: cosine 0.0000, scale 0"),
@@ -58,9 +66,13 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(("analytic", "expected"), [s[1:] for s in SENTENCES], ids=[s[0] for s in SENTENCES])
+@pytest.mark.parametrize(
+    ("analytic", "expected"), [s[1:] for s in SENTENCES], ids=[s[0] for s in SENTENCES]
+)
 def test_what_is_wrong_in_words(analytic, expected):
-    reasons = [Reason.MISMATCH if math.isfinite(a) else Reason.NON_FINITE_GRADIENT for a in analytic]
+    reasons = [
+        Reason.MISMATCH if math.isfinite(a) else Reason.NON_FINITE_GRADIENT for a in analytic
+    ]
     told = sentence(
         *(
             compared(float(a), float(n), Verdict.FAIL, reason=r)
@@ -89,8 +101,12 @@ def test_a_factor_without_a_usual_cause_gets_none():
 
 def test_a_loss_that_does_not_move_is_told_apart():
     told = sentence(*many(NUMERIC, 0 * NUMERIC))
-    assert told.startswith("the gradient is not zero but the loss does not move: a straight-through estimator")
-    assert sentence(*many(NUMERIC, 1e-13 * NUMERIC)) == told, "zero, for all that the error bar tells"
+    assert told.startswith(
+        "the gradient is not zero but the loss does not move: a straight-through estimator"
+    )
+    assert sentence(*many(NUMERIC, 1e-13 * NUMERIC)) == told, (
+        "zero, for all that the error bar tells"
+    )
 
 
 def test_a_loss_that_moves_in_steps_is_told_apart():
@@ -116,7 +132,10 @@ def with_nan(*variables):
     ],
 )
 def test_where_nan_begins_is_told_once(spoiled, sampled, leader, place):
-    failed = [compared(NAN, 1.0, Verdict.FAIL, LAYOUT.paths[v], "total", Reason.NON_FINITE_GRADIENT) for v in sampled]
+    failed = [
+        compared(NAN, 1.0, Verdict.FAIL, LAYOUT.paths[v], "total", Reason.NON_FINITE_GRADIENT)
+        for v in sampled
+    ]
     first, *others = diagnosis.diagnose(LAYOUT, failed, {"total": with_nan(*spoiled)})
     assert (first.path, first.is_culprit) == (LAYOUT.paths[leader], True)
     assert place in first.sentence
@@ -126,7 +145,9 @@ def test_where_nan_begins_is_told_once(spoiled, sampled, leader, place):
 
 def test_nan_below_another_mistake_says_where_it_begins_too():
     failed = [compared(NAN, 1.0, Verdict.FAIL, "below/w", reason=Reason.NON_FINITE_GRADIENT)]
-    wrong, spoiled = diagnosis.diagnose(LAYOUT, [*failed, compared(6.0, 2.0)], {"data": with_nan(0)})
+    wrong, spoiled = diagnosis.diagnose(
+        LAYOUT, [*failed, compared(6.0, 2.0)], {"data": with_nan(0)}
+    )
     assert wrong.sentence == "the gradient is 3 times the true one"
     assert "it begins behind below/w" in spoiled.sentence
 
@@ -139,7 +160,10 @@ def test_a_single_wrong_parameter_is_a_factor():
     ("factor", "cause"),
     [
         (12.0, "12 times the true one: 12, the size of the batch: a sum where a mean belongs"),
-        (1 / 12, "0.0833333 times the true one: 1/12, one over the batch: a mean where a sum belongs"),
+        (
+            1 / 12,
+            "0.0833333 times the true one: 1/12, one over the batch: a mean where a sum belongs",
+        ),
         (-12.0, "-12 times the true one: the sign is reversed, 12, the size of the batch"),
         (13.0, "13 times the true one"),
     ],
@@ -151,7 +175,9 @@ def test_a_factor_of_the_batch_is_recognized(factor, cause):
 
 def test_agreeing_neighbours_say_that_only_a_part_is_wrong():
     told = sentence(*many(2 * NUMERIC), *many(NUMERIC))
-    assert told.endswith("; 4 other sampled parameters of this variable agree, so only part of it is wrong")
+    assert told.endswith(
+        "; 4 other sampled parameters of this variable agree, so only part of it is wrong"
+    )
 
 
 KERNEL = Layout(("k",), ((4, 4),))
@@ -175,7 +201,11 @@ def in_kernel(wrong, right, kernel=None):
     [
         ([(0, 2), (3, 2)], [(0, 0), (3, 1), (1, 3)], "; only unit 2 is wrong"),
         ([(1, 0), (1, 3)], [(0, 0), (3, 1), (2, 3)], "; only row 1 is wrong"),
-        ([(0, 2), (3, 2)], [(0, 0), (3, 1), (1, 2)], "; 3 other sampled parameters of this variable agree"),
+        (
+            [(0, 2), (3, 2)],
+            [(0, 0), (3, 1), (1, 2)],
+            "; 3 other sampled parameters of this variable agree",
+        ),
         ([(0, 2)], [(0, 0), (3, 1)], "; 2 other sampled parameters of this variable agree"),
         ([(0, 2), (1, 3)], [(0, 0), (3, 1)], "; 2 other sampled parameters of this variable agree"),
     ],
@@ -222,7 +252,9 @@ def test_the_factor_of_a_wrong_penalty_is_the_penalty_s():
     # In the total the data term hides it: 0.99999 times the true one says nothing.
     (found,) = diagnosed(*with_terms(1.0, 0.5))
     assert found.scale == pytest.approx(0.5)
-    assert found.sentence.startswith("the gradient is 0.5 times the true one: a factor 2 is missing")
+    assert found.sentence.startswith(
+        "the gradient is 0.5 times the true one: a factor 2 is missing"
+    )
 
 
 def test_the_penalty_is_right():
@@ -238,13 +270,17 @@ def test_without_a_penalty_there_is_no_word_of_it():
 
 def test_the_last_failing_variable_in_forward_order_is_the_culprit():
     found = diagnosed(
-        *many(3 * NUMERIC, path="below/w"), *many(NUMERIC, path="above/w"), *many(2 * NUMERIC, path="middle/w")
+        *many(3 * NUMERIC, path="below/w"),
+        *many(NUMERIC, path="above/w"),
+        *many(2 * NUMERIC, path="middle/w"),
     )
     assert [(d.path, d.is_culprit) for d in found] == [("middle/w", True), ("below/w", False)]
 
 
 def test_the_culprit_comes_first_and_the_others_follow_downwards():
-    found = diagnosed(*(c for path in ("middle/w", "below/w", "above/w") for c in many(2 * NUMERIC, path=path)))
+    found = diagnosed(
+        *(c for path in ("middle/w", "below/w", "above/w") for c in many(2 * NUMERIC, path=path))
+    )
     assert [d.path for d in found] == ["above/w", "middle/w", "below/w"]
 
 
@@ -259,7 +295,10 @@ def test_an_outdated_declaration_is_no_wrong_factor():
 
 
 def test_nothing_wrong_nothing_said():
-    assert diagnosed(*many(NUMERIC), compared(1.0, 2.0, Verdict.INCONCLUSIVE, reason=Reason.KINK)) == ()
+    assert (
+        diagnosed(*many(NUMERIC), compared(1.0, 2.0, Verdict.INCONCLUSIVE, reason=Reason.KINK))
+        == ()
+    )
 
 
 @pytest.mark.parametrize(

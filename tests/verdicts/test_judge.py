@@ -45,10 +45,14 @@ DIFFERENCES = [
 
 
 @pytest.mark.parametrize(
-    ("analytic", "numeric", "difference"), [d[1:] for d in DIFFERENCES], ids=[d[0] for d in DIFFERENCES]
+    ("analytic", "numeric", "difference"),
+    [d[1:] for d in DIFFERENCES],
+    ids=[d[0] for d in DIFFERENCES],
 )
 def test_the_relative_difference_of_hand_computed_vectors(analytic, numeric, difference):
-    assert judge.relative_difference(analytic, numeric) == pytest.approx(difference, rel=1e-12, nan_ok=True)
+    assert judge.relative_difference(analytic, numeric) == pytest.approx(
+        difference, rel=1e-12, nan_ok=True
+    )
 
 
 VECTORS = arrays.arrays(np.float64, 4, elements=st.floats(-1e6, 1e6))
@@ -66,7 +70,9 @@ def test_the_relative_difference_does_not_depend_on_the_unit(one, other, exponen
     # By powers of two, which round nothing as long as nothing underflows.
     one, other = np.round(one), np.round(other)
     factor = 2.0**exponent
-    assert judge.relative_difference(factor * one, factor * other) == judge.relative_difference(one, other)
+    assert judge.relative_difference(factor * one, factor * other) == judge.relative_difference(
+        one, other
+    )
 
 
 @given(st.floats(), st.floats())
@@ -78,7 +84,12 @@ def test_two_numbers_differ_as_two_vectors_of_one_entry_do(one, other):
 def estimate(slope, error=1e-9, left=None, right=None, is_kink=False):
     """One whose sides meet, unless told otherwise."""
     return DerivativeEstimate(
-        slope, error, 1e-5, slope if left is None else left, slope if right is None else right, is_kink
+        slope,
+        error,
+        1e-5,
+        slope if left is None else left,
+        slope if right is None else right,
+        is_kink,
     )
 
 
@@ -105,21 +116,65 @@ JUDGED = [
     ("wide error bar", 1.0, estimate(1.3, error=0.5), 0.0, INCONCLUSIVE, Reason.NOISE),
     ("no error bar at all", 1.0, estimate(1.0, error=0.25), 0.0, INCONCLUSIVE, Reason.NOISE),
     ("corner", 1.0, estimate(0.5, 1e-9, 0.0, 1.0, True), 0.0, INCONCLUSIVE, Reason.KINK),
-    ("corner, outside of the slopes", 2.0, estimate(0.5, 1e-9, 0.0, 1.0, True), 0.0, INCONCLUSIVE, Reason.KINK),
+    (
+        "corner, outside of the slopes",
+        2.0,
+        estimate(0.5, 1e-9, 0.0, 1.0, True),
+        0.0,
+        INCONCLUSIVE,
+        Reason.KINK,
+    ),
     ("between the slopes", 0.2, estimate(0.5, 1e-9, 0.0, 1.0), 0.0, INCONCLUSIVE, Reason.KINK),
     ("between falling slopes", 0.2, estimate(0.5, 1e-9, 1.0, 0.0), 0.0, INCONCLUSIVE, Reason.KINK),
-    ("a crumb beyond the slopes", 1.02, estimate(0.5, 1e-9, 0.0, 1.0), 0.0, INCONCLUSIVE, Reason.KINK),
-    ("a crumb beyond falling slopes", -0.02, estimate(0.5, 1e-9, 1.0, 0.0), 0.0, INCONCLUSIVE, Reason.KINK),
+    (
+        "a crumb beyond the slopes",
+        1.02,
+        estimate(0.5, 1e-9, 0.0, 1.0),
+        0.0,
+        INCONCLUSIVE,
+        Reason.KINK,
+    ),
+    (
+        "a crumb beyond falling slopes",
+        -0.02,
+        estimate(0.5, 1e-9, 1.0, 0.0),
+        0.0,
+        INCONCLUSIVE,
+        Reason.KINK,
+    ),
     ("more than a crumb", 1.06, estimate(0.5, 1e-9, 0.0, 1.0), 0.0, FAIL, Reason.MISMATCH),
     ("beyond the slopes", 1.2, estimate(0.5, 1e-9, 0.0, 1.0), 0.0, FAIL, Reason.MISMATCH),
-    ("corner far too small for the gap", 2.0, estimate(0.5, 1e-9, 0.4, 0.6, True), 0.0, FAIL, Reason.MISMATCH),
-    ("corner under a wide bar", 1.0, estimate(1.3, 0.5, 0.3, 2.3, True), 0.0, INCONCLUSIVE, Reason.KINK),
-    ("corner with zero slopes", 0.0, estimate(0.1, 0.5, -0.1, 0.3, True), 0.0, INCONCLUSIVE, Reason.KINK),
+    (
+        "corner far too small for the gap",
+        2.0,
+        estimate(0.5, 1e-9, 0.4, 0.6, True),
+        0.0,
+        FAIL,
+        Reason.MISMATCH,
+    ),
+    (
+        "corner under a wide bar",
+        1.0,
+        estimate(1.3, 0.5, 0.3, 2.3, True),
+        0.0,
+        INCONCLUSIVE,
+        Reason.KINK,
+    ),
+    (
+        "corner with zero slopes",
+        0.0,
+        estimate(0.1, 0.5, -0.1, 0.3, True),
+        0.0,
+        INCONCLUSIVE,
+        Reason.KINK,
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("analytic", "measured", "magnitude", "judged", "reason"), [j[1:] for j in JUDGED], ids=[j[0] for j in JUDGED]
+    ("analytic", "measured", "magnitude", "judged", "reason"),
+    [j[1:] for j in JUDGED],
+    ids=[j[0] for j in JUDGED],
 )
 def test_every_reason(analytic, measured, magnitude, judged, reason):
     assert judge.judge(analytic, measured, TOLERANCE, magnitude) == (judged, reason)
@@ -149,13 +204,19 @@ JITTER_LAYOUT = Layout(("a", "b"), ((3,), (2,)))
         ([1, 2, 2, 3, 4], [1, 2, 2, 3, 4 + 1e-13], {}),
         ([1, 2, 2, 3, 4], [1, 2, 2, 3, 4.5], {1: 0.5 / math.hypot(3, 4.5)}),
         ([3, 4, 0, 0, 0], [3, 4, 0, 0, 1], {1: 1.0}),
-        ([3, 4, 0, 0, 1e-17], [3, 4, 0, 0, -1e-17], {}),  # rounding beside a gradient of ordinary size
+        (
+            [3, 4, 0, 0, 1e-17],
+            [3, 4, 0, 0, -1e-17],
+            {},
+        ),  # rounding beside a gradient of ordinary size
         ([0, 0, 0, 0, 0], [0, 0, 0, 0, 0], {}),
     ],
 )
 def test_jitter_of_a_gradient_is_told_from_rounding(first, second, found):
     one, other = ({"total": np.array(g, dtype=float)} for g in (first, second))
-    assert determinism.gradient_jitter(JITTER_LAYOUT, one, other, TOLERANCE) == pytest.approx(found, rel=1e-6)
+    assert determinism.gradient_jitter(JITTER_LAYOUT, one, other, TOLERANCE) == pytest.approx(
+        found, rel=1e-6
+    )
 
 
 def test_a_magnitude_allows_for_cancellation():
@@ -172,8 +233,12 @@ def test_a_magnitude_allows_for_cancellation():
         (0.0, 0.0, 0.0, 0.0, 0.0),
     ],
 )
-def test_the_allowed_gap_is_tolerance_times_size_plus_error_bar(analytic, slope, error, magnitude, allowed):
-    assert judge.allowed_gap(analytic, estimate(slope, error), TOLERANCE, magnitude) == pytest.approx(allowed)
+def test_the_allowed_gap_is_tolerance_times_size_plus_error_bar(
+    analytic, slope, error, magnitude, allowed
+):
+    assert judge.allowed_gap(
+        analytic, estimate(slope, error), TOLERANCE, magnitude
+    ) == pytest.approx(allowed)
 
 
 SLOPES = st.one_of(st.floats(-10, 10), st.floats(-1e100, 1e100), st.sampled_from([0.0, NAN, INF]))
@@ -181,7 +246,13 @@ ERRORS = st.one_of(st.floats(0, 1), st.floats(0, 1e100), st.just(INF))
 TOLERANCES = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1e-6, 1e-2]))
 MAGNITUDES = st.one_of(st.just(0.0), st.floats(0, 100))
 ESTIMATES = st.builds(
-    DerivativeEstimate, SLOPES, ERRORS, st.just(1e-5), st.floats(-10, 10), st.floats(-10, 10), st.booleans()
+    DerivativeEstimate,
+    SLOPES,
+    ERRORS,
+    st.just(1e-5),
+    st.floats(-10, 10),
+    st.floats(-10, 10),
+    st.booleans(),
 )
 # Random numbers never agree, so analytic values also come from the estimate itself.
 OFFSETS = st.sampled_from([1.0, 1.0 + 1e-7, 1.00001, 0.9, 0.5, -1.0, 0.0])
@@ -213,7 +284,9 @@ def test_a_larger_error_bar_never_accuses(case, other):
 def test_a_larger_tolerance_only_ever_passes_more(case, other):
     """Growing tolerances: PASS stays PASS, and whatever is no FAIL stays no FAIL."""
     analytic, measured, tolerance, magnitude = case
-    strict, lenient = (judge.judge(analytic, measured, t, magnitude)[0] for t in sorted((tolerance, other)))
+    strict, lenient = (
+        judge.judge(analytic, measured, t, magnitude)[0] for t in sorted((tolerance, other))
+    )
     if strict is PASS:
         assert lenient is PASS
     if strict is not FAIL:
@@ -228,13 +301,18 @@ def test_calling_it_a_kink_never_accuses(case):
         assert judge.judge(analytic, kinked, tolerance, magnitude)[0] is not FAIL
     opening = abs(measured.right - measured.left)
     if abs(analytic - measured.slope) <= opening:
-        assert judge.judge(analytic, kinked, tolerance, magnitude)[1] not in (Reason.MISMATCH, Reason.BLOCKED)
+        assert judge.judge(analytic, kinked, tolerance, magnitude)[1] not in (
+            Reason.MISMATCH,
+            Reason.BLOCKED,
+        )
 
 
 @given(judgeable())
 def test_a_reversed_probe_is_judged_alike(case):
     analytic, measured, tolerance, magnitude = case
-    mirrored = dataclasses.replace(measured, slope=-measured.slope, left=-measured.right, right=-measured.left)
+    mirrored = dataclasses.replace(
+        measured, slope=-measured.slope, left=-measured.right, right=-measured.left
+    )
     assert judge.judge(-analytic, mirrored, tolerance, magnitude) == judge.judge(*case)
 
 
@@ -267,7 +345,9 @@ AGREES = compared(PASS, Reason.AGREES)
 KINK, NOISE, VACUOUS, DECLARED = (
     compared(INCONCLUSIVE, r) for r in (Reason.KINK, Reason.NOISE, Reason.VACUOUS, Reason.DECLARED)
 )
-ROUNDING, LARGE_ROUNDING, NAN_ROUNDING = (compared(INCONCLUSIVE, Reason.ROUNDING, d) for d in (0.1, 0.11, math.nan))
+ROUNDING, LARGE_ROUNDING, NAN_ROUNDING = (
+    compared(INCONCLUSIVE, Reason.ROUNDING, d) for d in (0.1, 0.11, math.nan)
+)
 MISMATCH, BLOCKED = (compared(FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED))
 
 
@@ -297,6 +377,8 @@ def test_the_verdict_on_a_whole_check(comparisons, judged, reason):
     assert judge.overall(comparisons) == (judged, reason)
 
 
-@given(st.lists(st.sampled_from([AGREES, KINK, NOISE, VACUOUS, DECLARED, ROUNDING, MISMATCH, BLOCKED])))
+@given(
+    st.lists(st.sampled_from([AGREES, KINK, NOISE, VACUOUS, DECLARED, ROUNDING, MISMATCH, BLOCKED]))
+)
 def test_one_failure_fails_a_check_and_nothing_else_does(comparisons):
     assert (judge.overall(comparisons)[0] is FAIL) == any(c.verdict is FAIL for c in comparisons)

@@ -13,7 +13,11 @@ from gradhooks.numerics.layout import Layout
 from gradhooks.verdicts import native_diagnosis, optimizer_gradient
 from gradhooks.verdicts.optimizer_gradient import Received
 
-FINE, ZERO, BAD = Summary(1.0, 1.0, 2.0, 5.0), Summary(1.0, 0.0, 0.0, 0.0), Summary(0.5, 1.0, 2.0, 5.0)
+FINE, ZERO, BAD = (
+    Summary(1.0, 1.0, 2.0, 5.0),
+    Summary(1.0, 0.0, 0.0, 0.0),
+    Summary(0.5, 1.0, 2.0, 5.0),
+)
 HUGE, SPARSE = Summary(1.0, 1.0, 1e6, 1e6), Summary(1.0, 0.5, 2.0, 5.0)
 
 
@@ -27,16 +31,45 @@ def network(**changes):
 
 
 ENDS = ("inputs", "outputs", "input_slopes", "output_slopes")
-BELOW_B = {"b_input_slopes": BAD, "a_output_slopes": BAD, "a_input_slopes": BAD, "model_input_slopes": BAD}
+BELOW_B = {
+    "b_input_slopes": BAD,
+    "a_output_slopes": BAD,
+    "a_input_slopes": BAD,
+    "model_input_slopes": BAD,
+}
 # (what, changes in few digits, in many, losses, place, layer, whether it has vanished)
 TABLE = [
     ("nothing", {}, {}, (1.0, 1.0), None, "", False),
-    ("a layer", {"a_outputs": BAD, "b_inputs": BAD, "b_outputs": BAD}, {}, (1.0, 1.0), Place.CALL, "model/a", False),
+    (
+        "a layer",
+        {"a_outputs": BAD, "b_inputs": BAD, "b_outputs": BAD},
+        {},
+        (1.0, 1.0),
+        Place.CALL,
+        "model/a",
+        False,
+    ),
     ("zeros", {"a_outputs": ZERO, "b_inputs": ZERO}, {}, (1.0, 1.0), Place.CALL, "model/a", True),
     ("zeros everywhere", {"a_outputs": ZERO}, {"a_outputs": ZERO}, (1.0, 1.0), None, "", False),
     ("bad everywhere", {"a_outputs": BAD}, {"a_outputs": BAD}, (1.0, 1.0), None, "", False),
-    ("a layer within", {"c_outputs": BAD, "b_outputs": BAD}, {}, (1.0, 1.0), Place.CALL, "model/b/c", False),
-    ("around one", {"b_outputs": BAD, "model_outputs": BAD}, {}, (1.0, 1.0), Place.CALL, "model/b", False),
+    (
+        "a layer within",
+        {"c_outputs": BAD, "b_outputs": BAD},
+        {},
+        (1.0, 1.0),
+        Place.CALL,
+        "model/b/c",
+        False,
+    ),
+    (
+        "around one",
+        {"b_outputs": BAD, "model_outputs": BAD},
+        {},
+        (1.0, 1.0),
+        Place.CALL,
+        "model/b",
+        False,
+    ),
     (
         "between",
         {"c_inputs": BAD, "c_outputs": BAD, "b_outputs": BAD},
@@ -46,13 +79,45 @@ TABLE = [
         "model/b/c",
         False,
     ),
-    ("inputs", {"a_inputs": BAD, "a_outputs": BAD}, {"model_inputs": HUGE}, (1.0, 1.0), Place.INPUT, "", False),
+    (
+        "inputs",
+        {"a_inputs": BAD, "a_outputs": BAD},
+        {"model_inputs": HUGE},
+        (1.0, 1.0),
+        Place.INPUT,
+        "",
+        False,
+    ),
     ("the loss", {}, {}, (math.nan, 1.0), Place.LOSS, "", False),
     ("the loss vanishes", {}, {}, (0.0, 1e-9), Place.LOSS, "", True),
-    ("its slope", {"model_output_slopes": BAD} | BELOW_B, {}, (1.0, 1.0), Place.LOSS_SLOPE, "", False),
-    ("backwards", BELOW_B | {"c_input_slopes": BAD}, {}, (1.0, 1.0), Place.BACKWARD, "model/b/c", False),
+    (
+        "its slope",
+        {"model_output_slopes": BAD} | BELOW_B,
+        {},
+        (1.0, 1.0),
+        Place.LOSS_SLOPE,
+        "",
+        False,
+    ),
+    (
+        "backwards",
+        BELOW_B | {"c_input_slopes": BAD},
+        {},
+        (1.0, 1.0),
+        Place.BACKWARD,
+        "model/b/c",
+        False,
+    ),
     ("backwards, around", BELOW_B, {}, (1.0, 1.0), Place.BACKWARD, "model/b", False),
-    ("backwards, the first", {"a_input_slopes": BAD}, {}, (1.0, 1.0), Place.BACKWARD, "model/a", False),
+    (
+        "backwards, the first",
+        {"a_input_slopes": BAD},
+        {},
+        (1.0, 1.0),
+        Place.BACKWARD,
+        "model/a",
+        False,
+    ),
     ("on the way down", {"a_output_slopes": BAD}, {}, (1.0, 1.0), Place.REACHED, "model/a", False),
     ("some of it", {"a_input_slopes": SPARSE}, {}, (1.0, 1.0), Place.BACKWARD, "model/a", True),
     ("no slope", {"a_input_slopes": None}, {"a_input_slopes": None}, (1.0, 1.0), None, "", False),
@@ -60,7 +125,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(
-    ("what", "few", "many", "losses", "place", "layer", "has_vanished"), TABLE, ids=lambda v: str(v)[:20]
+    ("what", "few", "many", "losses", "place", "layer", "has_vanished"),
+    TABLE,
+    ids=lambda v: str(v)[:20],
 )
 def test_the_first_place_is_found(what, few, many, losses, place, layer, has_vanished):
     found = departure.find(network(**few), network(**many), losses, 65504.0)
@@ -85,11 +152,14 @@ SMALL = 1e-8 * np.random.default_rng(1).normal(size=35)
 def lost(below):
     """Comparisons of a tiny gradient of which the first variable lost all, the second what is below some number."""
     trained = np.concatenate([np.zeros(30), np.where(np.abs(SMALL[30:]) < below, 0.0, SMALL[30:])])
-    return optimizer_gradient.compare(Received(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16")
+    return optimizer_gradient.compare(
+        Received(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16"
+    )
 
 
 @pytest.mark.parametrize(
-    ("below", "where", "culprit"), [(9e-9, None, 0), (9e-9, "model/b", 0), (1.0, None, 1), (1.0, "model/a", 0)]
+    ("below", "where", "culprit"),
+    [(9e-9, None, 0), (9e-9, "model/b", 0), (1.0, None, 1), (1.0, "model/a", 0)],
 )
 def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_layer_where_it_begins(
     below, where, culprit
@@ -100,11 +170,16 @@ def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_laye
         (LAYOUT.paths[culprit], True),
         (LAYOUT.paths[1 - culprit], False),
     ]
-    assert "up to 100% of the gradient underflows to zero in float16: use loss scaling" in found[0].sentence
+    assert (
+        "up to 100% of the gradient underflows to zero in float16: use loss scaling"
+        in found[0].sentence
+    )
 
 
 def test_what_agrees_is_no_failure():
-    comparisons = optimizer_gradient.compare(Received(LAYOUT, SMALL, SMALL, np.array([True, True])), (), "float16")
+    comparisons = optimizer_gradient.compare(
+        Received(LAYOUT, SMALL, SMALL, np.array([True, True])), (), "float16"
+    )
     assert {c.verdict for c in comparisons} == {Verdict.PASS}
     assert native_diagnosis.diagnose(LAYOUT, comparisons, "float16", (1.0, 1.0), 1.0, None) == ()
 

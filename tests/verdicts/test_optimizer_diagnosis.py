@@ -25,7 +25,14 @@ def replaced(part, values):
     return trained
 
 
-def diagnosed(trained, reached=(True, True, True), dtype="float32", analytic=ANALYTIC, has_noise=False, data=None):
+def diagnosed(
+    trained,
+    reached=(True, True, True),
+    dtype="float32",
+    analytic=ANALYTIC,
+    has_noise=False,
+    data=None,
+):
     received = Received(LAYOUT, analytic, trained, np.array(reached))
     comparisons = optimizer_gradient.compare(received, (), dtype)
     return optimizer_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8, has_noise)
@@ -33,7 +40,9 @@ def diagnosed(trained, reached=(True, True, True), dtype="float32", analytic=ANA
 
 SWAPPED = np.concatenate([ANALYTIC[SECOND], ANALYTIC[FIRST], ANALYTIC[THIRD]])
 NORM = float(np.linalg.norm(ANALYTIC))
-EACH = np.concatenate([0.01 * ANALYTIC[p] / np.linalg.norm(ANALYTIC[p]) for p in (FIRST, SECOND, THIRD)])
+EACH = np.concatenate(
+    [0.01 * ANALYTIC[p] / np.linalg.norm(ANALYTIC[p]) for p in (FIRST, SECOND, THIRD)]
+)
 # (what the optimizer received, arguments, words of the first diagnosis, its path)
 TABLE = {
     "halved": (ANALYTIC / 2, {}, "halved", "third"),
@@ -45,15 +54,40 @@ TABLE = {
     "by some factor": (1.7 * ANALYTIC, {}, "1.7 times", "third"),
     "clipped by value": (np.clip(ANALYTIC, -0.25, 0.25), {}, "clipped by value to +-0.25", "third"),
     "clipped by norm": (0.5 * ANALYTIC / NORM, {}, "clipped to the norm 0.5", "third"),
-    "clipped one by one": (EACH, {}, "every variable's gradient is clipped to the norm 0.01", "third"),
+    "clipped one by one": (
+        EACH,
+        {},
+        "every variable's gradient is clipped to the norm 0.01",
+        "third",
+    ),
     "without the penalty": (DATA, {"data": DATA}, "drops the regularization", "first"),
-    "the penalty alone": (replaced(FIRST, (ANALYTIC - DATA)[FIRST]), {"data": DATA}, "regularization alone", "first"),
-    "not handed on": (replaced(SECOND, 0.0), {"reached": (True, False, True)}, "no gradient for this", "second"),
+    "the penalty alone": (
+        replaced(FIRST, (ANALYTIC - DATA)[FIRST]),
+        {"data": DATA},
+        "regularization alone",
+        "first",
+    ),
+    "not handed on": (
+        replaced(SECOND, 0.0),
+        {"reached": (True, False, True)},
+        "no gradient for this",
+        "second",
+    ),
     "zeros": (replaced(SECOND, 0.0), {}, "receives zeros", "second"),
     "swapped": (SWAPPED, {}, "swapped: the optimizer receives the gradient of second", "first"),
-    "one scaled": (replaced(SECOND, 3 * ANALYTIC[SECOND]), {}, "3 times the gradient of this variable", "second"),
+    "one scaled": (
+        replaced(SECOND, 3 * ANALYTIC[SECOND]),
+        {},
+        "3 times the gradient of this variable",
+        "second",
+    ),
     "another": (replaced(FIRST, RNG.normal(size=30)), {}, "another gradient", "first"),
-    "another, with noise": (replaced(FIRST, RNG.normal(size=30)), {"has_noise": True}, "another mask", "first"),
+    "another, with noise": (
+        replaced(FIRST, RNG.normal(size=30)),
+        {"has_noise": True},
+        "another mask",
+        "first",
+    ),
 }
 
 
@@ -86,7 +120,12 @@ FINITE = "gives finite ones: `train_step` makes them, or float32 does, "
 NOT_FINITE = {
     "one": ((), (FIRST,), "first", FINITE + "behind first, the last variable with any"),
     "two": ((), (FIRST, SECOND), "second", FINITE + "behind second, the last variable with any"),
-    "all": ((), (FIRST, SECOND, THIRD), "third", FINITE + "in the loss or behind third, the last variable"),
+    "all": (
+        (),
+        (FIRST, SECOND, THIRD),
+        "third",
+        FINITE + "in the loss or behind third, the last variable",
+    ),
     "both": ((FIRST, SECOND), (FIRST, SECOND), "second", "float64 gives NaN as well"),
 }
 
@@ -97,7 +136,9 @@ def test_a_gradient_that_is_not_finite(name, value):
     inside, outside, culprit, words = NOT_FINITE[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = diagnosed(spoiled(*outside, value=value), data=DATA, analytic=spoiled(*inside, value=value))
+        found = diagnosed(
+            spoiled(*outside, value=value), data=DATA, analytic=spoiled(*inside, value=value)
+        )
     assert len(found) == len(outside)
     assert [d.path for d in found if d.is_culprit] == [culprit]
     assert found[0].path == culprit
@@ -106,18 +147,24 @@ def test_a_gradient_that_is_not_finite(name, value):
 
 
 def test_nan_beside_another_mistake_has_its_own_sentence():
-    first, second = diagnosed(np.where(np.isnan(spoiled(FIRST)), math.nan, replaced(SECOND, 3 * ANALYTIC[SECOND])))
+    first, second = diagnosed(
+        np.where(np.isnan(spoiled(FIRST)), math.nan, replaced(SECOND, 3 * ANALYTIC[SECOND]))
+    )
     assert (first.path, second.path) == ("first", "second")
     assert "NaN or infinite" in first.sentence
     assert second.sentence == "the optimizer receives 3 times the gradient of this variable"
 
 
-@pytest.mark.parametrize(("analytic", "trained"), [(spoiled(FIRST), ANALYTIC), (spoiled(FIRST), 0 * ANALYTIC)])
+@pytest.mark.parametrize(
+    ("analytic", "trained"), [(spoiled(FIRST), ANALYTIC), (spoiled(FIRST), 0 * ANALYTIC)]
+)
 def test_what_is_not_finite_in_float64_alone_is_no_rounding(analytic, trained):
     received = Received(LAYOUT, analytic, trained, np.ones(3, bool))
     compared = optimizer_gradient.compare(received, {0, 1, 2}, "float32")[0]
     assert (compared.verdict, compared.reason) == (Verdict.INCONCLUSIVE, Reason.NON_FINITE_GRADIENT)
-    other = optimizer_gradient.compare(dataclasses.replace(received, analytic=ANALYTIC + 1), {0, 1, 2}, "float32")[0]
+    other = optimizer_gradient.compare(
+        dataclasses.replace(received, analytic=ANALYTIC + 1), {0, 1, 2}, "float32"
+    )[0]
     assert (other.verdict, other.reason) == (Verdict.INCONCLUSIVE, Reason.ROUNDING)
 
 

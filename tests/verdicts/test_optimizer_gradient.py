@@ -35,7 +35,11 @@ def noisy(size, seed):
 def judged(now, nudged=(), dtype="float16"):
     """The comparisons, with every suspect looked at again at some points."""
     suspects = optimizer_gradient.suspects(now, dtype)
-    noisy = {v for other in nudged for v in {*suspects} - {*optimizer_gradient.repeated(now, other, suspects, dtype)}}
+    noisy = {
+        v
+        for other in nudged
+        for v in {*suspects} - {*optimizer_gradient.repeated(now, other, suspects, dtype)}
+    }
     return optimizer_gradient.compare(now, noisy, dtype)
 
 
@@ -55,11 +59,19 @@ TABLE = [
     ("NaN at the nudged point", 1.5 * ANALYTIC, (math.nan * ANALYTIC,), "float32", "rounding"),
     ("NaN", changed(math.nan * ANALYTIC[:40]), (), "float32", "non_finite_gradient"),
     ("overflow", changed(math.inf * ANALYTIC[:40]), (), "float16", "non_finite_gradient"),
-    ("overflow in bfloat16", changed(math.inf * ANALYTIC[:40]), (), "bfloat16", "non_finite_gradient"),
+    (
+        "overflow in bfloat16",
+        changed(math.inf * ANALYTIC[:40]),
+        (),
+        "bfloat16",
+        "non_finite_gradient",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("what", "trained", "nudged", "dtype", "expected"), TABLE, ids=[row[0] for row in TABLE])
+@pytest.mark.parametrize(
+    ("what", "trained", "nudged", "dtype", "expected"), TABLE, ids=[row[0] for row in TABLE]
+)
 def test_verdicts(what, trained, nudged, dtype, expected):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -87,18 +99,32 @@ TURNS = [
     ("nothing", 1.5 * ANALYTIC, TURNED, TURNED, False),
     ("no gradient", 1.5 * ANALYTIC, np.zeros(80), np.zeros(80), False),
     ("anything", 1.5 * ANALYTIC, TURNED, TURNED + noisy(0.5, 3) - ANALYTIC, False),
-    ("what does not depend on the gradient", noisy(0.5, 3), TURNED, TURNED + noisy(0.5, 3) - ANALYTIC, True),
+    (
+        "what does not depend on the gradient",
+        noisy(0.5, 3),
+        TURNED,
+        TURNED + noisy(0.5, 3) - ANALYTIC,
+        True,
+    ),
 ]
 
 
-@pytest.mark.parametrize(("what", "trained", "gradient", "there", "expected"), TURNS, ids=[row[0] for row in TURNS])
-def test_an_error_is_known_again_where_the_gradient_has_turned(what, trained, gradient, there, expected):
-    found = optimizer_gradient.repeated(received(trained), received(there, gradient), [0, 1], "float32")
+@pytest.mark.parametrize(
+    ("what", "trained", "gradient", "there", "expected"), TURNS, ids=[row[0] for row in TURNS]
+)
+def test_an_error_is_known_again_where_the_gradient_has_turned(
+    what, trained, gradient, there, expected
+):
+    found = optimizer_gradient.repeated(
+        received(trained), received(there, gradient), [0, 1], "float32"
+    )
     assert found == ([0, 1] if expected else [])
 
 
 def test_underflow_is_known_again_whichever_entries_are_lost():
-    here, nearby = (received(np.where(np.abs(g) < 0.7, 0.0, 1e-6 * g), 1e-6 * g) for g in (ANALYTIC, TURNED))
+    here, nearby = (
+        received(np.where(np.abs(g) < 0.7, 0.0, 1e-6 * g), 1e-6 * g) for g in (ANALYTIC, TURNED)
+    )
     assert optimizer_gradient.repeated(here, nearby, [0, 1], "float16") == [0, 1]
     assert optimizer_gradient.repeated(here, nearby, [0, 1], "bfloat16") == []
 
@@ -124,7 +150,8 @@ def test_underflow_is_no_noise_however_small_the_variable():
 
 def test_zeros_that_are_no_underflow():
     zeros = np.zeros(40)
-    # In float32 the variable is below what rounding leaves of others this much larger: nothing to compare.
+    # In float32 the variable is below what rounding leaves of others this much larger: nothing to
+    # compare.
     assert small_judged(zeros, "bfloat16") == (Verdict.INCONCLUSIVE, Reason.VACUOUS)
     # Never handed on: that is no matter of small numbers.
     now = received(changed(zeros), reached=[False, True])
@@ -158,7 +185,10 @@ def test_the_headline_leaves_out_what_could_not_be_decided():
 
 
 def test_the_tolerance_belongs_to_the_precision():
-    order = [optimizer_gradient.tolerance(dtype) for dtype in ("float64", "float32", "float16", "bfloat16")]
+    order = [
+        optimizer_gradient.tolerance(dtype)
+        for dtype in ("float64", "float32", "float16", "bfloat16")
+    ]
     assert order == sorted(order)
     assert order[1] < 2e-4
     assert order[-1] < 0.1
@@ -182,7 +212,8 @@ def test_rounding_of_the_precision_is_never_accused(seed):
     assert all(c.verdict is not Verdict.FAIL for c in judged(rounded, [rounded], "float16"))
 
 
-# (what, trained, analytic gradient a unit of roundoff away, reached, numbers of the variables that stay suspect)
+# (what, trained, analytic gradient a unit of roundoff away, reached, numbers of the variables that
+# stay suspect)
 ROUNDINGS = [
     ("as much as rounding does", 1.1 * ANALYTIC, 1.1 * ANALYTIC, ALL, []),
     ("nine times as much", 1.09 * ANALYTIC, 1.01 * ANALYTIC, ALL, []),
@@ -197,12 +228,19 @@ ROUNDINGS = [
 
 
 @pytest.mark.parametrize(
-    ("what", "trained", "nearby", "reached", "expected"), ROUNDINGS, ids=[row[0] for row in ROUNDINGS]
+    ("what", "trained", "nearby", "reached", "expected"),
+    ROUNDINGS,
+    ids=[row[0] for row in ROUNDINGS],
 )
 def test_what_a_unit_of_roundoff_does_to_the_gradient_explains_as_much_of_an_error(
     what, trained, nearby, reached, expected
 ):
-    assert optimizer_gradient.unexplained(received(trained, ANALYTIC, reached), nearby, [0, 1], "float32") == expected
+    assert (
+        optimizer_gradient.unexplained(
+            received(trained, ANALYTIC, reached), nearby, [0, 1], "float32"
+        )
+        == expected
+    )
 
 
 def test_underflow_is_not_explained_by_rounding():

@@ -13,12 +13,23 @@ from gradhooks.verdicts import judge, proof
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
 
-def compared(path="w", term="total", judged=PASS, reason=Reason.AGREES, index=(0,), position=0, **numbers):
+def compared(
+    path="w", term="total", judged=PASS, reason=Reason.AGREES, index=(0,), position=0, **numbers
+):
     values = {"analytic": 1.0, "numeric": 1.0, "error": 1e-9} | numbers
     return Comparison(
-        path, index, term, values["analytic"], values["numeric"], values["error"], 1e-6, 0.0, judged, reason,
+        path,
+        index,
+        term,
+        values["analytic"],
+        values["numeric"],
+        values["error"],
+        1e-6,
+        0.0,
+        judged,
+        reason,
         position=position,
-    )  # fmt: skip
+    )
 
 
 TRAINED = compared(term="trained", index=None)
@@ -42,7 +53,8 @@ VACUOUS = compared("v", judged=OPEN, reason=Reason.VACUOUS)
         ([compared(), NOISE, NOISE], OPEN),
         ([compared(), KINK, KINK] + [TRAINED] * 40, OPEN),
         ([compared(), compared(judged=FAIL, reason=Reason.MISMATCH)], FAIL),
-        # What drowns does not count where the variable as a whole was measured; what sits on a corner does.
+        # What drowns does not count where the variable as a whole was measured; what sits on a
+        # corner does.
         ([compared("v", index=None), *[NOISE] * 9], PASS),
         ([compared("v", index=None), *[KINK] * 9], OPEN),
     ],
@@ -77,21 +89,31 @@ def test_coverage_counts_what_was_proved(comparison, expected):
 def test_vacuous_means_that_both_derivatives_are_zero():
     levels = proof.zero_levels({"total": np.array([3.0, -100.0, np.inf])}, "float64")
     assert levels == {"total": pytest.approx(1e5 * 2.0**-52)}
-    assert 10 * levels["total"] < proof.zero_levels({"total": np.array([-100.0])}, "float32")["total"]
-    small, large = (dataclasses.replace(VACUOUS, analytic=factor * levels["total"]) for factor in (0.5, -2.0))
+    assert (
+        10 * levels["total"] < proof.zero_levels({"total": np.array([-100.0])}, "float32")["total"]
+    )
+    small, large = (
+        dataclasses.replace(VACUOUS, analytic=factor * levels["total"]) for factor in (0.5, -2.0)
+    )
     told = proof.without_false_zeros([small, large, KINK, compared()], levels)
     assert [c.reason for c in told] == [Reason.VACUOUS, Reason.NOISE, Reason.KINK, Reason.AGREES]
     assert [c.verdict for c in told] == [OPEN, OPEN, OPEN, PASS]
 
 
 def test_variables_of_which_nothing_could_be_told_are_known():
-    found = proof.unproved([compared(), NOISE, KINK, VACUOUS, TRAINED, compared("u", judged=OPEN, reason=Reason.KINK)])
+    found = proof.unproved(
+        [compared(), NOISE, KINK, VACUOUS, TRAINED, compared("u", judged=OPEN, reason=Reason.KINK)]
+    )
     assert found == ["u", "v"]
     assert proof.unproved([NOISE, compared("v", index=None)]) == []
 
 
-@pytest.mark.parametrize(("size", "expected"), [(1e-12, PASS), (1e-8, PASS), (1e-5, OPEN), (1.0, OPEN)])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(1e-12, PASS), (1e-8, PASS), (1e-5, OPEN), (1.0, OPEN)]
+)
 def test_noise_may_hide_what_float32_would_round_away(size, expected):
-    hidden = compared("v", judged=OPEN, reason=Reason.NOISE, analytic=size, numeric=0.0, error=9.0 * size)
+    hidden = compared(
+        "v", judged=OPEN, reason=Reason.NOISE, analytic=size, numeric=0.0, error=9.0 * size
+    )
     assert judge.overall([compared(), hidden])[0] is expected
     assert proof.unproved([compared(), hidden]) == ["v"]

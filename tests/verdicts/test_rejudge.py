@@ -40,17 +40,24 @@ def case(one):
     return functools.partial(judged, one, 0)
 
 
-# Real checks, and a reason that is to be found in each: rejudging must know what to do with all of them.
+# Real checks, and a reason that is to be found in each: rejudging must know what to do with all of
+# them.
 REAL = {
     "tanh MLP": (Reason.AGREES, functools.partial(checked, models.mlp)),
     "dropout and Gaussian noise": (Reason.VACUOUS, functools.partial(checked, models.noisy)),
     "a loose threshold": (Reason.AGREES, functools.partial(checked, models.mlp, threshold=0.05)),
-    "at the model's precision": (Reason.AGREES, functools.partial(checked, models.mlp, precision="model")),
+    "at the model's precision": (
+        Reason.AGREES,
+        functools.partial(checked, models.mlp, precision="model"),
+    ),
     "half precision": (Reason.AGREES, functools.partial(checked, models.HEALTHY["mixed_float16"])),
     "a factor": (Reason.MISMATCH, case(mutants.CASES[0])),
     "a regularizer": (Reason.MISMATCH, case(mutants.regularizers.CASES[0])),
     "blocked": (Reason.BLOCKED, case(mutants.blocked.CASES[0])),
-    "a staircase": (Reason.BLOCKED, case(next(c for c in mutants.blocked.CASES if c.name == "rounding"))),
+    "a staircase": (
+        Reason.BLOCKED,
+        case(next(c for c in mutants.blocked.CASES if c.name == "rounding")),
+    ),
     "not finite": (Reason.NON_FINITE_GRADIENT, case(mutants.nonfinite.CASES[0])),
     "an unreached weight": (Reason.AGREES, case(mutants.UNREACHED[0])),
     "a declared mismatch": (Reason.DECLARED, case(declared.CASES[0])),
@@ -98,7 +105,9 @@ def test_a_factor_of_two_is_excused_by_no_threshold_below_its_relative_differenc
 def quadratic(error, threshold):
     """A check of `sum(x^3)/3` whose gradient is off by a share `error` in one place, under a threshold."""
     factor = np.array([1.0, 1.0 + error, 1.0, 1.0])
-    oracle = FunctionOracle(lambda p: float(np.sum(p**3) / 3), lambda p: factor * p**2, [0.5, -0.7, 1.1, 0.9])
+    oracle = FunctionOracle(
+        lambda p: float(np.sum(p**3) / 3), lambda p: factor * p**2, [0.5, -0.7, 1.1, 0.9]
+    )
     settings = Settings(samples=4, threshold=threshold, train_step=False)
     return run.check(oracle, settings)
 
@@ -107,16 +116,34 @@ def quadratic(error, threshold):
 @pytest.mark.parametrize("stored", [1e-6, 1e-4, 1e-2])
 @pytest.mark.parametrize("threshold", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.2])
 def test_it_says_what_a_check_under_that_threshold_says(error, stored, threshold):
-    assert rejudged(quadratic(error, stored), threshold).verdict is quadratic(error, threshold).verdict
+    assert (
+        rejudged(quadratic(error, stored), threshold).verdict is quadratic(error, threshold).verdict
+    )
 
 
-def compared(judged=PASS, reason=Reason.AGREES, analytic=1.0, numeric=1.0, path="d/w", term="total", **changes):
-    settings = {"left": numeric, "right": numeric, "allowed": 1e-6 * (abs(analytic) + abs(numeric)) + 1e-9} | changes
-    return Comparison(path, (1,), term, analytic, numeric, 1e-9, 1e-5, 0.0, judged, reason, **settings)
+def compared(
+    judged=PASS,
+    reason=Reason.AGREES,
+    analytic=1.0,
+    numeric=1.0,
+    path="d/w",
+    term="total",
+    **changes,
+):
+    settings = {
+        "left": numeric,
+        "right": numeric,
+        "allowed": 1e-6 * (abs(analytic) + abs(numeric)) + 1e-9,
+    } | changes
+    return Comparison(
+        path, (1,), term, analytic, numeric, 1e-9, 1e-5, 0.0, judged, reason, **settings
+    )
 
 
 def report(*comparisons, **changes):
-    return CheckReport(7, *judge.overall(comparisons), {"total": 0.0}, comparisons, **{"threshold": 1e-6} | changes)
+    return CheckReport(
+        7, *judge.overall(comparisons), {"total": 0.0}, comparisons, **{"threshold": 1e-6} | changes
+    )
 
 
 OFF = compared(FAIL, Reason.MISMATCH, 1.0, 1.001)
@@ -127,26 +154,70 @@ CHANGED = [
     ("forgiven", OFF, {}, 1e-3, PASS, Reason.AGREES),
     ("not forgiven", OFF, {}, 1e-4, FAIL, Reason.MISMATCH),
     ("accused", SLIGHTLY_OFF, {}, 1e-7, FAIL, Reason.MISMATCH),
-    ("accused at zero", compared(analytic=0.0, numeric=1.0, magnitude=1e7), {}, 1e-8, FAIL, Reason.BLOCKED),
+    (
+        "accused at zero",
+        compared(analytic=0.0, numeric=1.0, magnitude=1e7),
+        {},
+        1e-8,
+        FAIL,
+        Reason.BLOCKED,
+    ),
     (
         "a corner that did not matter",
-        dataclasses.replace(SLIGHTLY_OFF, is_kink=True, left=1.0 + 1e-7, right=1.0 + 1e-5), {}, 1e-7,
-        INCONCLUSIVE, Reason.KINK,
+        dataclasses.replace(SLIGHTLY_OFF, is_kink=True, left=1.0 + 1e-7, right=1.0 + 1e-5),
+        {},
+        1e-7,
+        INCONCLUSIVE,
+        Reason.KINK,
     ),
     (
-        "between slopes that did not matter", dataclasses.replace(SLIGHTLY_OFF, left=0.0, right=2.0), {}, 1e-7,
-        INCONCLUSIVE, Reason.KINK,
+        "between slopes that did not matter",
+        dataclasses.replace(SLIGHTLY_OFF, left=0.0, right=2.0),
+        {},
+        1e-7,
+        INCONCLUSIVE,
+        Reason.KINK,
     ),
     ("cancellation", dataclasses.replace(OFF, magnitude=100.0), {}, 1e-4, PASS, Reason.AGREES),
-    ("declared", SLIGHTLY_OFF, {"expect": (("d/*", "mismatch"),)}, 1e-7, INCONCLUSIVE, Reason.DECLARED),
-    ("declared elsewhere", SLIGHTLY_OFF, {"expect": (("e/*", "mismatch"),)}, 1e-7, FAIL, Reason.MISMATCH),
-    ("declared otherwise", SLIGHTLY_OFF, {"expect": (("d/*", "blocked"),)}, 1e-7, FAIL, Reason.MISMATCH),
-    ("declared as nobody knows", SLIGHTLY_OFF, {"expect": (("d/*", "fine"),)}, 1e-7, FAIL, Reason.MISMATCH),
-]  # fmt: skip
+    (
+        "declared",
+        SLIGHTLY_OFF,
+        {"expect": (("d/*", "mismatch"),)},
+        1e-7,
+        INCONCLUSIVE,
+        Reason.DECLARED,
+    ),
+    (
+        "declared elsewhere",
+        SLIGHTLY_OFF,
+        {"expect": (("e/*", "mismatch"),)},
+        1e-7,
+        FAIL,
+        Reason.MISMATCH,
+    ),
+    (
+        "declared otherwise",
+        SLIGHTLY_OFF,
+        {"expect": (("d/*", "blocked"),)},
+        1e-7,
+        FAIL,
+        Reason.MISMATCH,
+    ),
+    (
+        "declared as nobody knows",
+        SLIGHTLY_OFF,
+        {"expect": (("d/*", "fine"),)},
+        1e-7,
+        FAIL,
+        Reason.MISMATCH,
+    ),
+]
 
 
 @pytest.mark.parametrize(
-    ("comparison", "changes", "threshold", "judged", "reason"), [c[1:] for c in CHANGED], ids=[c[0] for c in CHANGED]
+    ("comparison", "changes", "threshold", "judged", "reason"),
+    [c[1:] for c in CHANGED],
+    ids=[c[0] for c in CHANGED],
 )
 def test_what_follows_the_threshold(comparison, changes, threshold, judged, reason):
     told = rejudged(report(comparison, **changes), threshold)
@@ -174,7 +245,10 @@ KEPT = [
 @pytest.mark.parametrize("threshold", [1e-12, 1e-6, 0.9])
 @pytest.mark.parametrize("kept", KEPT, ids=lambda c: f"{c.reason} {c.term} {c.allowed:.0e}")
 def test_what_does_not_follow_the_threshold(kept, threshold):
-    told = rejudged(report(kept, expect=(("d/*", "mismatch"),) if kept.reason is Reason.DECLARED else ()), threshold)
+    told = rejudged(
+        report(kept, expect=(("d/*", "mismatch"),) if kept.reason is Reason.DECLARED else ()),
+        threshold,
+    )
     assert (told.comparisons[0].verdict, told.comparisons[0].reason) == (kept.verdict, kept.reason)
 
 
@@ -205,7 +279,9 @@ def test_a_diagnosis_stays_while_what_it_speaks_of_fails():
 
 @pytest.mark.parametrize("threshold", [0.0, -1e-6, math.nan, math.inf])
 def test_a_threshold_that_is_none_is_refused(threshold):
-    with pytest.raises(ValueError, match=r"relative difference\. Received: threshold=.* Expected .* Try "):
+    with pytest.raises(
+        ValueError, match=r"relative difference\. Received: threshold=.* Expected .* Try "
+    ):
         rejudged(report(OFF), threshold)
 
 
@@ -228,11 +304,22 @@ def judged_reports(draw):
         found, reason = judge.judge(analytic, estimate, threshold, magnitude)
         comparisons.append(
             Comparison(
-                "d/w", None, "total", analytic, numeric, estimate.error, 1e-5, 0.0, found, reason, *sides,
-                judge.allowed_gap(analytic, estimate, threshold, magnitude), magnitude=magnitude,
+                "d/w",
+                None,
+                "total",
+                analytic,
+                numeric,
+                estimate.error,
+                1e-5,
+                0.0,
+                found,
+                reason,
+                *sides,
+                judge.allowed_gap(analytic, estimate, threshold, magnitude),
+                magnitude=magnitude,
                 is_kink=estimate.is_kink or reason is Reason.KINK,
             )
-        )  # fmt: skip
+        )
     return report(*comparisons, threshold=threshold)
 
 

@@ -21,7 +21,14 @@ TABLE = [
     ("of the other sign", [1, 0, 0], [-1, 0, 0], ONES, ONES, False),
     ("gone", [1, 0, 0], [0, 0, 0], ONES, ONES, False),
     ("a factor, where the gradient has turned", [1, 0, 0], [0, 0, 1], [2, 0, 0], [0, 0, 2], True),
-    ("a factor, where the gradient is ten times smaller", [1, 0, 0], [0.1, 0, 0], [2, 0, 0], [0.2, 0, 0], True),
+    (
+        "a factor, where the gradient is ten times smaller",
+        [1, 0, 0],
+        [0.1, 0, 0],
+        [2, 0, 0],
+        [0.2, 0, 0],
+        True,
+    ),
     ("a factor of the other kind", [1, 0, 0], [0, 0, -1], [2, 0, 0], [0, 0, 2], False),
     ("another factor", [1, 0, 0], [0, 0, 9], [2, 0, 0], [0, 0, 2], False),
     ("across the gradient", [1, 0, 0], [0, 0, 1], [2, 0, 0], [2, 0, 0], False),
@@ -31,8 +38,12 @@ TABLE = [
 
 
 @pytest.mark.parametrize(
-    ("what", "here", "there", "gradient", "nearby", "expected"), TABLE, ids=[row[0].replace(" ", "_") for row in TABLE]
+    ("what", "here", "there", "gradient", "nearby", "expected"),
+    TABLE,
+    ids=[row[0].replace(" ", "_") for row in TABLE],
 )
 def test_an_error_is_known_again(what, here, there, gradient, nearby, expected):
-    errors, gradients = ([np.asarray(v, float) for v in pair] for pair in ((here, there), (gradient, nearby)))
+    errors, gradients = (
+        [np.asarray(v, float) for v in pair] for pair in ((here, there), (gradient, nearby))
+    )
     assert repeated_error.is_same(errors, gradients) is expected

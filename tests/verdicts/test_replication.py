@@ -19,13 +19,18 @@ def look(*terms, magnitude=0.0):
     analytic = tuple(a for a, _, _ in terms)
     estimates = tuple(DerivativeEstimate(n, error, 1e-3, n, n) for _, n, error in terms)
     sizes = (magnitude,) * len(terms)
-    judged = tuple(judge.judge(a, e, TOLERANCE, magnitude) for a, e in zip(analytic, estimates, strict=True))
+    judged = tuple(
+        judge.judge(a, e, TOLERANCE, magnitude) for a, e in zip(analytic, estimates, strict=True)
+    )
     return Measurement(Probe(0, [1.0]), analytic, estimates, sizes, False, judged)
 
 
 def looks(factors, error=1e-4):
     """One `Measurement` for each factor by which the gradient is too large, at points where it has different sizes."""
-    return [look((factor * (-1) ** k * (k + 1), (-1.0) ** k * (k + 1), error)) for k, factor in enumerate(factors)]
+    return [
+        look((factor * (-1) ** k * (k + 1), (-1.0) ** k * (k + 1), error))
+        for k, factor in enumerate(factors)
+    ]
 
 
 FIRST = look((1.05, 1.0, 1e-4))
@@ -67,7 +72,10 @@ def test_looks_that_cannot_fail_count_if_they_see_the_gap_at_all(error, expected
 
 
 def test_a_gradient_of_zero_is_wrong_by_all_of_it():
-    first, others = look((0.0, 1.0, 1e-4)), [look((0.0, n, 1e-4)) for n in (2.0, -3.0, 0.5, 1e-3, -1.0)]
+    first, others = (
+        look((0.0, 1.0, 1e-4)),
+        [look((0.0, n, 1e-4)) for n in (2.0, -3.0, 0.5, 1e-3, -1.0)],
+    )
     assert replication.is_repeated(first, others, TOLERANCE)
 
 
@@ -78,7 +86,10 @@ def test_a_gap_is_small_beside_a_direction_whose_parts_cancel():
 
 def test_only_a_term_that_failed_counts():
     first = look((1.0, 1.0, 1e-4), (1.05, 1.0, 1e-4))
-    in_the_first_term, in_the_second = [look((1.05, 1, 0), (1, 1, 0))] * 5, [look((1, 1, 0), (1.05, 1, 0))] * 5
+    in_the_first_term, in_the_second = (
+        [look((1.05, 1, 0), (1, 1, 0))] * 5,
+        [look((1, 1, 0), (1.05, 1, 0))] * 5,
+    )
     assert not replication.is_repeated(first, in_the_first_term, TOLERANCE)
     assert replication.is_repeated(first, in_the_second, TOLERANCE)
 
@@ -91,7 +102,11 @@ def test_what_is_not_finite_says_nothing(lost):
 
 
 def test_a_sharp_look_that_passes_acquits_and_a_blurred_one_does_not():
-    sharp, blurred, failing = look((1.0, 1.0, 1e-4)), look((1.0, 1.0, 0.09)), look((1.05, 1.0, 1e-4))
+    sharp, blurred, failing = (
+        look((1.0, 1.0, 1e-4)),
+        look((1.0, 1.0, 0.09)),
+        look((1.05, 1.0, 1e-4)),
+    )
     assert replication.acquits(sharp, FIRST, TOLERANCE)
     assert blurred.judgements == ((Verdict.INCONCLUSIVE, Reason.NOISE),)
     assert not replication.acquits(blurred, FIRST, TOLERANCE)
@@ -100,8 +115,12 @@ def test_a_sharp_look_that_passes_acquits_and_a_blurred_one_does_not():
 
 
 def test_corners_count_where_a_term_failed():
-    beside = Measurement(Probe(0, [1.0]), (9.0,), (KINK,), (0.0,), False, ((Verdict.FAIL, Reason.MISMATCH),))
-    passing = Measurement(Probe(0, [1.0]), (1.0,), (KINK,), (0.0,), False, ((Verdict.PASS, Reason.AGREES),))
+    beside = Measurement(
+        Probe(0, [1.0]), (9.0,), (KINK,), (0.0,), False, ((Verdict.FAIL, Reason.MISMATCH),)
+    )
+    passing = Measurement(
+        Probe(0, [1.0]), (1.0,), (KINK,), (0.0,), False, ((Verdict.PASS, Reason.AGREES),)
+    )
     assert replication.is_beside_corner(beside)
     assert not replication.is_beside_corner(passing)
     assert not replication.is_beside_corner(FIRST)
@@ -122,7 +141,9 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("what", "terms", "along", "expected"), WAYS, ids=[row[0] for row in WAYS])
-def test_a_gradient_that_contradicts_itself_on_the_way_is_no_testimony(what, terms, along, expected):
+def test_a_gradient_that_contradicts_itself_on_the_way_is_no_testimony(
+    what, terms, along, expected
+):
     first = look(*terms)
     assert first.has_failed
     assert replication.is_blurred(first)

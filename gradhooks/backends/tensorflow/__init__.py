@@ -36,7 +36,13 @@ from gradhooks.backends.tensorflow.tensors import (
     tensor,
     tiled,
 )
-from gradhooks.backends.tensorflow.watching import evaluated, is_watchable, passed_on, slopes, summary
+from gradhooks.backends.tensorflow.watching import (
+    evaluated,
+    is_watchable,
+    passed_on,
+    slopes,
+    summary,
+)
 
 __all__ = [
     "EagerStep",

@@ -39,7 +39,10 @@ def cast(value, dtype):
     """
     target = tf.as_dtype(dtype)
     are_complex = value.dtype.is_complex and target.is_complex
-    if not (are_complex or (value.dtype.is_floating and target.is_floating)) or value.dtype == target:
+    if (
+        not (are_complex or (value.dtype.is_floating and target.is_floating))
+        or value.dtype == target
+    ):
         return value
     return _cast(value, target)
 
@@ -80,7 +83,11 @@ def _of_one_dtype(operation):
     for argument in op_def_registry.get(operation).input_arg:
         if argument.type_attr:
             names[argument.type_attr].append(argument)
-    return [tuple(a.name for a in found) for found in names.values() if len(found) > 1 or found[0].number_attr]
+    return [
+        tuple(a.name for a in found)
+        for found in names.values()
+        if len(found) > 1 or found[0].number_attr
+    ]
 
 
 def _widen(inputs, names):
@@ -93,7 +100,9 @@ def _widen(inputs, names):
 
 
 def _wide(value):
-    is_narrow = isinstance(value, tf.Tensor) and value.dtype.is_floating and value.dtype != tf.float64
+    is_narrow = (
+        isinstance(value, tf.Tensor) and value.dtype.is_floating and value.dtype != tf.float64
+    )
     return _cast(value, tf.float64) if is_narrow else value
 
 
@@ -111,7 +120,9 @@ def casts_intercepted(is_narrowing):
         if is_narrowing(source.real_dtype.name, target.real_dtype.name):
             if source.is_complex == target.is_complex:
                 return tf.identity(x)
-            return original(x, _COMPLEX[source] if target.is_complex else source.real_dtype, Truncate, name)
+            return original(
+                x, _COMPLEX[source] if target.is_complex else source.real_dtype, Truncate, name
+            )
         return original(x, DstT, Truncate, name)
 
     def exact_gradient(operation, upstream):

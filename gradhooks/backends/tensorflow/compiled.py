@@ -6,10 +6,18 @@ import weakref
 from gradhooks.backends.tensorflow.functions import is_function
 from gradhooks.backends.tensorflow.graphs import functions_of
 
-_WRITING = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply", "ResourceStridedSlice")
+_WRITING = (
+    "Assign",
+    "ResourceApply",
+    "ResourceScatter",
+    "ResourceSparseApply",
+    "ResourceStridedSlice",
+)
 # They take what they decide by before what they hand on.
 _DECIDING = ("If", "StatelessIf", "Case", "StatelessCase")
-_found = weakref.WeakKeyDictionary()  # graph -> ids of handles; a large graph takes a second to look through
+_found = (
+    weakref.WeakKeyDictionary()
+)  # graph -> ids of handles; a large graph takes a second to look through
 
 
 def written_by(function):
@@ -48,10 +56,15 @@ def _content(cell):
 
 def _written(graph):
     if graph not in _found:
-        definition, handles = graph.as_graph_def(), {inner.op.name: outer for outer, inner in graph.captures}
+        definition, handles = (
+            graph.as_graph_def(),
+            {inner.op.name: outer for outer, inner in graph.captures},
+        )
         library = {function.signature.name: function for function in definition.library.function}
         names = list(handles)
-        _found[graph] = {id(handles[names[k]]) for k in _positions(definition.node, names, library, {})}
+        _found[graph] = {
+            id(handles[names[k]]) for k in _positions(definition.node, names, library, {})
+        }
     return _found[graph]
 
 

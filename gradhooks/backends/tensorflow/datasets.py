@@ -14,7 +14,9 @@ def dataset_copy(dataset):
     its own, in the state in which the original's began.
     """
     serialized = tf.raw_ops.DatasetToGraphV2(
-        input_dataset=dataset.take(1)._variant_tensor, external_state_policy=1, strip_device_assignment=True
+        input_dataset=dataset.take(1)._variant_tensor,
+        external_state_policy=1,
+        strip_device_assignment=True,
     )
     graph = tf.compat.v1.GraphDef()
     graph.ParseFromString(serialized.numpy())

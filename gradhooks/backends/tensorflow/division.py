@@ -2,11 +2,13 @@
 
 import numpy as np
 
-# Into how many parts the parameters are divided at most. With G parts of equal work, moving a parameter costs
-# (1 + 1/G) / 2 of the whole on average: 0.63 with four. More save little, and every part takes time to compile.
+# Into how many parts the parameters are divided at most. With G parts of equal work, moving a
+# parameter costs (1 + 1/G) / 2 of the whole on average: 0.63 with four. More save little, and every
+# part takes time to compile.
 _PARTS = 4
-# Sharing must save at least this part of the work. It must also pay for more loops within a thousand evaluations, a
-# dozen checks: some 30 ms to trace them and 2 ms for each parameter, which is so many multiplications an evaluation.
+# Sharing must save at least this part of the work. It must also pay for more loops within a
+# thousand evaluations, a dozen checks: some 30 ms to trace them and 2 ms for each parameter, which
+# is so many multiplications an evaluation.
 _WORTHWHILE, _WORTH_TRACING, _WORTH_TRACING_EACH = 0.1, 1e5, 6e3
 
 
@@ -32,7 +34,10 @@ def division(forward):
             min(
                 [best[j]]
                 + [
-                    (best[i][0] + (places[j] - places[i]) * work[i][places[j]], (*best[i][1], places[j]))
+                    (
+                        best[i][0] + (places[j] - places[i]) * work[i][places[j]],
+                        (*best[i][1], places[j]),
+                    )
                     for i in range(j)
                     if best[i][1]
                 ],

@@ -9,15 +9,25 @@ import tensorflow as tf
 from gradhooks.backends.tensorflow.division import division
 from gradhooks.backends.tensorflow.gradients import inner
 from gradhooks.backends.tensorflow.graphs import run, specs
-from gradhooks.backends.tensorflow.parameters import Kept, bundled, parted, specifications, unbundled, with_one_moved
+from gradhooks.backends.tensorflow.parameters import (
+    Kept,
+    bundled,
+    parted,
+    specifications,
+    unbundled,
+    with_one_moved,
+)
 from gradhooks.backends.tensorflow.replicas import local_devices, shared_out
 
-# So many evaluations at once. One alone leaves processors idle between its operations; two passes forth, which let go
-# of an activation as soon as it is used, hold less than the gradient's pass forth and back, which keeps them all.
+# So many evaluations at once. One alone leaves processors idle between its operations; two passes
+# forth, which let go of an activation as soon as it is used, hold less than the gradient's pass
+# forth and back, which keeps them all.
 _AT_ONCE = 2
-# Of more parameters, 80 MB, no two copies at once. Operations on so many keep processors busy by themselves.
+# Of more parameters, 80 MB, no two copies at once. Operations on so many keep processors busy by
+# themselves.
 _HEAVY = 1e7
-# Up to so many parameters, an undivided graph is called for each point on a line by itself, and no loop traced for it.
+# Up to so many parameters, an undivided graph is called for each point on a line by itself, and no
+# loop traced for it.
 _FEW = 1e5
 
 
@@ -53,20 +63,31 @@ class Losses:
             if len(pairs) == 1:
                 raise
             # By itself, an evaluation shares the memory with no other, and with no other probe.
-            each = [self._evaluated(point, state, batch, [probes[k]], [(0, offset)]) for k, offset in pairs]
+            each = [
+                self._evaluated(point, state, batch, [probes[k]], [(0, offset)])
+                for k, offset in pairs
+            ]
             return np.concatenate(each)
 
     def _evaluated(self, point, state, batch, probes, pairs):
         if all(len(probe.weights) == 1 for probe in probes):
             moved = np.array([probes[which].start for which, _ in pairs], np.int64)
             offsets = np.array([offset * probes[which].weights[0] for which, offset in pairs])
-            arguments = self._gradients.parts(point), state, batch, self._fixed_at(point, state, batch)
+            arguments = (
+                self._gradients.parts(point),
+                state,
+                batch,
+                self._fixed_at(point, state, batch),
+            )
             return self._spread(self._of_each, arguments, self._each, moved, offsets)
         if self._is_light:
             # Undivided, nothing that moves with a parameter is among what stays fixed.
             arguments = state, batch, self._fixed_at(point, state, batch)
-            return np.concatenate([self._moved(point, arguments, probes[k], offset) for k, offset in pairs])
-        # One line after the other, so that no more than one direction of the size of the model is held.
+            return np.concatenate(
+                [self._moved(point, arguments, probes[k], offset) for k, offset in pairs]
+            )
+        # One line after the other, so that no more than one direction of the size of the model is
+        # held.
         result = np.empty((len(pairs), 3))
         for number, probe in enumerate(probes):
             places = [k for k, (which, _) in enumerate(pairs) if which == number]
@@ -95,15 +116,21 @@ class Losses:
         moved = np.array(point, np.float64)
         moved[probe.start : probe.stop] += offset * probe.weights
         nowhere = np.zeros(1, np.int64), np.zeros(1)
-        return self._spread(self._of_each, (parted(moved, self._shapes), *arguments), self._each, *nowhere)
+        return self._spread(
+            self._of_each, (parted(moved, self._shapes), *arguments), self._each, *nowhere
+        )
 
     def _spread(self, evaluate, arguments, share_of, *columns):
         """Evaluates rows of columns on all devices, in turn, since neighbours among them cost alike."""
         count = local_devices(self._strategy)
         places = [np.arange(first, len(columns[0]), count) for first in range(count)]
-        orders, shares = zip(*(share_of(*(column[rows] for column in columns)) for rows in places), strict=True)
+        orders, shares = zip(
+            *(share_of(*(column[rows] for column in columns)) for rows in places), strict=True
+        )
         result = np.empty((len(columns[0]), 3))
-        for rows, order, found in zip(places, orders, evaluate(arguments, list(shares)), strict=True):
+        for rows, order, found in zip(
+            places, orders, evaluate(arguments, list(shares)), strict=True
+        ):
             result[rows[order]] = found.numpy()
         return result
 
@@ -147,13 +174,23 @@ class Losses:
     @functools.cached_property
     def _parts(self):
         """What changes when single parameters move, group by group."""
-        return [self._gradients.forward.above(first, last) for first, last in itertools.pairwise(self._bounds)]
+        return [
+            self._gradients.forward.above(first, last)
+            for first, last in itertools.pairwise(self._bounds)
+        ]
 
     @functools.cached_property
     def _taken(self):
         """Names of what single parameters leave alone and some part needs to be told, short of what is handed in."""
-        forward, inputs = self._gradients.forward, {tensor.name for tensor in self._gradients.graph.inputs}
-        return list(dict.fromkeys(n for part in self._parts for n in forward.taken_by(part) if n not in inputs))
+        forward, inputs = (
+            self._gradients.forward,
+            {tensor.name for tensor in self._gradients.graph.inputs},
+        )
+        return list(
+            dict.fromkeys(
+                n for part in self._parts for n in forward.taken_by(part) if n not in inputs
+            )
+        )
 
     @functools.cached_property
     def _fixed_for_each(self):
@@ -176,7 +213,9 @@ class Losses:
 
         @tf.function(autograph=False)
         def of_each(values, state, batch, fixed, positions, offsets, splits):
-            fixed = self._gradients.given((values, state, batch)) | dict(zip(self._taken, fixed, strict=True))
+            fixed = self._gradients.given((values, state, batch)) | dict(
+                zip(self._taken, fixed, strict=True)
+            )
             found = tf.TensorArray(tf.float64, size=tf.shape(offsets)[0], element_shape=(3,))
             for number, part in enumerate(self._parts):
                 first, last = bounds[number], bounds[number + 1]
@@ -188,7 +227,8 @@ class Losses:
                         value
                         for a, b, flat in bundles
                         for value in unbundled(
-                            with_one_moved(flat, place - int(self._offsets[a]), offset), self._shapes[a:b]
+                            with_one_moved(flat, place - int(self._offsets[a]), offset),
+                            self._shapes[a:b],
                         )
                     ]
 
@@ -205,7 +245,9 @@ class Losses:
         return [(v, v + 1) for v in range(first, last)] if self._is_heavy else [(first, last)]
 
     def _compiled(self, function, common, *share):
-        return shared_out(function.get_concrete_function(*common, *share), self._strategy, common, share)
+        return shared_out(
+            function.get_concrete_function(*common, *share), self._strategy, common, share
+        )
 
     def _loop(self, part, first, last, moved, fixed, begin, end, found):
         """Evaluates a part for the pairs `begin <= k < end`, with the parameters `first <= v < last` moved."""
@@ -214,9 +256,15 @@ class Losses:
         def evaluate(k, found):
             values = moved(k)
             roots = dict(zip(forward.roots[first:last], values, strict=True))
-            given = {name: inner(fixed[name]) for name in forward.taken_by(part) if name not in roots}
-            return k + 1, found.write(k, tf.stack(forward.put(part, given | roots, forward.outputs)))
+            given = {
+                name: inner(fixed[name]) for name in forward.taken_by(part) if name not in roots
+            }
+            return k + 1, found.write(
+                k, tf.stack(forward.put(part, given | roots, forward.outputs))
+            )
 
         is_heavy = sum(self._sizes[first:last]) > _HEAVY
         at_once = 1 if is_heavy else _AT_ONCE
-        return tf.while_loop(lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=at_once)[1]
+        return tf.while_loop(
+            lambda k, _: k < end, evaluate, (begin, found), parallel_iterations=at_once
+        )[1]

@@ -38,7 +38,11 @@ def inlined_functions():
     with contextlib.ExitStack() as stack:
         put = threads.Swap(stack)
         put(_Function, "__call__", _run_code)
-        put(_Function, "get_concrete_function", lambda f, *args, **kwargs: concrete(f._clone(None), *args, **kwargs))
+        put(
+            _Function,
+            "get_concrete_function",
+            lambda f, *args, **kwargs: concrete(f._clone(None), *args, **kwargs),
+        )
         yield
 
 
@@ -56,7 +60,11 @@ def copied_functions():
     with contextlib.ExitStack() as stack:
         put = threads.Swap(stack)
         put(_Function, "__call__", lambda f, *args, **kwargs: _call(copy(f), *args, **kwargs))
-        put(_Function, "get_concrete_function", lambda f, *args, **kwargs: concrete(copy(f), *args, **kwargs))
+        put(
+            _Function,
+            "get_concrete_function",
+            lambda f, *args, **kwargs: concrete(copy(f), *args, **kwargs),
+        )
         yield
 
 
@@ -75,7 +83,9 @@ def _as_signed(function, args):
     if signature is None:
         return args
     return [
-        tf.convert_to_tensor(value, spec.dtype) if isinstance(spec, tf.TensorSpec) and not _is_tensor(value) else value
+        tf.convert_to_tensor(value, spec.dtype)
+        if isinstance(spec, tf.TensorSpec) and not _is_tensor(value)
+        else value
         for value, spec in zip(args, [*signature, *[None] * len(args)], strict=False)
     ]
 

@@ -50,7 +50,8 @@ class Gradients:
             self.connected = np.array([g is not None for g in per_term[0]])
             terms = [_scalar(term) for term in terms]
             marked[:] = terms, values
-            # The terms are returned, too, so that an operation that cannot run shows at the first call.
+            # The terms are returned, too, so that an operation that cannot run shows at the first
+            # call.
             return [without_gaps(gradient, shapes) for gradient in per_term], terms
 
         with inlined_functions():
@@ -67,7 +68,11 @@ class Gradients:
     def variables(self):
         """Returns (variable, name, number of entries) of the trainable float variables that the graph reads itself."""
         captured = self.captured()
-        own = [v for v in self.graph.variables if is_plain(v) and v.trainable and id(v.handle) in captured]
+        own = [
+            v
+            for v in self.graph.variables
+            if is_plain(v) and v.trainable and id(v.handle) in captured
+        ]
         floats = [v for v in own if v.dtype.is_floating or v.dtype.is_complex]
         return [(v, v.name.partition(":")[0], v.shape.num_elements() or 0) for v in floats]
 
@@ -144,11 +149,15 @@ def broadcast(gradient, shape):
     if gradient.shape == tuple(shape):
         return gradient
     try:
-        fits = tf.broadcast_static_shape(gradient.shape, tf.TensorShape(shape)) == tf.TensorShape(shape)
+        fits = tf.broadcast_static_shape(gradient.shape, tf.TensorShape(shape)) == tf.TensorShape(
+            shape
+        )
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(shape)}")
+        raise ValueError(
+            f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(shape)}"
+        )
     return tf.broadcast_to(gradient, shape)
 
 

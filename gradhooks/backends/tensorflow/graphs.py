@@ -75,7 +75,8 @@ def chance(graph):
         for called in functions_of(node):
             if called in functions and (called, name) not in seen:
                 seen.add((called, name))
-                # Inside a function names begin anew; those who look for a layer know that of the call.
+                # Inside a function names begin anew; those who look for a layer know that of the
+                # call.
                 queue += [(inner, name) for inner in functions[called].node_def]
     return tuple(found)
 
@@ -106,9 +107,16 @@ def narrow_operations(graph, forward):
         if any(tensor.dtype in _WIDE for tensor in operation.inputs)
         and any(tensor.dtype in _NARROW for tensor in operation.outputs)
     ]
-    inside = [node for function in forward.functions().values() for node in function.node_def if node.op == "Cast"]
+    inside = [
+        node
+        for function in forward.functions().values()
+        for node in function.node_def
+        if node.op == "Cast"
+    ]
     wide, narrow = ([dtype.as_datatype_enum for dtype in dtypes] for dtypes in (_WIDE, _NARROW))
-    found += [n.name for n in inside if n.attr["SrcT"].type in wide and n.attr["DstT"].type in narrow]
+    found += [
+        n.name for n in inside if n.attr["SrcT"].type in wide and n.attr["DstT"].type in narrow
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -121,7 +129,10 @@ def run(function, *arguments):
     flat = [*tf.nest.flatten(arguments), *function.captured_inputs]
     try:
         found = tf.raw_ops.StatefulPartitionedCall(
-            args=flat, Tout=[output.dtype for output in function.outputs], f=function, config_proto=_AS_TRACED
+            args=flat,
+            Tout=[output.dtype for output in function.outputs],
+            f=function,
+            config_proto=_AS_TRACED,
         )
     except tf.errors.ResourceExhaustedError:
         raise
@@ -150,6 +161,10 @@ def specs(tensors):
     """Returns the specifications of nested tensors."""
 
     def spec(tensor):
-        return tf.type_spec_from_value(tensor) if is_ragged(tensor) else tf.TensorSpec(tensor.shape, tensor.dtype)
+        return (
+            tf.type_spec_from_value(tensor)
+            if is_ragged(tensor)
+            else tf.TensorSpec(tensor.shape, tensor.dtype)
+        )
 
     return tf.nest.map_structure(spec, tensors)

@@ -30,4 +30,6 @@ def as_received(gradient, is_complex):
     gradient = tf.convert_to_tensor(gradient)
     if not is_complex:
         return tf.math.real(gradient) if gradient.dtype.is_complex else gradient
-    return paired(gradient if gradient.dtype.is_complex else tf.complex(gradient, tf.zeros_like(gradient)))
+    return paired(
+        gradient if gradient.dtype.is_complex else tf.complex(gradient, tf.zeros_like(gradient))
+    )

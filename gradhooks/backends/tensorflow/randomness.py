@@ -28,7 +28,8 @@ _PHILOX = tf.random.Algorithm.PHILOX.value
 _BITS = {"float64": 53, "float32": 23, "float16": 10, "bfloat16": 8}
 # Share of the normal distribution within two standard deviations, where a truncated one ends.
 _WITHIN_TWO = math.erf(math.sqrt(2))
-# Iterations of one loop that are kept apart from those of the loop around it, in bits; the counter has 64.
+# Iterations of one loop that are kept apart from those of the loop around it, in bits; the counter
+# has 64.
 _LOOP_BITS = 20
 # What a value is computed from where it is none that stays the same in every evaluation.
 _VARYING = ("Placeholder", "ReadVariableOp", "ResourceGather", "While", "StatelessWhile")
@@ -56,7 +57,10 @@ def fixed_draws(draws):
             "random_gamma": fixed.gamma,
             "random_poisson_v2": fixed.poisson,
         },
-        gen_stateful_random_ops: {"rng_read_and_skip": fixed.state, "stateful_random_binomial": fixed.binomial},
+        gen_stateful_random_ops: {
+            "rng_read_and_skip": fixed.state,
+            "stateful_random_binomial": fixed.binomial,
+        },
         tf.random.Generator: {
             "_standard_normal": lambda self, shape, dtype: fixed.normal(shape, dtype),
             "_uniform": lambda self, shape, dtype: fixed.uniform(shape, dtype),
@@ -68,8 +72,16 @@ def fixed_draws(draws):
         for owner, functions in replaced.items():
             for name, function in functions.items():
                 put(owner, name, _where_fixed(draws, function, vars(owner)[name]))
-        for name in ("stateless_random_normal_v2", "stateless_random_uniform_v2", "stateless_truncated_normal_v2"):
-            put(gen_stateless_random_ops_v2, name, _native(draws, vars(gen_stateless_random_ops_v2)[name]))
+        for name in (
+            "stateless_random_normal_v2",
+            "stateless_random_uniform_v2",
+            "stateless_truncated_normal_v2",
+        ):
+            put(
+                gen_stateless_random_ops_v2,
+                name,
+                _native(draws, vars(gen_stateless_random_ops_v2)[name]),
+            )
         put(while_loop, "while_loop", _turning(draws, while_loop.while_loop))
         yield
 
@@ -89,7 +101,8 @@ def _native(draws, original):
         dtype, static = tf.as_dtype(dtype), tf.get_static_value(shape)
         native = draws.dtype(dtype.name)
         if draws.is_xla and static is not None and not is_in_xla():
-            # XLA draws other numbers from the same seed than TensorFlow; training with XLA sees those.
+            # XLA draws other numbers from the same seed than TensorFlow; training with XLA sees
+            # those.
             numbers = with_xla(lambda key: original(static, key, counter, alg, native), key)
         else:
             numbers = original(shape, key, counter, alg, native, name)
@@ -140,8 +153,8 @@ class _Fixed:
         dtype = tf.as_dtype(dtype)
         native = tf.as_dtype(self._draws.dtype(dtype.name))
         cells, width = self._cells(shape, native, "uniform")
-        # A number at fewer digits stands for all in its cell, and the wide one is the middle of it. So both are on
-        # the same side of a threshold that is rounded, too.
+        # A number at fewer digits stands for all in its cell, and the wide one is the middle of it.
+        # So both are on the same side of a threshold that is rounded, too.
         return tf.cast(cells, dtype) * width + (0.5 * width if dtype.size > native.size else 0.0)
 
     def integers(self, shape, minval, maxval, name=None, **_):
@@ -152,8 +165,14 @@ class _Fixed:
 
     def shuffled(self, value, name=None, **_):
         value = tf.stop_gradient(tf.convert_to_tensor(value))
-        count = value.shape[0] if value.shape.rank and value.shape[0] is not None else tf.shape(value)[0]
-        return tf.gather(value, tf.argsort(self._bits([count], tf.int32, "shuffled"), stable=True), name=name)
+        count = (
+            value.shape[0]
+            if value.shape.rank and value.shape[0] is not None
+            else tf.shape(value)[0]
+        )
+        return tf.gather(
+            value, tf.argsort(self._bits([count], tf.int32, "shuffled"), stable=True), name=name
+        )
 
     def categories(self, logits, num_samples, output_dtype=tf.int64, name=None, **_):
         # The largest of logits with Gumbel noise is distributed as asked; XLA knows no other way.
@@ -169,7 +188,10 @@ class _Fixed:
         if not _is_constant(alpha):
             return None
         numbers = tf.random.stateless_gamma(
-            self._full_shape(shape, alpha), self._old_seed("gamma"), tf.cast(alpha, tf.float64), dtype=tf.float64
+            self._full_shape(shape, alpha),
+            self._old_seed("gamma"),
+            tf.cast(alpha, tf.float64),
+            dtype=tf.float64,
         )
         return tf.cast(self._rounded(numbers, alpha.dtype), alpha.dtype, name=name)
 
@@ -181,7 +203,9 @@ class _Fixed:
     def binomial(self, resource, algorithm, shape, counts, probs, dtype=tf.int64, name=None):
         counts, probs = (tf.stop_gradient(tf.convert_to_tensor(value)) for value in (counts, probs))
         counts = tf.cast(counts, probs.dtype)
-        return tf.random.stateless_binomial(shape, self._old_seed("binomial"), counts, probs, dtype, name)
+        return tf.random.stateless_binomial(
+            shape, self._old_seed("binomial"), counts, probs, dtype, name
+        )
 
     def state(self, resource, alg, delta, name=None):
         """The state of a `tf.random.Generator`, a counter and a key; None for one that is not known before it runs."""
@@ -206,8 +230,13 @@ class _Fixed:
         is_double = dtype.size > 4
         integer = tf.uint64 if is_double else tf.uint32
         bits = self._bits(shape, integer, operation)
-        bits = tf.bitwise.right_shift(bits, tf.constant(integer.size * 8 - _BITS[dtype.name], integer))
-        cells = tf.cast(tf.cast(bits, tf.int64 if is_double else tf.int32), tf.float64 if is_double else tf.float32)
+        bits = tf.bitwise.right_shift(
+            bits, tf.constant(integer.size * 8 - _BITS[dtype.name], integer)
+        )
+        cells = tf.cast(
+            tf.cast(bits, tf.int64 if is_double else tf.int32),
+            tf.float64 if is_double else tf.float32,
+        )
         return cells, 2.0 ** -_BITS[dtype.name]
 
     def _rounded(self, numbers, dtype):
@@ -225,7 +254,9 @@ class _Fixed:
         iteration = tf.constant(0, tf.uint64)
         for turn in [*_turns(), *self._draws.turns]:
             iteration = iteration * 2**_LOOP_BITS + tf.cast(turn, tf.uint64)
-        return tf.constant(np.frombuffer(digest, np.uint64)), tf.stack([tf.constant(0, tf.uint64), iteration])
+        return tf.constant(np.frombuffer(digest, np.uint64)), tf.stack(
+            [tf.constant(0, tf.uint64), iteration]
+        )
 
     def _old_seed(self, operation):
         """A seed for operations that take two numbers."""
@@ -241,7 +272,9 @@ def _turns():
     found, graph = [], tf.compat.v1.get_default_graph()
     while isinstance(graph, FuncGraph):
         if isinstance(graph, control_flow_v2_func_graphs.WhileBodyFuncGraph):
-            found.append(graph.get_operations()[0].outputs[0])  # the first argument of a body counts
+            found.append(
+                graph.get_operations()[0].outputs[0]
+            )  # the first argument of a body counts
         graph = graph.outer_graph
     return reversed(found)
 

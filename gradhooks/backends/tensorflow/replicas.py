@@ -9,7 +9,11 @@ from gradhooks.backends.tensorflow.graphs import run, specs
 
 def local_devices(strategy):
     """Returns how many devices of this process hold a replica of the model; 1 without a strategy that mirrors it."""
-    return len(strategy.extended.worker_devices) if isinstance(strategy, tf.distribute.MirroredStrategy) else 1
+    return (
+        len(strategy.extended.worker_devices)
+        if isinstance(strategy, tf.distribute.MirroredStrategy)
+        else 1
+    )
 
 
 class _Replica(tf.distribute.ReplicaContext):
@@ -21,7 +25,9 @@ class _Replica(tf.distribute.ReplicaContext):
 
     def _added(self, value):
         if isinstance(value, tf.IndexedSlices):
-            return tf.IndexedSlices(value.values * self._count(value), value.indices, value.dense_shape)
+            return tf.IndexedSlices(
+                value.values * self._count(value), value.indices, value.dense_shape
+            )
         value = tf.convert_to_tensor(value)
         return value * self._count(value)
 
@@ -29,7 +35,9 @@ class _Replica(tf.distribute.ReplicaContext):
         return tf.cast(self.num_replicas_in_sync, value.dtype)
 
     def all_gather(self, value, axis, options=None):
-        return tf.nest.map_structure(lambda v: tf.concat([v] * self.num_replicas_in_sync, axis), value)
+        return tf.nest.map_structure(
+            lambda v: tf.concat([v] * self.num_replicas_in_sync, axis), value
+        )
 
 
 def as_replica(strategy):

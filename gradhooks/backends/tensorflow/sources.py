@@ -16,7 +16,8 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from gradhooks.isolation import threads
 
 _NARROW = (tf.float16, tf.bfloat16, tf.float32)
-# Operations that make floats out of none: reads of variables, and whole numbers and truth values turned into floats.
+# Operations that make floats out of none: reads of variables, and whole numbers and truth values
+# turned into floats.
 _READING = frozenset(("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "Cast"))
 _cast = gen_math_ops.cast
 
@@ -38,7 +39,9 @@ def sources_intercepted(is_on, is_widening, note):
         return _cast(tensor, tf.float64) if is_widening else tensor
 
     def capture_wide(graph, tensor, name=None, shape=None):
-        if not (is_on() and isinstance(tensor, tf.__internal__.EagerTensor) and tensor.dtype in _NARROW):
+        if not (
+            is_on() and isinstance(tensor, tf.__internal__.EagerTensor) and tensor.dtype in _NARROW
+        ):
             return capture(graph, tensor, name, shape)
         if is_widening and isinstance(graph.outer_graph, FuncGraph):
             # A loop or a branch takes it from around it, where it must have one dtype only.
@@ -52,7 +55,9 @@ def sources_intercepted(is_on, is_widening, note):
 
     def apply_wide(op_type_name, name=None, **keywords):
         structure, is_stateful, operation, outputs = apply(op_type_name, name, **keywords)
-        is_source = op_type_name in _READING and not any(tensor.dtype.is_floating for tensor in operation.inputs)
+        is_source = op_type_name in _READING and not any(
+            tensor.dtype.is_floating for tensor in operation.inputs
+        )
         if is_source and is_on() and outputs[0].dtype in _NARROW:
             outputs = [widened(outputs[0])]
         return structure, is_stateful, operation, outputs

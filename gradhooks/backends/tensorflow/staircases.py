@@ -9,7 +9,17 @@ import tensorflow as tf
 
 from gradhooks.backends.tensorflow.graphs import functions_of
 
-_ROUNDING = ("Round", "Rint", "Floor", "Ceil", "Sign", "FloorDiv", "TruncateDiv", "Bucketize", "OneHot")
+_ROUNDING = (
+    "Round",
+    "Rint",
+    "Floor",
+    "Ceil",
+    "Sign",
+    "FloorDiv",
+    "TruncateDiv",
+    "Bucketize",
+    "OneHot",
+)
 _QUANTIZING = ("FakeQuant", "Quantize", "LookupTableFind")
 _LOOKUPS = {"Gather": 1, "GatherV2": 1, "GatherNd": 1, "ResourceGather": 1, "ResourceGatherNd": 1}
 # Of these, the first input chooses between the others.
@@ -44,7 +54,9 @@ def _is_staircase(operation, moving):
     kind = operation.type
     if kind == "Cast":
         source, target = operation.inputs[0].dtype, operation.outputs[0].dtype
-        return (_is_float(source) and not _is_float(target)) or (source == tf.bool and target != tf.bool)
+        return (_is_float(source) and not _is_float(target)) or (
+            source == tf.bool and target != tf.bool
+        )
     if kind in _LOOKUPS:
         return operation.inputs[_LOOKUPS[kind]].op.name in moving
     return kind in _ROUNDING or kind.startswith(_QUANTIZING)
@@ -75,8 +87,14 @@ def _valued(operation):
     if operation.type in _LOOKUPS:
         return inputs[:1]
     if any(_is_float(output.dtype) for output in operation.outputs):
-        return [tensor for tensor in inputs if _is_float(tensor.dtype) or tensor.dtype in _QUANTIZED]
-    return [tensor for tensor in inputs if tensor.dtype not in (tf.bool, tf.resource, tf.string, tf.variant)]
+        return [
+            tensor for tensor in inputs if _is_float(tensor.dtype) or tensor.dtype in _QUANTIZED
+        ]
+    return [
+        tensor
+        for tensor in inputs
+        if tensor.dtype not in (tf.bool, tf.resource, tf.string, tf.variant)
+    ]
 
 
 _QUANTIZED = (tf.qint8, tf.quint8, tf.qint16, tf.quint16, tf.qint32)

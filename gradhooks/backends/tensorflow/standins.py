@@ -19,9 +19,14 @@ class StandIn(resource_variable_ops.BaseResourceVariable):
 
     def __init__(self, tensor, trainable, name):
         super().__init__(
-            trainable=trainable, shape=tensor.shape, dtype=tensor.dtype, handle=tensor, handle_name=name,
-            unique_id=name, in_graph_mode=False,
-        )  # fmt: skip
+            trainable=trainable,
+            shape=tensor.shape,
+            dtype=tensor.dtype,
+            handle=tensor,
+            handle_name=name,
+            unique_id=name,
+            in_graph_mode=False,
+        )
 
     def _read_variable_op(self, no_copy=False):
         resource_variable_ops.variable_accessed(self)

@@ -30,10 +30,12 @@ _ASSIGNING = [
 ]
 # What moves on with every call and cannot be copied.
 _ADVANCING = (
-    (gen_dataset_ops, "iterator_get_next"), (gen_dataset_ops, "iterator_get_next_sync"),
-    (gen_lookup_ops, "lookup_table_insert_v2"), (gen_lookup_ops, "lookup_table_import_v2"),
+    (gen_dataset_ops, "iterator_get_next"),
+    (gen_dataset_ops, "iterator_get_next_sync"),
+    (gen_lookup_ops, "lookup_table_insert_v2"),
+    (gen_lookup_ops, "lookup_table_import_v2"),
     (gen_lookup_ops, "lookup_table_remove_v2"),
-)  # fmt: skip
+)
 
 
 class Step:
@@ -65,10 +67,19 @@ class Step:
         with functions, tf.summary.record_if(False):
             self._function = concrete(step, specs(batch))
         _refuse(foreign_writes(self._function.graph))
-        captured, known = self._function.captured_inputs, {id(shadow.handle) for _, shadow in shadows}
-        own = [(handle, _copy(handle)) for handle in captured if _variable_type(handle) and id(handle) not in known]
+        captured, known = (
+            self._function.captured_inputs,
+            {id(shadow.handle) for _, shadow in shadows},
+        )
+        own = [
+            (handle, _copy(handle))
+            for handle in captured
+            if _variable_type(handle) and id(handle) not in known
+        ]
         copies = {id(handle): copy.handle for handle, copy in own}
-        self._function.set_external_captures([copies.get(id(handle), handle) for handle in captured])
+        self._function.set_external_captures(
+            [copies.get(id(handle), handle) for handle in captured]
+        )
         self._own, self._shadows = own, shadows
         #: Whether running it runs Python code of the user's.
         self.calls_python = calls_python(self._function.graph)
@@ -102,7 +113,9 @@ class EagerStep:
     """
 
     def __init__(self, variables):
-        self._pairs = [(v, tf.Variable(read(v), trainable=v.trainable, dtype=v.dtype)) for v in variables]
+        self._pairs = [
+            (v, tf.Variable(read(v), trainable=v.trainable, dtype=v.dtype)) for v in variables
+        ]
 
     def __call__(self, function, batch, moved, functions):
         """Returns `function(batch)`, see `Step`."""
@@ -127,7 +140,8 @@ class EagerStep:
 def _refuse(operations):
     if operations:
         raise RecordingError(
-            "`train_step` writes to state outside of variables, which cannot be kept out: " + ", ".join(operations[:3])
+            "`train_step` writes to state outside of variables, which cannot be kept out: "
+            + ", ".join(operations[:3])
         )
 
 
@@ -164,7 +178,11 @@ def summed(gradients, shape, is_complex=False):
 
 def scalars(values):
     """Returns those of some values that are real scalars, as tensors in float64."""
-    tensors = [tf.convert_to_tensor(v) for v in values if tf.is_tensor(v) or isinstance(v, (float, int, np.number))]
+    tensors = [
+        tf.convert_to_tensor(v)
+        for v in values
+        if tf.is_tensor(v) or isinstance(v, (float, int, np.number))
+    ]
     real = [t for t in tensors if t.dtype.is_floating or t.dtype.is_integer]
     return [tf.cast(t, tf.float64) for t in real if t.shape.rank == 0]
 
@@ -181,7 +199,9 @@ def _variable_type(handle):
 def _copy(handle):
     spec = _variable_type(handle)
     value = _read(handle, spec.dtype)
-    return tf.Variable(value, trainable=False, dtype=spec.dtype, shape=spec.shape, validate_shape=False)
+    return tf.Variable(
+        value, trainable=False, dtype=spec.dtype, shape=spec.shape, validate_shape=False
+    )
 
 
 def _read(handle, dtype):
@@ -200,11 +220,15 @@ def _own_generators():
                 copies.append(
                     tf.random.Generator.from_non_deterministic_state()
                     if original is None
-                    else tf.random.Generator(copy_from=original)  # from its state it would share the variable
+                    else tf.random.Generator(
+                        copy_from=original
+                    )  # from its state it would share the variable
                 )
         return copies[0]
 
-    global_seeds = getattr(context.context(), "_rng", None)  # there is one once a global seed has been set
+    global_seeds = getattr(
+        context.context(), "_rng", None
+    )  # there is one once a global seed has been set
     with contextlib.ExitStack() as stack:
         put = threads.Swap(stack)
         if global_seeds is not None:
@@ -233,7 +257,9 @@ def _written_back(copies):
         if id(handle) in copies or id(handle) in noted or handle.dtype != tf.resource:
             return
         spec = _variable_type(handle)
-        is_known = spec is not None and bool(gen_resource_variable_ops.var_is_initialized_op(handle))
+        is_known = spec is not None and bool(
+            gen_resource_variable_ops.var_is_initialized_op(handle)
+        )
         noted[id(handle)] = handle, _read(handle, spec.dtype) if is_known else None
 
     def noting(assigning):

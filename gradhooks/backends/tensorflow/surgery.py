@@ -13,10 +13,18 @@ from gradhooks.backends.tensorflow.graphs import functions_of
 
 # Constants up to this many bytes are copied into each part; larger ones are handed over.
 _SMALL = 4096
-# Modelled work of an operation that runs a function, a loop above all: more than anything beside it.
+# Modelled work of an operation that runs a function, a loop above all: more than anything beside
+# it.
 _CALL = 1e9
 # Operations that count as stateful and yet give the same whenever they are asked.
-_STEADY = ("ReadVariableOp", "ResourceGather", "LookupTableFindV2", "HashTableV2", "Assert", "Placeholder")
+_STEADY = (
+    "ReadVariableOp",
+    "ResourceGather",
+    "LookupTableFindV2",
+    "HashTableV2",
+    "Assert",
+    "Placeholder",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +55,14 @@ class Forward:
         self.roots = [tensor.name for tensor in roots]
         by_name = {node.name: node for node in definition.node}
         # What is handed in: parameters, and the inputs of the graph.
-        self._ends = {_owner(name) for name in self.roots} | {tensor.op.name for tensor in graph.inputs}
+        self._ends = {_owner(name) for name in self.roots} | {
+            tensor.op.name for tensor in graph.inputs
+        }
         self._nodes = _needed(by_name, map(_owner, self.outputs), self._ends)
-        self._versions, self._functions = definition.versions, _reachable(self._nodes, definition.library)
+        self._versions, self._functions = (
+            definition.versions,
+            _reachable(self._nodes, definition.library),
+        )
         self._dependence = self._find_dependence(graph)
         self._work = np.array([_work(graph, node) for node in self._nodes])
 
@@ -117,10 +130,16 @@ class Forward:
 
     def _part(self, nodes):
         inside = {node.name for node in nodes} - self._ends
-        constants = {n.name for n in self._nodes if n.op == "Const" and n.attr["value"].ByteSize() <= _SMALL}
-        inside |= constants & {_owner(name) for node in nodes if node.name in inside for name in _inputs(node)}
+        constants = {
+            n.name for n in self._nodes if n.op == "Const" and n.attr["value"].ByteSize() <= _SMALL
+        }
+        inside |= constants & {
+            _owner(name) for node in nodes if node.name in inside for name in _inputs(node)
+        }
         chosen = tuple(node for node in self._nodes if node.name in inside)
-        taken = dict.fromkeys(name for node in chosen for name in _inputs(node) if _owner(name) not in inside)
+        taken = dict.fromkeys(
+            name for node in chosen for name in _inputs(node) if _owner(name) not in inside
+        )
         return Part(chosen, tuple(taken))
 
     def put(self, part, given, wanted):

@@ -54,7 +54,9 @@ def write(storage, value):
 
 def is_plain(storage):
     """Whether an operation alone reads and writes: it takes a third of the time, and a check does so to hundreds."""
-    return isinstance(storage, tf.Variable) and not isinstance(storage, tf.distribute.DistributedValues)
+    return isinstance(storage, tf.Variable) and not isinstance(
+        storage, tf.distribute.DistributedValues
+    )
 
 
 def handle_id(variable):

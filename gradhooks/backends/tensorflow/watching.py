@@ -23,8 +23,13 @@ def evaluated(function, *arguments, is_optimized=False, is_xla=False):
         is_xla: Whether XLA compiles it.
     """
     with inlined_functions():
-        traced = concrete(tf.function(function, autograph=False, jit_compile=is_xla), *map(specs, arguments))
-    return [tensor.numpy() for tensor in (traced if is_optimized else functools.partial(run, traced))(*arguments)]
+        traced = concrete(
+            tf.function(function, autograph=False, jit_compile=is_xla), *map(specs, arguments)
+        )
+    return [
+        tensor.numpy()
+        for tensor in (traced if is_optimized else functools.partial(run, traced))(*arguments)
+    ]
 
 
 def is_watchable(value):
@@ -53,7 +58,10 @@ def summary(tensor):
     is_finite = tf.math.is_finite(tensor)
     wide = tf.cast(tf.where(is_finite, tensor, tf.zeros_like(tensor)), tf.float64)
     count = tf.cast(tf.maximum(tf.size(tensor), 1), tf.float64)
-    shares = [tf.reduce_sum(tf.cast(is_it, tf.float64)) / count for is_it in (is_finite, tf.not_equal(tensor, 0))]
+    shares = [
+        tf.reduce_sum(tf.cast(is_it, tf.float64)) / count
+        for is_it in (is_finite, tf.not_equal(tensor, 0))
+    ]
     size = tf.sqrt(tf.reduce_sum(tf.square(wide)) / count)
     largest = tf.reduce_max(tf.concat([[0.0], tf.reshape(tf.abs(wide), [-1])], 0))
     empty = tf.equal(tf.size(tensor), 0)

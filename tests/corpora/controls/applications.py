@@ -4,9 +4,9 @@ import keras
 
 from tests.corpora.corpus import Case, compiled, features, integers, seeded
 
-# Small images leave one pixel of the last feature maps, and statistics over few numbers amplify the rounding of
-# float32: with a batch of 4, MobileNetV2's trained gradient is off by 2e-4, with 16 by 1e-5. Where more pixels are
-# left, or no statistics taken, few images do.
+# Small images leave one pixel of the last feature maps, and statistics over few numbers amplify the
+# rounding of float32: with a batch of 4, MobileNetV2's trained gradient is off by 2e-4, with 16 by
+# 1e-5. Where more pixels are left, or no statistics taken, few images do.
 MANY, FEW = 16, 4
 
 
@@ -20,7 +20,11 @@ def application(name, size=32, scale=1.0, batch=MANY, **options):
         images = features(rng, batch, size, size, 3)
         if scale != 1.0:
             images = scale * (images.clip(-2, 2) + 2) / 4
-        return compiled(network, "sparse_categorical_crossentropy"), images, integers(rng, 10, batch)
+        return (
+            compiled(network, "sparse_categorical_crossentropy"),
+            images,
+            integers(rng, 10, batch),
+        )
 
     return build
 

@@ -23,7 +23,9 @@ def cnn(seed):
         h = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name)(h)
         h = layers.BatchNormalization(name=f"{name}_norm")(h)
         h = layers.MaxPooling2D(2)(layers.ReLU()(h))
-    model, y = classified(rng, x, layers.Dense(8, activation="relu", name="hidden")(layers.Flatten()(h)))
+    model, y = classified(
+        rng, x, layers.Dense(8, activation="relu", name="hidden")(layers.Flatten()(h))
+    )
     return model, features(rng, 8, 12, 12, 3), y
 
 
@@ -31,7 +33,9 @@ def _block(h, name, width=8):
     """A transformer block."""
     attended = layers.MultiHeadAttention(2, width // 2, dropout=0.1, name=f"{name}_attention")(h, h)
     h = layers.LayerNormalization(name=f"{name}_norm1")(h + layers.Dropout(0.1)(attended))
-    fed = layers.Dense(width, name=f"{name}_out")(layers.Dense(2 * width, activation="gelu", name=f"{name}_in")(h))
+    fed = layers.Dense(width, name=f"{name}_out")(
+        layers.Dense(2 * width, activation="gelu", name=f"{name}_in")(h)
+    )
     return layers.LayerNormalization(name=f"{name}_norm2")(h + fed)
 
 
@@ -61,7 +65,9 @@ class _Variational(keras.Model):
     def call(self, x):
         hidden = self.encoder(x)
         mean, spread = self.mean(hidden), self.spread(hidden)
-        self.add_loss(0.1 * ops.mean(0.5 * ops.sum(ops.square(mean) + ops.exp(spread) - 1 - spread, axis=-1)))
+        self.add_loss(
+            0.1 * ops.mean(0.5 * ops.sum(ops.square(mean) + ops.exp(spread) - 1 - spread, axis=-1))
+        )
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seeds)
         return self.decoder(mean + ops.exp(0.5 * spread) * noise)
 
@@ -77,7 +83,10 @@ def variational(seed):
 def two_by_two(seed):
     """Two inputs, two outputs, loss weights, named by dictionaries."""
     rng = seeded(seed)
-    numbers, words = keras.Input((5,), name="numbers"), keras.Input((4,), dtype="int32", name="words")
+    numbers, words = (
+        keras.Input((5,), name="numbers"),
+        keras.Input((4,), dtype="int32", name="words"),
+    )
     read = layers.GlobalAveragePooling1D()(layers.Embedding(9, 4, name="table")(words))
     h = layers.Concatenate()([layers.Dense(6, activation="tanh", name="dense")(numbers), read])
     outputs = {
@@ -145,7 +154,9 @@ def lora(seed):
     rng = seeded(seed)
     x = keras.Input((5,), dtype="int32", name="x")
     table = layers.Embedding(11, 6, name="table")
-    einsum = layers.EinsumDense("abc,cd->abd", (None, 6), bias_axes="d", activation="tanh", name="einsum")
+    einsum = layers.EinsumDense(
+        "abc,cd->abd", (None, 6), bias_axes="d", activation="tanh", name="einsum"
+    )
     linear = layers.Dense(6, activation="tanh", name="linear")
     model, y = classified(rng, x, layers.GlobalAveragePooling1D()(linear(einsum(table(x)))))
     for layer in (table, einsum, linear):
@@ -208,10 +219,16 @@ def u_net(seed):
     rng = seeded(seed)
     x = keras.Input((8, 8, 1), name="x")
     top = layers.Conv2D(4, 3, padding="same", activation="relu", name="down1")(x)
-    middle = layers.Conv2D(6, 3, padding="same", activation="relu", name="down2")(layers.MaxPooling2D(2)(top))
-    bottom = layers.Conv2D(8, 3, padding="same", activation="relu", name="bottom")(layers.MaxPooling2D(2)(middle))
+    middle = layers.Conv2D(6, 3, padding="same", activation="relu", name="down2")(
+        layers.MaxPooling2D(2)(top)
+    )
+    bottom = layers.Conv2D(8, 3, padding="same", activation="relu", name="bottom")(
+        layers.MaxPooling2D(2)(middle)
+    )
     up = layers.Concatenate()([layers.Conv2DTranspose(6, 2, strides=2, name="up2")(bottom), middle])
-    up = layers.Concatenate()([layers.UpSampling2D(2)(layers.Conv2D(4, 3, padding="same", name="mix")(up)), top])
+    up = layers.Concatenate()(
+        [layers.UpSampling2D(2)(layers.Conv2D(4, 3, padding="same", name="mix")(up)), top]
+    )
     head = layers.Conv2D(1, 1, activation="sigmoid", name="head")(up)
     model = compiled(keras.Model(x, head), "binary_crossentropy")
     return model, features(rng, 8, 8, 8, 1), integers(rng, 2, 8, 8, 8, 1).astype("float32")
@@ -223,11 +240,17 @@ def res_net(seed):
     x = keras.Input((8, 8, 3), name="x")
     h = layers.Conv2D(4, 3, padding="same", name="stem")(x)
     for name, filters, strides in (("first", 4, 1), ("second", 8, 2)):
-        inner = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_a")(h)
+        inner = layers.Conv2D(
+            filters, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_a"
+        )(h)
         inner = layers.ReLU()(layers.BatchNormalization(name=f"{name}_a_norm")(inner))
         inner = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_b")(inner)
         inner = layers.BatchNormalization(name=f"{name}_b_norm")(inner)
-        short = h if strides == 1 else layers.Conv2D(filters, 1, strides=strides, name=f"{name}_short")(h)
+        short = (
+            h
+            if strides == 1
+            else layers.Conv2D(filters, 1, strides=strides, name=f"{name}_short")(h)
+        )
         h = layers.ReLU()(layers.Add()([inner, short]))
     model, y = classified(rng, x, layers.GlobalAveragePooling2D()(h))
     return model, features(rng, 8, 8, 8, 3), y
@@ -261,7 +284,9 @@ def gated(seed):
 
     class Highway(layers.Layer):
         def build(self, shape):
-            self.mix, self.gate = (self.add_weight(shape=(shape[-1], shape[-1]), name=name) for name in ("mix", "gate"))
+            self.mix, self.gate = (
+                self.add_weight(shape=(shape[-1], shape[-1]), name=name) for name in ("mix", "gate")
+            )
 
         def call(self, x):
             gate = ops.sigmoid(ops.matmul(x, self.gate) - 1)
@@ -290,7 +315,9 @@ def triplets(seed):
 
     class Triplet(layers.Layer):
         def call(self, anchor, near, far):
-            gap = ops.sum(ops.square(anchor - near), axis=-1) - ops.sum(ops.square(anchor - far), axis=-1)
+            gap = ops.sum(ops.square(anchor - near), axis=-1) - ops.sum(
+                ops.square(anchor - far), axis=-1
+            )
             self.add_loss(ops.mean(ops.relu(gap + 0.5)))
             return anchor
 
@@ -320,7 +347,12 @@ def adam(seed):
 
 def constrained(seed):
     """Constraints act after the step; they are no part of the loss."""
-    return around(seed, (6,), dense(kernel_constraint="unit_norm", bias_constraint="non_neg", name="bound"), dense())
+    return around(
+        seed,
+        (6,),
+        dense(kernel_constraint="unit_norm", bias_constraint="non_neg", name="bound"),
+        dense(),
+    )
 
 
 def single_parameter(seed):

@@ -15,13 +15,24 @@ def around(seed, shape, *middle, batch=8, **options):
     after the seeding.
     """
     rng = seeded(seed)
-    model = sequential(shape, *(make() for make in middle), layers.Flatten(), layers.Dense(2, name="head"), **options)
+    model = sequential(
+        shape,
+        *(make() for make in middle),
+        layers.Flatten(),
+        layers.Dense(2, name="head"),
+        **options,
+    )
     return model, features(rng, batch, *shape), features(rng, batch, 2)
 
 
 def layer_case(name, shape, *middle, batch=8, note="", options=None):
     """A case around one layer, or a few."""
-    return Case(name, lambda seed: around(seed, shape, *middle, batch=batch), note=note, options=options or {})
+    return Case(
+        name,
+        lambda seed: around(seed, shape, *middle, batch=batch),
+        note=note,
+        options=options or {},
+    )
 
 
 def classified(rng, x, hidden, classes=3, loss="sparse_categorical_crossentropy", **options):

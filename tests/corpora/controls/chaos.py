@@ -18,7 +18,11 @@ def normalized(depth, width, examples):
         blocks = [
             block
             for _ in range(depth)
-            for block in (layers.Dense(width, use_bias=False), layers.BatchNormalization(), layers.ReLU())
+            for block in (
+                layers.Dense(width, use_bias=False),
+                layers.BatchNormalization(),
+                layers.ReLU(),
+            )
         ]
         model = sequential((8,), *blocks, layers.Dense(1))
         return model, features(rng, examples, 8), features(rng, examples, 1)
@@ -44,7 +48,9 @@ def recurrent(gain, steps):
 
     def build(seed):
         rng = seeded(seed)
-        cell = layers.SimpleRNN(12, recurrent_initializer=keras.initializers.RandomNormal(stddev=gain / 12**0.5))
+        cell = layers.SimpleRNN(
+            12, recurrent_initializer=keras.initializers.RandomNormal(stddev=gain / 12**0.5)
+        )
         model = sequential((steps, 2), cell, layers.Dense(1))
         return model, features(rng, 6, steps, 2), features(rng, 6, 1)
 
@@ -68,7 +74,9 @@ class _Iterated(layers.Layer):
 def iterated(times):
     def build(seed):
         rng = seeded(seed)
-        model = sequential((4,), layers.Dense(6, name="below"), _Iterated(times), layers.Dense(1, name="head"))
+        model = sequential(
+            (4,), layers.Dense(6, name="below"), _Iterated(times), layers.Dense(1, name="head")
+        )
         return model, features(rng, 8, 4), features(rng, 8, 1)
 
     return build

@@ -56,7 +56,9 @@ def domain_adversarial(seed):
     trunk = layers.Dense(8, activation="tanh", name="trunk")(x)
     task = layers.Dense(3, activation="softmax", name="task")(trunk)
     domain = layers.Dense(1, activation="sigmoid", name="domain")(Reversal(name="reversal")(trunk))
-    model = compiled(keras.Model(x, [task, domain]), ["sparse_categorical_crossentropy", "binary_crossentropy"])
+    model = compiled(
+        keras.Model(x, [task, domain]), ["sparse_categorical_crossentropy", "binary_crossentropy"]
+    )
     return model, features(rng, 16, 6), [integers(rng, 3, 16), integers(rng, 2, 16, 1)]
 
 
@@ -66,14 +68,18 @@ class BinaryDense(layers.Dense):
     def call(self, x):
         kernel = ops.convert_to_tensor(self.kernel)
         signs = 0.4 * ops.where(kernel >= 0, ops.ones_like(kernel), -ops.ones_like(kernel))
-        return self.activation(ops.matmul(x, kernel + ops.stop_gradient(signs - kernel)) + self.bias)
+        return self.activation(
+            ops.matmul(x, kernel + ops.stop_gradient(signs - kernel)) + self.bias
+        )
 
 
 class Codebook(layers.Layer):
     """The quantizer of a VQ-VAE."""
 
     def build(self, shape):
-        self.codebook = self.add_weight(shape=(5, shape[-1]), initializer="random_normal", name="codebook")
+        self.codebook = self.add_weight(
+            shape=(5, shape[-1]), initializer="random_normal", name="codebook"
+        )
 
     def call(self, x):
         codebook = ops.convert_to_tensor(self.codebook)
@@ -105,7 +111,9 @@ def siamese(seed):
     first, second = keras.Input((6,), name="first"), keras.Input((6,), name="second")
     leg = layers.Dense(4, activation="tanh", name="leg")
     predicted = layers.Dense(4, name="predictor")(leg(first))
-    model = compiled(keras.Model([first, second], Alike(name="alike")(predicted, leg(second))), None)
+    model = compiled(
+        keras.Model([first, second], Alike(name="alike")(predicted, leg(second))), None
+    )
     return model, [features(rng, 16, 6), features(rng, 16, 6)], None
 
 
@@ -142,8 +150,22 @@ CASES = [
         dense(name="above"),
         options=expecting(blocked="*below*"),
     ),
-    layer_case("declared_rounding", (6,), BELOW, Rounded, dense(name="above"), options=expecting(mismatch="*below*")),
-    layer_case("declared_reversal", (6,), BELOW, Reversal, dense(name="above"), options=expecting(mismatch="*below*")),
+    layer_case(
+        "declared_rounding",
+        (6,),
+        BELOW,
+        Rounded,
+        dense(name="above"),
+        options=expecting(mismatch="*below*"),
+    ),
+    layer_case(
+        "declared_reversal",
+        (6,),
+        BELOW,
+        Reversal,
+        dense(name="above"),
+        options=expecting(mismatch="*below*"),
+    ),
     layer_case(
         "declared_binary_weights",
         (6,),

@@ -97,5 +97,10 @@ CASES = [
         note="its output table feeds no loss here",
     ),
     Case("gpt2", language("GPT2", **SIZE, num_heads=2, max_sequence_length=6), needs=HUB),
-    Case("fnet", text("FNet", _sequence, True, **SIZE, max_sequence_length=6), needs=HUB, note="Fourier mixing"),
+    Case(
+        "fnet",
+        text("FNet", _sequence, True, **SIZE, max_sequence_length=6),
+        needs=HUB,
+        note="Fourier mixing",
+    ),
 ]

@@ -22,7 +22,9 @@ def wide(units, activation, deviation, name):
 
 def zero_layer(seed):
     """A layer that starts at zero under a ReLU: every pre-activation is exactly zero."""
-    return around(seed, (6,), dense(), dense(activation="relu", kernel_initializer="zeros", name="zero"))
+    return around(
+        seed, (6,), dense(), dense(activation="relu", kernel_initializer="zeros", name="zero")
+    )
 
 
 def zero_head(seed):
@@ -67,7 +69,9 @@ def barely_dead(seed):
 def one_dead_unit(seed):
     """One unit of a ReLU layer is off for every example: zero gradient in one row and one column."""
     bias = CONSTANT([0.0, 0.0, -4.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    return around(seed, (6,), dense(8, "relu", bias_initializer=bias, name="planted"), dense(6, "relu"))
+    return around(
+        seed, (6,), dense(8, "relu", bias_initializer=bias, name="planted"), dense(6, "relu")
+    )
 
 
 def clipped(seed):
@@ -113,8 +117,12 @@ def under(loss, bias=0.0, target=0.0):
 
     def build(seed):
         rng = seeded(seed)
-        head = layers.Dense(1, kernel_initializer="zeros", bias_initializer=CONSTANT(bias), name="head")
-        y = np.where(rng.random((16, 1)) < 0.5, target, np.sign(features(rng, 16, 1))).astype("float32")
+        head = layers.Dense(
+            1, kernel_initializer="zeros", bias_initializer=CONSTANT(bias), name="head"
+        )
+        y = np.where(rng.random((16, 1)) < 0.5, target, np.sign(features(rng, 16, 1))).astype(
+            "float32"
+        )
         return sequential((6,), head, loss=loss), features(rng, 16, 6), y
 
     return build
@@ -133,7 +141,9 @@ def satisfied_hinge(seed):
 
 def l1_at_zero(seed):
     """An L1 penalty on weights that start at zero: the corner of an absolute value."""
-    return around(seed, (6,), dense(kernel_regularizer="l1", bias_regularizer="l1", name="sparse"), dense())
+    return around(
+        seed, (6,), dense(kernel_regularizer="l1", bias_regularizer="l1", name="sparse"), dense()
+    )
 
 
 def saturated(scale, from_logits):
@@ -143,7 +153,9 @@ def saturated(scale, from_logits):
         rng = seeded(seed)
         head = wide(4, None if from_logits else "softmax", scale, "head")
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
-        model = sequential((6,), layers.Dense(8, activation="tanh", name="below"), head(), loss=loss)
+        model = sequential(
+            (6,), layers.Dense(8, activation="tanh", name="below"), head(), loss=loss
+        )
         return model, features(rng, 16, 6), integers(rng, 4, 16)
 
     return build
@@ -190,7 +202,9 @@ def median_and_top(seed):
 
     class Order(layers.Layer):
         def call(self, x):
-            return ops.concatenate([ops.median(x, axis=-1, keepdims=True), ops.top_k(x, 2)[0]], axis=-1)
+            return ops.concatenate(
+                [ops.median(x, axis=-1, keepdims=True), ops.top_k(x, 2)[0]], axis=-1
+            )
 
     return around(seed, (6,), dense(9), Order)
 
@@ -269,7 +283,11 @@ CASES = [
     Case("zero_head", zero_head, note="nothing below has a gradient yet"),
     Case("zero_gamma_residual", zero_gamma, note="blocks that start as the identity"),
     Case("relu_network", relu_network, note="corners everywhere nearby"),
-    Case("barely_dead_relu", barely_dead, note="flat here, not flat a large step away: looks blocked, is not"),
+    Case(
+        "barely_dead_relu",
+        barely_dead,
+        note="flat here, not flat a large step away: looks blocked, is not",
+    ),
     Case("one_dead_unit", one_dead_unit, note="zero gradient in one unit, as if it were blocked"),
     Case("clipped_activations", clipped, note="flat parts of hard sigmoids and ReLU6"),
     Case("constant_images", constant_images, note="max pooling with nothing but ties"),
@@ -282,9 +300,17 @@ CASES = [
     Case("satisfied_hinge", satisfied_hinge, note="a zero loss that a large step makes positive"),
     Case("l1_at_zero", l1_at_zero, note="a penalty at its corner"),
     Case("saturated_softmax", saturated(30.0, False), note="probabilities clipped at 1e-7"),
-    Case("saturated_softmax_logits", saturated(30.0, True), note="losses of a hundred beside losses of 1e-40"),
+    Case(
+        "saturated_softmax_logits",
+        saturated(30.0, True),
+        note="losses of a hundred beside losses of 1e-40",
+    ),
     Case("saturated_sigmoids", saturated_sigmoids),
-    Case("bias_before_normalization", bias_before_normalization, note="a gradient of 1e-17 against zero"),
+    Case(
+        "bias_before_normalization",
+        bias_before_normalization,
+        note="a gradient of 1e-17 against zero",
+    ),
     Case("unused_embedding_rows", unused_rows),
     Case("maxout_and_sort", maxout),
     Case("median_and_top_k", median_and_top),

@@ -11,7 +11,9 @@ from tests.corpora.corpus import Case, compiled, features, integers, seeded, seq
 
 def with_options(**options):
     """A small network compiled with other options."""
-    return lambda seed: around(seed, (6,), dense(), lambda: layers.Dropout(0.2), dense(), batch=16, **options)
+    return lambda seed: around(
+        seed, (6,), dense(), lambda: layers.Dropout(0.2), dense(), batch=16, **options
+    )
 
 
 def with_xla(seed):
@@ -27,7 +29,9 @@ class Checkpointed(layers.Layer):
         self.kernel = self.add_weight(shape=(shape[-1], 8), name="kernel")
 
     def call(self, x):
-        return keras.remat(lambda a, kernel: ops.tanh(ops.matmul(a, kernel)))(x, ops.convert_to_tensor(self.kernel))
+        return keras.remat(lambda a, kernel: ops.tanh(ops.matmul(a, kernel)))(
+            x, ops.convert_to_tensor(self.kernel)
+        )
 
 
 class Repeated(layers.Layer):
@@ -45,7 +49,9 @@ class Accumulated(layers.Layer):
     """Mixes time steps with a scan."""
 
     def build(self, shape):
-        self.kernel = self.add_weight(shape=(shape[-1], shape[-1]), initializer="orthogonal", name="kernel")
+        self.kernel = self.add_weight(
+            shape=(shape[-1], shape[-1]), initializer="orthogonal", name="kernel"
+        )
 
     def call(self, x):
         kernel = ops.convert_to_tensor(self.kernel)
@@ -62,19 +68,27 @@ class Conditional(layers.Layer):
     """Takes one of two branches, depending on the data."""
 
     def build(self, shape):
-        self.one, self.other = (self.add_weight(shape=(shape[-1], 5), name=name) for name in ("one", "other"))
+        self.one, self.other = (
+            self.add_weight(shape=(shape[-1], 5), name=name) for name in ("one", "other")
+        )
 
     def call(self, x):
         one, other = ops.convert_to_tensor(self.one), ops.convert_to_tensor(self.other)
-        return ops.cond(ops.sum(x) > 0, lambda: ops.tanh(ops.matmul(x, one)), lambda: ops.matmul(x, other))
+        return ops.cond(
+            ops.sum(x) > 0, lambda: ops.tanh(ops.matmul(x, one)), lambda: ops.matmul(x, other)
+        )
 
 
 class Counting(layers.Layer):
     """Counts its calls, keeps a running mean, and centres with the old one."""
 
     def build(self, shape):
-        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls")
-        self.mean = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False, name="mean")
+        self.calls = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls"
+        )
+        self.mean = self.add_weight(
+            shape=(shape[-1],), initializer="zeros", trainable=False, name="mean"
+        )
 
     def call(self, x, training=False):
         centred = x - self.mean
@@ -88,7 +102,9 @@ class _RunningCentre(layers.Layer):
     """Centres with a running mean that it has just updated: the update is part of the loss."""
 
     def build(self, shape):
-        self.mean = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False, name="mean")
+        self.mean = self.add_weight(
+            shape=(shape[-1],), initializer="zeros", trainable=False, name="mean"
+        )
 
     def call(self, x):
         mean = 0.5 * self.mean + 0.5 * ops.mean(x, axis=0)
@@ -154,7 +170,11 @@ def whole_numbers(seed):
         layers.Dense(3, activation="softmax", name="head"),
         loss="sparse_categorical_crossentropy",
     )
-    return model, integers(rng, 256, 8, 6, 6, 1).astype("uint8"), integers(rng, 3, 8).astype("int64")
+    return (
+        model,
+        integers(rng, 256, 8, 6, 6, 1).astype("uint8"),
+        integers(rng, 3, 8).astype("int64"),
+    )
 
 
 def between(make, shape=(6,)):
@@ -166,7 +186,11 @@ CASES = [
     Case("run_eagerly", with_options(run_eagerly=True)),
     Case("steps_per_execution", with_options(steps_per_execution=4)),
     Case("compiled_with_xla", with_xla, note="the trained gradient comes from another compiler"),
-    Case("checkpointed", between(lambda: Checkpointed(name="checkpointed")), note="recomputed, without dropout"),
+    Case(
+        "checkpointed",
+        between(lambda: Checkpointed(name="checkpointed")),
+        note="recomputed, without dropout",
+    ),
     Case("loop_of_the_backend", between(lambda: Repeated(name="repeated"))),
     Case("scan_over_time", between(lambda: Accumulated(name="accumulated"), (5, 6))),
     Case(
@@ -179,7 +203,11 @@ CASES = [
         between(lambda: Counting(name="counting")),
         note="state that the forward pass changes",
     ),
-    Case("running_centre", between(lambda: _RunningCentre(name="centre")), note="an update inside the loss"),
+    Case(
+        "running_centre",
+        between(lambda: _RunningCentre(name="centre")),
+        note="an update inside the loss",
+    ),
     Case("through_python_with_gradient", between(lambda: OutsideWithGradient(name="outside"))),
     Case("own_train_step", own_step),
     Case("string_inputs", words),

@@ -85,7 +85,9 @@ def under(loss, activation, targets, output=1.0):
 def circle(seed):
     """Circle loss compares the embeddings of a batch with each other."""
     rng = seeded(seed)
-    model = sequential((6,), layers.Dense(5, name="below"), layers.UnitNormalization(), loss=keras.losses.Circle())
+    model = sequential(
+        (6,), layers.Dense(5, name="below"), layers.UnitNormalization(), loss=keras.losses.Circle()
+    )
     return model, features(rng, 16, 6), integers(rng, 4, 16)
 
 
@@ -174,7 +176,9 @@ def weighted(seed):
 def weighted_steps(seed):
     """One weight per time step."""
     rng = seeded(seed)
-    model = sequential((5, 3), layers.GRU(6, return_sequences=True, name="gru"), layers.Dense(2, name="head"))
+    model = sequential(
+        (5, 3), layers.GRU(6, return_sequences=True, name="gru"), layers.Dense(2, name="head")
+    )
     weights = (rng.random((8, 5)) > 0.3).astype("float32")
     return model, features(rng, 8, 5, 3), features(rng, 8, 5, 2), weights
 
@@ -218,7 +222,10 @@ def metrics(seed):
 
 
 CASES = [
-    *(Case(f"loss_{name}", under(name, activation, targets)) for name, (activation, targets) in LOSSES.items()),
+    *(
+        Case(f"loss_{name}", under(name, activation, targets))
+        for name, (activation, targets) in LOSSES.items()
+    ),
     Case(
         "loss_generalized_cross_entropy",
         under(keras.losses.CategoricalGeneralizedCrossEntropy(), "softmax", _classes),
@@ -230,7 +237,9 @@ CASES = [
     Case("loss_with_a_right_custom_gradient", under(_right_custom_gradient, None, _signs)),
     Case("huge_loss", under("mse", None, _real, 1e6), note="a loss of 1e12"),
     Case("tiny_loss", under("mse", None, _real, 1e-6), note="a loss of 1e-12"),
-    Case("constant_loss", under(_constant, None, _real), note="no gradient anywhere, and rightly so"),
+    Case(
+        "constant_loss", under(_constant, None, _real), note="no gradient anywhere, and rightly so"
+    ),
     Case("loss_only_added", added_only, note="loss=None, add_loss only"),
     Case("loss_added_faintly", added_too),
     Case("sample_weight", weighted),

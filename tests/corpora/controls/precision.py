@@ -5,7 +5,15 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.controls.building import around, classified, dense
-from tests.corpora.corpus import Case, compiled, dtype_policy, features, integers, seeded, sequential
+from tests.corpora.corpus import (
+    Case,
+    compiled,
+    dtype_policy,
+    features,
+    integers,
+    seeded,
+    sequential,
+)
 
 
 def mlp_at(policy):
@@ -37,7 +45,9 @@ def transformer_at(policy):
             rng = seeded(seed)
             x = keras.Input((5,), dtype="int32", name="x")
             h = layers.Embedding(11, 8, name="table")(x)
-            h = layers.LayerNormalization(name="norm")(h + layers.MultiHeadAttention(2, 4, name="attention")(h, h))
+            h = layers.LayerNormalization(name="norm")(
+                h + layers.MultiHeadAttention(2, 4, name="attention")(h, h)
+            )
             model, y = classified(rng, x, layers.GlobalAveragePooling1D()(h))
         return model, integers(rng, 11, 8, 5), y
 
@@ -83,7 +93,9 @@ def nested(seed):
     """A functional model used as a layer casts what it gets to its own input's dtype."""
     rng = seeded(seed)
     inner_x = keras.Input((8,), name="inner_x")
-    inner = keras.Model(inner_x, layers.Dense(8, activation="tanh", name="inside")(inner_x), name="inner")
+    inner = keras.Model(
+        inner_x, layers.Dense(8, activation="tanh", name="inside")(inner_x), name="inner"
+    )
     x = keras.Input((6,), name="x")
     h = inner(layers.Dense(8, activation="tanh", name="below")(x))
     model = compiled(keras.Model(x, layers.Dense(2, name="head")(h)))
@@ -93,8 +105,12 @@ def nested(seed):
 def nested_twice(seed):
     """A sequential model inside a sequential model, used twice."""
     rng = seeded(seed)
-    inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, activation="tanh", name="inside")], name="inner")
-    outer = keras.Sequential([keras.Input((6,)), inner, layers.LayerNormalization(name="norm")], name="outer")
+    inner = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6, activation="tanh", name="inside")], name="inner"
+    )
+    outer = keras.Sequential(
+        [keras.Input((6,)), inner, layers.LayerNormalization(name="norm")], name="outer"
+    )
     x = keras.Input((6,), name="x")
     model = compiled(keras.Model(x, layers.Dense(2, name="head")(outer(outer(x)))))
     return model, features(rng, 8, 6), features(rng, 8, 2)
@@ -187,9 +203,18 @@ def float_inputs(seed):
 
 
 CASES = [
-    *(Case(f"{policy}_mlp", mlp_at(policy)) for policy in ("mixed_float16", "mixed_bfloat16", "float16", "float64")),
-    *(Case(f"{policy}_cnn", cnn_at(policy)) for policy in ("mixed_float16", "mixed_bfloat16", "float64")),
-    *(Case(f"{policy}_transformer", transformer_at(policy)) for policy in ("mixed_float16", "mixed_bfloat16")),
+    *(
+        Case(f"{policy}_mlp", mlp_at(policy))
+        for policy in ("mixed_float16", "mixed_bfloat16", "float16", "float64")
+    ),
+    *(
+        Case(f"{policy}_cnn", cnn_at(policy))
+        for policy in ("mixed_float16", "mixed_bfloat16", "float64")
+    ),
+    *(
+        Case(f"{policy}_transformer", transformer_at(policy))
+        for policy in ("mixed_float16", "mixed_bfloat16")
+    ),
     Case("bfloat16_mlp", mlp_at("bfloat16")),
     Case("a_policy_per_layer", by_layer),
     Case("hidden_cast_in_a_norm", between(_NarrowNorm), note="ops.cast to float32"),
@@ -197,8 +222,16 @@ CASES = [
     Case("hidden_cast_of_a_nested_model", nested, note="the inner Input's dtype"),
     Case("nested_sequential_twice", nested_twice),
     Case("untracked_layer", between(_Untracked), note="its policy cannot be found"),
-    Case("complex64_mixing", between(_Spectrum, (4, 6)), note="a float32 core behind a Fourier transform"),
-    Case("zeros_without_dtype", lambda s: around(s, (4, 6), _ZerosWithoutDtype), note="made at floatx"),
+    Case(
+        "complex64_mixing",
+        between(_Spectrum, (4, 6)),
+        note="a float32 core behind a Fourier transform",
+    ),
+    Case(
+        "zeros_without_dtype",
+        lambda s: around(s, (4, 6), _ZerosWithoutDtype),
+        note="made at floatx",
+    ),
     Case("fixed_float32_constant", between(_FixedConstant), note="cannot be traced at float64"),
     Case("local_response_normalization", responses, note="no float64 kernel"),
     Case("pooling_in_three_dimensions", pooled_volume, note="no float64 kernel on CPU"),

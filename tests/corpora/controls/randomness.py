@@ -39,10 +39,21 @@ def one_generator_for_two(seed):
             self.seeds = seeds
 
         def call(self, x, training=False):
-            return x + 0.3 * keras.random.normal(ops.shape(x), dtype=x.dtype, seed=self.seeds) if training else x
+            return (
+                x + 0.3 * keras.random.normal(ops.shape(x), dtype=x.dtype, seed=self.seeds)
+                if training
+                else x
+            )
 
     seeds = keras.random.SeedGenerator(9)
-    return around(seed, (6,), dense(), lambda: Noise(seeds, name="one"), dense(), lambda: Noise(seeds, name="two"))
+    return around(
+        seed,
+        (6,),
+        dense(),
+        lambda: Noise(seeds, name="one"),
+        dense(),
+        lambda: Noise(seeds, name="two"),
+    )
 
 
 def augmentation(seed):
@@ -59,15 +70,24 @@ def augmentation(seed):
 
 CASES = [
     layer_case("dropout", (6,), dense(16), lambda: layers.Dropout(0.5), dense()),
-    layer_case("dropout_with_a_shape", SEQUENCE, dense(), lambda: layers.Dropout(0.5, noise_shape=(None, 1, 8))),
+    layer_case(
+        "dropout_with_a_shape",
+        SEQUENCE,
+        dense(),
+        lambda: layers.Dropout(0.5, noise_shape=(None, 1, 8)),
+    ),
     layer_case("alpha_dropout", (6,), dense(16, "selu"), lambda: layers.AlphaDropout(0.3), dense()),
     layer_case("spatial_dropout1d", SEQUENCE, dense(8), lambda: layers.SpatialDropout1D(0.3)),
     layer_case("spatial_dropout2d", IMAGE, _conv, lambda: layers.SpatialDropout2D(0.3)),
     layer_case("spatial_dropout3d", (3, 3, 3, 2), dense(8), lambda: layers.SpatialDropout3D(0.3)),
     layer_case("gaussian_noise", (6,), dense(), lambda: layers.GaussianNoise(0.5), dense()),
     layer_case("gaussian_dropout", (6,), dense(16), lambda: layers.GaussianDropout(0.3), dense()),
-    layer_case("recurrent_dropout", SEQUENCE, lambda: layers.LSTM(6, dropout=0.3, recurrent_dropout=0.3)),
-    layer_case("dropout_in_a_gru", SEQUENCE, lambda: layers.GRU(6, dropout=0.4, recurrent_dropout=0.2)),
+    layer_case(
+        "recurrent_dropout", SEQUENCE, lambda: layers.LSTM(6, dropout=0.3, recurrent_dropout=0.3)
+    ),
+    layer_case(
+        "dropout_in_a_gru", SEQUENCE, lambda: layers.GRU(6, dropout=0.4, recurrent_dropout=0.2)
+    ),
     Case("stochastic_depth", stochastic_depth),
     Case("one_generator_for_two", one_generator_for_two),
     Case("augmentation", augmentation),

@@ -55,7 +55,9 @@ def masked_loss(seed):
     """Padding reaches the loss as a mask."""
     rng = seeded(seed)
     x = keras.Input((6,), dtype="int32", name="x")
-    h = layers.LSTM(5, return_sequences=True, name="lstm")(layers.Embedding(9, 5, mask_zero=True, name="table")(x))
+    h = layers.LSTM(5, return_sequences=True, name="lstm")(
+        layers.Embedding(9, 5, mask_zero=True, name="table")(x)
+    )
     head = layers.Dense(9, activation="softmax", name="head")(h)
     model = compiled(keras.Model(x, head), "sparse_categorical_crossentropy")
     tokens = _ragged(rng, 1 + integers(rng, 8, 8, 6))
@@ -90,7 +92,11 @@ def long_sequence(seed):
 
 
 CASES = [
-    Case("masked_lstm", masked(lambda: layers.LSTM(5, name="lstm")), note="one sequence is masked throughout"),
+    Case(
+        "masked_lstm",
+        masked(lambda: layers.LSTM(5, name="lstm")),
+        note="one sequence is masked throughout",
+    ),
     Case("masked_gru", masked(lambda: layers.GRU(5, name="gru"))),
     Case("masked_simple_rnn", masked(lambda: layers.SimpleRNN(5, name="rnn"))),
     Case("masked_bidirectional", masked(lambda: layers.Bidirectional(layers.LSTM(4), name="both"))),

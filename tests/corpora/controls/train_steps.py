@@ -117,14 +117,20 @@ def embedded(seed):
     rng = seeded(seed)
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=64.0)
     stack = layers.Embedding(12, 4, name="table"), layers.Flatten(), layers.Dense(1, name="head")
-    return sequential((5,), *stack, optimizer=optimizer), rng.integers(12, size=(8, 5)), np.ones((8, 1), "float32")
+    return (
+        sequential((5,), *stack, optimizer=optimizer),
+        rng.integers(12, size=(8, 5)),
+        np.ones((8, 1), "float32"),
+    )
 
 
 STEPS = (Custom, WithApply, WithComputeLoss, WithScaledLoss, WithMetric, WithState, Accumulating)
 OPTIMIZERS = {
     "accumulation": lambda: keras.optimizers.SGD(0.01, gradient_accumulation_steps=3),
     "loss_scale_factor": lambda: keras.optimizers.SGD(0.01, loss_scale_factor=512.0),
-    "dynamic_loss_scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=1024.0),
+    "dynamic_loss_scale": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.01), initial_scale=1024.0
+    ),
     "moving_average": lambda: keras.optimizers.Adam(use_ema=True),
     "weight_decay": lambda: keras.optimizers.AdamW(weight_decay=0.01),
     "clipping_in_the_optimizer": lambda: keras.optimizers.SGD(0.01, clipnorm=0.01),

@@ -12,7 +12,12 @@ def twin_of(mutant):
         with planted.healthy():
             return mutant.build(seed)
 
-    return Case(f"twin_of_{mutant.name}", build, chaotic=mutant.chaotic, note=f"what {mutant.name} should have been")
+    return Case(
+        f"twin_of_{mutant.name}",
+        build,
+        chaotic=mutant.chaotic,
+        note=f"what {mutant.name} should have been",
+    )
 
 
 CASES = [twin_of(mutant) for mutant in mutants.CASES]

@@ -27,19 +27,27 @@ class Attention(layers.Layer):
         super().__init__(**options)
         self.heads = heads
         self.on_queries, self.on_keys, self.on_scores = on_queries, on_keys, on_scores
-        self.softmax, self.on_weights, self.on_kernels, self.rotate = softmax, on_weights, on_kernels, rotate
+        self.softmax, self.on_weights, self.on_kernels, self.rotate = (
+            softmax,
+            on_weights,
+            on_kernels,
+            rotate,
+        )
 
     def build(self, shape):
         width = shape[-1]
         self.query, self.key, self.value, self.output_kernel = (
-            self.add_weight(shape=(width, width), name=name) for name in ("query", "key", "value", "output")
+            self.add_weight(shape=(width, width), name=name)
+            for name in ("query", "key", "value", "output")
         )
 
     def split(self, x, kernel):
         """Projects and splits into heads: (batch, time, width) -> (batch, heads, time, width / heads)."""
         projected = tf.matmul(x, kernel)
         _, steps, width = x.shape
-        return tf.transpose(tf.reshape(projected, [-1, steps, self.heads, width // self.heads]), [0, 2, 1, 3])
+        return tf.transpose(
+            tf.reshape(projected, [-1, steps, self.heads, width // self.heads]), [0, 2, 1, 3]
+        )
 
     def call(self, x):
         query, key = tf.convert_to_tensor(self.query), tf.convert_to_tensor(self.key)
@@ -59,7 +67,9 @@ def transformer(seed, **places):
     """One block: table, attention, feed-forward, head. The data makes attention matter."""
     rng = seeded(seed)
     x = keras.Input((6,), dtype="int32", name="x")
-    h = layers.Embedding(12, 8, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0), name="table")(x)
+    h = layers.Embedding(
+        12, 8, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0), name="table"
+    )(x)
     h = layers.LayerNormalization(name="norm")(h + Attention(name="attention", **places)(h))
     h = h + layers.Dense(8, activation="gelu", name="feed")(h)
     head = layers.Dense(3, activation="softmax", name="head")(layers.Flatten()(h))
@@ -123,7 +133,9 @@ class OtherMask(layers.Layer):
     def __init__(self, rate, **options):
         super().__init__(**options)
         self.rate = rate
-        self.drop = planted.function(lambda x: x * self.mask(x, 1), lambda g, x: g * self.mask(x, 2))
+        self.drop = planted.function(
+            lambda x: x * self.mask(x, 1), lambda g, x: g * self.mask(x, 2)
+        )
 
     def mask(self, x, seed):
         kept = tf.random.stateless_uniform(tf.shape(x), [seed, 7]) >= self.rate
@@ -182,5 +194,7 @@ CASES = [
         "attention",
         note="one head's queries",
     ),
-    Case("recomputed_with_another_mask", recomputed, "below", note="dropout: two masks for one step"),
+    Case(
+        "recomputed_with_another_mask", recomputed, "below", note="dropout: two masks for one step"
+    ),
 ]

@@ -59,7 +59,11 @@ def one_of_two_heads(seed):
         "second": layers.Dense(2, name="second")(detached),
     }
     model = compiled(keras.Model(x, outputs), {"first": "mse", "second": "mse"})
-    return model, features(rng, 16, 6), {"first": features(rng, 16, 2), "second": features(rng, 16, 2)}
+    return (
+        model,
+        features(rng, 16, 6),
+        {"first": features(rng, 16, 2), "second": features(rng, 16, 2)},
+    )
 
 
 def stopped(seed):
@@ -97,7 +101,9 @@ class _HardAttention(layers.Layer):
         return tf.one_hot(tf.argmax(scores, axis=-1), scores.shape[-1], dtype=scores.dtype)
 
     def build(self, shape):
-        self.scores = self.add_weight(shape=(shape[-1], 1), name="scores", initializer="glorot_uniform")
+        self.scores = self.add_weight(
+            shape=(shape[-1], 1), name="scores", initializer="glorot_uniform"
+        )
 
     def call(self, x):
         weights = self.weights_of(ops.squeeze(ops.matmul(x, self.scores), -1))
@@ -118,7 +124,9 @@ class _HardGate(layers.Layer):
         self.open = planted.choose(lambda gate: tf.cast(gate > 0, gate.dtype), tf.sigmoid)
 
     def build(self, shape):
-        self.gate = self.add_weight(shape=(shape[-1], shape[-1]), name="gate", initializer="glorot_uniform")
+        self.gate = self.add_weight(
+            shape=(shape[-1], shape[-1]), name="gate", initializer="glorot_uniform"
+        )
 
     def call(self, x):
         return x * self.open(ops.matmul(x, self.gate))
@@ -131,13 +139,31 @@ def hard_gate(seed):
 
 
 CASES = [
-    Case("detached_branch", one_of_two_branches, "branch", BLOCKED, note="stop_gradient on one of two branches"),
-    Case("detached_shortcut", residual_block, "below", note="stop_gradient on the shortcut of a residual block"),
+    Case(
+        "detached_branch",
+        one_of_two_branches,
+        "branch",
+        BLOCKED,
+        note="stop_gradient on one of two branches",
+    ),
+    Case(
+        "detached_shortcut",
+        residual_block,
+        "below",
+        note="stop_gradient on the shortcut of a residual block",
+    ),
     Case("detached_gate", attended_values_only, "gate", BLOCKED, note="stop_gradient on a gate"),
-    Case("detached_head", one_of_two_heads, "trunk", note="stop_gradient in front of one of two heads"),
+    Case(
+        "detached_head",
+        one_of_two_heads,
+        "trunk",
+        note="stop_gradient in front of one of two heads",
+    ),
     Case("stop_gradient", stopped, "below", BLOCKED, note="stop_gradient in the only path"),
     Case("rounding", rounded, "below", BLOCKED, note="quantization without a gradient"),
-    Case("through_integers", through_integers, "below", BLOCKED, note="a cast to integers and back"),
+    Case(
+        "through_integers", through_integers, "below", BLOCKED, note="a cast to integers and back"
+    ),
     Case(
         "through_numpy",
         through_numpy,
@@ -145,6 +171,8 @@ CASES = [
         BLOCKED,
         note="numpy_function has no gradient, and says nothing",
     ),
-    Case("argmax", argmax, "attention", BLOCKED, note="argmax and one-hot where a softmax was meant"),
+    Case(
+        "argmax", argmax, "attention", BLOCKED, note="argmax and one-hot where a softmax was meant"
+    ),
     Case("hard_gate", hard_gate, "gate", BLOCKED, note="a comparison used as a gate"),
 ]

@@ -41,7 +41,11 @@ class _Iterated(layers.Layer):
 def iterated(seed, times, factor):
     rng = seeded(seed)
     stack = [layers.Dense(6, name="below"), _Iterated(times, factor), layers.Dense(1, name="head")]
-    return compiled(keras.Sequential([layers.Input((4,)), *stack])), features(rng, 8, 4), features(rng, 8, 1)
+    return (
+        compiled(keras.Sequential([layers.Input((4,)), *stack])),
+        features(rng, 8, 4),
+        features(rng, 8, 1),
+    )
 
 
 CASES = [
@@ -53,8 +57,18 @@ CASES = [
             "norm_12",
             "a factor of 1.01 half way",
         ),
-        ("doubled_under_30_norms", lambda s: normalized(s, 30, 16, 6, 2.0), "norm_15", "a factor of 2 half way"),
-        ("one_percent_before_20_iterations", lambda s: iterated(s, 20, 1.01), "below", "a factor of 1.01"),
+        (
+            "doubled_under_30_norms",
+            lambda s: normalized(s, 30, 16, 6, 2.0),
+            "norm_15",
+            "a factor of 2 half way",
+        ),
+        (
+            "one_percent_before_20_iterations",
+            lambda s: iterated(s, 20, 1.01),
+            "below",
+            "a factor of 1.01",
+        ),
         ("doubled_before_30_iterations", lambda s: iterated(s, 30, 2.0), "below", "a factor of 2"),
     )
 ]

@@ -18,7 +18,9 @@ CHANNELS = 8
 def crowded(seed, factors):
     """Three convolutions with 200,000 ReLUs; behind the second the upstream gradient is multiplied by `factors`."""
     rng = seeded(seed)
-    wrong = planted.function(tf.identity, lambda upstream, x: upstream * tf.cast(factors, upstream.dtype))
+    wrong = planted.function(
+        tf.identity, lambda upstream, x: upstream * tf.cast(factors, upstream.dtype)
+    )
     behind = {1: [planted.Through(wrong, name="planted")]}
     blocks = [
         [
@@ -31,7 +33,9 @@ def crowded(seed, factors):
     ]
     head = [layers.GlobalAveragePooling2D(), layers.Dense(10, name="head")]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model = sequential((24, 24, 3), *(layer for block in blocks for layer in block), *head, loss=loss)
+    model = sequential(
+        (24, 24, 3), *(layer for block in blocks for layer in block), *head, loss=loss
+    )
     return model, features(rng, 16, 24, 24, 3), rng.integers(10, size=16)
 
 

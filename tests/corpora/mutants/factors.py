@@ -12,7 +12,15 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from tests.corpora.corpus import Case, compiled, dtype_policy, features, integers, seeded, sequential
+from tests.corpora.corpus import (
+    Case,
+    compiled,
+    dtype_policy,
+    features,
+    integers,
+    seeded,
+    sequential,
+)
 from tests.corpora.mutants import planted
 
 
@@ -49,7 +57,9 @@ def through(seed, function):
 
 def _one_over_batch(upstream, x, weights):
     count = tf.cast(tf.shape(x)[0], x.dtype)
-    return tf.matmul(upstream, weights, transpose_b=True), tf.matmul(x, upstream, transpose_a=True) / count
+    return tf.matmul(upstream, weights, transpose_b=True), tf.matmul(
+        x, upstream, transpose_a=True
+    ) / count
 
 
 def one_over_batch(seed):
@@ -57,7 +67,9 @@ def one_over_batch(seed):
 
 
 def swish_without_its_second_term(seed):
-    return through(seed, planted.function(lambda x: x * tf.sigmoid(x), lambda g, x: g * tf.sigmoid(x)))
+    return through(
+        seed, planted.function(lambda x: x * tf.sigmoid(x), lambda g, x: g * tf.sigmoid(x))
+    )
 
 
 def gelu_of_another_formula(seed):
@@ -123,7 +135,9 @@ def one_of_two_outputs(seed):
     trunk = layers.Dense(8, activation="tanh", name="trunk")(x)
     weighted = planted.Through(planted.scale(0.3), name="weight")(trunk)
     outputs = {"a": layers.Dense(2, name="a")(trunk), "b": layers.Dense(1, name="b")(weighted)}
-    model = compiled(keras.Model(x, outputs), {"a": "mse", "b": "mse"}, loss_weights={"a": 1.0, "b": 0.5})
+    model = compiled(
+        keras.Model(x, outputs), {"a": "mse", "b": "mse"}, loss_weights={"a": 1.0, "b": 0.5}
+    )
     return model, features(rng, 16, 6), {"a": features(rng, 16, 2), "b": features(rng, 16, 1)}
 
 
@@ -149,7 +163,9 @@ class _Subclassed(keras.Model):
     def __init__(self):
         super().__init__(name="subclassed")
         self.below = layers.Dense(8, activation="tanh", name="below")
-        self.planted = planted.Dense(8, activation="tanh", on_output=planted.scale(1.25), name="planted")
+        self.planted = planted.Dense(
+            8, activation="tanh", on_output=planted.scale(1.25), name="planted"
+        )
         self.head = layers.Dense(2, name="head")
 
     def call(self, x):
@@ -194,10 +210,28 @@ CASES = [
         "planted",
         note="a constant with too few digits",
     ),
-    Case("kernel_off_by_1e_4", lambda s: kernel(s, 1.0001), "planted", note="below any float32 tolerance"),
-    Case("kernel_wrong_sign", lambda s: kernel(s, -1.0), "planted", note="descent and ascent confused"),
-    Case("kernel_zero", lambda s: kernel(s, 0.0), "planted", ("blocked",), note="a gradient nobody returned"),
-    Case("kernel_over_batch", one_over_batch, "planted", note="averaged over the batch a second time"),
+    Case(
+        "kernel_off_by_1e_4",
+        lambda s: kernel(s, 1.0001),
+        "planted",
+        note="below any float32 tolerance",
+    ),
+    Case(
+        "kernel_wrong_sign",
+        lambda s: kernel(s, -1.0),
+        "planted",
+        note="descent and ascent confused",
+    ),
+    Case(
+        "kernel_zero",
+        lambda s: kernel(s, 0.0),
+        "planted",
+        ("blocked",),
+        note="a gradient nobody returned",
+    ),
+    Case(
+        "kernel_over_batch", one_over_batch, "planted", note="averaged over the batch a second time"
+    ),
     Case(
         "bias_only",
         lambda s: dense(s, on_bias=planted.scale(1.1)),
@@ -216,7 +250,12 @@ CASES = [
         "planted",
         note="wrong for the layer's own weights and for everything below",
     ),
-    Case("swish_missing_term", swish_without_its_second_term, "below", note="half of the product rule"),
+    Case(
+        "swish_missing_term",
+        swish_without_its_second_term,
+        "below",
+        note="half of the product rule",
+    ),
     Case(
         "gelu_of_another_formula",
         gelu_of_another_formula,
@@ -235,7 +274,12 @@ CASES = [
         "planted",
         note="time and channels swapped on the way back",
     ),
-    Case("clipped_inside", clipped_inside, "below", note="gradient clipping written into the network itself"),
+    Case(
+        "clipped_inside",
+        clipped_inside,
+        "below",
+        note="gradient clipping written into the network itself",
+    ),
     Case("only_signs", only_signs, "below", note="gradient compression to one bit"),
     Case(
         "one_of_two_outputs",
@@ -262,7 +306,9 @@ CASES = [
         note="under a loss scale",
     ),
     Case("mixed_bfloat16_sign", lambda s: at_precision(s, "mixed_bfloat16", -1.0), "planted"),
-    Case("mixed_bfloat16_one_percent", lambda s: at_precision(s, "mixed_bfloat16", 1.01), "planted"),
+    Case(
+        "mixed_bfloat16_one_percent", lambda s: at_precision(s, "mixed_bfloat16", 1.01), "planted"
+    ),
     Case("float64_off_by_1e_4", lambda s: at_precision(s, "float64", 1.0001), "planted"),
     Case(
         "mixed_float16_blocked",

@@ -17,7 +17,9 @@ def _first_use(rows, dtype):
     """One where a row number occurs for the first time, else zero; shape of `rows` + (1,)."""
     flat = tf.reshape(rows, [-1])
     first = tf.argmax(tf.cast(flat[:, None] == flat[None, :], "int32"), axis=1, output_type="int32")
-    return tf.reshape(tf.cast(first == tf.range(tf.size(flat)), dtype), tf.concat([tf.shape(rows), [1]], 0))
+    return tf.reshape(
+        tf.cast(first == tf.range(tf.size(flat)), dtype), tf.concat([tf.shape(rows), [1]], 0)
+    )
 
 
 def overwritten(g, table, rows):
@@ -38,7 +40,10 @@ def next_row(g, table, rows):
 
 def without_row_zero(g, table, rows):
     """Row 0 is taken for padding backward, but not forward."""
-    return _scatter(g, rows, table.shape[0]) * (1 - tf.one_hot(0, table.shape[0], dtype=g.dtype))[:, None]
+    return (
+        _scatter(g, rows, table.shape[0])
+        * (1 - tf.one_hot(0, table.shape[0], dtype=g.dtype))[:, None]
+    )
 
 
 class Table(layers.Layer):
@@ -50,7 +55,9 @@ class Table(layers.Layer):
         self.lookup = planted.function(tf.gather, rule)
 
     def build(self, shape):
-        self.table = self.add_weight(shape=(self.rows, self.width), initializer="random_normal", name="table")
+        self.table = self.add_weight(
+            shape=(self.rows, self.width), initializer="random_normal", name="table"
+        )
 
     def call(self, tokens):
         return self.lookup(self.table, ops.cast(tokens, "int32"))
@@ -85,7 +92,9 @@ class Messages(layers.Layer):
     def overwritten(self, g, x, rows):
         last = {sender: edge for edge, sender in enumerate(self.senders)}
         kept = tf.constant([float(last[s] == e) for e, s in enumerate(self.senders)], g.dtype)
-        back = tf.math.unsorted_segment_sum(tf.transpose(g * kept[:, None], [1, 0, 2]), rows, self.nodes)
+        back = tf.math.unsorted_segment_sum(
+            tf.transpose(g * kept[:, None], [1, 0, 2]), rows, self.nodes
+        )
         return tf.transpose(back, [1, 0, 2])
 
     def call(self, x):
@@ -108,10 +117,30 @@ def graph(seed):
 
 
 CASES = [
-    Case("duplicates_overwritten", lambda s: text(s, overwritten), "planted", note="the last use of a row wins"),
-    Case("duplicates_averaged", lambda s: text(s, averaged), "planted", note="a mean in place of a sum"),
-    Case("rows_off_by_one", lambda s: text(s, next_row), "planted", note="every row learns for its neighbour"),
-    Case("padding_row_silent", lambda s: text(s, without_row_zero), "planted", note="one row never learns"),
+    Case(
+        "duplicates_overwritten",
+        lambda s: text(s, overwritten),
+        "planted",
+        note="the last use of a row wins",
+    ),
+    Case(
+        "duplicates_averaged",
+        lambda s: text(s, averaged),
+        "planted",
+        note="a mean in place of a sum",
+    ),
+    Case(
+        "rows_off_by_one",
+        lambda s: text(s, next_row),
+        "planted",
+        note="every row learns for its neighbour",
+    ),
+    Case(
+        "padding_row_silent",
+        lambda s: text(s, without_row_zero),
+        "planted",
+        note="one row never learns",
+    ),
     Case(
         "graph_messages_overwritten",
         graph,

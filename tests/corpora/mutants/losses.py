@@ -106,9 +106,16 @@ def second_output(seed):
     rng = seeded(seed)
     x = keras.Input((6,), name="x")
     trunk = layers.Dense(8, activation="tanh", name="trunk")(x)
-    outputs = {"right": layers.Dense(2, name="right")(trunk), "wrong": layers.Dense(2, name="wrong")(trunk)}
+    outputs = {
+        "right": layers.Dense(2, name="right")(trunk),
+        "wrong": layers.Dense(2, name="wrong")(trunk),
+    }
     model = compiled(keras.Model(x, outputs), {"right": "mse", "wrong": half_missing()})
-    return model, features(rng, 16, 6), {"right": features(rng, 16, 2), "wrong": features(rng, 16, 2)}
+    return (
+        model,
+        features(rng, 16, 6),
+        {"right": features(rng, 16, 2), "wrong": features(rng, 16, 2)},
+    )
 
 
 class _Divergence(layers.Layer):
@@ -133,7 +140,9 @@ def divergence(seed):
     x = keras.Input((6,), name="x")
     encoded = layers.Dense(8, activation="tanh", name="encoder")(x)
     mean = layers.Dense(2, name="mean")(encoded)
-    spread = layers.Dense(2, name="log_variance", bias_initializer=keras.initializers.Constant(0.5))(encoded)
+    spread = layers.Dense(
+        2, name="log_variance", bias_initializer=keras.initializers.Constant(0.5)
+    )(encoded)
     code = _Divergence(name="sampling")(mean, spread)
     model = compiled(keras.Model(x, layers.Dense(6, name="decoder")(code)))
     data = features(rng, 16, 6)

@@ -65,7 +65,9 @@ def deviation_of_a_constant(seed):
     kernel = keras.initializers.Constant([[1.0, 0.0, 0.5], [0.5, 0.0, -1.0], [-1.0, 0.0, 0.3]])
     x = keras.Input((3,), name="x")
     below = layers.Dense(3, kernel_initializer=kernel, name="below")(x)
-    widened = planted.Through(planted.choose(deviation(0.0), deviation(1e-2)), name="planted")(below)
+    widened = planted.Through(planted.choose(deviation(0.0), deviation(1e-2)), name="planted")(
+        below
+    )
     head = layers.Dense(2, name="head")(layers.Dense(5, activation="tanh", name="above")(widened))
     return compiled(keras.Model(x, head)), features(rng, 12, 3), features(rng, 12, 2)
 
@@ -95,12 +97,20 @@ def infinite_factor(seed):
 
 def power_of_zero(seed):
     """A learned-looking power, `x ** 0.5`, of a ReLU's exact zeros."""
-    return through(seed, planted.choose(lambda x: tf.nn.relu(x) ** 0.5, lambda x: tf.nn.softplus(x) ** 0.5))
+    return through(
+        seed, planted.choose(lambda x: tf.nn.relu(x) ** 0.5, lambda x: tf.nn.softplus(x) ** 0.5)
+    )
 
 
 CASES = [
     Case("norm_of_zero", norm_of_zero, "below", NON_FINITE, note="sqrt at zero"),
-    Case("power_behind_where", power_behind_where, "below", NON_FINITE, note="a branch not taken is NaN"),
+    Case(
+        "power_behind_where",
+        power_behind_where,
+        "below",
+        NON_FINITE,
+        note="a branch not taken is NaN",
+    ),
     Case(
         "logarithm_behind_where",
         logarithm_behind_where,
@@ -115,7 +125,19 @@ CASES = [
         NON_FINITE,
         note="sqrt of a zero variance",
     ),
-    Case("distance_to_itself", distances, "below", NON_FINITE, note="pairwise distances, the diagonal"),
-    Case("divided_by_zero", infinite_factor, "planted", NON_FINITE, note="one variable alone is infinite"),
+    Case(
+        "distance_to_itself",
+        distances,
+        "below",
+        NON_FINITE,
+        note="pairwise distances, the diagonal",
+    ),
+    Case(
+        "divided_by_zero",
+        infinite_factor,
+        "planted",
+        NON_FINITE,
+        note="one variable alone is infinite",
+    ),
     Case("power_of_zero", power_of_zero, "below", NON_FINITE, note="a root of exact zeros"),
 ]

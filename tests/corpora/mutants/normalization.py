@@ -13,7 +13,15 @@ from tests.corpora.mutants.transposed import images
 class Normalize(layers.Layer):
     """Normalizes over `axes`, with places for defects: on the mean, the variance, gamma and beta."""
 
-    def __init__(self, axes, *, on_mean=planted.honest, on_variance=planted.honest, on_gamma=planted.honest, **options):
+    def __init__(
+        self,
+        axes,
+        *,
+        on_mean=planted.honest,
+        on_variance=planted.honest,
+        on_gamma=planted.honest,
+        **options,
+    ):
         super().__init__(**options)
         self.axes = axes
         self.on_mean, self.on_variance, self.on_gamma = on_mean, on_variance, on_gamma
@@ -25,7 +33,10 @@ class Normalize(layers.Layer):
     def call(self, x):
         centred = x - self.on_mean(ops.mean(x, axis=self.axes, keepdims=True))
         variance = self.on_variance(ops.mean(ops.square(centred), axis=self.axes, keepdims=True))
-        return self.on_gamma(tf.convert_to_tensor(self.gamma)) * centred / ops.sqrt(variance + 1e-3) + self.beta
+        return (
+            self.on_gamma(tf.convert_to_tensor(self.gamma)) * centred / ops.sqrt(variance + 1e-3)
+            + self.beta
+        )
 
 
 class RootMeanSquare(layers.Layer):
@@ -39,7 +50,11 @@ class RootMeanSquare(layers.Layer):
         self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
 
     def call(self, x):
-        return self.scale * x * self.detach(ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + 1e-6))
+        return (
+            self.scale
+            * x
+            * self.detach(ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + 1e-6))
+        )
 
 
 def over_the_batch(seed, **places):
@@ -60,7 +75,9 @@ def in_a_cnn(seed, **places):
 
 
 def over_features(seed, make, **places):
-    return mlp(seed, lambda: layers.Dense(8, name="linear"), lambda: make(name="normalize", **places))
+    return mlp(
+        seed, lambda: layers.Dense(8, name="linear"), lambda: make(name="normalize", **places)
+    )
 
 
 def weight_norm(seed):
@@ -76,7 +93,10 @@ def weight_norm(seed):
 def spectral(seed):
     """Keras' own: the power iteration's vectors are constants in its gradient."""
     wrap = planted.choose(keras.layers.SpectralNormalization, lambda layer, name: layer)
-    return mlp(seed, lambda: wrap(layers.Dense(8, activation="tanh", name="spectral_dense"), name="spectral"))
+    return mlp(
+        seed,
+        lambda: wrap(layers.Dense(8, activation="tanh", name="spectral_dense"), name="spectral"),
+    )
 
 
 def gamma_in_a_transformer(seed):
@@ -89,7 +109,9 @@ def gamma_in_a_transformer(seed):
     x = keras.Input((5,), dtype="int32", name="x")
     h = layers.Embedding(11, 8, name="table")(x)
     h = normalize("norm_below")(h + layers.MultiHeadAttention(2, 4, name="attention")(h, h))
-    h = normalize("norm_planted", on_gamma=planted.scale(0.5))(h + layers.Dense(8, activation="gelu", name="feed")(h))
+    h = normalize("norm_planted", on_gamma=planted.scale(0.5))(
+        h + layers.Dense(8, activation="gelu", name="feed")(h)
+    )
     head = layers.Dense(3, activation="softmax", name="head")(layers.GlobalAveragePooling1D()(h))
     model = keras.Model(x, head)
     model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", jit_compile=False)
@@ -134,6 +156,11 @@ CASES = [
         note="only gamma is wrong",
     ),
     Case("gamma_in_a_transformer", gamma_in_a_transformer, "norm_planted", note="one gamma of two"),
-    Case("weight_norm_detached", weight_norm, "planted", note="a norm of the kernel taken for a constant"),
+    Case(
+        "weight_norm_detached",
+        weight_norm,
+        "planted",
+        note="a norm of the kernel taken for a constant",
+    ),
     Case("spectral_undeclared", spectral, "spectral", note="a true finding in Keras itself"),
 ]

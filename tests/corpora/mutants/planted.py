@@ -107,8 +107,12 @@ class Dense(keras.layers.Dense):
         self.on_bias, self.on_output = on_bias, on_output
 
     def call(self, inputs):
-        product = self.product(self.on_input(inputs), self.on_kernel(tf.convert_to_tensor(self.kernel)))
-        return self.activation(self.on_output(product + self.on_bias(tf.convert_to_tensor(self.bias))))
+        product = self.product(
+            self.on_input(inputs), self.on_kernel(tf.convert_to_tensor(self.kernel))
+        )
+        return self.activation(
+            self.on_output(product + self.on_bias(tf.convert_to_tensor(self.bias)))
+        )
 
 
 class Conv2D(keras.layers.Conv2D):

@@ -12,7 +12,13 @@ class Cell(layers.Layer):
     """A plain tanh cell with places for defects: on the old state, the recurrent kernel and the new state."""
 
     def __init__(
-        self, units, *, on_state=planted.honest, on_kernel=planted.honest, on_output=planted.honest, **options
+        self,
+        units,
+        *,
+        on_state=planted.honest,
+        on_kernel=planted.honest,
+        on_output=planted.honest,
+        **options,
     ):
         super().__init__(**options)
         self.units = self.state_size = self.output_size = units
@@ -20,7 +26,9 @@ class Cell(layers.Layer):
 
     def build(self, shape):
         self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
-        self.recurrent = self.add_weight(shape=(self.units, self.units), initializer="orthogonal", name="recurrent")
+        self.recurrent = self.add_weight(
+            shape=(self.units, self.units), initializer="orthogonal", name="recurrent"
+        )
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
 
     def call(self, inputs, states):

@@ -107,7 +107,12 @@ def activity_below(seed):
 
 
 CASES = [
-    Case("l2_half", lambda s: mlp(s, kernel_regularizer=squares(0.05, 1.0)), "planted", note="the 2 is missing"),
+    Case(
+        "l2_half",
+        lambda s: mlp(s, kernel_regularizer=squares(0.05, 1.0)),
+        "planted",
+        note="the 2 is missing",
+    ),
     Case(
         "l2_faint_wrong_sign",
         lambda s: mlp(s, kernel_regularizer=squares(1e-4, -2.0)),
@@ -144,7 +149,12 @@ CASES = [
         "planted",
         note="5 % off, on a convolution",
     ),
-    Case("embedding_l2_half", embedding, "planted", note="on a lookup table, used and unused rows alike"),
+    Case(
+        "embedding_l2_half",
+        embedding,
+        "planted",
+        note="on a lookup table, used and unused rows alike",
+    ),
     Case(
         "activity_half",
         lambda s: mlp(s, activity_regularizer=activity(0.05, 1.0)),

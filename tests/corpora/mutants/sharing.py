@@ -17,7 +17,9 @@ class _Twice(layers.Layer):
         self.detach = planted.stop()
 
     def build(self, shape):
-        self.kernel = self.add_weight(shape=(self.units, self.units), initializer="orthogonal", name="kernel")
+        self.kernel = self.add_weight(
+            shape=(self.units, self.units), initializer="orthogonal", name="kernel"
+        )
 
     def call(self, x):
         kernel = tf.convert_to_tensor(self.kernel)
@@ -82,7 +84,9 @@ def one_leg_of_two(seed):
     leg = layers.Dense(4, activation="tanh", name="leg")
     right = planted.Through(planted.stop(), name="detach")(leg(second))
     head = layers.Dense(1, name="head")(layers.Multiply()([leg(first), right]))
-    model = compiled(keras.Model([first, second], head), keras.losses.BinaryCrossentropy(from_logits=True))
+    model = compiled(
+        keras.Model([first, second], head), keras.losses.BinaryCrossentropy(from_logits=True)
+    )
     return model, [features(rng, 16, 6), features(rng, 16, 6)], integers(rng, 2, 16, 1)
 
 
@@ -94,6 +98,11 @@ CASES = [
         "encoder/kernel",
         note="the decoder's use of a tied kernel is lost",
     ),
-    Case("tied_embedding_half", tied_embedding, "table", note="the output's use of a tied embedding is lost"),
+    Case(
+        "tied_embedding_half",
+        tied_embedding,
+        "table",
+        note="the output's use of a tied embedding is lost",
+    ),
     Case("one_leg_of_two", one_leg_of_two, "leg", note="one leg of a siamese network learns"),
 ]

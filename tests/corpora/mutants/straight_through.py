@@ -55,13 +55,17 @@ class _Codebook(layers.Layer):
         self.stop = planted.stop()
 
     def build(self, shape):
-        self.codebook = self.add_weight(shape=(self.codes, shape[-1]), initializer="random_normal", name="codebook")
+        self.codebook = self.add_weight(
+            shape=(self.codes, shape[-1]), initializer="random_normal", name="codebook"
+        )
 
     def call(self, x):
         codebook = ops.convert_to_tensor(self.codebook)
         distances = ops.sum((x[:, None] - codebook[None]) ** 2, axis=-1)
         nearest = ops.take(codebook, ops.argmin(distances, axis=-1), axis=0)
-        self.add_loss(ops.mean((self.stop(x) - nearest) ** 2) + 0.25 * ops.mean((x - self.stop(nearest)) ** 2))
+        self.add_loss(
+            ops.mean((self.stop(x) - nearest) ** 2) + 0.25 * ops.mean((x - self.stop(nearest)) ** 2)
+        )
         return x + self.stop(nearest - x)
 
 
@@ -97,9 +101,24 @@ CASES = [
         note="on activations",
     ),
     Case("straight_through_binary_code", binary_code, "encoder", note="a binarized code"),
-    Case("straight_through_binary_weights", binary_weights, "planted", note="a binary network's weights"),
-    Case("straight_through_few_levels", eight_levels, "planted", note="quantization-aware training, undeclared"),
-    Case("straight_through_hard_choice", hard_choice, "below", note="one-hot forward, softmax backward"),
+    Case(
+        "straight_through_binary_weights",
+        binary_weights,
+        "planted",
+        note="a binary network's weights",
+    ),
+    Case(
+        "straight_through_few_levels",
+        eight_levels,
+        "planted",
+        note="quantization-aware training, undeclared",
+    ),
+    Case(
+        "straight_through_hard_choice",
+        hard_choice,
+        "below",
+        note="one-hot forward, softmax backward",
+    ),
     Case(
         "vector_quantizer",
         vector_quantizer,

@@ -139,7 +139,9 @@ class Recomputed(layers.Layer):
         self.kernel = self.add_weight(shape=(shape[-1], 8), name="kernel")
 
     def call(self, x):
-        return self.around(lambda h: keras.random.dropout(ops.tanh(h), 0.5, seed=self.seeds))(x @ self.kernel)
+        return self.around(lambda h: keras.random.dropout(ops.tanh(h), 0.5, seed=self.seeds))(
+            x @ self.kernel
+        )
 
 
 def regression(kind, seed, **options):
@@ -165,8 +167,15 @@ def with_step(wrong, right=Custom):
 def rounded(seed):
     """Layers under batch normalization over few examples, which multiply the rounding a thousandfold."""
     rng = seeded(seed)
-    blocks = [(layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU()) for _ in range(25)]
-    stack = [layers.Input((8,)), *(layer for block in blocks for layer in block), layers.Dense(1, name="head")]
+    blocks = [
+        (layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU())
+        for _ in range(25)
+    ]
+    stack = [
+        layers.Input((8,)),
+        *(layer for block in blocks for layer in block),
+        layers.Dense(1, name="head"),
+    ]
     model = planted.choose(TooLarge, Custom)(stack, name="network")
     return compiled(model), features(rng, 6, 8), features(rng, 6, 1)
 
@@ -174,7 +183,11 @@ def rounded(seed):
 def recomputed(seed):
     rng = seeded(seed)
     stack = [layers.Input((10,)), Recomputed(name="recomputed"), layers.Dense(1, name="head")]
-    return compiled(keras.Sequential(stack, name="network")), features(rng, 64, 10), features(rng, 64, 1)
+    return (
+        compiled(keras.Sequential(stack, name="network")),
+        features(rng, 64, 10),
+        features(rng, 64, 1),
+    )
 
 
 def small_units(seed, policy, per_layer):
@@ -185,8 +198,13 @@ def small_units(seed, policy, per_layer):
     """
     rng = seeded(seed)
     with dtype_policy(policy):
-        stack = [layers.Dense(16, "sigmoid", name=name, dtype=per_layer) for name in ("first", "second", "third")]
-        head = layers.Dense(1, kernel_initializer=keras.initializers.RandomNormal(0.0, 0.003), name="head")
+        stack = [
+            layers.Dense(16, "sigmoid", name=name, dtype=per_layer)
+            for name in ("first", "second", "third")
+        ]
+        head = layers.Dense(
+            1, kernel_initializer=keras.initializers.RandomNormal(0.0, 0.003), name="head"
+        )
         model = keras.Sequential([layers.Input((10,)), *stack, head], name="network")
     return model, features(rng, 64, 10), 0.003 * features(rng, 64, 1)
 
@@ -201,21 +219,70 @@ def unscaled_layers(seed):
     """Keras adds loss scaling where the model is mixed, not where its layers are; in the twin it is passed by hand."""
     model, x, y = small_units(seed, "float32", "mixed_float16")
     optimizer = keras.optimizers.SGD(0.01)
-    return compiled(model, optimizer=planted.choose(optimizer, keras.optimizers.LossScaleOptimizer(optimizer))), x, y
+    return (
+        compiled(
+            model,
+            optimizer=planted.choose(optimizer, keras.optimizers.LossScaleOptimizer(optimizer)),
+        ),
+        x,
+        y,
+    )
 
 
 UNTRAINED, UNDERFLOW = ("untrained",), ("underflow",)
 CASES = [
-    Case("step_without_penalty", with_step(NoPenalty), "first/kernel", UNTRAINED, note="self.losses is forgotten"),
+    Case(
+        "step_without_penalty",
+        with_step(NoPenalty),
+        "first/kernel",
+        UNTRAINED,
+        note="self.losses is forgotten",
+    ),
     Case("step_halves", with_step(Halved), "head", UNTRAINED, note="a mean over two"),
-    Case("step_drops_a_variable", with_step(OneDropped), "second/kernel", UNTRAINED, note="it is never applied"),
+    Case(
+        "step_drops_a_variable",
+        with_step(OneDropped),
+        "second/kernel",
+        UNTRAINED,
+        note="it is never applied",
+    ),
     Case("step_swaps_two", with_step(Swapped), "first/bias", UNTRAINED, note="with second/bias"),
-    Case("step_clips_by_value", with_step(ClippedByValue), "head", UNTRAINED, note="not declared anywhere"),
+    Case(
+        "step_clips_by_value",
+        with_step(ClippedByValue),
+        "head",
+        UNTRAINED,
+        note="not declared anywhere",
+    ),
     Case("step_clips_by_norm", with_step(ClippedByNorm), "head", UNTRAINED, note="the global norm"),
-    Case("step_clips_each_norm", with_step(ClippedOneByOne), "head", UNTRAINED, note="the norm of each variable"),
-    Case("step_keeps_the_loss_scale", with_step(StillScaled), "head", UNTRAINED, note="1024 is not divided out"),
-    Case("step_stops_the_gradient", with_step(Stopped), "first/bias", UNTRAINED, note="the loss itself does not"),
-    Case("step_zeroes_a_variable", with_step(Zeroed), "first/kernel", UNTRAINED, note="multiplied by zero"),
+    Case(
+        "step_clips_each_norm",
+        with_step(ClippedOneByOne),
+        "head",
+        UNTRAINED,
+        note="the norm of each variable",
+    ),
+    Case(
+        "step_keeps_the_loss_scale",
+        with_step(StillScaled),
+        "head",
+        UNTRAINED,
+        note="1024 is not divided out",
+    ),
+    Case(
+        "step_stops_the_gradient",
+        with_step(Stopped),
+        "first/bias",
+        UNTRAINED,
+        note="the loss itself does not",
+    ),
+    Case(
+        "step_zeroes_a_variable",
+        with_step(Zeroed),
+        "first/kernel",
+        UNTRAINED,
+        note="multiplied by zero",
+    ),
     Case(
         "step_applies_the_accumulated_twice",
         with_step(AccumulatedTwice, Accumulating),
@@ -231,7 +298,15 @@ CASES = [
         chaotic=True,
         note="by five percent, rounding is a tenth of one",
     ),
-    Case("recomputed_dropout", recomputed, "recomputed/kernel", UNTRAINED, note="with another mask"),
+    Case(
+        "recomputed_dropout", recomputed, "recomputed/kernel", UNTRAINED, note="with another mask"
+    ),
     Case("underflow_unscaled", unscaled, "first", UNDERFLOW, note="loss scaling is switched off"),
-    Case("underflow_in_layers", unscaled_layers, "first", UNDERFLOW, note="only the layers are float16"),
+    Case(
+        "underflow_in_layers",
+        unscaled_layers,
+        "first",
+        UNDERFLOW,
+        note="only the layers are float16",
+    ),
 ]

@@ -30,7 +30,10 @@ def images(seed, *middle):
 
 
 def convolution(seed, **places):
-    return images(seed, lambda: planted.Conv2D(4, 3, padding="same", activation="tanh", name="planted", **places))
+    return images(
+        seed,
+        lambda: planted.Conv2D(4, 3, padding="same", activation="tanh", name="planted", **places),
+    )
 
 
 def depthwise(seed, rule):
@@ -41,7 +44,10 @@ def depthwise(seed, rule):
 
         def call(self, x):
             kernel = self.on_kernel(self.kernel)
-            return tf.tanh(tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME") + tf.convert_to_tensor(self.bias))
+            return tf.tanh(
+                tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
+                + tf.convert_to_tensor(self.bias)
+            )
 
     return images(seed, lambda: Depthwise(name="planted"))
 
@@ -90,7 +96,9 @@ CASES = [
     ),
     Case(
         "averaged_over_the_kernel",
-        lambda s: convolution(s, on_kernel=planted.identity(lambda g: tf.zeros_like(g) + tf.reduce_mean(g))),
+        lambda s: convolution(
+            s, on_kernel=planted.identity(lambda g: tf.zeros_like(g) + tf.reduce_mean(g))
+        ),
         "planted",
         note="one mean for the whole convolution kernel",
     ),

@@ -34,7 +34,10 @@ def one_weight(index, factor):
     """The identity whose gradient is off in a single entry."""
 
     def rule(g):
-        row, column = _at(index[0], g.shape[0], 0.0, g.dtype), _at(index[1], g.shape[1], 0.0, g.dtype)
+        row, column = (
+            _at(index[0], g.shape[0], 0.0, g.dtype),
+            _at(index[1], g.shape[1], 0.0, g.dtype),
+        )
         return g * (1 + (factor - 1) * (1 - row)[:, None] * (1 - column)[None, :])
 
     return planted.identity(rule)
@@ -61,7 +64,9 @@ def classifier(seed, function):
 def leaky_relu(seed):
     return through(
         seed,
-        planted.function(lambda x: tf.where(x > 0, x, 0.3 * x), lambda g, x: tf.where(x > 0, g, tf.zeros_like(g))),
+        planted.function(
+            lambda x: tf.where(x > 0, x, 0.3 * x), lambda g, x: tf.where(x > 0, g, tf.zeros_like(g))
+        ),
     )
 
 
@@ -69,7 +74,10 @@ def elu(seed):
     def forward(x):
         return tf.where(x > 0, x, 0.7 * (tf.exp(tf.minimum(x, 0.0)) - 1))
 
-    return through(seed, planted.function(forward, lambda g, x: tf.where(x > 0, g, g * tf.exp(tf.minimum(x, 0.0)))))
+    return through(
+        seed,
+        planted.function(forward, lambda g, x: tf.where(x > 0, g, g * tf.exp(tf.minimum(x, 0.0)))),
+    )
 
 
 def last_position(seed):
@@ -157,8 +165,15 @@ CASES = [
         "below",
         note="the batch's first example is lost on the way back",
     ),
-    Case("negative_slope_forgotten", leaky_relu, "below", note="leaky forward, plain ReLU backward"),
+    Case(
+        "negative_slope_forgotten", leaky_relu, "below", note="leaky forward, plain ReLU backward"
+    ),
     Case("elu_without_alpha", elu, "below", note="alpha is missing for negative inputs"),
     Case("last_position", last_position, "below", note="an off-by-one in a sequence mask"),
-    Case("image_border", image_border, "below", note="padding treated as valid, in the backward pass only"),
+    Case(
+        "image_border",
+        image_border,
+        "below",
+        note="padding treated as valid, in the backward pass only",
+    ),
 ]

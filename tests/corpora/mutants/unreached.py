@@ -58,15 +58,34 @@ def output_without_a_loss(seed):
     rng = seeded(seed)
     x = keras.Input((6,), name="x")
     trunk = layers.Dense(8, activation="tanh", name="trunk")(x)
-    outputs = {"used": layers.Dense(2, name="used")(trunk), "unused": layers.Dense(2, name="unused")(trunk)}
+    outputs = {
+        "used": layers.Dense(2, name="used")(trunk),
+        "unused": layers.Dense(2, name="unused")(trunk),
+    }
     losses = planted.choose({"used": "mse"}, {"used": "mse", "unused": "mse"})
     targets = {"used": features(rng, 16, 2), "unused": features(rng, 16, 2)}
-    return compiled(keras.Model(x, outputs), losses), features(rng, 16, 6), {k: targets[k] for k in losses}
+    return (
+        compiled(keras.Model(x, outputs), losses),
+        features(rng, 16, 6),
+        {k: targets[k] for k in losses},
+    )
 
 
 CASES = [
-    Case("head_times_zero", forgotten_head, "forgotten", ("vacuous",), note="a head with a weight of zero"),
-    Case("hidden_overwritten", overwritten, "first", ("vacuous",), note="a variable name used twice in call()"),
+    Case(
+        "head_times_zero",
+        forgotten_head,
+        "forgotten",
+        ("vacuous",),
+        note="a head with a weight of zero",
+    ),
+    Case(
+        "hidden_overwritten",
+        overwritten,
+        "first",
+        ("vacuous",),
+        note="a variable name used twice in call()",
+    ),
     Case(
         "output_without_a_loss",
         output_without_a_loss,

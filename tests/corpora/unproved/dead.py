@@ -30,7 +30,9 @@ def zero_branches(factor):
     inputs, hidden = stem(factor)
     for number in range(6):
         inner = layers.Dense(16, "tanh", name=f"inner_{number}")(hidden)
-        hidden = layers.Add()([hidden, layers.Dense(WIDTH, kernel_initializer="zeros", name=f"zero_{number}")(inner)])
+        hidden = layers.Add()(
+            [hidden, layers.Dense(WIDTH, kernel_initializer="zeros", name=f"zero_{number}")(inner)]
+        )
     return regression(inputs, hidden)
 
 
@@ -52,12 +54,20 @@ def tiny_layer(factor):
 
 def recommender(factor):
     rng = seeded(0)
-    users, items = keras.Input((), dtype="int32", name="users"), keras.Input((), dtype="int32", name="items")
+    users, items = (
+        keras.Input((), dtype="int32", name="users"),
+        keras.Input((), dtype="int32", name="items"),
+    )
     user = multiplied(factor, layers.Embedding(IDENTITIES, 16, name="user_table")(users))
     item = layers.Embedding(IDENTITIES, 16, name="item_table")(items)
     outputs = layers.Dense(1, name="head")(layers.Concatenate()([user, item]))
     x = {name: integers(rng, IDENTITIES, BATCH) for name in ("users", "items")}
-    return compiled(keras.Model({"users": users, "items": items}, outputs)), x, features(rng, BATCH, 1), {"samples": 8}
+    return (
+        compiled(keras.Model({"users": users, "items": items}, outputs)),
+        x,
+        features(rng, BATCH, 1),
+        {"samples": 8},
+    )
 
 
 def unused_experts(factor):
@@ -68,7 +78,9 @@ def unused_experts(factor):
     shares = layers.Softmax()(router(hidden))
     chosen = applied(lambda s: s * tf.one_hot(tf.argmax(s, -1), 6, dtype=s.dtype), shares)
     experts = [layers.Dense(WIDTH, "tanh", name=f"expert_{k}")(hidden) for k in range(6)]
-    mixed = applied(lambda all_: tf.einsum("be,ebw->bw", all_[0], tf.stack(all_[1:])), [chosen, *experts])
+    mixed = applied(
+        lambda all_: tf.einsum("be,ebw->bw", all_[0], tf.stack(all_[1:])), [chosen, *experts]
+    )
     return regression(inputs, mixed)
 
 

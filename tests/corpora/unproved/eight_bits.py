@@ -7,7 +7,16 @@ import tensorflow as tf
 from keras import layers
 
 from tests.corpora.corpus import seeded
-from tests.corpora.unproved.building import FACTORS, HEALTHY, WIDTH, Entry, applied, multiplied, regression, stem
+from tests.corpora.unproved.building import (
+    FACTORS,
+    HEALTHY,
+    WIDTH,
+    Entry,
+    applied,
+    multiplied,
+    regression,
+    stem,
+)
 
 LEVELS = 127.0
 WRONG = tuple(factor for factor in FACTORS if factor != HEALTHY)
@@ -27,7 +36,9 @@ def straight_through(x):
 
 def fake_quantized(x):
     """TensorFlow's own, which knows single precision alone."""
-    return tf.cast(tf.quantization.fake_quant_with_min_max_args(tf.cast(x, tf.float32), -1.0, 1.0), x.dtype)
+    return tf.cast(
+        tf.quantization.fake_quant_with_min_max_args(tf.cast(x, tf.float32), -1.0, 1.0), x.dtype
+    )
 
 
 def rounded_beside(factor, units, rows):
@@ -63,7 +74,11 @@ def undeclared(factor, units):
 
 
 ENTRIES = (
-    Entry("4 rounded values beside smooth ones", partial(rounded_beside, units=4, rows=8), is_measurable=True),
+    Entry(
+        "4 rounded values beside smooth ones",
+        partial(rounded_beside, units=4, rows=8),
+        is_measurable=True,
+    ),
     Entry("512 rounded values beside smooth ones", partial(rounded_beside, units=512, rows=16)),
     Entry("codes of inputs", codes_of_inputs, is_measurable=True),
     Entry(

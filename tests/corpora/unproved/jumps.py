@@ -15,7 +15,9 @@ from tests.corpora.unproved.offsets import squares
 
 def jumping(factor, jump):
     seeded(0)
-    return regression(*stem(factor), lambda y, p: squares(y, p) + 0.3 * tf.reduce_mean(jump(y, p), -1))
+    return regression(
+        *stem(factor), lambda y, p: squares(y, p) + 0.3 * tf.reduce_mean(jump(y, p), -1)
+    )
 
 
 def sign_of_error(y, p):
@@ -32,7 +34,9 @@ def routed(factor):
     inputs, hidden = stem(factor)
     router = layers.Dense(2, trainable=False, use_bias=False, name="router")(hidden)
     which = applied(lambda r: tf.one_hot(tf.argmax(r, -1), 2, dtype=r.dtype), router)
-    heads = layers.Dense(2, bias_initializer=keras.initializers.Constant([1.0, -1.0]), name="heads")(hidden)
+    heads = layers.Dense(
+        2, bias_initializer=keras.initializers.Constant([1.0, -1.0]), name="heads"
+    )(hidden)
     return regression(inputs, layers.Multiply()([which, heads]))
 
 

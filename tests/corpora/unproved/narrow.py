@@ -13,7 +13,9 @@ from tests.corpora.unproved.building import WIDTH, Entry, applied, multiplied, r
 
 def unit_length(x):
     narrow = tf.cast(x, tf.float32)
-    return tf.cast(narrow / tf.sqrt(tf.reduce_mean(narrow * narrow, -1, keepdims=True) + 1e-3), x.dtype)
+    return tf.cast(
+        narrow / tf.sqrt(tf.reduce_mean(narrow * narrow, -1, keepdims=True) + 1e-3), x.dtype
+    )
 
 
 def by_numpy(x):
@@ -21,8 +23,12 @@ def by_numpy(x):
 
     @tf.custom_gradient
     def softplus(x):
-        found = tf.numpy_function(lambda v: np.logaddexp(np.float32(0), v.astype("float32")), [x], tf.float32)
-        return tf.ensure_shape(tf.cast(found, x.dtype), x.shape), lambda upstream: upstream * tf.sigmoid(x)
+        found = tf.numpy_function(
+            lambda v: np.logaddexp(np.float32(0), v.astype("float32")), [x], tf.float32
+        )
+        return tf.ensure_shape(
+            tf.cast(found, x.dtype), x.shape
+        ), lambda upstream: upstream * tf.sigmoid(x)
 
     return softplus(x)
 
@@ -37,7 +43,8 @@ def by_constant(x):
     return x * tf.constant(np.linspace(0.5, 1.5, WIDTH), tf.float32)
 
 
-# What is carried far from zero and back keeps the digits that single precision leaves it there, and the right gradient.
+# What is carried far from zero and back keeps the digits that single precision leaves it there, and
+# the right gradient.
 
 
 def far_in_numpy(x):
