@@ -19,8 +19,8 @@ from gradhooks.reports.errors import BadInputError, GradientMismatchError, Gradi
 from gradhooks.reports.message import failure_message
 from gradhooks.reports.reasons import Verdict
 from gradhooks.schedule import Budget, Schedule
-from gradhooks.sinks.dispatch import Teller
-from gradhooks.sinks.histograms import Gradients
+from gradhooks.sinks.dispatch import Dispatcher
+from gradhooks.sinks.histograms import GradientSnapshot
 from gradhooks.verdicts import proof
 
 _log = logging.getLogger("gradhooks")
@@ -146,7 +146,7 @@ class GradientCheck(keras.callbacks.Callback):
         self._verbose = validation.natural_int("verbose", verbose, "Try verbose=1.")
         self._name = validation.file_name("name", name)
         self._budget = Budget(self._max_overhead, self._samples)
-        self._teller = Teller(self._name, self._log_dir, histograms, sinks, self._verbose)
+        self._dispatcher = Dispatcher(self._name, self._log_dir, histograms, sinks, self._verbose)
         self._batch = None
         self._oracle = None
         self._forget()
@@ -166,10 +166,10 @@ class GradientCheck(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Takes the fixed batch and validates the model."""
         self._forget()
-        self._teller.begin(distribution.is_chief(self.model))
+        self._dispatcher.begin(distribution.is_chief(self.model))
         backends.current()
         if self._batch is None:
-            self._batch = batches.fixed_batch(*self._data, self._batch_size)
+            self._batch = batches.take_batch(*self._data, self._batch_size)
             self._data = None
         self._is_starting = True
         if self._is_built:
@@ -241,8 +241,8 @@ class GradientCheck(keras.callbacks.Callback):
                 self._name,
                 self._max_overhead,
             )
-        self._teller.tell_undecided(self.reports, is_over=True)
-        self._teller.close()
+        self._dispatcher.warn_if_inconclusive(self.reports, is_over=True)
+        self._dispatcher.close()
 
     # What
 
@@ -265,8 +265,8 @@ class GradientCheck(keras.callbacks.Callback):
         report = self._with_overhead(report, allowance)
         self.reports.append(report)
         self._seen |= proof.positions(report.comparisons)
-        self._teller.tell(report, self._gradient)
-        self._teller.tell_undecided(self.reports)
+        self._dispatcher.emit(report, self._gradient)
+        self._dispatcher.warn_if_inconclusive(self.reports)
         self._gradient = None
         self._act(report)
 
@@ -286,7 +286,7 @@ class GradientCheck(keras.callbacks.Callback):
             asked = self._current_oracle()
             report = run.check(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
             for complaint in asked.complaints:
-                self._teller.complain(f"{self._name}: {complaint}")
+                self._dispatcher.warn_once(f"{self._name}: {complaint}")
             return validation.finite_loss(report, self._batch) if is_first else report
         except BadInputError as error:
             # Bad input stops training before it starts, and only then; nothing else ever does.
@@ -299,7 +299,7 @@ class GradientCheck(keras.callbacks.Callback):
     def _watch(self, layout, gradient):
         """Keeps the gradient that the optimizer receives, until it has been told."""
         if self._log_dir is not None:
-            self._gradient = Gradients(layout, gradient)
+            self._gradient = GradientSnapshot(layout, gradient)
 
     def _with_overhead(self, report, allowance):
         note = allowance.note(self._samples, self._max_overhead) if allowance else None
@@ -321,8 +321,8 @@ class GradientCheck(keras.callbacks.Callback):
             )
             if former is not None and former.layout != self._oracle.layout:
                 self._seen = frozenset()  # flat indices mean other parameters now
-            if self._oracle.precision.rung != "float64" and self._precision != "model":
-                self._teller.complain(self._oracle.precision.note)
+            if self._oracle.precision.level != "float64" and self._precision != "model":
+                self._dispatcher.warn_once(self._oracle.precision.note)
         return self._oracle
 
     def _act(self, report):
@@ -336,7 +336,7 @@ class GradientCheck(keras.callbacks.Callback):
         if not is_bad or self._on_failure == "ignore":
             return
         if self._on_failure == "raise":
-            self._teller.close()
+            self._dispatcher.close()
             raise GradientMismatchError(report)
         if turned:
             warnings.warn(failure_message(report), GradientMismatchWarning, stacklevel=2)

@@ -103,7 +103,7 @@ def check_gradients(
     validation.flag("training", training)
     validation.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
     backends.current()
-    fixed = batch.fixed_batch(x, y, sample_weight, class_weight, batch_size)
+    fixed = batch.take_batch(x, y, sample_weight, class_weight, batch_size)
     validation.usable_model(model, loss_fn, fixed.y)
     try:
         asked = oracle.ModelOracle(objective.Objective(model, training, loss_fn), fixed, precision)

@@ -13,11 +13,11 @@ import sys
 import gradhooks
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.table import ROWS, headline
-from gradhooks.reports.text import left_out, place, printable, rough
-from gradhooks.sinks.console import screen
+from gradhooks.reports.text import location, omission, printable, rough
+from gradhooks.sinks.console import console
 from gradhooks.sinks.jsonl import FILE_NAME
-from gradhooks.sinks.stored import stored_runs
-from gradhooks.verdicts.rejudge import rejudged
+from gradhooks.sinks.stored import find_runs
+from gradhooks.verdicts.rejudge import rejudge
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
 STATUSES = """exit status:
@@ -53,7 +53,7 @@ def main(arguments=None):
         ):  # a notebook or a test may have put something else there
             stream.reconfigure(errors="backslashreplace")  # a report is told whatever the encoding
     options = _parser().parse_args(arguments)
-    runs, unreadable = stored_runs(options.log_dir)
+    runs, unreadable = find_runs(options.log_dir)
     _complain(unreadable)
     _complain(
         f"{printable(run.path)}: {_count(run.damaged, 'damaged line')} skipped"
@@ -98,7 +98,7 @@ def _tell_json(runs):
 
 
 def _tell_reports(runs, counts):
-    out = screen(sys.stdout)
+    out = console(sys.stdout)
     for run, count in zip(runs, counts, strict=True):
         out.heading(
             f"{run.name}: {'the last of ' if count > len(run.reports) else ''}{_count(count, 'report')}"
@@ -125,7 +125,7 @@ def _under(threshold, run):
     if threshold is None:
         return run
     return dataclasses.replace(
-        run, reports=tuple(rejudged(report, threshold) for report in run.reports)
+        run, reports=tuple(rejudge(report, threshold) for report in run.reports)
     )
 
 
@@ -148,7 +148,7 @@ def _premature(pairs):
 
 
 def _tell_judged(names, pairs, verdicts):
-    out = screen(sys.stdout)
+    out = console(sys.stdout)
     for name, of_run in zip(names, pairs, strict=True):
         counts = collections.Counter(new.verdict for _, new in of_run)
         told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
@@ -157,7 +157,7 @@ def _tell_judged(names, pairs, verdicts):
             (old, new) for old, new in of_run if {old.verdict, new.verdict} != {Verdict.PASS}
         ]
         if len(remarkable) > ROWS:
-            out.line(left_out(len(remarkable) - ROWS, "before these"))
+            out.line(omission(len(remarkable) - ROWS, "before these"))
         for old, new in remarkable[-ROWS:]:
             out.line(_outcome(old, new), new.verdict)
     out.line(*_summary(verdicts))
@@ -171,7 +171,7 @@ def _outcome(old, new):
         return told
     worst = new.failures[0]
     return (
-        f"{told}; {_count(len(new.failures), 'failure')}, the worst: {place(worst.label)}, "
+        f"{told}; {_count(len(new.failures), 'failure')}, the worst: {location(worst.label)}, "
         f"term {printable(worst.term)}, relative difference {rough(worst.relative_difference)}, "
         f"gap {rough(worst.gap)}, allowed {rough(worst.allowed)}"
     )

@@ -124,7 +124,7 @@ def assert_gradients(
             "y=None and sample_weight=None",
             "Try compiling the model, or passing `loss_fn`.",
         )
-    fixed = batches.fixed_batch(x, batch_size=validation.batch_size(batch_size))
+    fixed = batches.take_batch(x, batch_size=validation.batch_size(batch_size))
     if inputs and fixed.not_finite():
         raise validation.invalid(
             "An input must be finite to be moved.",

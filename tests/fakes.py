@@ -34,7 +34,7 @@ class FunctionOracle:
         shapes: Shape of each variable; one variable that holds everything if None.
         penalty: `(function, gradient)` of the penalty, as for the data loss; None for a
             model without regularization, which has the total as its only term.
-        rung: The rung of the precision ladder that the oracle claims.
+        level: The level of the precision ladder that the oracle claims.
         narrow_operations: Operations of low precision that it admits to.
 
     Attributes:
@@ -49,7 +49,7 @@ class FunctionOracle:
         point,
         shapes=None,
         penalty=None,
-        rung="float64",
+        level="float64",
         narrow_operations=(),
     ):
         self._point = np.array(point, dtype=np.float64)
@@ -60,7 +60,7 @@ class FunctionOracle:
         self.layout = Layout(tuple(f"v{k}" for k in range(len(shapes))), shapes)
         self._parts = [(function, gradient), *([penalty] if penalty else [])]
         self.term_names = ("total", "data", "penalty") if penalty else ("total",)
-        self.precision = Precision(rung, narrow_operations=narrow_operations)
+        self.precision = Precision(level, narrow_operations=narrow_operations)
         self.evaluations = 0
         self.gradient_evaluations = 0
 
@@ -109,7 +109,9 @@ def surveyed(oracle, spacing=baseline.PROMOTED, is_suspect=False):
     probe = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(0)
     )
-    place, windows = baseline.survey(oracle, point, gradients, probe, spacing, is_suspect)
+    place, windows = baseline.estimate_baseline(
+        oracle, point, gradients, probe, spacing, is_suspect
+    )
     return place, probe, windows
 
 

@@ -407,7 +407,7 @@ def test_layers_within_a_model_that_is_not_built(name, case):
 )
 def test_what_tensors_can_do_leaves_every_digit(case):
     kind, x, options = CASES[case]
-    assert assert_passes(kind(), x, **options).precision.rung == "float64"
+    assert assert_passes(kind(), x, **options).precision.level == "float64"
 
 
 def test_a_wrong_sign_within_an_inner_layer():

@@ -337,7 +337,7 @@ def test_every_source_gives_the_same_batch(source):
     from gradhooks.model import batch
 
     _, x, y = models.mlp()
-    fixed = batch.fixed_batch(*SOURCES[source](x, y), batch_size=12)
+    fixed = batch.take_batch(*SOURCES[source](x, y), batch_size=12)
     np.testing.assert_array_equal(fixed.x, x[:12])
     np.testing.assert_array_equal(fixed.y, y[:12])
     assert fixed.sample_weight is None
@@ -357,7 +357,7 @@ def test_class_weights_become_sample_weights():
     from gradhooks.model import batch
 
     x, y = models.data((10,), 3, 0)
-    fixed = batch.fixed_batch(x, y, class_weight={0: 1.0, 1: 2.0, 2: 5.0})
+    fixed = batch.take_batch(x, y, class_weight={0: 1.0, 1: 2.0, 2: 5.0})
     np.testing.assert_array_equal(fixed.sample_weight, np.array([1.0, 2.0, 5.0])[y[:32]])
 
 
@@ -365,6 +365,6 @@ def test_nested_inputs():
     from gradhooks.model import batch
 
     _, x, y = models.two_in_two_out()
-    fixed = batch.fixed_batch(x, y, batch_size=8)
+    fixed = batch.take_batch(x, y, batch_size=8)
     assert set(fixed.x) == {"left", "right"}
     assert fixed.size == 8

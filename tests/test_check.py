@@ -30,7 +30,7 @@ def test_healthy_models_pass(seed, recwarn):
             f"{name}, seed {seed}: {report.relative_difference}, {spent[-1]:.2f} evaluations per probe"
         )
         assert report.verdict is Verdict.PASS, f"{name}\n{report}"
-        assert report.precision.rung == "float64", name
+        assert report.precision.level == "float64", name
         assert report.relative_difference["total"] < 1e-7, name
         assert report.relative_difference["data"] < 1e-7, name
         explained = (
@@ -70,7 +70,7 @@ def test_a_factor_of_1_001_below_the_middle_is_named(seed):
     assert report.reason is Reason.MISMATCH
     culprit = report.diagnoses[0]
     assert "below" in culprit.path
-    assert culprit.scale == pytest.approx(1.001, abs=1e-6)
+    assert culprit.ratio == pytest.approx(1.001, abs=1e-6)
     assert "1.001" in culprit.sentence
     assert all("below" in c.path or c.path == "*" for c in report.failures)
 
@@ -89,7 +89,7 @@ def test_a_factor_of_1_001_in_one_kernel_is_named(place):
     assert report.verdict is Verdict.FAIL
     assert {c.path for c in report.failures} <= {model.layers[place].kernel.path, "*"}
     assert report.diagnoses[0].path == model.layers[place].kernel.path
-    assert report.diagnoses[0].scale == pytest.approx(1.001, abs=1e-6)
+    assert report.diagnoses[0].ratio == pytest.approx(1.001, abs=1e-6)
 
 
 class WrongPenalty(keras.regularizers.Regularizer):
@@ -159,7 +159,7 @@ def test_the_promoted_loss_sees_the_dropout_mask_of_training():
 
 def test_a_second_check_traces_nothing():
     model, x, y = models.noisy()
-    asked = oracle.ModelOracle(objective.Objective(model), batch.fixed_batch(x, y))
+    asked = oracle.ModelOracle(objective.Objective(model), batch.take_batch(x, y))
     first = run.check(asked, Settings())  # its train step is traced here
     assert first.verdict is Verdict.PASS
     calls = []
@@ -199,7 +199,7 @@ def test_native_layers_are_found_and_named():
     model = models.compiled(keras.Sequential(stack))
     report = gradhooks.check_gradients(model, *models.data((6, 6, 6, 1), (1,), 0))
     assert report.verdict is Verdict.PASS
-    assert report.precision.rung == "partial"
+    assert report.precision.level == "partial"
     assert report.precision.native_layers == ("pool",)
     assert "pool" in report.precision.note
 
@@ -215,7 +215,7 @@ def test_constants_kept_as_attributes_are_widened_for_the_trace_alone():
 
     model, x, y = models.mlp(middle=[Scaled(name="scaled")])
     report = gradhooks.check_gradients(model, x, y)
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64")
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "float64")
     assert report.precision.narrow_operations == ()
     assert model.get_layer("scaled").factor.dtype == tf.float32
 
@@ -228,14 +228,14 @@ def test_a_tensor_left_over_from_another_trace_does_no_harm():
 
     model, x, y = models.mlp(middle=[Remembering(name="remembering")])
     model.fit(x, y, verbose=0)
-    assert gradhooks.check_gradients(model, x, y).precision.rung == "float64"
+    assert gradhooks.check_gradients(model, x, y).precision.level == "float64"
 
 
 def test_native_precision_passes_and_says_so():
     model, x, y = models.cnn()
     report = gradhooks.check_gradients(model, x, y, precision="model")
     assert report.verdict is Verdict.PASS
-    assert report.precision.rung == "model"
+    assert report.precision.level == "model"
     assert report.threshold == THRESHOLDS["model"]
 
 

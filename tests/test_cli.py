@@ -21,7 +21,7 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink
-from gradhooks.sinks.stored import stored_runs
+from gradhooks.sinks.stored import find_runs
 from tests.arbitrary import REPORTS
 
 pytestmark = pytest.mark.system
@@ -142,7 +142,7 @@ def test_json_is_what_from_json_reads_with_the_name_of_the_run(tmp_path):
 )
 def test_a_directory_above_a_run_the_run_itself_or_its_file(tmp_path, below, name):
     path = store(tmp_path / "a", report(1))
-    runs, unreadable = stored_runs(path if below is None else tmp_path / below)
+    runs, unreadable = find_runs(path if below is None else tmp_path / below)
     assert [(run.name, len(run.reports)) for run in runs] == [(name, 1)]
     assert unreadable == []
 
@@ -151,7 +151,7 @@ def test_a_directory_may_be_relative_or_a_link(tmp_path, monkeypatch):
     store(tmp_path / "logs", report(1))
     (tmp_path / "latest").symlink_to(tmp_path / "logs")
     monkeypatch.chdir(tmp_path / "logs" / "gradcheck")
-    assert [[run.name for run in stored_runs(d)[0]] for d in (".", "..", "../../latest")] == [
+    assert [[run.name for run in find_runs(d)[0]] for d in (".", "..", "../../latest")] == [
         ["gradcheck"]
     ] * 3
 
@@ -164,7 +164,7 @@ def test_what_only_has_the_name_of_a_file_is_passed_over(tmp_path):
     (tmp_path / "dangling").mkdir()
     (tmp_path / "dangling" / FILE_NAME).symlink_to(tmp_path / "nowhere")
     (tmp_path / "circle").symlink_to(tmp_path)
-    assert [run.name for run in stored_runs(tmp_path)[0]] == ["gradcheck"]
+    assert [run.name for run in find_runs(tmp_path)[0]] == ["gradcheck"]
 
 
 @pytest.mark.parametrize(

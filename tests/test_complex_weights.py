@@ -211,7 +211,7 @@ def test_right_gradients_pass_and_the_loss_is_that_of_the_model(case):
     report = gradhooks.check_gradients(model, x, y, samples=100)
     assert digest.digest(model) == before
     assert report.verdict is Verdict.PASS, report
-    assert report.precision.rung == "float64"
+    assert report.precision.level == "float64"
     assert report.loss["total"] == pytest.approx(
         model.evaluate(x[:32], y[:32], verbose=0), rel=1e-5
     )
@@ -253,7 +253,7 @@ def test_a_frozen_one_is_as_wide_as_the_rest():
     model.compile("sgd", "mse")
     x, y = data()
     report = gradhooks.check_gradients(model, x, y)
-    assert (report.verdict, report.precision.rung, report.notes) == (Verdict.PASS, "float64", ())
+    assert (report.verdict, report.precision.level, report.notes) == (Verdict.PASS, "float64", ())
 
 
 def test_complex_data_are_as_wide_as_the_rest():
@@ -265,7 +265,7 @@ def test_complex_data_are_as_wide_as_the_rest():
     )
     models.compiled(model)
     report = gradhooks.check_gradients(model, z, y)
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64")
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "float64")
     assert report.loss["total"] == pytest.approx(
         model.evaluate(z[:32], y[:32], verbose=0), rel=1e-5
     )
@@ -290,7 +290,7 @@ def test_a_narrow_cast_to_complex_numbers_keeps_its_digits():
 
     x, y = data()
     report = gradhooks.check_gradients(built(Narrow()), x, y)
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64")
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "float64")
     assert report.relative_difference["total"] < 1e-8
 
 

@@ -76,7 +76,7 @@ HOLES = {
 @pytest.mark.parametrize("loss", [known_only, filled_first])
 def test_labels_that_are_left_out(loss, holes):
     report = checked(network(loss(planted.honest)), y=HOLES[holes])
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64"), report
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "float64"), report
     wrong = checked(network(loss(planted.scale(1.01))), y=HOLES[holes])
     assert (wrong.verdict, wrong.reason) == (Verdict.FAIL, Reason.MISMATCH), wrong
 

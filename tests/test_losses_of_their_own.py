@@ -250,7 +250,7 @@ def checked(model, y=Y, **options):
 
 def assert_wrong_by(factor, report):
     """Everything below the loss is wrong, by one factor, as far as the digits go."""
-    digits = 1e-2 if report.precision.rung == "model" else 1e-3
+    digits = 1e-2 if report.precision.level == "model" else 1e-3
     assert report.verdict is Verdict.FAIL, report
     assert {c.path.split("/")[-2] for c in report.failures if c.index is not None} == {
         "below",
@@ -265,7 +265,7 @@ def assert_wrong_by(factor, report):
 def test_what_a_loss_holds_is_widened(name):
     model = network(HOLDING[name](planted.honest))
     fresh = checked(model, train_step=False)
-    assert (fresh.verdict, fresh.precision.rung, fresh.precision.note) == (
+    assert (fresh.verdict, fresh.precision.level, fresh.precision.note) == (
         Verdict.PASS,
         "float64",
         "",
@@ -284,7 +284,7 @@ def test_it_is_the_same_loss_before_a_fit_and_after(name):
     assert digest.digest(model) == left
     model.fit(X, Y, batch_size=ROWS, verbose=0)
     report = checked(model)
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64"), report
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "float64"), report
     assert report.loss["total"] == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-6)
 
 
@@ -292,7 +292,7 @@ def test_it_is_the_same_loss_before_a_fit_and_after(name):
 def test_what_insists_on_float32_gets_it(name):
     model = network(INSISTING[name](planted.honest))
     report = checked(model)
-    assert (report.verdict, report.precision.rung, report.threshold) == (
+    assert (report.verdict, report.precision.level, report.threshold) == (
         Verdict.PASS,
         "partial",
         1e-4,
@@ -306,7 +306,7 @@ def test_what_insists_on_float32_gets_it(name):
 @pytest.mark.parametrize("name", INSISTING)
 def test_so_it_does_at_native_precision(name):
     report = checked(network(INSISTING[name](planted.honest)), precision="model")
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "model"), report
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "model"), report
     assert_wrong_by(
         1.1,
         checked(network(INSISTING[name](planted.scale(1.1))), precision="model", train_step=False),
@@ -341,7 +341,7 @@ def test_beside_a_layer_that_stays_native(name, native):
         report = checked(
             network(loss, [layers.Dense(8), *IN_FLOAT32], metrics=["mae"]), train_step=False
         )
-        assert (report.verdict, report.precision.rung) == (verdict, "partial"), report
+        assert (report.verdict, report.precision.level) == (verdict, "partial"), report
         assert [path.split("/")[-1] for path in report.precision.native_layers] == native
 
 
@@ -359,7 +359,7 @@ def test_one_of_several_losses(at, is_fitted):
     if is_fitted:
         model.fit(X, y, batch_size=ROWS, verbose=0)
     report = checked(model, y)
-    assert report.precision.rung == "partial"
+    assert report.precision.level == "partial"
     assert report.precision.native_layers == ("the loss loss, mse",)
     assert report.verdict is (Verdict.PASS if at is planted.honest else Verdict.FAIL), report
     if at is not planted.honest:
@@ -386,7 +386,7 @@ class Scaling(layers.Layer):
 def test_helpers_of_layers(insists):
     for at, verdict in ((planted.honest, Verdict.PASS), (planted.scale(1.01), Verdict.FAIL)):
         report = checked(network("mse", [Scaling(at, insists)]))
-        assert (report.verdict, report.precision.rung) == (verdict, "float64"), report
+        assert (report.verdict, report.precision.level) == (verdict, "float64"), report
         if verdict is Verdict.FAIL:
             assert all("below" in c.path for c in report.failures if c.index is not None)
 
@@ -404,7 +404,7 @@ def test_what_a_regularizer_holds():
     for at, verdict in ((planted.honest, Verdict.PASS), (planted.scale(1.01), Verdict.FAIL)):
         model = network("mse", [layers.Dense(5, kernel_regularizer=Penalty(at), name="held")])
         report = checked(model, samples=16)
-        assert (report.verdict, report.precision.rung) == (verdict, "float64"), report
+        assert (report.verdict, report.precision.level) == (verdict, "float64"), report
         if verdict is Verdict.FAIL:
             assert all("held/kernel" in c.path for c in report.failures if c.index is not None)
 

@@ -91,7 +91,7 @@ def test_a_core_of_low_precision_hides_nothing(core, factor, seed):
 def test_the_precision_that_is_told_is_the_one_in_use(core):
     report = report_on(*CORES[core], 1.0)
     has_few_digits = report.precision.noise > 1e-10 * report.loss["total"]
-    assert has_few_digits == (report.precision.rung != "float64"), report
+    assert has_few_digits == (report.precision.level != "float64"), report
     assert report.threshold == (1e-4 if has_few_digits else 1e-7)
     assert bool(report.precision.note) == has_few_digits
 

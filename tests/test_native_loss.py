@@ -489,7 +489,7 @@ def recorded_loss(model, x, y, **options):
     from gradhooks.model import batch, objective, oracle
 
     return (
-        oracle.ModelOracle(objective.Objective(model), batch.fixed_batch(x, y))
+        oracle.ModelOracle(objective.Objective(model), batch.take_batch(x, y))
         .record(**options)
         .loss
     )

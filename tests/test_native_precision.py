@@ -67,7 +67,7 @@ def test_the_representative_cases_exist():
 @pytest.mark.parametrize(("case", "seed"), list(seeds()))
 def test_no_innocent_is_accused(case, seed):
     report = at_native_precision(case, seed)
-    assert report.precision.rung == "model"
+    assert report.precision.level == "model"
     assert report.verdict is not Verdict.FAIL, f"{case.note}\n{report}"
 
 
@@ -142,7 +142,7 @@ def places():
 @pytest.mark.parametrize(("where", "seed"), list(places()))
 def test_five_percent_in_one_variable_are_caught_and_named(where, seed):
     report = checked(seed, where, 1.05)
-    assert (report.verdict, report.precision.rung) == (Verdict.FAIL, "model"), report
+    assert (report.verdict, report.precision.level) == (Verdict.FAIL, "model"), report
     assert [where in d.path for d in report.diagnoses if d.is_culprit] == [True], report
     assert {d.path for d in report.diagnoses} == {
         d.path for d in report.diagnoses if where in d.path

@@ -109,7 +109,7 @@ def test_submodels_are_enough(kind):
     model = build(kind)
     left = digest.digest(model)
     report = gradhooks.check_gradients(model, X, Y, loss_fn=loss_fn, samples=8)
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64"), report
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "float64"), report
     assert report.coverage.variables > 1
     assert digest.digest(model) == left
     assert not model.built

@@ -129,7 +129,7 @@ def checked(model):
 
 def assert_judged(report, factor):
     """The derivatives by the factor, in float64; the optimizer receives what backpropagation gives, right or wrong."""
-    assert report.precision.rung == "float64", report
+    assert report.precision.level == "float64", report
     assert report.verdict is (Verdict.PASS if factor == 1.0 else Verdict.FAIL), report
     failed = {c.path for c in report.failures if c.index is not None}
     assert failed == (set() if factor == 1.0 else {"net/below/kernel", "net/below/bias"}), report

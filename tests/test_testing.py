@@ -55,7 +55,7 @@ def test_every_core_layer(case):
         arguments = as_called(layer, np.random.default_rng(1))
         before = [w.numpy() for w in layer.weights]
         report = assert_gradients(layer, arguments, call=with_all, samples=16)
-        assert report.precision.rung == "float64"
+        assert report.precision.level == "float64"
         looked_at = {
             c.path.split("_")[0] if c.path.startswith("inputs") else c.path
             for c in report.comparisons

@@ -227,7 +227,7 @@ def test_a_loss_that_lives_in_train_step_must_be_given():
 def asked_of(model, x, y):
     from gradhooks.model import batch, objective, oracle
 
-    return oracle.ModelOracle(objective.Objective(model), batch.fixed_batch(x, y))
+    return oracle.ModelOracle(objective.Objective(model), batch.take_batch(x, y))
 
 
 @pytest.mark.parametrize(

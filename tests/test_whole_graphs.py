@@ -116,7 +116,7 @@ def test_layers(case):
 def test_models(case):
     _, x, y = CASES[case]
     report = gradhooks.check_gradients(network(case), x, y, batch_size=None, samples=8)
-    assert (report.verdict, report.precision.rung) == (Verdict.PASS, "float64"), report
+    assert (report.verdict, report.precision.level) == (Verdict.PASS, "float64"), report
     assert np.isfinite(report.relative_difference["trained"])
     wrong = gradhooks.check_gradients(
         network(case, planted.scale(1.01)), x, y, batch_size=None, samples=8

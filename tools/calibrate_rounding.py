@@ -37,19 +37,21 @@ def ratios(case, policy, seed):
     with dtype_policy(policy):
         model, x, y, *weights = case.build(seed)
     asked = oracle.ModelOracle(
-        objective.Objective(model), batches.fixed_batch(x, y, *weights, batch_size=len(x))
+        objective.Objective(model), batches.take_batch(x, y, *weights, batch_size=len(x))
     )
     dtype, layout, point = asked.training_dtype, asked.layout, asked.point()
     gradient = asked.gradients(point).terms["total"]
     recording = asked.record()
-    received = optimizer_gradient.Received(layout, gradient, recording.gradient, recording.received)
+    received = optimizer_gradient.OptimizerGradient(
+        layout, gradient, recording.gradient, recording.received
+    )
     scales, found = sampling.scales(layout, point), {}
     for turn in range(DRAWS):
         rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, turn)
         there = sampling.nudge(layout, point, scales, rng, optimizer_gradient.rounding(dtype))
         changes = layout.norms(asked.gradients(there).terms["total"] - gradient)
-        for v in optimizer_gradient.unexplained(
-            received, gradient, optimizer_gradient.suspects(received, dtype), "float32"
+        for v in optimizer_gradient.beyond_rounding(
+            received, gradient, optimizer_gradient.disagreeing(received, dtype), "float32"
         ):
             found[v] = max(found.get(v, 0.0), float(changes[v]))
     shares = [

@@ -6,7 +6,7 @@ mismatches are left out. The rule: a default threshold is the smallest power of
 ten at three tenths of which, for another machine rounds differently, nobody is
 accused in the end and a healthy parameter takes three evaluations at most. The
 error bars and the second opinion acquit at smaller thresholds, too, but at ever
-more evaluations. Too few models stay at the rung `partial` for that rule: there
+more evaluations. Too few models stay at the level `partial` for that rule: there
 the threshold is what training in float32 explains (`training.tolerance`).
 
 What is printed besides is how the first measurement alone would have done: the
@@ -48,7 +48,7 @@ class Line:
         case: Name of the case.
         seed: Its seed.
         precision: What was asked for.
-        rung: What was reached.
+        level: What was reached.
         threshold: With which it was checked.
         verdict: Verdict of the whole check.
         excess: The largest gap beyond the error bar, in units of the size.
@@ -62,7 +62,7 @@ class Line:
     case: str
     seed: int
     precision: str
-    rung: str
+    level: str
     threshold: float
     verdict: str
     excess: float
@@ -105,13 +105,13 @@ def watched(asked, settings):
 
     What they did settle agrees to within the threshold, and at a smaller one would have been measured better.
     """
-    seen, confirmed = [], confirm.Settling._confirmed
+    seen, confirmed = [], confirm.CheckContext._confirmed
 
     def noting(self, climbed):
         seen.extend(m for m in climbed if not self.is_declared(m))
         return confirmed(self, climbed)
 
-    with mock.patch.object(confirm.Settling, "_confirmed", noting):
+    with mock.patch.object(confirm.CheckContext, "_confirmed", noting):
         return run.check(asked, settings), seen
 
 
@@ -121,14 +121,14 @@ def lines(case, seed, precision, shares=SHARES):
     model, x, y, *weights = case.build(seed)
     if not model.built:
         model(x)
-    fixed = batch.fixed_batch(
+    fixed = batch.take_batch(
         x, y, weights[0] if weights else None, None, case.options.get("batch_size", 32)
     )
     target = objective.Objective(
         model, case.options.get("training", True), case.options.get("loss_fn")
     )
     asked = oracle.ModelOracle(target, fixed, precision)
-    default = THRESHOLDS[asked.precision.rung]
+    default = THRESHOLDS[asked.precision.level]
     for share in shares:
         settings = Settings(threshold=share * default, seed=seed, train_step=False)
         report, seen = watched(asked, settings)
@@ -138,7 +138,7 @@ def lines(case, seed, precision, shares=SHARES):
             case.name,
             seed,
             precision,
-            asked.precision.rung,
+            asked.precision.level,
             share * default,
             report.verdict.name,
             float(worst[0]),
@@ -182,17 +182,17 @@ def collect(cases, seeds, precisions=("auto", "model"), out=None, shares=SHARES)
 
 
 def summary(found):
-    """Returns the distribution per rung and threshold as text, with the names of the worst."""
+    """Returns the distribution per level and threshold as text, with the names of the worst."""
     groups = collections.defaultdict(list)
     for line in found:
-        groups[line.rung, line.threshold].append(line)
+        groups[line.level, line.threshold].append(line)
     rows = []
-    for (rung, threshold), group in sorted(groups.items(), key=lambda g: (g[0][0], -g[0][1])):
+    for (level, threshold), group in sorted(groups.items(), key=lambda g: (g[0][0], -g[0][1])):
         values = np.array([max(line.excess, 0.0) for line in group])
         worst = sorted(group, key=lambda line: -line.excess)[:4]
         failed = [f"{line.case}-{line.seed}" for line in group if line.verdict == "FAIL"]
         rows += [
-            f"{rung} at {threshold:.0e}: {len(group)} checks, largest excess: median {np.median(values):.1e}, "
+            f"{level} at {threshold:.0e}: {len(group)} checks, largest excess: median {np.median(values):.1e}, "
             f"99 % {np.quantile(values, 0.99):.1e}, max {values.max():.1e}; "
             f"evaluations per probe {sum(g.evaluations for g in group) / max(1, sum(g.probes for g in group)):.2f}; "
             f"inconclusive {sum(g.verdict == 'INCONCLUSIVE' for g in group)}; "

@@ -118,7 +118,7 @@ def build():
         made[name] = _of(function, gradient)
         made[f"{name}, penalty"] = _of(function, gradient, penalty=ridge())
         made[f"{name}, wrong penalty"] = _of(function, gradient, penalty=ridge(1.5))
-        made[f"{name}, native"] = _of(function, gradient, rung="model")
+        made[f"{name}, native"] = _of(function, gradient, level="model")
         made[f"{name}, one variable doubled"] = _of(function, scaled(gradient, 2.0, slice(12, 16)))
         for label, factor in FACTORS.items():
             made[f"{name} * {label}"] = _of(function, scaled(gradient, factor))

@@ -35,7 +35,7 @@ def note(kind, case, seed, report, model, ok):
         "seed": seed,
         "ok": ok,
         "verdict": report.verdict.name,
-        "rung": report.precision.rung,
+        "level": report.precision.level,
         "evaluations": report.evaluations,
         "probes": sum(c.term == "total" for c in report.comparisons),
         "relative_difference": str(report.relative_difference.get("total")),
@@ -45,7 +45,7 @@ def note(kind, case, seed, report, model, ok):
         "trained": report.relative_difference.get("trained"),
         "variables": [*map(_variable, trained(report))],
         "notes": list(report.notes),
-        "unproved": proof.unproved(report.comparisons),
+        "unproved": proof.paths_without_proof(report.comparisons),
     }
     pathlib.Path(DIRECTORY, f"{kind}-{case.name}-{seed}.json").write_text(json.dumps(line))
 
@@ -91,7 +91,7 @@ def summary(lines, with_trained=False):
     accused = [line for line in innocent if not line["ok"]]
     missed = [line for line in caught if not line["ok"]]
     inconclusive = sum(line["verdict"] == "INCONCLUSIVE" for line in innocent)
-    full = sum(line["rung"] == "float64" for line in innocent)
+    full = sum(line["level"] == "float64" for line in innocent)
     spent = evaluations_per_probe(innocent)
     rows = [
         f"defects caught and named: {len(caught) - len(missed)} of {len(caught)}",
@@ -120,7 +120,7 @@ def shortfalls(lines):
     count, found = len(innocent), []
     if sum(line["verdict"] == "INCONCLUSIVE" for line in innocent) > count / 10:
         found.append("more than one innocent in ten is inconclusive")
-    if sum(line["rung"] == "float64" for line in innocent) < 0.9 * count:
+    if sum(line["level"] == "float64" for line in innocent) < 0.9 * count:
         found.append("fewer than nine innocents in ten are in float64 throughout")
     spent = evaluations_per_probe(innocent)
     if count and not 2 <= spent <= 3:

@@ -11,7 +11,7 @@ def row(entry, factor):
     covered = f"{report.coverage.variables} of {report.coverage.variables_total}"
     return (
         f"{'!' if is_wrong else ' '} {entry.name:43} {factor:4} {report.verdict!s:12} {report.reason!s:20} {covered:8} "
-        f"{report.precision.rung:8} noise {report.precision.noise:.0e} {report.evaluations:5} {report.seconds:5.2f} s"
+        f"{report.precision.level:8} noise {report.precision.noise:.0e} {report.evaluations:5} {report.seconds:5.2f} s"
     )
 
 

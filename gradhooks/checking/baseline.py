@@ -28,7 +28,7 @@ _VISIBLE = 2e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Spacing:
+class StencilSpacing:
     """How finely the noise is sampled along a direction, in relative parameter changes.
 
     Args:
@@ -44,12 +44,12 @@ class Spacing:
     is_native: bool = False
 
 
-PROMOTED = Spacing(1e-9, 2.5e-6, (1e-4, 3e-3, 5e-2))
-NATIVE = Spacing(1e-4, 2.5e-3, (), True)
+PROMOTED = StencilSpacing(1e-9, 2.5e-6, (1e-4, 3e-3, 5e-2))
+NATIVE = StencilSpacing(1e-4, 2.5e-3, (), True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class EvaluationPoint:
     """A point in parameter space and what is known there.
 
     Args:
@@ -58,7 +58,7 @@ class Place:
         base: float64, shape (T,). Loss terms at the point.
         noise: float64, shape (T,). Standard deviation of their rounding noise.
         jitter: Largest difference between two evaluations at the point.
-        is_kinky: Whether the loss has kinks everywhere, so near to each other
+        has_dense_kinks: Whether the loss has kinks everywhere, so near to each other
             that the usual steps would cross some.
     """
 
@@ -67,10 +67,12 @@ class Place:
     base: np.ndarray
     noise: np.ndarray
     jitter: float = 0.0
-    is_kinky: bool = False
+    has_dense_kinks: bool = False
 
 
-def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_steps=False):
+def estimate_baseline(
+    oracle, point, gradients, screening, spacing, is_suspect=False, has_steps=False
+):
     """Evaluates the loss along the screening probe: base value, jitter, noise.
 
     Args:
@@ -91,7 +93,7 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
     # Both windows have the point itself in the middle.
     base, again = (near[s][_MIDDLE] for s in (spacing.tiny, spacing.working))
     if not np.isfinite([base, again]).all():
-        return Place(point, gradients, base, np.zeros_like(base), 0.0), near
+        return EvaluationPoint(point, gradients, base, np.zeros_like(base), 0.0), near
     level = np.maximum(
         [noise.floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_corner=True)
     )
@@ -133,7 +135,9 @@ def survey(oracle, point, gradients, screening, spacing, is_suspect=False, has_s
         is_kinky = bool((is_rougher & ~lost).any())
         level = np.where(lost, np.maximum(level, np.maximum(working, further)), level)
     level[0] = max(level)  # the total is made of the other terms, and has lost what they have lost
-    return Place(point, gradients, base, level, float(np.max(np.abs(base - again))), is_kinky), near
+    return EvaluationPoint(
+        point, gradients, base, level, float(np.max(np.abs(base - again))), is_kinky
+    ), near
 
 
 def _level_from_afar(
@@ -165,7 +169,7 @@ def _is_flat(window, gradients, probe, spacing, level):
     promise together: in some directions they cancel, and that is no standstill.
     """
     span = 2 * REACH * spacing
-    promised = [span * size for size in natural_sizes(probe, gradients)]
+    promised = [span * size for size in uncancelled_magnitudes(probe, gradients)]
     together = [span * abs(probe.slope_of(gradient)) for gradient in gradients.values()]
     moved = np.ptp(np.where(np.isfinite(window), window, 0.0), axis=0)
     return np.array(
@@ -192,7 +196,7 @@ def _follows(windows, gradients, probe, spacing, level):
     bars = [differences.DEVIATIONS * n / extent for n in level]
     return all(
         gap <= bar + 0.01 * _VISIBLE * size and gap + bar <= _VISIBLE * size
-        for gap, bar, size in zip(gaps, bars, natural_sizes(probe, gradients), strict=True)
+        for gap, bar, size in zip(gaps, bars, uncancelled_magnitudes(probe, gradients), strict=True)
         if size
     )
 
@@ -212,7 +216,7 @@ def _roughness(window, degree, has_corner=False):
     )
 
 
-def natural_sizes(probe, gradients):
+def uncancelled_magnitudes(probe, gradients):
     """Returns, per term, the size of the slope along a probe when its parts do not cancel."""
     part = slice(probe.start, probe.stop)
     with np.errstate(over="ignore", invalid="ignore"):

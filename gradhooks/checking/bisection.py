@@ -14,7 +14,7 @@ from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Verdict
 
 
-def search(layout, oracle, place, measured, tolerance):
+def bisect(layout, oracle, place, measured, tolerance):
     """Halves a direction until a single parameter is left.
 
     Args:
@@ -30,7 +30,7 @@ def search(layout, oracle, place, measured, tolerance):
     """
     term = next(t for t, (v, _) in enumerate(measured.judgements) if v is Verdict.FAIL)
     gradient = list(place.gradients.values())[term]
-    step = measured.estimates[term].step
+    step = measured.estimates[term].step_size
     rounding = differences.rounding_error(place.noise[term], step)
     probe, gap = measured.probe, measured.analytic[term] - measured.estimates[term].slope
     trail = [f"{_where(layout, probe)}: gap {gap:+.3e}"]
@@ -60,8 +60,8 @@ def _halves(layout, probe):
     """Splits between variables while there are several, then between rows, then anywhere."""
     middle = _split(layout, probe.start, probe.stop) - probe.start
     return (
-        Probe(probe.start, probe.weights[:middle], probe.scale),
-        Probe(probe.start + middle, probe.weights[middle:], probe.scale),
+        Probe(probe.start, probe.weights[:middle], probe.length_scale),
+        Probe(probe.start + middle, probe.weights[middle:], probe.length_scale),
     )
 
 

@@ -22,7 +22,7 @@ _WITNESSES_NATIVE = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Settling:
+class CheckContext:
     """The point that is checked, and how probes are measured there.
 
     Args:
@@ -39,10 +39,10 @@ class Settling:
 
     oracle: Any
     settings: Settings
-    place: baseline.Place
+    place: baseline.EvaluationPoint
     screening: Probe | None
     scales: np.ndarray
-    spacing: baseline.Spacing
+    spacing: baseline.StencilSpacing
     tolerance: float
     declared: frozenset
 
@@ -65,18 +65,20 @@ class Settling:
     def settled(self, probes, magnitudes=None):
         """Measures probes: two evaluations, smaller steps, then a ladder, and before accusing a second opinion."""
         return self._climbed(
-            measure.looked(self.oracle, self.place, probes, self.tolerance, magnitudes)
+            measure.measure(self.oracle, self.place, probes, self.tolerance, magnitudes)
         )
 
     def decided(self, measured):
         """Measures on where two evaluations did not settle it."""
-        return self._climbed(measure.closer(self.oracle, self.place, measured, self.tolerance))
+        return self._climbed(
+            measure.refine_steps(self.oracle, self.place, measured, self.tolerance)
+        )
 
     def _climbed(self, measured):
         """Measures on where no closer look has settled it."""
-        is_open = [measure.is_open(self.place, m, self.tolerance) for m in measured]
+        is_open = [measure.is_unresolved(self.place, m, self.tolerance) for m in measured]
         unsettled = [m for m, is_still_open in zip(measured, is_open, strict=True) if is_still_open]
-        climbed = measure.climb(self.oracle, self.place, unsettled, self.tolerance)
+        climbed = measure.refine(self.oracle, self.place, unsettled, self.tolerance)
         decided = iter(self._confirmed(climbed))
         return [
             next(decided) if is_still_open else m
@@ -96,11 +98,11 @@ class Settling:
         so a slice would acquit the guilty.
         """
         suspects = [m for m in measured if m.has_failed and not self.is_declared(m)]
-        finer = measure.climb(self.oracle, self.place, suspects, self.tolerance, is_fine=True)
+        finer = measure.refine(self.oracle, self.place, suspects, self.tolerance, is_fine=True)
         finer = [_softened(m, Reason.NOISE) if self._wavers(m) else m for m in finer]
         pairs = list(zip(suspects, finer, strict=True))
         accused = [
-            (m, replication.is_beside_corner(m) or replication.is_beside_corner(fine))
+            (m, replication.is_beside_kink(m) or replication.is_beside_kink(fine))
             for m, fine in pairs
             if fine.has_failed and _is_finite(m)
         ]
@@ -113,11 +115,11 @@ class Settling:
 
     def _wavers(self, measured):
         """Whether a failure is blurred, and backpropagation itself changes by as much on the way."""
-        if not _is_finite(measured) or not replication.is_blurred(measured):
+        if not _is_finite(measured) or not replication.is_imprecise(measured):
             return False
         probe, along = measured.probe, []
         step = max(
-            e.step
+            e.step_size
             for e, (v, _) in zip(measured.estimates, measured.judgements, strict=True)
             if v is Verdict.FAIL
         )
@@ -125,7 +127,7 @@ class Settling:
             point = np.array(self.place.point)
             point[probe.start : probe.stop] += part * step * probe.weights
             along.append([probe.slope_of(g) for g in self.oracle.gradients(point).terms.values()])
-            if replication.wavers(measured, along):
+            if replication.varies_along_step(measured, along):
                 return True
         return False
 
@@ -148,7 +150,7 @@ class Settling:
                 accused, self._witnessed(suspects, 0), strict=True
             )
             if (is_beside_corner and not second.has_failed)
-            or replication.acquits(second, m, self.tolerance)
+            or replication.is_withdrawn_by(second, m, self.tolerance)
         }
 
     def _convicted(self, suspects):
@@ -159,21 +161,21 @@ class Settling:
             still = [
                 (m, seen)
                 for m, seen in pairs
-                if replication.may_be_repeated(m, seen, _WITNESSES_NATIVE)
+                if replication.may_be_replicated(m, seen, _WITNESSES_NATIVE)
             ]
             again = self._witnessed([m for m, _ in still], turn) if still else []
             for (_, seen), look in zip(still, again, strict=True):
                 seen.append(look)
         pairs = zip(suspects, looks, strict=True)
-        return {id(m) for m, seen in pairs if replication.is_repeated(m, seen, self.tolerance)}
+        return {id(m) for m, seen in pairs if replication.is_replicated(m, seen, self.tolerance)}
 
     def _witnessed(self, suspects, turn):
         """Measures once more at a nudged point, another one each turn."""
         place = self._nudged(turn)
         probes, magnitudes = [m.probe for m in suspects], [m.magnitude for m in suspects]
-        quick = measure.quick(self.oracle, place, probes, self.tolerance, magnitudes)
+        quick = measure.first_estimates(self.oracle, place, probes, self.tolerance, magnitudes)
         climbed = iter(
-            measure.climb(self.oracle, place, [m for m in quick if not m.settled], self.tolerance)
+            measure.refine(self.oracle, place, [m for m in quick if not m.settled], self.tolerance)
         )
         return [m if m.settled else next(climbed) for m in quick]
 
@@ -184,7 +186,7 @@ class Settling:
         point = sampling.nudge(self.layout, self.place.point, self.scales, rng, size)
         gradients = self.oracle.gradients(point)
         has_steps = bool(self.oracle.precision.step_operations)
-        place, _ = baseline.survey(
+        place, _ = baseline.estimate_baseline(
             self.oracle, point, gradients.terms, self.screening, self.spacing, has_steps=has_steps
         )
         # A nudge does not change how many digits the loss has; the larger estimate of the two

@@ -23,10 +23,10 @@ def as_measured(precision, place, is_opaque):
         "Python code in the graph" if is_opaque else ""
     )
     has_few_digits = place.noise[0] > _FEW_DIGITS * noise.floor(place.base[0])
-    if precision.rung != "float64" or not names or not has_few_digits:
+    if precision.level != "float64" or not names or not has_few_digits:
         return precision
     note = f"{names} computes with fewer digits than float64, and the loss shows it; the threshold is that of float32"
-    return dataclasses.replace(precision, rung="partial", note=precision.note or note)
+    return dataclasses.replace(precision, level="partial", note=precision.note or note)
 
 
 def remarks(precision, place, judged):
@@ -44,7 +44,7 @@ def remarks(precision, place, judged):
             "slope, and a gradient through them is a straight-through estimator, or blocked"
         )
     elif (
-        precision.rung == "float64"
+        precision.level == "float64"
         and not precision.narrow_operations
         and level > noise.of_float32(base)
     ):

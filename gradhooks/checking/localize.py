@@ -13,7 +13,7 @@ _SEARCHES = 4
 _ONE_BY_ONE = 10
 
 
-def search(settling, coordinates, directions):
+def find_last_wrong_variable(settling, coordinates, directions):
     """Looks for the last variable in forward order that is wrong: that is where the bug is.
 
     What lies above the last variable known to be wrong is measured as one
@@ -37,7 +37,7 @@ def search(settling, coordinates, directions):
             suspect = _above(settling, max(layout.variable_of(m.probe.start) for m in failed))
         if suspect is None or not suspect.has_failed:
             break
-        position, steps = bisection.search(
+        position, steps = bisection.bisect(
             layout, settling.oracle, settling.place, suspect, settling.tolerance
         )
         trail += steps
@@ -86,7 +86,7 @@ def _between(settling, coordinates):
     return [v for v in range(last + 1, end) if sizes[v] > 0 and v not in settling.declared]
 
 
-def corroboration(settling, coordinates):
+def measure_neighbours(settling, coordinates):
     """Measures neighbours of a wrong parameter in the last wrong variable, so that a pattern can be named."""
     failed = [m.probe.start for m in coordinates if m.has_failed and not settling.is_declared(m)]
     if not failed:
@@ -105,5 +105,7 @@ def _above(settling, variable):
     weights = settling.screening.weights[start:]
     if not weights.any():
         return None
-    probe = Probe(start, weights, settling.screening.scale)
-    return settling.settled([probe], [baseline.natural_sizes(probe, settling.place.gradients)])[0]
+    probe = Probe(start, weights, settling.screening.length_scale)
+    return settling.settled(
+        [probe], [baseline.uncancelled_magnitudes(probe, settling.place.gradients)]
+    )[0]

@@ -67,13 +67,13 @@ class Measurement:
         return all(r is Reason.VACUOUS for _, r in self.judgements)
 
 
-def from_window(place, probe, window, spacing, magnitude, tolerance):
+def from_stencil(place, probe, window, spacing, magnitude, tolerance):
     """Returns the `Measurement` along the screening probe that the survey already paid for."""
     step = baseline.REACH * spacing
     return _measured(place, probe, step, window[-1], window[0], magnitude, tolerance)
 
 
-def looked(oracle, place, probes, tolerance, magnitudes=None):
+def measure(oracle, place, probes, tolerance, magnitudes=None):
     """Measures with two evaluations a probe, and with two more each time, closer, where that does not settle it.
 
     A few of many probes go ahead. Where most of those meet kinks, the others begin at the steps that have settled them.
@@ -82,18 +82,18 @@ def looked(oracle, place, probes, tolerance, magnitudes=None):
 
     def seen(numbers, sharpness):
         some, sizes = [probes[k] for k in numbers], [magnitudes[k] for k in numbers]
-        return quick(oracle, place, some, tolerance, sizes, sharpness)
+        return first_estimates(oracle, place, some, tolerance, sizes, sharpness)
 
     ahead = _ahead(len(probes))
     others = sorted({*range(len(probes))} - {*ahead})
     first, sharpness = seen(ahead, math.inf), math.inf
     if others and _is_crowded(first):
-        first = closer(oracle, place, first, tolerance)
+        first = refine_steps(oracle, place, first, tolerance)
         sharpness = _usual_sharpness(place, first, tolerance)
     found = dict(zip(ahead, first, strict=True)) | dict(
         zip(others, seen(others, sharpness), strict=True)
     )
-    return closer(oracle, place, [found[k] for k in range(len(probes))], tolerance)
+    return refine_steps(oracle, place, [found[k] for k in range(len(probes))], tolerance)
 
 
 def _ahead(count):
@@ -103,18 +103,18 @@ def _ahead(count):
     return np.linspace(0, count - 1, _AHEAD, dtype=int).tolist()
 
 
-def quick(oracle, place, probes, tolerance, magnitudes=None, sharpness=math.inf):
+def first_estimates(oracle, place, probes, tolerance, magnitudes=None, sharpness=math.inf):
     """Measures with two evaluations a probe, no sharper than asked for: see `derivative.closer_step`."""
     magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
     steps = [_first_step(place, p, tolerance) for p in probes]
-    if place.is_kinky:
-        sharpness = min(sharpness, differences.CLOSER[0][0])
+    if place.has_dense_kinks:
+        sharpness = min(sharpness, differences.REFINEMENTS[0][0])
     if math.isfinite(sharpness):
         steps = np.minimum(steps, [_closer_step(place, p, tolerance, sharpness) for p in probes])
     return _two_sided(oracle, place, probes, steps, tolerance, magnitudes)
 
 
-def closer(oracle, place, measurements, tolerance):
+def refine_steps(oracle, place, measurements, tolerance):
     """Measures what is not settled with two evaluations more each time, at steps that meet fewer kinks.
 
     Where most probes have met kinks, the steps between would meet them again, and are left out.
@@ -123,7 +123,9 @@ def closer(oracle, place, measurements, tolerance):
         The measurements, with those replaced that are settled now, or that show the kink.
     """
     looks, nearest = (
-        differences.CLOSER_AMONG_KINKS if _is_crowded(measurements) else differences.CLOSER,
+        differences.REFINEMENTS_AMONG_KINKS
+        if _is_crowded(measurements)
+        else differences.REFINEMENTS,
         {},
     )
     for look in () if all(m.settled for m in measurements) else looks:
@@ -147,7 +149,9 @@ def _is_crowded(measurements):
 def _usual_sharpness(place, measurements, tolerance):
     """How sharply those see that are settled and show a signal: the median, infinite where there are none."""
     seen = [
-        differences.sharpness(m.analytic[0], m.estimates[0].step, place.noise[0], tolerance)
+        differences.step_precision(
+            m.analytic[0], m.estimates[0].step_size, place.noise[0], tolerance
+        )
         for m in measurements
         if m.settled and not m.is_vacuous and place.noise[0]
     ]
@@ -180,11 +184,11 @@ def _is_worthwhile(place, measured, step, tolerance):
     A look so blurred that it would let them pass settles nothing.
     """
     terms = zip(measured.analytic, measured.estimates, measured.magnitude, place.noise, strict=True)
-    return step < _CLOSER_BY * measured.estimates[0].step and all(
+    return step < _CLOSER_BY * measured.estimates[0].step_size and all(
         _is_settled(analytic, estimate, level, tolerance, magnitude)
         or abs(analytic - estimate.slope)
         > 2
-        * judge.settled_gap(
+        * judge.accepted_gap(
             analytic, estimate, differences.rounding_error(level, step), tolerance, magnitude
         )
         for analytic, estimate, magnitude, level in terms
@@ -203,15 +207,15 @@ def _two_sided(oracle, place, probes, steps, tolerance, magnitudes):
     ]
 
 
-def is_open(place, measured, tolerance):
+def is_unresolved(place, measured, tolerance):
     """Whether a ladder may tell more: it is not settled, and no kink has been seen as near as the ladder would look."""
     if measured.settled or not measured.is_on_kink:
         return not measured.settled
     nearest = _ladder(place, measured.probe, tolerance, False)[0]
-    return bool(measured.estimates[0].step > (1 + _SAME) * nearest)
+    return bool(measured.estimates[0].step_size > (1 + _SAME) * nearest)
 
 
-def climb(oracle, place, measurements, tolerance, is_fine=False):
+def refine(oracle, place, measurements, tolerance, is_fine=False):
     """Measures again on a ladder of steps around the first one, for what two evaluations did not settle.
 
     The fine ladder has other steps, and goes on down to where the derivative is seen with few digits.
@@ -230,7 +234,7 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
     for measurement, steps in zip(measurements, ladders, strict=True):
         values = np.array([[next(found), next(found)] for _ in steps])
         estimates = tuple(
-            differences.from_ladder(
+            differences.select_estimate(
                 place.base[t], steps, values[:, 0, t], values[:, 1, t], place.noise[t]
             )
             for t in range(len(place.base))
@@ -250,13 +254,16 @@ def climb(oracle, place, measurements, tolerance, is_fine=False):
 
 def _ladder(place, probe, tolerance, is_fine):
     step = _first_step(place, probe, tolerance)
-    factors = np.array(differences.FINE_LADDER if is_fine else differences.LADDER)
+    factors = np.array(differences.FINE_STEP_FACTORS if is_fine else differences.STEP_FACTORS)
     # Among kinks the first step is too large already where a closer one sees sharply: larger ones
     # tell of kinks alone.
     is_too_large = (
-        place.is_kinky and _closer_step(place, probe, tolerance, differences.CLOSER[0][0]) < step
+        place.has_dense_kinks
+        and _closer_step(place, probe, tolerance, differences.REFINEMENTS[0][0]) < step
     )
-    steps = differences.ladder(step, probe.scale, factors[factors < 1] if is_too_large else factors)
+    steps = differences.step_sequence(
+        step, probe.length_scale, factors[factors < 1] if is_too_large else factors
+    )
     if not is_fine:
         return steps
     closer = np.array([_closer_step(place, probe, tolerance, s) for s in differences.FINE_CLOSER])
@@ -265,11 +272,13 @@ def _ladder(place, probe, tolerance, is_fine):
 
 def _first_step(place, probe, tolerance):
     slope = probe.slope_of(place.gradients["total"])
-    return differences.first_step(slope, place.base[0], place.noise[0], probe.scale, tolerance)
+    return differences.first_step(
+        slope, place.base[0], place.noise[0], probe.length_scale, tolerance
+    )
 
 
 def _closer_step(place, probe, tolerance, sharpness):
-    return differences.closer_step(
+    return differences.refined_step(
         probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness
     )
 
@@ -285,7 +294,9 @@ def _actual(place, probe, step):
 def _measured(place, probe, step, plus, minus, magnitude, tolerance):
     analytic = tuple(probe.slope_of(g) for g in place.gradients.values())
     estimates = tuple(
-        differences.central(place.base[t], plus[t], minus[t], step, place.noise[t], probe.scale)
+        differences.central(
+            place.base[t], plus[t], minus[t], step, place.noise[t], probe.length_scale
+        )
         for t in range(len(place.base))
     )
     settled = all(
@@ -296,8 +307,8 @@ def _measured(place, probe, step, plus, minus, magnitude, tolerance):
 
 
 def _is_settled(analytic, estimate, level, tolerance, magnitude):
-    rounding = differences.rounding_error(level, estimate.step)
-    return judge.is_settled(analytic, estimate, rounding, tolerance, magnitude)
+    rounding = differences.rounding_error(level, estimate.step_size)
+    return judge.is_accepted(analytic, estimate, rounding, tolerance, magnitude)
 
 
 def _judged(probe, analytic, estimates, magnitude, settled, tolerance):

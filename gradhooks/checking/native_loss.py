@@ -58,7 +58,7 @@ def _is_finite(recording):
     return np.isfinite(recording.gradient).all() and math.isfinite(recording.loss or 0.0)
 
 
-def recorded(oracle):
+def record_step(oracle):
     """Returns what is `Recorded` at the present state; None without an optimizer."""
     record = getattr(oracle, "record", None)
     step = record(None) if record else None

@@ -10,7 +10,7 @@ from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
-from gradhooks.reports.text import listed
+from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, optimizer_diagnosis, optimizer_gradient
 
 # How far away, at least and in units of roundoff, a second opinion on the trained gradient is
@@ -44,14 +44,14 @@ def compare(settling):
         return Finding()
     oracle, layout, gradients = settling.oracle, settling.layout, settling.place.gradients
     try:
-        recorded = native_loss.recorded(oracle)
+        recorded = native_loss.record_step(oracle)
         if recorded is None:
             return Finding()
         received = _received(layout, gradients["total"], recorded.step, recorded.is_skipped)
         comparisons = optimizer_gradient.compare(
             received, _noisy(settling, received), oracle.training_dtype
         )
-        comparisons = declared.excused(comparisons, settling.settings.expect)
+        comparisons = declared.excuse(comparisons, settling.settings.expect)
         found = native_loss.examine(settling, recorded, comparisons)
         comparisons = found.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):
@@ -99,7 +99,7 @@ def _edges(comparisons, dtype):
     ]
     if paths:
         yield (
-            f"backpropagation in float64 gives NaN or infinite numbers for {listed(paths)}, and the optimizer receives "
+            f"backpropagation in float64 gives NaN or infinite numbers for {list_names(paths)}, and the optimizer receives "
             f"finite ones: the loss has no derivative at this point, and rounding in {dtype} leaves it by chance"
         )
 
@@ -136,7 +136,7 @@ def _refuse_incomparable(settling):
 
 
 def _received(layout, analytic, recording, is_skipped=False):
-    return optimizer_gradient.Received(
+    return optimizer_gradient.OptimizerGradient(
         layout, analytic, recording.gradient, recording.received, is_skipped
     )
 
@@ -154,7 +154,7 @@ def _as_compiled(comparisons, outdated):
 def _noisy(settling, received):
     """Numbers of the suspect variables whose error is rounding, by its size or because it is drawn anew elsewhere."""
     dtype = settling.oracle.training_dtype
-    suspects = optimizer_gradient.suspects(received, dtype)
+    suspects = optimizer_gradient.disagreeing(received, dtype)
     guilty = suspects
     # Each can only acquit, so the order is free: what acquits most for its price comes first.
     for ask, turn in (
@@ -178,7 +178,7 @@ def _unexplained(settling, received, guilty, turn):
             settling, sampling.Stream.TRAINED_ROUNDING, turn, optimizer_gradient.rounding(dtype)
         ),
     )
-    return optimizer_gradient.unexplained(received, nearby, guilty, dtype)
+    return optimizer_gradient.beyond_rounding(received, nearby, guilty, dtype)
 
 
 def _repeated(settling, received, guilty, turn):
@@ -191,7 +191,7 @@ def _repeated(settling, received, guilty, turn):
         max(_NUDGE, _NUDGE_ROUNDOFFS * optimizer_gradient.rounding(dtype)),
     )
     nudged = _received(settling.layout, _gradient(settling, point), settling.oracle.record(point))
-    return optimizer_gradient.repeated(received, nudged, guilty, dtype)
+    return optimizer_gradient.replicate_failures(received, nudged, guilty, dtype)
 
 
 def _nudged(settling, stream, turn, size):

@@ -17,13 +17,13 @@ from gradhooks.checking import (
     untraced,
     zero_gradients,
 )
-from gradhooks.checking.confirm import Settling
+from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.numerics import determinism, sampling
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, Comparison, Coverage
 from gradhooks.reports.report import CheckReport
-from gradhooks.reports.text import listed
+from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, proof
 
 # A probe on a kink is replaced by another of the same variable, this often at most.
@@ -70,7 +70,7 @@ class _Examination:
         self._place = self._settling.place
         dtype = (
             "float64"
-            if self._precision.rung == "float64"
+            if self._precision.level == "float64"
             else getattr(oracle, "training_dtype", "float32")
         )
         self._zero_levels = proof.zero_levels(self._place.gradients, dtype)
@@ -79,8 +79,8 @@ class _Examination:
     def _survey(self):
         settings, point = self._settings, self._oracle.point()
         precision = self._oracle.precision
-        spacing = baseline.NATIVE if precision.rung == "model" else baseline.PROMOTED
-        left_out = frozenset(declared.declared_variables(self._layout, settings.expect))
+        spacing = baseline.NATIVE if precision.level == "model" else baseline.PROMOTED
+        left_out = frozenset(declared.variables_under(self._layout, settings.expect))
         scales = sampling.scales(self._layout, point)
         gradients = self._oracle.gradients(point)
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
@@ -90,13 +90,13 @@ class _Examination:
         is_opaque = getattr(self._oracle, "calls_python", False)
         is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
-        place, windows = baseline.survey(
+        place, windows = baseline.estimate_baseline(
             self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps
         )
         self._precision = digits.as_measured(precision, place, is_opaque)
         given = settings.threshold
-        self._tolerance = THRESHOLDS[self._precision.rung] if given is None else given
-        settling = Settling(
+        self._tolerance = THRESHOLDS[self._precision.level] if given is None else given
+        settling = CheckContext(
             self._oracle, settings, place, probe, scales, spacing, self._tolerance, left_out
         )
         return settling, windows
@@ -147,7 +147,7 @@ class _Examination:
         trained = optimizer.compare(self._settling)
         if self._watch and trained.gradient is not None:
             self._watch(self._layout, trained.gradient)
-        comparisons, trained, notes = untraced.excused(
+        comparisons, trained, notes = untraced.withdraw_untraced(
             self._settling, comparisons, directions, trained
         )
         self._notes += [*getattr(self._oracle, "notes", ()), *trained.notes, *notes]
@@ -161,9 +161,9 @@ class _Examination:
         diagnoses = (*diagnoses, *trained.diagnoses)
         judged, reason = judge.overall(comparisons)
         self._notes += digits.remarks(self._precision, self._place, judged)
-        if judged is not Verdict.FAIL and (unproved := proof.unproved(comparisons)):
+        if judged is not Verdict.FAIL and (unproved := proof.paths_without_proof(comparisons)):
             self._notes.append(
-                f"no measurement could tell whether the gradient is right for {listed(unproved)}"
+                f"no measurement could tell whether the gradient is right for {list_names(unproved)}"
             )
         return self._report(comparisons, diagnoses, differences, judged, reason)
 
@@ -172,9 +172,11 @@ class _Examination:
         coordinates = self._coordinates()
         directions = self._directions()
         directions += self._of_undecided_variables(coordinates, directions)
-        found, self._trail = localize.search(self._settling, coordinates, directions)
+        found, self._trail = localize.find_last_wrong_variable(
+            self._settling, coordinates, directions
+        )
         coordinates += found
-        coordinates += localize.corroboration(self._settling, coordinates)
+        coordinates += localize.measure_neighbours(self._settling, coordinates)
         comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
         comparisons = proof.without_false_zeros(comparisons, self._zero_levels)
         comparisons += self._blocked()
@@ -218,8 +220,8 @@ class _Examination:
         """Measures directions over many parameters: the screening probe, and whole variables where digits are few."""
         settling = self._settling
         spacing = settling.spacing.working
-        magnitude = baseline.natural_sizes(settling.screening, self._place.gradients)
-        screened = measure.from_window(
+        magnitude = baseline.uncancelled_magnitudes(settling.screening, self._place.gradients)
+        screened = measure.from_stencil(
             self._place,
             settling.screening,
             self._windows[spacing],
@@ -275,7 +277,9 @@ class _Examination:
     def _blocked(self):
         """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
         settings = self._settings
-        silent = zero_gradients.silent_variables(self._layout, self._place.gradients["total"])
+        silent = zero_gradients.variables_without_gradient(
+            self._layout, self._place.gradients["total"]
+        )
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
         compiled = getattr(self._oracle, "bypassed", ())
         unmoved, unknown = [], {*silent} - {*compiled}
@@ -326,7 +330,7 @@ class _Examination:
                 float(analytic),
                 float(estimate.slope),
                 float(estimate.error),
-                float(estimate.step),
+                float(estimate.step_size),
                 judge.relative_difference(analytic, estimate.slope),
                 judged,
                 reason,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-# Largest relative difference of a correct gradient, per rung of the precision ladder; README tells
+# Largest relative difference of a correct gradient, per level of the precision ladder; README tells
 # how they were found.
 THRESHOLDS = {"float64": 1e-7, "partial": 1e-4, "model": 1e-2}
 

@@ -8,7 +8,7 @@ moved a little, nothing is exactly zero any more, and they have a gradient.
 import numpy as np
 
 from gradhooks.numerics import sampling
-from gradhooks.reports.text import listed
+from gradhooks.reports.text import list_names
 
 # Off any exact zero and still the same network, in units of each variable's scale; how far does not
 # matter.
@@ -36,14 +36,14 @@ def notes(settling, unmoved, unknown):
     if paths := are(_is_nonzero, sorted([*unmoved, *unknown])):
         has = "it has a gradient" if len(paths) == 1 else "they have gradients"
         why = "a zero-initialized layer above, or units that are off?"
-        yield f"times zero for now: {listed(paths)} ({why}); nearby {has}"
+        yield f"times zero for now: {list_names(paths)} ({why}); nearby {has}"
     if paths := are(_is_zero, unmoved):
         them, whose = (
             ("it", "its gradient is") if len(paths) == 1 else ("them", "their gradients are")
         )
-        yield f"no loss reaches {listed(paths)}: moving {them} changes nothing, and {whose} zero, here and nearby"
+        yield f"no loss reaches {list_names(paths)}: moving {them} changes nothing, and {whose} zero, here and nearby"
     if paths := are(_is_zero, unknown):
-        yield f"not moved, since there are too many without a gradient: {listed(paths)}; no loss may reach them"
+        yield f"not moved, since there are too many without a gradient: {list_names(paths)}; no loss may reach them"
 
 
 def _is_zero(part):

@@ -17,7 +17,7 @@ from gradhooks.verdicts import optimizer_gradient
 _FAR = 0.3
 
 
-def excused(settling, comparisons, directions, finding):
+def withdraw_untraced(settling, comparisons, directions, finding):
     """Takes back what only the check's own trace speaks for.
 
     Args:

@@ -24,7 +24,7 @@ _MOST = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Silence:
+class ZeroGradient:
     """A variable without any gradient, and what moving it far does to the loss.
 
     Args:
@@ -42,7 +42,7 @@ class Silence:
     probe: object
 
 
-def silent_variables(layout, gradient):
+def variables_without_gradient(layout, gradient):
     """Returns the numbers of the variables whose analytic gradient is exactly zero."""
     return [
         v for v in range(len(layout)) if layout.sizes[v] and not gradient[layout.slice(v)].any()
@@ -71,7 +71,7 @@ def investigate(layout, oracle, place, variable_scales, variables, rng):
         sampling.variable_probe(layout, v, variable_scales[v], zeros, rng, aligned=False)
         for v in variables
     ]
-    pairs = [(k, t * probe.scale) for k, probe in enumerate(probes) for t in _DISTANCES]
+    pairs = [(k, t * probe.length_scale) for k, probe in enumerate(probes) for t in _DISTANCES]
     moved = (
         oracle.losses(place.point, probes, pairs)[:, 0].reshape(len(probes), len(_DISTANCES))
         - place.base[0]
@@ -96,8 +96,12 @@ def investigate(layout, oracle, place, variable_scales, variables, rng):
         far = int(np.nanargmax(np.abs(row))) if np.isfinite(row).any() else 0
         is_blocked = is_felt and variable not in wakes and _levels(row, threshold) >= _LEVELS
         found.append(
-            Silence(
-                variable, float(abs(row[far])), _DISTANCES[far] * probe.scale, is_blocked, probe
+            ZeroGradient(
+                variable,
+                float(abs(row[far])),
+                _DISTANCES[far] * probe.length_scale,
+                is_blocked,
+                probe,
             )
         )
     return found
@@ -109,7 +113,7 @@ def _wake(layout, oracle, place, probes, distances):
     for distance in distances:
         point = place.point.copy()
         for probe in probes:
-            point[probe.start : probe.stop] += distance * probe.scale * probe.weights
+            point[probe.start : probe.stop] += distance * probe.length_scale * probe.weights
         gradient = oracle.gradients(point).terms["total"]
         awake |= {layout.variable_of(p.start) for p in probes if gradient[p.start : p.stop].any()}
     return awake

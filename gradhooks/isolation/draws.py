@@ -34,7 +34,7 @@ def own_draws(drawn=None):
     numpy.set_state(np.random.get_state(legacy=False))
     own = {id(random._inst): python, id(np.random.mtrand._rand): numpy}
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         for module in (random, np.random):
             for name, value in list(vars(module).items()):
                 generator = own.get(id(getattr(value, "__self__", None)))

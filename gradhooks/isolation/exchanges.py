@@ -68,7 +68,7 @@ def _put(stack, place, exchanged):
         owner.__dict__[key] = exchanged
         stack.callback(owner.__dict__.__setitem__, key, value)
     elif place.link == "attribute":
-        threads.Swap(stack)(owner, key, exchanged)
+        threads.Patcher(stack)(owner, key, exchanged)
     elif place.link == "class":
         type.__setattr__(owner, key, exchanged)
         stack.callback(type.__setattr__, owner, key, value)

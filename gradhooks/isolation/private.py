@@ -53,7 +53,7 @@ class PrivateData:
             and (reachable.is_plain(value) or id(value) in self.containers)
         ]
         self.names = collections.defaultdict(set)
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         for owner, name, value in self._attributes:
             if name not in self.names[id(owner)]:
                 self.names[id(owner)].add(name)

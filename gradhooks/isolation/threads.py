@@ -42,7 +42,7 @@ def show(owner, name, value):
     _shown[id(owner), name] = value
 
 
-class Swap:
+class Patcher:
     """Replaces attributes for the checking thread; an ExitStack puts them back.
 
     Args:

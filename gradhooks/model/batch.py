@@ -34,7 +34,7 @@ class Batch:
         return ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
 
 
-def fixed_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
+def take_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
     """Takes the first batch, once, in the form in which `fit()` would feed it to the model.
 
     Args:

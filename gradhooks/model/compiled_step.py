@@ -45,7 +45,7 @@ class Outdated:
 UP_TO_DATE = Outdated()
 
 
-def outdated(model, handed, optimizer):
+def find_outdated(model, handed, optimizer):
     """Returns how the step that `fit` has compiled differs from `train_step` run now, an `Outdated`.
 
     Both flag and deed are asked: what `train_step` leaves out on purpose, and
@@ -85,7 +85,7 @@ def _built_for(optimizer):
 
 
 def _traces(model, backend):
-    return backend.written_by(getattr(model, "train_function", None))
+    return backend.writes_of(getattr(model, "train_function", None))
 
 
 def _layers(paths):

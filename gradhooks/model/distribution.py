@@ -28,10 +28,10 @@ def is_chief(model):
     if resolver is None:
         return True
     cluster = resolver.cluster_spec()
-    return leads(resolver.task_type, resolver.task_id, cluster.as_dict() if cluster else {})
+    return is_primary(resolver.task_type, resolver.task_id, cluster.as_dict() if cluster else {})
 
 
-def leads(task_type, task_id, cluster):
+def is_primary(task_type, task_id, cluster):
     """Returns whether a task is the one that writes.
 
     Args:

@@ -75,7 +75,7 @@ class Draws:
     @contextlib.contextmanager
     def fixed(self, backend):
         """While open, random operations of the checking thread give the numbers of their places."""
-        with backend.fixed_draws(self):
+        with backend.fix_draws(self):
             yield self
 
     @contextlib.contextmanager

@@ -50,7 +50,7 @@ def _last_of_the_user(error):
     return frames[-1] if frames else None
 
 
-def reached(paths, received):
+def gradient_remark(paths, received):
     """Returns what training, which can run such code, does with the variables.
 
     Args:

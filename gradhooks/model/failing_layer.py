@@ -7,7 +7,7 @@ from gradhooks.model import keras_internals
 from gradhooks.reports.errors import GradientFailsError
 
 
-def culprit(error, model, known=()):
+def failing_layer(error, model, known=()):
     """Finds the layer in which an error arose, or the compiled loss: by the traceback, or by the names of operations.
 
     Returns:
@@ -49,7 +49,7 @@ def _candidates(model, known):
 
 def gradient_fails(error, model):
     """Returns the `GradientFailsError` that says in which layer an exception of the backward pass arose."""
-    layer = culprit(error, model)
+    layer = failing_layer(error, model)
     return GradientFailsError(
         "" if layer is None else keras_internals.path_of(layer), first_line(error)
     )
@@ -57,7 +57,7 @@ def gradient_fails(error, model):
 
 def note_where_the_loss_may_be(error, model):
     """Adds a note to an exception of the compiled loss where the model's own `train_step` may do without that."""
-    is_of_the_loss = isinstance(error, NotImplementedError) or culprit(
+    is_of_the_loss = isinstance(error, NotImplementedError) or failing_layer(
         error, model
     ) is keras_internals.compile_loss(model)
     if is_of_the_loss and keras_internals.has_own_train_step(model):

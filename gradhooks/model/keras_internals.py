@@ -198,7 +198,7 @@ def forward(model, x, training):
     return model(x)
 
 
-def regularized_variables(model):
+def variables_with_regularizer(model):
     """Returns the trainable variables that have a regularizer."""
     return [v for v in model.trainable_variables if v.regularizer is not None]
 
@@ -208,7 +208,7 @@ def regularizers_of(model):
     of_activities = [getattr(layer, "activity_regularizer", None) for layer in layers_of(model)]
     return [
         r
-        for r in [*of_activities, *(v.regularizer for v in regularized_variables(model))]
+        for r in [*of_activities, *(v.regularizer for v in variables_with_regularizer(model))]
         if r is not None
     ]
 
@@ -319,7 +319,7 @@ def whole_arrays(x, y, sample_weight, class_weight):
     return x, y, sample_weight
 
 
-def floatx_answered(dtype):
+def answer_floatx(dtype):
     """Returns a context in which `floatx()` answers with a dtype to the checking thread."""
     from keras.src.backend import config
 

@@ -36,7 +36,7 @@ class _Call:
     outputs: list
 
 
-def watched(tracer, backend, layers, promote, scale):
+def watch_calls(tracer, backend, layers, promote, scale):
     """Returns what is `Watched` in one evaluation at the model's present state.
 
     Args:
@@ -115,7 +115,7 @@ def _calls_watched(backend, layers, calls):
     """While open, every call of a layer is noted when it ends."""
     order = itertools.count()
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         for layer in layers:
             put(layer, "call", _noting(backend, layer, layer.call, calls, order))
         yield
@@ -130,7 +130,7 @@ def _noting(backend, layer, call, calls, order):
         def passed_on(value):
             if not backend.is_watchable(value):
                 return value
-            inputs.append(backend.passed_on(value))
+            inputs.append(backend.pass_on(value))
             return inputs[-1]
 
         args, kwargs = keras.tree.map_structure(passed_on, (args, kwargs))

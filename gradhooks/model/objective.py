@@ -33,7 +33,7 @@ class Objective:
     def has_penalty(self):
         """Whether any regularizer takes part in the loss."""
         layers = keras_internals.layers_of(self.model)
-        return bool(keras_internals.regularized_variables(self.model)) or any(
+        return bool(keras_internals.variables_with_regularizer(self.model)) or any(
             getattr(layer, "activity_regularizer", None) is not None for layer in layers
         )
 
@@ -71,7 +71,7 @@ def evaluate(
     import keras
 
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         if container is not None:
             put(objective.model, "_compile_loss", container)
         switch = _PenaltySwitch(objective.model, put) if objective.has_penalty else None
@@ -150,7 +150,7 @@ class _PenaltySwitch:
         self._weight_penalties, self._activity_penalties = [], []
         self._is_activity_next = False
         self._layers = keras_internals.layers_of(model)
-        for variable in keras_internals.regularized_variables(model):
+        for variable in keras_internals.variables_with_regularizer(model):
             put(
                 variable,
                 "_regularizer",

@@ -19,7 +19,7 @@ from gradhooks.model import (
     tracing,
     untracked,
 )
-from gradhooks.model.precision import FINAL, descend
+from gradhooks.model.precision import FINAL, choose_precision
 from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.errors import (
@@ -34,7 +34,7 @@ _TRACES_ANEW = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Gradients:
+class LossGradients:
     """The analytic gradient at one point.
 
     Args:
@@ -97,7 +97,7 @@ class ModelOracle:
                     failing_layer.note_where_the_loss_may_be(error, model)
                 raise
             known = [*self.variables, *self._tracer.state]
-            self._untracked = untracked.found(
+            self._untracked = untracked.find_untracked(
                 model, known, self._gradients.variables(), self._belongings.places
             )
         steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
@@ -147,13 +147,13 @@ class ModelOracle:
             lambda: self._tracer.has_narrow_sources,
         )
         try:
-            return descend(*arguments)
+            return choose_precision(*arguments)
         except GradientFailsError as error:
             if self._gradients is not None:
                 raise  # it could be traced, and fails when it runs
             tape = self._tracer.tape = self._backend.Tape()
             try:
-                found = descend(*arguments)
+                found = choose_precision(*arguments)
             except GradientFailsError:
                 if self._recorded_eagerly() is not None:
                     raise RuntimeError(
@@ -170,7 +170,7 @@ class ModelOracle:
                 raise
             recording = self._recorded_eagerly()
             if recording is not None:
-                told += f"; {eager_code.reached(self.layout.paths, recording.received)}"
+                told += f"; {eager_code.gradient_remark(self.layout.paths, recording.received)}"
             raise EagerCodeError(told) from error
 
     def _drawing_notes(self):
@@ -198,7 +198,7 @@ class ModelOracle:
 
     def point(self):
         """Returns the live parameters, flat: float64, shape (P,), to be read only."""
-        flat = self._backend.flattened(self._backend.snapshot(self.variables))
+        flat = self._backend.flatten(self._backend.snapshot(self.variables))
         flat.flags.writeable = False
         return flat
 
@@ -230,7 +230,9 @@ class ModelOracle:
         # A pass forth and back takes the most memory, and can do without what losses have left.
         self._backend.trim_memory(self.layout.size)
         found = self._evaluated_gradients(point)
-        return Gradients(dict(zip(self.term_names, found, strict=True)), self._gradients.connected)
+        return LossGradients(
+            dict(zip(self.term_names, found, strict=True)), self._gradients.connected
+        )
 
     def _evaluated_gradients(self, point):
         try:
@@ -279,7 +281,7 @@ class ModelOracle:
             The pair; None if the loss cannot be watched.
         """
         layers = keras_internals.layers_of(self._objective.model)
-        watch = functools.partial(layerwise.watched, self._tracer, self._backend, layers)
+        watch = functools.partial(layerwise.watch_calls, self._tracer, self._backend, layers)
         try:
             with self._tracer.untouched() as belongings:
                 few = belongings.run(lambda: watch(None, scale))

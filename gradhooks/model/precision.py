@@ -8,20 +8,22 @@ from gradhooks.model.promotion import Extent
 from gradhooks.reports.errors import BadInputError, StateWriteError
 from gradhooks.reports.records import Precision
 
-# No lower rung helps, and nobody is to run what cannot be put back.
+# No lower level helps, and nobody is to run what cannot be put back.
 FINAL = (BadInputError, CannotRestoreError, StateWriteError)
 # What cannot be promoted is left native and the trace tried again; more than this many are a lost
 # cause.
 _MOST_NATIVE = 8
 
 
-def descend(model, precision, trace_promoted, trace_native, is_exhausted, has_narrow_sources):
+def choose_precision(
+    model, precision, trace_promoted, trace_native, is_exhausted, has_narrow_sources
+):
     """Climbs down from full promotion until a trace succeeds and runs.
 
     Args:
         model: The model.
         precision: `"auto"` goes down as far as it must, `"float64"` stays on
-            the first rung, `"model"` begins on the last.
+            the first level, `"model"` begins on the last.
         trace_promoted: Function `Extent -> names of narrow operations` that
             traces and runs once, or raises.
         trace_native: Function that traces with nothing promoted.
@@ -33,7 +35,7 @@ def descend(model, precision, trace_promoted, trace_native, is_exhausted, has_na
         The `Precision` of the last trace.
 
     Raises:
-        Exception: Whatever the first rung raised, where it must be that one;
+        Exception: Whatever the first level raised, where it must be that one;
             want of memory and writes to state, from any.
     """
     if precision == "model":
@@ -89,7 +91,7 @@ class _Descent:
             if not extent.is_widening_sources and is_to_widen_sources():
                 extent = dataclasses.replace(extent, is_widening_sources=True)
                 continue
-            culprit = failing_layer.culprit(raised, self._model, extent.native)
+            culprit = failing_layer.failing_layer(raised, self._model, extent.native)
             if culprit is None:
                 return None
             extent = dataclasses.replace(extent, native=(*extent.native, culprit))

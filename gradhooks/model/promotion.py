@@ -39,7 +39,7 @@ class Extent:
 
 
 @contextlib.contextmanager
-def promoted(model, container, state, backend, extent, note_narrow):
+def promote(model, container, state, backend, extent, note_narrow):
     """Opens a stretch of time in which tracing `model` yields float64.
 
     Args:
@@ -62,12 +62,12 @@ def promoted(model, container, state, backend, extent, note_narrow):
     native_variables = {id(v) for layer in layers if id(layer) in native for v in layer.variables}
     draw_dtypes = _draw_dtypes(layers)
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         native_floatx = keras.config.floatx()
         switch = stack.enter_context(_widened(backend, extent, note_narrow))
         draw = _drawn_by_xla(backend) if keras_internals.is_xla(model) else _drawn_directly
         _promote_draws(put, draw_dtypes, native_floatx, switch, draw)
-        stack.enter_context(keras_internals.floatx_answered(WIDE))
+        stack.enter_context(keras_internals.answer_floatx(WIDE))
         for layer in wide_layers:
             if layer.compute_dtype != native_floatx:
                 put(layer, "call", _without_logits(layer.call))
@@ -112,10 +112,10 @@ def promoted(model, container, state, backend, extent, note_narrow):
 
 
 @contextlib.contextmanager
-def unpromoted():
+def suspend_promotion():
     """Opens a stretch of time in which tracing a model leaves every precision as it is."""
     with contextlib.ExitStack() as stack:
-        _take_groups_apart(threads.Swap(stack))
+        _take_groups_apart(threads.Patcher(stack))
         yield
 
 
@@ -275,9 +275,9 @@ def _widened(backend, extent, note_narrow):
         return switch.is_on and extent.is_widening_casts and source == WIDE and target in _NARROW
 
     with (
-        backend.casts_intercepted(is_left_out),
-        backend.mixtures_widened(lambda: switch.is_on),
-        backend.sources_intercepted(lambda: switch.is_on, extent.is_widening_sources, note_narrow),
+        backend.intercept_casts(is_left_out),
+        backend.widen_mixtures(lambda: switch.is_on),
+        backend.intercept_sources(lambda: switch.is_on, extent.is_widening_sources, note_narrow),
     ):
         yield switch
 
@@ -306,7 +306,7 @@ def _with_casts(call, narrow, floatx, switch, backend):
         return value
 
     def native_call(*args, **kwargs):
-        with switch.off(), keras_internals.floatx_answered(floatx):
+        with switch.off(), keras_internals.answer_floatx(floatx):
             args, kwargs = keras.tree.map_structure(lambda v: cast(v, WIDE, narrow), (args, kwargs))
             outputs = call(*args, **kwargs)
         return keras.tree.map_structure(lambda v: cast(v, narrow, WIDE), outputs)
@@ -314,7 +314,7 @@ def _with_casts(call, narrow, floatx, switch, backend):
     return native_call
 
 
-def widened(value):
+def widen(value):
     """Returns a tensor of floats in float64, complex numbers as wide, any other as it is."""
     import keras
 

@@ -92,6 +92,6 @@ class ReplicatedStep:
             parts = (self._batch.x, self._batch.y, self._batch.sample_weight)
             yield Batch(
                 *keras.tree.map_structure(
-                    lambda a, n=count: None if a is None else backend.tiled(a, rows, n), parts
+                    lambda a, n=count: None if a is None else backend.tile(a, rows, n), parts
                 )
             )

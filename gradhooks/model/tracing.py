@@ -53,7 +53,7 @@ class Tracer:
         def note_narrow():
             self.has_narrow_sources = True
 
-        return lambda: promotion.promoted(
+        return lambda: promotion.promote(
             self._objective.model, self._container, self.state, self._backend, extent, note_narrow
         )
 
@@ -67,8 +67,11 @@ class Tracer:
             GradientFailsError: If the loss can be traced and its gradient cannot.
         """
         self.take_fresh_loss()
-        with promote() if promote else promotion.unpromoted(), self.draws.fixed(self._backend):
-            return self._backend.Gradients(
+        with (
+            promote() if promote else promotion.suspend_promotion(),
+            self.draws.fixed(self._backend),
+        ):
+            return self._backend.GradientProgram(
                 self._differentiator(promote), self._shapes, self.present_state(), self.tensors
             )
 
@@ -101,14 +104,14 @@ class Tracer:
             with watch():
                 return self._terms(values, state, batch, promote, finished, contextlib.nullcontext)
 
-        values = [self._backend.paired(value) for value in self._backend.snapshot(self.variables)]
+        values = [self._backend.to_pairs(value) for value in self._backend.snapshot(self.variables)]
         with (
-            contextlib.nullcontext() if promote else promotion.unpromoted(),
+            contextlib.nullcontext() if promote else promotion.suspend_promotion(),
             self.draws.fixed(self._backend),
         ):
-            values = [promotion.widened(value) for value in values] if promote else values
+            values = [promotion.widen(value) for value in values] if promote else values
             arguments = values, self.present_state(), self.tensors
-            return self._backend.evaluated(
+            return self._backend.evaluate_calls(
                 evaluate, *arguments, **({} if promote else self._as_trained())
             )
 
@@ -133,7 +136,7 @@ class Tracer:
 
         remaining = iter(tensors)
         return keras.tree.map_structure(
-            lambda a: None if a is None else self._backend.put_together(a, remaining),
+            lambda a: None if a is None else self._backend.reassemble(a, remaining),
             self._nested_batch,
         )
 
@@ -175,9 +178,9 @@ class Tracer:
             zip(self.variables, values, strict=True),
             zip(self.state, state, strict=True),
         )
-        mapping = [(v, self._backend.unpaired(value, v._dtype)) for v, value in weights]
+        mapping = [(v, self._backend.from_pairs(value, v._dtype)) for v, value in weights]
         mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
-        nested = self._nested([promotion.widened(a) for a in batch] if promote else batch)
+        nested = self._nested([promotion.widen(a) for a in batch] if promote else batch)
         return objective.evaluate(
             self._objective,
             self._container,
@@ -204,8 +207,8 @@ class Tracer:
     def _wide_losses(self):
         """At native precision the outputs are what they are, but the loss is reduced in float64."""
         with contextlib.ExitStack() as stack:
-            put = threads.Swap(stack)
-            stack.enter_context(keras_internals.floatx_answered(promotion.WIDE))
+            put = threads.Patcher(stack)
+            stack.enter_context(keras_internals.answer_floatx(promotion.WIDE))
             for loss in keras_internals.losses_in(self._container):
                 put(loss, "_dtype", promotion.WIDE)
             put(self._objective.model, "_aggregate_additional_loss", promotion.wide_sum)

@@ -155,13 +155,13 @@ class TrainStep:
                 return make(lambda batch: self._step(batch, noted), functions, shadows)
 
         try:
-            return belongings.run(lambda: made(self._backend.inlined_functions()))
+            return belongings.run(lambda: made(self._backend.inline_functions()))
         except RecordingError:
             raise
         except Exception as error:
             belongings.restore()
             try:
-                return belongings.run(lambda: made(self._backend.copied_functions()))
+                return belongings.run(lambda: made(self._backend.copy_functions()))
             except Exception:
                 raise error from None  # without copies the traceback leads to the line
 
@@ -203,7 +203,7 @@ class TrainStep:
     def _of_pairs(self, variable, part):
         """A parameter as its variable holds it, in double precision as it is; what writes it casts it."""
         dtype = "complex128" if keras_internals.is_complex(variable) else "float64"
-        return self._backend.unpaired(self._backend.tensor(part), dtype)
+        return self._backend.from_pairs(self._backend.tensor(part), dtype)
 
     def _means(self):
         """The metrics that mean losses over batches: begun anew, their result is the loss of this batch alone."""
@@ -227,7 +227,7 @@ class TrainStep:
 
         noted, shadows, model = [], [], self._model
         with contextlib.ExitStack() as stack:
-            put = threads.Swap(stack)
+            put = threads.Patcher(stack)
             container = keras_internals.fresh_compile_loss(model, self._y)
             if container is not None:
                 put(model, "_compile_loss", container)
@@ -264,7 +264,7 @@ class TrainStep:
                 if gradient is not None and id(variable) in known:
                     gradients[known[id(variable)]].append(gradient)
         summed = [
-            self._backend.summed(g, shape, keras_internals.is_complex(v))
+            self._backend.add_slices(g, shape, keras_internals.is_complex(v))
             for g, v, shape in zip(gradients, self._variables, self._layout.shapes, strict=True)
         ]
         handed = [v for _, pairs in noted for gradient, v in pairs if gradient is not None]
@@ -275,7 +275,7 @@ class TrainStep:
         """Runs `train_step`; returns what it calls the loss, a list of one scalar; an empty one if it tells none."""
         means, others = {id(m) for m in self._means()}, []
         with contextlib.ExitStack() as stack:
-            put = threads.Swap(stack)
+            put = threads.Patcher(stack)
             for metric in self._metrics():
                 if id(metric) not in means:
                     put(metric, "result", _noted(metric.result, others))
@@ -302,10 +302,10 @@ class TrainStep:
                 f"`train_step` uses {len(owners)} optimizers, so there is no single loss whose gradient they receive"
             )
         is_wide = any(g.dtype == "float64" for g in gradients)
-        flat = self._backend.flattened(gradients, "float64" if is_wide else "float32")
+        flat = self._backend.flatten(gradients, "float64" if is_wide else "float32")
         if self._replicas > 1:
             flat *= self._replicas
-        outdated = compiled_step.outdated(
+        outdated = compiled_step.find_outdated(
             self._model, [v for v in handed if hasattr(v, "_value")], owners[0]
         )
         scale, is_scale_found = (

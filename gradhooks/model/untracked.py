@@ -25,7 +25,7 @@ class Untracked:
     owner: str = ""
 
 
-def found(model, known, read, places):
+def find_untracked(model, known, read, places):
     """Returns an `Untracked` for each trainable variable that is read and that training does not reach.
 
     Args:

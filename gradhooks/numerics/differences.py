@@ -16,15 +16,18 @@ from gradhooks.numerics.probe import DerivativeEstimate
 DEVIATIONS = 4.0
 # Steps of the ladder in units of the first step; the finer one re-measures before anybody is
 # accused.
-LADDER = (1e-3, 1e-2, 1e-1, 0.3, 3.0, 10.0, 100.0)
-FINE_LADDER = (3e-4, 3e-3, 2e-2, 5e-2, 0.2, 0.5, 2.0, 5.0, 30.0)
+STEP_FACTORS = (1e-3, 1e-2, 1e-1, 0.3, 3.0, 10.0, 100.0)
+FINE_STEP_FACTORS = (3e-4, 3e-3, 2e-2, 5e-2, 0.2, 0.5, 2.0, 5.0, 30.0)
 # The noise of the first quotient is one part in so many of what the tolerance allows; its error
 # bar, one in seven.
 _SHARPNESS = 10.0
 # Sharpness of the steps that follow where kinks lie within the first one, look by look. Where most
 # probes meet kinks, the first look takes the closest of several steps: in a ResNet50, where steps
 # of sharpness 1 settle 14 of 32 probes, those of 0.1, 0.01 and 0.001 settle 17, 27 and 32.
-CLOSER, CLOSER_AMONG_KINKS = ((1.0,), (0.1,), (0.01,), (1e-3,)), ((1.0, 0.1, 0.01), (1e-3,))
+REFINEMENTS, REFINEMENTS_AMONG_KINKS = (
+    ((1.0,), (0.1,), (0.01,), (1e-3,)),
+    ((1.0, 0.1, 0.01), (1e-3,)),
+)
 # The same for the finer ladder: a derivative that holds over so short a way may lie below all its
 # other steps.
 FINE_CLOSER = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)
@@ -69,7 +72,7 @@ def first_step(slope, loss, noise, scale, tolerance):
     return float(min(max(wanted, lowest), highest))
 
 
-def closer_step(slope, noise, tolerance, sharpness):
+def refined_step(slope, noise, tolerance, sharpness):
     """Returns a step that gets by with fewer digits, and so meets fewer kinks than `first_step`.
 
     Args:
@@ -88,12 +91,12 @@ def closer_step(slope, noise, tolerance, sharpness):
     return step if step and rounding_error(noise, step) <= _BLURRED * abs(slope) else math.inf
 
 
-def sharpness(slope, step, noise, tolerance):
+def step_precision(slope, step, noise, tolerance):
     """Returns the sharpness of which `closer_step` makes this step."""
     return step * tolerance * abs(slope) / noise
 
 
-def ladder(step, scale, factors=LADDER):
+def step_sequence(step, scale, factors=STEP_FACTORS):
     """Returns the steps of the ladder around a first step: float64, ascending, none above the scale's limit."""
     steps = step * np.asarray(factors)
     return steps[steps <= max(_LARGEST * scale, step)]
@@ -132,7 +135,7 @@ def central(base, plus, minus, step, noise, scale):
     return DerivativeEstimate(slope, error, step, left, right, truncation=truncation)
 
 
-def from_ladder(base, steps, plus, minus, noise):
+def select_estimate(base, steps, plus, minus, noise):
     """Returns the best `DerivativeEstimate` that a ladder of central differences supports.
 
     Each quotient's error is bounded by its rounding error plus its truncation,

@@ -16,13 +16,13 @@ class Probe:
         start: First flat index of the range.
         weights: float64, shape (K,). The direction's entries in the range.
             Parameters are moved by `offset * weights`.
-        scale: Typical size of the parameters in the range, in parameter units
+        length_scale: Typical size of the parameters in the range, in parameter units
             per unit of offset. Steps are chosen in proportion to it.
     """
 
     start: int
     weights: np.ndarray
-    scale: float = 1.0
+    length_scale: float = 1.0
 
     @property
     def stop(self):
@@ -53,7 +53,7 @@ class DerivativeEstimate:
     Args:
         slope: The derivative along the probe, in loss per unit of offset.
         error: Half width of the error bar around `slope`, same unit.
-        step: The step of the quotient that gave `slope`, as actually taken.
+        step_size: The step of the quotient that gave `slope`, as actually taken.
         left: One-sided slope `(J(0) - J(-step)) / step`.
         right: One-sided slope `(J(step) - J(0)) / step`.
         is_kink: Whether the one-sided slopes fail to meet as the step shrinks.
@@ -64,7 +64,7 @@ class DerivativeEstimate:
 
     slope: float
     error: float
-    step: float
+    step_size: float
     left: float
     right: float
     is_kink: bool = False

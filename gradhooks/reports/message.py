@@ -9,8 +9,8 @@ import re
 
 from gradhooks.reports.reasons import Reason
 from gradhooks.reports.records import TRAINED
-from gradhooks.reports.table import diagnosed, together
-from gradhooks.reports.text import SURROGATE, exact, left_out, place, printable, rough
+from gradhooks.reports.table import diagnosis_line, merge_diagnoses
+from gradhooks.reports.text import SURROGATE, exact, location, omission, printable, rough
 
 SHOWN = 3
 SHOWN_NOTES = 4
@@ -70,14 +70,14 @@ def failure_message(report):
     gradient check failed at step 7 (gradcheck): dense/kernel[3, 4]: the analytic derivative is wrong
     """
     failures, lead = report.failures, _culprit(report)
-    others = together([d for d in report.diagnoses if d is not lead], lead and lead.sentence)
+    others = merge_diagnoses([d for d in report.diagnoses if d is not lead], lead and lead.sentence)
     lines = (
         f"gradient check failed {_when(report)}: {_finding(report)}",
         *(line for comparison in failures[:SHOWN] for line in _evidence(comparison, report)),
-        left_out(len(failures) - SHOWN, "failures, see the report"),
+        omission(len(failures) - SHOWN, "failures, see the report"),
         "What to do:",
         *(f"  {line}" for line in others[:SHOWN]),
-        left_out(len(others) - SHOWN, "diagnoses, see the report"),
+        omission(len(others) - SHOWN, "diagnoses, see the report"),
         *(f"  {line}" for line in advice(report)),
         f"Reproduce with the same weights and batch: {reproduction(report)}",
     )
@@ -104,7 +104,7 @@ def error_message(report):
     lines = (
         f"gradient check could not be carried out {_when(report)}: {printable(first)}",
         *(f"  {printable(line)}" for line in rest[:CAUSE_LINES]),
-        left_out(len(rest) - CAUSE_LINES, "lines, see the report"),
+        omission(len(rest) - CAUSE_LINES, "lines, see the report"),
         "Training was not touched and goes on; nothing is known about its gradients at this step.",
         f"What to try: {_remedy(report.error)}",
         f"Reproduce with the same weights and batch: {reproduction(report)}",
@@ -112,7 +112,7 @@ def error_message(report):
     return "\n".join(line for line in lines if line)
 
 
-def undecided_message(report, count):
+def inconclusive_message(report, count):
     """Returns the text of the warning about a run whose checks have all decided nothing.
 
     Args:
@@ -133,7 +133,7 @@ def undecided_message(report, count):
     lines = (
         f"gradient checks have decided nothing in this run, the latest of {count} {_when(report)}: {finding}",
         *(f"  {printable(note)}" for note in notes[:SHOWN_NOTES]),
-        left_out(len(notes) - SHOWN_NOTES, "notes, see the report"),
+        omission(len(notes) - SHOWN_NOTES, "notes, see the report"),
         "Training was not touched; nothing is known about its gradients.",
         "What to do:",
         *(f"  {line}" for line in advice(report)),
@@ -196,10 +196,10 @@ def _culprit(report):
 
 def _finding(report):
     if report.diagnoses:
-        return diagnosed(_culprit(report))
+        return diagnosis_line(_culprit(report))
     if report.failures:
         worst = report.failures[0]
-        return f"{place(worst.label)}: {_in_short(worst)}"
+        return f"{location(worst.label)}: {_in_short(worst)}"
     return report.reason.explanation
 
 
@@ -220,17 +220,17 @@ def _remedy(error):
 def _evidence(comparison, report):
     """The numbers of one failed comparison, one below the other to be compared digit by digit."""
     c = comparison
-    first = f"  {place(c.label)}, term {printable(c.term)}: {c.reason}"
+    first = f"  {location(c.label)}, term {printable(c.term)}: {c.reason}"
     if c.reason is Reason.GRADIENT_FAILS:
         return (first,)  # there are no numbers
     if c.term == TRAINED:
         return (first, *_received(c, report))
-    circumstances = f"precision {printable(report.precision.rung)}, seed {report.seed}"
+    circumstances = f"precision {printable(report.precision.level)}, seed {report.seed}"
     analytic = f"    analytic {_aligned(c.analytic)}"
     if c.reason is Reason.BLOCKED and not c.allowed:
-        steps = f"moves in steps, by {rough(c.numeric * c.step)} where each parameter moves by {rough(c.step)}"
+        steps = f"moves in steps, by {rough(c.numeric * c.step_size)} where each parameter moves by {rough(c.step_size)}"
         return (first, analytic, f"    the loss {steps} ({circumstances})")
-    numeric = f"    numeric  {_aligned(c.numeric)} +- {rough(c.error)} (step {rough(c.step)}, {circumstances})"
+    numeric = f"    numeric  {_aligned(c.numeric)} +- {rough(c.error)} (step {rough(c.step_size)}, {circumstances})"
     if not math.isfinite(c.gap):
         return (first, analytic, numeric)
     rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
@@ -245,7 +245,7 @@ def _evidence(comparison, report):
 def _received(comparison, report):
     """The same for what the optimizer received: norms of whole gradients, and the distance between them."""
     c, dtype = comparison, printable(comparison.dtype)
-    yield f"    ||backpropagation|| {_aligned(c.analytic)} (precision {printable(report.precision.rung)})"
+    yield f"    ||backpropagation|| {_aligned(c.analytic)} (precision {printable(report.precision.level)})"
     yield f"    ||received||        {_aligned(c.numeric)}{dtype and f' ({dtype})'}"
     if not math.isfinite(c.gap):
         return

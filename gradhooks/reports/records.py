@@ -24,7 +24,7 @@ class Comparison:
         analytic: What backpropagation says, in loss per parameter unit.
         numeric: What central differences measure, same unit.
         error: Half width of the error bar of `numeric`.
-        step: The step actually taken, in parameter units.
+        step_size: The step actually taken, in parameter units.
         relative_difference: `|a - n| / (|a| + |n|)`, 0 where both are 0.
         verdict: A `Verdict`.
         reason: A `Reason`.
@@ -38,7 +38,7 @@ class Comparison:
             and of the trained one, and `error` what rounding alone leaves of
             a gradient; NaN otherwise.
         cosine: Cosine between the two, likewise.
-        scale: Best factor `s` in `trained = s * analytic`, likewise.
+        ratio: Best factor `s` in `trained = s * analytic`, likewise.
         zeros: Share of exact zeros in the trained gradient where the analytic
             one is not zero, likewise.
         magnitude: Size of a direction's slope if nothing cancelled; else 0.
@@ -55,7 +55,7 @@ class Comparison:
     analytic: float
     numeric: float
     error: float
-    step: float
+    step_size: float
     relative_difference: float
     verdict: Verdict
     reason: Reason
@@ -65,7 +65,7 @@ class Comparison:
     position: int = 0
     distance: float = math.nan
     cosine: float = math.nan
-    scale: float = math.nan
+    ratio: float = math.nan
     zeros: float = math.nan
     magnitude: float = 0.0
     is_kink: bool = False
@@ -93,7 +93,7 @@ class Diagnosis:
         path: Path of the variable.
         sentence: What was found and what usually causes it, without the path.
         terms: Which terms fail.
-        scale: Best factor `s` in `analytic = s * numeric`; NaN if undefined.
+        ratio: Best factor `s` in `analytic = s * numeric`; NaN if undefined.
         cosine: Cosine between analytic and numeric over the probes of the
             variable; NaN if undefined.
         is_culprit: Whether this is where the bug is, as far as the pattern of
@@ -103,7 +103,7 @@ class Diagnosis:
     path: str
     sentence: str
     terms: tuple[str, ...] = ()
-    scale: float = math.nan
+    ratio: float = math.nan
     cosine: float = math.nan
     is_culprit: bool = False
 
@@ -113,7 +113,7 @@ class Precision:
     """At which precision the loss was evaluated.
 
     Args:
-        rung: `"float64"` (everything promoted), `"partial"` (some layers left
+        level: `"float64"` (everything promoted), `"partial"` (some layers left
             at their own precision) or `"model"` (nothing promoted).
         native_layers: Paths of layers left at their own precision.
         narrow_operations: Operations found in the promoted graph that still
@@ -125,7 +125,7 @@ class Precision:
         note: One sentence for people, empty when everything was promoted.
     """
 
-    rung: str
+    level: str
     native_layers: tuple[str, ...] = ()
     narrow_operations: tuple[str, ...] = ()
     noise: float = 0.0

@@ -12,12 +12,12 @@ from gradhooks.reports.records import TRAINED
 from gradhooks.reports.text import (
     UNKNOWN,
     exact,
-    left_out,
-    listed,
-    place,
+    list_names,
+    location,
+    omission,
     printable,
     rough,
-    shortened,
+    shorten,
 )
 
 WIDTH = 100
@@ -55,7 +55,7 @@ def render(report):
     worst = worst_first(report.comparisons)
     above = (headline(report), differences(report))
     below = (
-        left_out(len(worst) - ROWS, "comparisons"),
+        omission(len(worst) - ROWS, "comparisons"),
         legend(worst[:ROWS]),
         *remarks(report),
         circumstances(report),
@@ -97,7 +97,7 @@ def cells(comparison, digits=DIGITS[0]):
     c = comparison
     return (
         MARKS[c.verdict],
-        place(c.label),
+        location(c.label),
         printable(c.term),
         exact(c.analytic, digits),
         exact(c.numeric, digits),
@@ -109,7 +109,7 @@ def cells(comparison, digits=DIGITS[0]):
     )
 
 
-def fitted(comparisons, width):
+def fit_digits(comparisons, width):
     """Returns the cells of comparisons, with the most digits that leave every parameter its whole name.
 
     Args:
@@ -133,22 +133,22 @@ def legend(comparisons):
 
 def remarks(report):
     """Returns what the report says in words, a line each, every line with what kind of remark it is."""
-    diagnoses = together(report.diagnoses)
+    diagnoses = merge_diagnoses(report.diagnoses)
     return [
         *([f"error: {printable(report.error)}"] if report.error else ()),
         *(f"diagnosis: {line}" for line in diagnoses[:ROWS]),
-        *([left_out(len(diagnoses) - ROWS, "diagnoses")] if len(diagnoses) > ROWS else ()),
+        *([omission(len(diagnoses) - ROWS, "diagnoses")] if len(diagnoses) > ROWS else ()),
         *(f"found by: {printable(line)}" for line in report.trail),
         *(f"note: {printable(note)}" for note in (report.precision.note, *report.notes) if note),
     ]
 
 
-def diagnosed(diagnosis):
+def diagnosis_line(diagnosis):
     """Returns a diagnosis in one line: where, and what is wrong there."""
-    return f"{place(diagnosis.path)}: {printable(diagnosis.sentence)}"
+    return f"{location(diagnosis.path)}: {printable(diagnosis.sentence)}"
 
 
-def together(diagnoses, known=None):
+def merge_diagnoses(diagnoses, known=None):
     """Returns a line for every sentence among diagnoses, with all the places that it is said of.
 
     Args:
@@ -157,9 +157,9 @@ def together(diagnoses, known=None):
     """
     places = {}
     for d in diagnoses:
-        places.setdefault(d.sentence, {})[place(d.path)] = None
+        places.setdefault(d.sentence, {})[location(d.path)] = None
     return [
-        f"{listed([*paths])}: {'the same' if sentence == known else printable(sentence)}"
+        f"{list_names([*paths])}: {'the same' if sentence == known else printable(sentence)}"
         for sentence, paths in places.items()
     ]
 
@@ -169,7 +169,7 @@ def circumstances(report):
     precision, coverage, vacuous = report.precision, report.coverage, len(report.vacuous)
     is_measured = report.evaluations or coverage.variables_total
     parts = (
-        is_measured and f"precision {printable(precision.rung)}",
+        is_measured and f"precision {printable(precision.level)}",
         _listed("native layers", precision.native_layers),
         _listed("narrow operations", precision.narrow_operations),
         _listed("operations in steps", precision.step_operations),
@@ -200,7 +200,7 @@ def _weight(difference):
 def _listed(what, names, most=3):
     """`what: a, b, c ... and 4 more`; empty without names."""
     shown = ", ".join(printable(name) for name in names[:most])
-    return f"{what}: {shown} {left_out(len(names) - most, '')}".strip() if names else ""
+    return f"{what}: {shown} {omission(len(names) - most, '')}".strip() if names else ""
 
 
 def _cell(number, digits=1):
@@ -221,11 +221,11 @@ def _aligned(comparisons):
     """The table as lines; where fewer digits do not suffice for the width, the parameter's column gives way."""
     if not comparisons:
         return
-    rows = fitted(comparisons, WIDTH)
+    rows = fit_digits(comparisons, WIDTH)
     widths = _widths(rows)
     widths[_LABEL] -= max(0, sum(widths) + len(widths) - 1 - WIDTH)
     for row in (HEADER, *rows):
-        cut = (*row[:_LABEL], shortened(row[_LABEL], widths[_LABEL]), *row[_LABEL + 1 :])
+        cut = (*row[:_LABEL], shorten(row[_LABEL], widths[_LABEL]), *row[_LABEL + 1 :])
         padded = (
             cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(cut, widths, strict=True))

@@ -10,7 +10,7 @@ UNKNOWN = "unknown"
 SURROGATE = "a straight-through estimator, or a wrong gradient"
 
 
-def place(label):
+def location(label):
     """Returns the label of a comparison, or the path of a diagnosis, for people."""
     return "all variables together" if label == EVERYTHING else printable(label)
 
@@ -38,7 +38,7 @@ def exact(number, digits):
     return "NaN" if math.isnan(number) else f"{number:.{digits}e}"
 
 
-def shortened(text, width):
+def shorten(text, width):
     """Returns text cut in the middle to `width` characters; the ends say which layer and which entry it is.
 
     Example:
@@ -51,12 +51,12 @@ def shortened(text, width):
     return text if len(text) <= width else f"{text[:head]}...{text[-tail:]}"
 
 
-def left_out(count, what):
+def omission(count, what):
     """Returns the line that says how many were not shown; empty if all were."""
     return f"... and {count} more {what}" if count > 0 else ""
 
 
-def listed(paths, most=3):
+def list_names(paths, most=3):
     """Returns paths for people, however many there are.
 
     Example:

@@ -13,21 +13,21 @@ from gradhooks.reports.table import (
     WIDTH,
     circumstances,
     differences,
-    fitted,
+    fit_digits,
     headline,
     legend,
     remarks,
     render,
     worst_first,
 )
-from gradhooks.reports.text import left_out
+from gradhooks.reports.text import omission
 
 STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _WORDS = ("", "parameter", "term", "reason")
 _DIGITS = ("analytic", "numeric", "+-")
 
 
-def screen(stream, environ=os.environ):
+def console(stream, environ=os.environ):
     """Returns what tells reports on a stream, in colour if it is a terminal and nothing speaks against it.
 
     Args:
@@ -37,13 +37,13 @@ def screen(stream, environ=os.environ):
     """
     if stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb":
         try:
-            return ColourScreen(stream)
+            return ColourConsole(stream)
         except ImportError:
             pass  # the extra is not installed
-    return PlainScreen(stream)
+    return PlainConsole(stream)
 
 
-class PlainScreen:
+class PlainConsole:
     """Tells reports as plain text. Every text must have passed through `printable`."""
 
     def __init__(self, stream):
@@ -62,7 +62,7 @@ class PlainScreen:
         self.line(render(report))
 
 
-class ColourScreen:
+class ColourConsole:
     """Tells reports in colour, in tables as wide as the terminal.
 
     Raises:
@@ -96,7 +96,7 @@ class ColourScreen:
         if worst:
             self._console.print(_table(worst[:ROWS], self._console.width))
         for text in (
-            left_out(len(worst) - ROWS, "comparisons"),
+            omission(len(worst) - ROWS, "comparisons"),
             legend(worst[:ROWS]),
             *remarks(report),
         ):
@@ -119,7 +119,7 @@ def _table(comparisons, width):
             no_wrap=name != "parameter",
             overflow="fold",
         )
-    for c, cells in zip(comparisons, fitted(comparisons, width), strict=True):
+    for c, cells in zip(comparisons, fit_digits(comparisons, width), strict=True):
         row = [Text(cell) for cell in cells]
         row[0].stylize(STYLES[c.verdict])
         table.add_row(*(row[k] for k in shown))

@@ -6,7 +6,7 @@ import os
 import warnings
 
 from gradhooks.reports.errors import GradientCheckWarning
-from gradhooks.reports.message import error_message, undecided_message
+from gradhooks.reports.message import error_message, inconclusive_message
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.sinks.jsonl import JsonLinesSink
 from gradhooks.sinks.tensorboard import TensorBoardSink
@@ -17,7 +17,7 @@ _ENOUGH = 2
 _log = logging.getLogger("gradhooks")
 
 
-class Teller:
+class Dispatcher:
     """Hands reports to the log, TensorBoard, JSON lines, sinks and the console.
 
     Nothing is opened before the first report.
@@ -46,23 +46,23 @@ class Teller:
         self._tensorboard, self._lines = None, None
         self._has_written = False
 
-    def tell(self, report, gradient=None):
+    def emit(self, report, gradient=None):
         """Tells a report, with the gradient to show beside it, a `gradients.Gradients` or None."""
         _log.info("%s at step %d: %s (%s)", self._name, report.step, report.verdict, report.reason)
         if report.error:
-            self.complain(error_message(report))
+            self.warn_once(error_message(report))
         if report.reason is Reason.NON_FINITE_LOSS:
             message = f"{self._name}: gradients cannot be checked at step {report.step}: {report.reason.explanation}"
-            self.complain(message, Reason.NON_FINITE_LOSS)
+            self.warn_once(message, Reason.NON_FINITE_LOSS)
         if self._log_dir is not None and self._is_writing:
             self._write(report, gradient)
         for sink in self._sinks:
-            with self._complaining(f"the sink {getattr(sink, '__name__', sink)!r}"):
+            with self._warning_on_failure(f"the sink {getattr(sink, '__name__', sink)!r}"):
                 sink(report)
         if self._verbose:
             print(report, flush=True)
 
-    def tell_undecided(self, reports, is_over=False):
+    def warn_if_inconclusive(self, reports, is_over=False):
         """Warns once of a run that has not decided anything, two checks for one reason or all there were.
 
         Whoever has been told of an error or of a loss that is not finite knows already.
@@ -77,42 +77,42 @@ class Teller:
         ):
             return
         if is_over or (len(reports) >= _ENOUGH and len({r.reason for r in reports}) == 1):
-            self.complain(undecided_message(reports[-1], len(reports)), "undecided")
+            self.warn_once(inconclusive_message(reports[-1], len(reports)), "undecided")
 
     def _write(self, report, gradient):
         directory = os.path.join(self._log_dir, self._name)
         if self._has_written and not os.path.isdir(directory):
             # An open event file that somebody has deleted takes everything and keeps nothing.
             message = f"{self._name}: {directory} has vanished, with what was logged in it. Logging starts anew."
-            self.complain(message, f"writing to {self._log_dir}")
+            self.warn_once(message, f"writing to {self._log_dir}")
             self.close()
         if self._tensorboard is None:
             self._tensorboard = TensorBoardSink(self._log_dir, self._name, self._histograms)
             self._lines = JsonLinesSink(self._log_dir, self._name)
         # Each on its own, so that one that fails does not silence the other.
-        with self._complaining(f"writing to {self._log_dir}"):
+        with self._warning_on_failure(f"writing to {self._log_dir}"):
             self._tensorboard.write(report, gradient)
-        with self._complaining(f"writing to {self._log_dir}"):
+        with self._warning_on_failure(f"writing to {self._log_dir}"):
             self._lines.write(report)
         self._has_written = os.path.isdir(directory)
 
     def close(self):
         """Closes the files."""
         if self._tensorboard is not None:
-            with self._complaining(f"closing the TensorBoard log in {self._log_dir}"):
+            with self._warning_on_failure(f"closing the TensorBoard log in {self._log_dir}"):
                 self._tensorboard.close()
         self._tensorboard, self._lines = None, None
 
     @contextlib.contextmanager
-    def _complaining(self, doing):
+    def _warning_on_failure(self, doing):
         """Turns what goes wrong into one warning; a report that cannot be told is still kept by the callback."""
         try:
             yield
         except Exception as error:
             message = f"{self._name}: {doing} failed with {type(error).__name__}: {error}. Training goes on."
-            self.complain(message, doing)
+            self.warn_once(message, doing)
 
-    def complain(self, message, cause=None):
+    def warn_once(self, message, cause=None):
         """Warns once about each cause, which is the beginning of the message if None."""
         key = cause or message.split(" at step ")[0][:200]
         if key not in self._complaints:

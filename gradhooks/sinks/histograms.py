@@ -23,7 +23,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
-class Gradients:
+class GradientSnapshot:
     """One gradient to show beside a report.
 
     Args:
@@ -40,7 +40,7 @@ class Gradients:
         return self.vector[self.layout.slice(variable)].astype(np.float64, copy=False)
 
 
-def shown(count, most):
+def variables_to_show(count, most):
     """Returns which of `count` variables are shown: at most `most`, evenly spaced, first and last among them.
 
     Example:
@@ -64,19 +64,22 @@ def norms(gradients):
     """
     layout = gradients.layout
     with np.errstate(over="ignore", invalid="ignore"):
-        sizes = {v: float(np.linalg.norm(gradients.of(v))) for v in shown(len(layout), MOST_NORMS)}
+        sizes = {
+            v: float(np.linalg.norm(gradients.of(v)))
+            for v in variables_to_show(len(layout), MOST_NORMS)
+        }
     return {layout.paths[v]: size for v, size in sizes.items() if size <= _LARGEST}
 
 
 def entries(gradients):
     """Returns the finite entries by path, float64 of shape (K,); variables without any are left out."""
     layout = gradients.layout
-    parts = {v: gradients.of(v) for v in shown(len(layout), MOST_HISTOGRAMS)}
+    parts = {v: gradients.of(v) for v in variables_to_show(len(layout), MOST_HISTOGRAMS)}
     finite = {layout.paths[v]: part[np.isfinite(part)] for v, part in parts.items()}
     return {path: part for path, part in finite.items() if len(part)}
 
 
-def left_out(gradients, with_histograms):
+def omission_note(gradients, with_histograms):
     """Returns one sentence about what is not shown; empty if everything is."""
     layout = gradients.layout
     count, infinite = len(layout), int(np.sum(~np.isfinite(gradients.vector)))

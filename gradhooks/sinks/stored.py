@@ -25,7 +25,7 @@ class Run:
     damaged: int = 0
 
 
-def stored_runs(directory):
+def find_runs(directory):
     """Reads every `reports.jsonl` in a directory and below.
 
     Args:

@@ -29,7 +29,7 @@ from gradhooks.reports.table import (
     remarks,
     worst_first,
 )
-from gradhooks.reports.text import left_out, printable
+from gradhooks.reports.text import omission, printable
 from gradhooks.sinks import histograms
 from gradhooks.sinks.appending import WholeWrites
 
@@ -121,7 +121,7 @@ def summary(report, name, shown=None, with_histograms=False):
     if shown is not None:
         result.MergeFrom(histograms.summary(shown, name, with_histograms))
         # The report says what the dashboards cannot: that there is more than they show.
-        unseen = histograms.left_out(shown, with_histograms)
+        unseen = histograms.omission_note(shown, with_histograms)
         report = dataclasses.replace(report, notes=(*report.notes, unseen)) if unseen else report
     for tag, number in scalars(report).items():
         result.MergeFrom(scalar_pb(f"{name}/{tag}", number))
@@ -161,7 +161,7 @@ def markdown(report):
         f"**{inert(headline(report))}**",
         inert(differences(report)),
         "\n".join(f"| {' | '.join(row)} |" for row in rows) if worst else "",
-        inert(left_out(len(worst) - ROWS, "comparisons")),
+        inert(omission(len(worst) - ROWS, "comparisons")),
         inert(legend(worst[:ROWS])),
         "\n".join(f"* {inert(bullet)}" for bullet in bullets),
         inert(circumstances(report)),

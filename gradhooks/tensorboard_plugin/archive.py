@@ -40,7 +40,7 @@ class Series:
 
     def for_page(self):
         """Returns the series as a dict for JSON."""
-        run, name = reduction.clipped(self.run, 200), reduction.clipped(self.name, 200)
+        run, name = reduction.clip(self.run, 200), reduction.clip(self.name, 200)
         title = run if run.endswith(name) else f"{run} ({name})"
         return {"id": self.identity, "run": title, "revision": self.revision}
 

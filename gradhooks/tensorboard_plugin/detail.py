@@ -7,13 +7,13 @@ from gradhooks.reports.message import declaration, reproduction
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import circumstances, worst_first
-from gradhooks.reports.text import place, printable
+from gradhooks.reports.text import location, printable
 from gradhooks.tensorboard_plugin.reduction import (
     ALL_VARIABLES,
     SHOWN_FINDINGS,
     TERMS,
     UnreadableError,
-    clipped,
+    clip,
     fields,
     label,
 )
@@ -73,7 +73,7 @@ def _detail(report, variable):
     own = worst_first([c for c in report.comparisons if label(c.path) == variable])
     return {
         "variable": variable,
-        "place": place(variable),
+        "place": location(variable),
         "verdict": report.verdict.name,
         "reason": str(report.reason),
         "threshold": float(report.threshold),
@@ -85,10 +85,10 @@ def _detail(report, variable):
         "culprit": next((_diagnosis(d) for d in report.diagnoses if d.is_culprit), None),
         "advice": _advice(own),
         "points": {term: _points(report.comparisons, term, variable) for term in TERMS},
-        "reproduction": clipped(reproduction(report)),
-        "circumstances": clipped(circumstances(report)),
+        "reproduction": clip(reproduction(report)),
+        "circumstances": clip(circumstances(report)),
         "notes": _notes(report),
-        "error": clipped(report.error, 2000),
+        "error": clip(report.error, 2000),
     }
 
 
@@ -96,10 +96,10 @@ def _comparison(comparison):
     index = comparison.index
     return {
         "index": "" if index is None else f"[{', '.join(str(int(i)) for i in index)}]",
-        "term": clipped(comparison.term, 40),
+        "term": clip(comparison.term, 40),
         "verdict": comparison.verdict.name,
         "reason": str(comparison.reason),
-        "dtype": clipped(comparison.dtype, 40),
+        "dtype": clip(comparison.dtype, 40),
         **{name: float(getattr(comparison, name)) for name in _NUMBERS},
     }
 
@@ -107,10 +107,10 @@ def _comparison(comparison):
 def _diagnosis(diagnosis):
     return {
         "variable": label(diagnosis.path),
-        "place": place(diagnosis.path),
-        "sentence": clipped(diagnosis.sentence, 2000),
+        "place": location(diagnosis.path),
+        "sentence": clip(diagnosis.sentence, 2000),
         "culprit": bool(diagnosis.is_culprit),
-        "scale": float(diagnosis.scale),
+        "scale": float(diagnosis.ratio),
         "cosine": float(diagnosis.cosine),
     }
 
@@ -122,7 +122,7 @@ def _advice(comparisons):
     told = [(str(reason), reason.explanation) for reason in telling]
     # What is said of failures that are meant is the same as in the warning.
     told += [
-        clipped(line).split(" ", 1)
+        clip(line).split(" ", 1)
         for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL])
     ]
     return [{"reason": reason, "explanation": explanation} for reason, explanation in told]
@@ -147,4 +147,4 @@ def _points(comparisons, term, variable):
 
 def _notes(report):
     told = [*report.trail[:SHOWN_FINDINGS], report.precision.note, *report.notes[:SHOWN_FINDINGS]]
-    return [clipped(printable(note)) for note in told if note]
+    return [clip(printable(note)) for note in told if note]

@@ -14,7 +14,7 @@ import numpy as np
 from gradhooks.reports.message import reproduction
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.report import CheckReport
-from gradhooks.reports.text import place, printable
+from gradhooks.reports.text import location, printable
 
 # Order of severity: of several comparisons of one variable the last here is shown.
 CODES = ("unsampled", "vacuous", "pass", "declared", "inconclusive", "fail")
@@ -133,7 +133,7 @@ def label(path):
     return printable(path)
 
 
-def clipped(words, longest=LONGEST_TEXT):
+def clip(words, longest=LONGEST_TEXT):
     """Returns text for people in one line, cut to `longest` characters."""
     shown = printable(words)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
@@ -254,15 +254,15 @@ def _failure(step, wall_time, report, count):
     findings = [
         {
             "variable": label(d.path),
-            "place": place(d.path),
-            "sentence": clipped(d.sentence),
+            "place": location(d.path),
+            "sentence": clip(d.sentence),
             "culprit": d.is_culprit,
         }
         for d in diagnoses[:SHOWN_FINDINGS]
     ] or [
         {
             "variable": label(c.path),
-            "place": place(c.label),
+            "place": location(c.label),
             "sentence": c.reason.explanation,
             "culprit": False,
         }
@@ -275,16 +275,16 @@ def _failure(step, wall_time, report, count):
         "count": count,
         "findings": findings,
         "more": max(0, len(diagnoses) - SHOWN_FINDINGS),
-        "note": clipped(report.error or report.reason.explanation),
-        "reproduction": clipped(reproduction(report)),
+        "note": clip(report.error or report.reason.explanation),
+        "reproduction": clip(reproduction(report)),
     }
 
 
 def _facts(report):
     coverage = report.coverage
     return {
-        "rung": clipped(report.precision.rung, 40),
-        "note": clipped(report.precision.note),
+        "level": clip(report.precision.level, 40),
+        "note": clip(report.precision.note),
         "variables": int(coverage.variables),
         "variables_total": int(coverage.variables_total),
         "parameters": int(coverage.parameters),

@@ -12,7 +12,7 @@ _EXCUSED = {
 }
 
 
-def declared_variables(layout, expect):
+def variables_under(layout, expect):
     """Returns the numbers of the variables that any pattern covers.
 
     Args:
@@ -51,7 +51,7 @@ def apply(comparisons, expect):
     return comparisons
 
 
-def excused(comparisons, expect):
+def excuse(comparisons, expect):
     """Returns the comparisons with declared mismatches excused, whether or not the declarations still hold.
 
     For what the optimizer receives: it agrees with backpropagation where that

@@ -70,18 +70,18 @@ def _of_numbers(analytic, numeric):
     return float(abs(analytic - numeric) / (abs(analytic) + abs(numeric)))
 
 
-def is_settled(analytic, estimate, rounding, tolerance, magnitude=0.0):
+def is_accepted(analytic, estimate, rounding, tolerance, magnitude=0.0):
     """Whether one quotient is enough: it agrees, or both vanish, to within tolerance and rounding alone."""
     if not all(map(math.isfinite, (analytic, estimate.slope, magnitude, rounding))):
         return False
-    agrees = abs(analytic - estimate.slope) <= settled_gap(
+    agrees = abs(analytic - estimate.slope) <= accepted_gap(
         analytic, estimate, rounding, tolerance, magnitude
     )
     is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
     return agrees and (is_zero or rounding <= of_size(RESOLUTION, analytic, estimate, magnitude))
 
 
-def settled_gap(analytic, estimate, rounding, tolerance, magnitude=0.0):
+def accepted_gap(analytic, estimate, rounding, tolerance, magnitude=0.0):
     """Returns the largest gap that one quotient settles: `tolerance * max(|a| + |n|, magnitude) + rounding`."""
     return of_size(tolerance, analytic, estimate, magnitude) + rounding
 
@@ -182,7 +182,7 @@ def overall(comparisons):
     failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
     if failed:
         return Verdict.FAIL, failed[0].reason
-    undecided = proof.still_open(comparisons)
+    undecided = proof.open_comparisons(comparisons)
     open_ones = [c for c in undecided if not _is_small_rounding(c)]
     measured, others = (
         [c for c in comparisons if proof.is_numeric(c) is is_measured]
@@ -190,7 +190,7 @@ def overall(comparisons):
     )
     passed = sum(c.verdict is Verdict.PASS for c in measured)
     is_most = passed >= sum(map(proof.is_numeric, open_ones))
-    drowned = proof.drowned(comparisons)
+    drowned = proof.paths_hidden_by_noise(comparisons)
     if (
         passed
         and is_most

@@ -3,6 +3,7 @@
 import functools
 import math
 
+import ml_dtypes
 import numpy as np
 
 from gradhooks.numerics.departure import Place
@@ -34,8 +35,6 @@ def limits(dtype):
     try:
         found = np.finfo(dtype)
     except (TypeError, ValueError):  # NumPy does not know bfloat16; with Keras comes what does
-        import ml_dtypes
-
         found = ml_dtypes.finfo(dtype)
     smallest = found.smallest_subnormal if dtype == "float16" else found.smallest_normal
     return float(found.max), float(smallest)
@@ -65,7 +64,7 @@ def diagnose(layout, comparisons, dtype, losses, scale, departure):
     }
     culprit = _culprit(layout, failed, departure)
     found = [
-        Diagnosis(c.path, words[c.reason], (TRAINED,), c.scale, c.cosine, c is culprit)
+        Diagnosis(c.path, words[c.reason], (TRAINED,), c.ratio, c.cosine, c is culprit)
         for c in failed
     ]
     return tuple(sorted(found, key=lambda d: not d.is_culprit))

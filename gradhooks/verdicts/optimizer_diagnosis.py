@@ -55,7 +55,7 @@ def diagnose(
                 comparison.path,
                 sentence,
                 (TRAINED,),
-                comparison.scale,
+                comparison.ratio,
                 comparison.cosine,
                 is_culprit,
             )
@@ -69,7 +69,7 @@ def _pattern(layout, received, data_gradient, failed, dtype, batch_size, replica
         return _not_finite(layout, received, [*failed], dtype)
     if data_gradient is not None and _agree(layout, received.trained, data_gradient, failed, dtype):
         return "train_step drops the regularization: the optimizer receives the gradient of the data term alone"
-    scales = np.array([c.scale for c in failed.values() if abs(c.cosine) > 1 - _CLOSE])
+    scales = np.array([c.ratio for c in failed.values() if abs(c.cosine) > 1 - _CLOSE])
     if len(scales) == len(failed) > 1 or (len(scales) == len(failed) == len(layout)):
         if np.allclose(scales, scales[0], rtol=_CLOSE):
             return _constant(float(np.median(scales)), batch_size, replicas, received)
@@ -168,10 +168,10 @@ def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_n
         ):
             return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
     if abs(comparison.cosine) > 1 - 1e-4:
-        return f"the optimizer receives {comparison.scale:.6g} times the gradient of this variable"
+        return f"the optimizer receives {comparison.ratio:.6g} times the gradient of this variable"
     if not comparison.analytic:
         return "the optimizer receives a gradient for this variable, of which backpropagation says that it is zero"
-    words = f"the optimizer receives another gradient{diagnosis.in_numbers(comparison.cosine, comparison.scale)}"
+    words = f"the optimizer receives another gradient{diagnosis.in_numbers(comparison.cosine, comparison.ratio)}"
     if has_noise:
         words += "; a recomputation (keras.remat) that draws another mask than the forward pass?"
     return words

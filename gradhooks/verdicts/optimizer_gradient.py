@@ -37,7 +37,7 @@ _LOST = 1024 * 2.0**-25
 
 
 @dataclasses.dataclass(frozen=True)
-class Received:
+class OptimizerGradient:
     """One recorded gradient beside the reference.
 
     Args:
@@ -111,7 +111,7 @@ def tolerance(dtype):
     return _SUM * ROUNDOFF["float32"] + _PATH * rounding(dtype)
 
 
-def suspects(received, dtype):
+def disagreeing(received, dtype):
     """Returns the numbers of the variables whose gradients differ by more than the precision explains."""
     return [v for v in range(len(received.layout)) if not _is_close(received, v, dtype)]
 
@@ -162,7 +162,7 @@ def _underflows(received, variable, dtype):
     )
 
 
-def unexplained(received, nearby, variables, dtype):
+def beyond_rounding(received, nearby, variables, dtype):
     """Returns those of some variables whose error is larger than rounding makes it.
 
     Rounding acts like a change of the parameters by a unit of roundoff. Where
@@ -182,7 +182,7 @@ def unexplained(received, nearby, variables, dtype):
     return [v for v in variables if not is_rounding[v] or _underflows(received, v, dtype)]
 
 
-def repeated(received, nudged, variables, dtype):
+def replicate_failures(received, nudged, variables, dtype):
     """Returns those of some variables whose error at a nudged point is the same error: rounding is not.
 
     Args:
@@ -204,7 +204,7 @@ def repeated(received, nudged, variables, dtype):
 def _repeats(received, nudged, variable):
     part = received.layout.slice(variable)
     errors = [r.trained[part] - r.analytic[part] for r in (received, nudged)]
-    return repeated_error.is_same(errors, [r.analytic[part] for r in (received, nudged)])
+    return repeated_error.is_same_error(errors, [r.analytic[part] for r in (received, nudged)])
 
 
 def _underflows_twice(received, nudged, variable, dtype):
@@ -260,7 +260,7 @@ def _comparison(received, is_noisy, variable, dtype):
         distance=distance,
         dtype=dtype,
         cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
-        scale=product / square if square else math.nan,
+        ratio=product / square if square else math.nan,
         zeros=float(np.mean(trained[nonzero] == 0)) if nonzero.any() else 0.0,
     )
 

@@ -63,7 +63,7 @@ def is_numeric(comparison):
     return comparison.term != TRAINED
 
 
-def proved(comparisons):
+def paths_with_proof(comparisons):
     """Returns the paths of the variables that a passing measurement of the total loss confirms."""
     return {c.path for c in comparisons if _is_proof(c)}
 
@@ -77,19 +77,19 @@ def _is_proof(comparison):
     return comparison.verdict is Verdict.PASS and comparison.term == "total"
 
 
-def unproved(comparisons):
+def paths_without_proof(comparisons):
     """Returns the paths of the variables that have a derivative to compare, and of which no measurement could tell."""
     is_open = {c.path for c in _of_total(comparisons) if _is_undecided(c)}
     failed = {c.path for c in comparisons if c.verdict is Verdict.FAIL}
-    return sorted(is_open - proved(comparisons) - failed - {EVERYTHING})
+    return sorted(is_open - paths_with_proof(comparisons) - failed - {EVERYTHING})
 
 
-def drowned(comparisons):
+def paths_hidden_by_noise(comparisons):
     """Returns those paths among `unproved` where it is noise that hides a derivative of some size.
 
     What float32 could not tell beside the largest derivative has no size: it would be rounded away in any sum with it.
     """
-    told, by_path = set(unproved(comparisons)), {}
+    told, by_path = set(paths_without_proof(comparisons)), {}
     for c in _of_total(comparisons):
         if c.path != EVERYTHING and np.isfinite(c.analytic):
             by_path.setdefault(c.path, []).append(abs(c.analytic))
@@ -113,9 +113,9 @@ def _is_undecided(comparison):
     )
 
 
-def still_open(comparisons):
+def open_comparisons(comparisons):
     """Returns what is undecided and counts: not what drowns in noise of a variable that all together have confirmed."""
-    confirmed = proved(comparisons)
+    confirmed = paths_with_proof(comparisons)
     return [
         c
         for c in comparisons

@@ -12,7 +12,7 @@ from gradhooks.verdicts import declared, judge
 _FOLLOWING = (Reason.AGREES, Reason.MISMATCH)
 
 
-def rejudged(report, threshold):
+def rejudge(report, threshold):
     """Returns a report as it reads under another threshold.
 
     A comparison that agreed or mismatched is judged again by the rule of the
@@ -57,7 +57,7 @@ def rejudged(report, threshold):
         return dataclasses.replace(report, threshold=threshold)
     meant = [(pattern, kind) for pattern, kind in report.expect if kind in declared.KINDS]
     comparisons = tuple(
-        declared.excused([_comparison(c, threshold) for c in report.comparisons], meant)
+        declared.excuse([_comparison(c, threshold) for c in report.comparisons], meant)
     )
     overall, reason = judge.overall(comparisons)
     return dataclasses.replace(
@@ -77,7 +77,7 @@ def _comparison(comparison, threshold):
         return c
     truncation = c.error if math.isnan(c.truncation) else c.truncation
     estimate = DerivativeEstimate(
-        c.numeric, c.error, c.step, c.left, c.right, c.is_kink, truncation=truncation
+        c.numeric, c.error, c.step_size, c.left, c.right, c.is_kink, truncation=truncation
     )
     allowed = judge.allowed_gap(c.analytic, estimate, threshold, c.magnitude)
     if c.reason not in _FOLLOWING:

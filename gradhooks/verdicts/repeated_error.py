@@ -10,7 +10,7 @@ _REPEATS, _ALONG, _SIZE = 0.5, 0.9, 4.0
 _TINY = float(np.finfo(np.float64).tiny)
 
 
-def is_same(errors, gradients):
+def is_same_error(errors, gradients):
     """Whether an error at another point is the one here.
 
     Args:

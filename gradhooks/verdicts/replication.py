@@ -22,19 +22,19 @@ _BLURRED = 0.1
 WAY, _STEADY = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3), 0.5
 
 
-def is_beside_corner(measured):
+def is_beside_kink(measured):
     """Whether a term that failed did so where the one-sided slopes do not meet."""
     pairs = zip(measured.judgements, measured.estimates, strict=True)
     return any(v is Verdict.FAIL and estimate.is_kink for (v, _), estimate in pairs)
 
 
-def is_blurred(measured):
+def is_imprecise(measured):
     """Whether a term failed by an estimate whose error bar is wide beside the estimate itself."""
     terms = zip(measured.judgements, measured.estimates, strict=True)
     return any(v is Verdict.FAIL and e.error > _BLURRED * abs(e.slope) for (v, _), e in terms)
 
 
-def wavers(measured, along):
+def varies_along_step(measured, along):
     """Whether backpropagation contradicts itself on the way that a blurred estimate looked at.
 
     A quotient is the mean of the derivative over its step. Where that changes
@@ -57,7 +57,7 @@ def wavers(measured, along):
     )
 
 
-def acquits(second, first, tolerance):
+def is_withdrawn_by(second, first, tolerance):
     """Whether a second look agrees, and would have seen the gaps of the first one: the blind acquit nobody.
 
     It need not see so sharply that it proves anything by itself.
@@ -92,7 +92,7 @@ def _is_sharp(analytic, estimate, magnitude):
     return estimate.error <= judge.of_size(_BLURRED, analytic, estimate, magnitude)
 
 
-def is_repeated(first, others, tolerance):
+def is_replicated(first, others, tolerance):
     """Whether several other looks find, in the median, the error of a first one that failed.
 
     At native precision no look is sharp: steps are so large that they cross
@@ -128,7 +128,7 @@ def is_repeated(first, others, tolerance):
     )
 
 
-def may_be_repeated(first, others, count):
+def may_be_replicated(first, others, count):
     """Whether `is_repeated` may still hold when there are `count` looks: where a term failed, few have seen nothing."""
     blind = [sum(not _seen(other)[t] for other in others) for t in range(len(first.judgements))]
     return any(

@@ -11,14 +11,14 @@ SHAPES = [(2, 3), (), (0, 4), (5,)]
 
 def test_parted_and_flattened_are_inverse():
     flat = np.arange(12.0)
-    parts = parameters.parted(flat, SHAPES)
+    parts = parameters.split(flat, SHAPES)
     assert [tuple(part.shape) for part in parts] == SHAPES
-    np.testing.assert_array_equal(parameters.flattened([tf.constant(part) for part in parts]), flat)
+    np.testing.assert_array_equal(parameters.flatten([tf.constant(part) for part in parts]), flat)
 
 
 def test_what_was_made_of_an_array_is_kept_as_long_as_the_array_lives():
     ended = []
-    kept, flat, other = parameters.Kept(lambda: ended.append(True)), np.arange(3.0), np.ones(3)
+    kept, flat, other = parameters.Cache(lambda: ended.append(True)), np.arange(3.0), np.ones(3)
     flat.flags.writeable = other.flags.writeable = False
     made = kept.get(flat, "list", flat.tolist)
     assert kept.get(flat, "list", lambda: "made again") is made
@@ -33,18 +33,18 @@ def test_what_was_made_of_an_array_is_kept_as_long_as_the_array_lives():
 
 
 def test_kept_parts_do_not_keep_their_array_alive():
-    kept, flat = parameters.Kept(), np.arange(12.0)
+    kept, flat = parameters.Cache(), np.arange(12.0)
     flat.flags.writeable = False
     parts = kept.parts(flat, SHAPES)
     assert kept.parts(flat, SHAPES) is parts
     assert [tuple(part.shape) for part in parts] == SHAPES
     del flat
     assert not kept._made
-    np.testing.assert_array_equal(parameters.flattened(parts), np.arange(12.0))
+    np.testing.assert_array_equal(parameters.flatten(parts), np.arange(12.0))
 
 
 def test_nothing_is_kept_of_what_may_be_written_to():
-    kept, flat = parameters.Kept(), np.arange(3.0)
+    kept, flat = parameters.Cache(), np.arange(3.0)
     kept.get(flat, "list", flat.tolist)
     flat[1] = -1.0
     assert kept.get(flat, "list", flat.tolist) == [0.0, -1.0, 2.0]
@@ -54,7 +54,7 @@ def test_nothing_is_kept_of_what_may_be_written_to():
 def test_flattened_keeps_every_digit(dtype):
     values = tf.cast(tf.constant([1 / 3, -2e-5, 0.0]), dtype)
     wide = "float64" if dtype == "float64" else "float32"
-    found = parameters.flattened([values, values], wide)
+    found = parameters.flatten([values, values], wide)
     assert found.dtype == wide
     np.testing.assert_array_equal(found, np.tile(tf.cast(values, tf.float64).numpy(), 2))
 
@@ -63,7 +63,7 @@ def test_flattened_keeps_every_digit(dtype):
 def test_unbundled_is_the_inverse_of_bundled(shapes):
     rng = np.random.default_rng(0)
     values = [tf.constant(rng.normal(size=shape)) for shape in shapes]
-    again = parameters.unbundled(parameters.bundled(values), shapes)
+    again = parameters.unbundle(parameters.bundle(values), shapes)
     for value, other in zip(values, again, strict=True):
         np.testing.assert_array_equal(value, other)
 

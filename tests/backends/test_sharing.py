@@ -29,7 +29,7 @@ def divided(monkeypatch):
 
 
 def asked(model, x, y, sample_weight=None, **options):
-    batch = batches.fixed_batch(x, y, sample_weight, None, 32)
+    batch = batches.take_batch(x, y, sample_weight, None, 32)
     return oracle.ModelOracle(objective.Objective(model, True, None), batch, **options)
 
 

@@ -22,7 +22,7 @@ def peak_megabytes():
 def asked(model, x, y):
     """An oracle for a model and a batch, all of it."""
     return oracle.ModelOracle(
-        objective.Objective(model), batches.fixed_batch(x, y, batch_size=len(x))
+        objective.Objective(model), batches.take_batch(x, y, batch_size=len(x))
     )
 
 

@@ -99,7 +99,7 @@ def nearly_level(slope):
 def test_slopes_that_cancel_along_a_direction_are_no_standstill(slope):
     """Taken for one, a float64 loss was said to have the noise of float32, and a wrong factor of 1.0001 passed."""
     place, probe, _ = surveyed(nearly_level(slope))
-    assert baseline.natural_sizes(probe, place.gradients)[0] > 1.0
+    assert baseline.uncancelled_magnitudes(probe, place.gradients)[0] > 1.0
     assert place.noise[0] < 1e-13
 
 
@@ -133,15 +133,15 @@ def test_corners_at_native_precision_are_told_from_lost_digits(digits):
 @pytest.mark.parametrize("factor", [1.0, 1e160, 1e-160])
 def test_the_natural_size_survives_squares_that_overflow(factor):
     probe = Probe(0, np.array([3.0, 4.0]))
-    assert baseline.natural_sizes(probe, {"total": factor * np.ones(2)}) == pytest.approx(
+    assert baseline.uncancelled_magnitudes(probe, {"total": factor * np.ones(2)}) == pytest.approx(
         (5 * factor,)
     )
 
 
 def test_a_gradient_that_is_not_finite_has_no_natural_size():
-    assert baseline.natural_sizes(Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}) == (
-        0.0,
-    )
+    assert baseline.uncancelled_magnitudes(
+        Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}
+    ) == (0.0,)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -167,7 +167,7 @@ def test_noise_is_a_number_where_the_loss_ends_nearby():
 def test_kinks_are_told_from_lost_digits_at_no_cost():
     oracle = kinky()
     place, _, _ = surveyed(oracle)
-    assert place.is_kinky
+    assert place.has_dense_kinks
     assert place.noise[0] < 1e-12
     assert oracle.evaluations == WINDOWS
 
@@ -180,14 +180,14 @@ def test_kinks_that_are_a_little_rougher_than_rounding_are_no_noise(bend):
     spacings = baseline.PROMOTED
     tiny = noise.roughness(windows[spacings.tiny][:, 0], 2, noise.OFFSETS, has_corner=True)
     assert 10 < noise.roughness(windows[spacings.working][:, 0], 3, noise.OFFSETS) / tiny < 50
-    assert place.is_kinky
+    assert place.has_dense_kinks
     assert place.noise[0] < 2 * tiny
 
 
 @pytest.mark.parametrize("make", [quadratic, float32_loss])
 @pytest.mark.parametrize("is_suspect", [True, False])
 def test_neither_a_smooth_loss_nor_lost_digits_are_taken_for_kinks(make, is_suspect):
-    assert not surveyed(make(), is_suspect=is_suspect)[0].is_kinky
+    assert not surveyed(make(), is_suspect=is_suspect)[0].has_dense_kinks
 
 
 @pytest.mark.parametrize("share", [1.0, 0.1, 1e-2, 1e-3])
@@ -201,7 +201,7 @@ def test_a_part_with_few_digits_is_not_taken_for_kinks(share):
     )
     place, _, _ = surveyed(oracle)
     unit = share * float(np.spacing(np.float32(1.0)))
-    assert not place.is_kinky
+    assert not place.has_dense_kinks
     assert 0.1 * unit < place.noise[0] < 2 * unit
 
 
@@ -222,7 +222,7 @@ def test_rounding_hides_no_part_with_few_digits(offset):
         part.point(),
     )
     place, _, _ = surveyed(oracle)
-    assert not place.is_kinky
+    assert not place.has_dense_kinks
 
 
 @pytest.mark.parametrize(("offset", "further"), [(0.0, 0), (1e4, 0), (2e4, 0), (1e5, noise.POINTS)])
@@ -235,5 +235,5 @@ def test_kinks_are_told_from_lost_digits_where_rounding_is_coarser_too(offset, f
         bends.point(),
     )
     place, _, _ = surveyed(oracle)
-    assert place.is_kinky
+    assert place.has_dense_kinks
     assert oracle.evaluations == WINDOWS + further

@@ -43,9 +43,9 @@ def failing(oracle, seed=0):
     probe = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
     )
-    place, _ = baseline.survey(oracle, point, gradients, probe, baseline.PROMOTED)
-    measured = measure.quick(oracle, place, [probe], TOLERANCE)
-    measured = measure.climb(oracle, place, measured, TOLERANCE)[0]
+    place, _ = baseline.estimate_baseline(oracle, point, gradients, probe, baseline.PROMOTED)
+    measured = measure.first_estimates(oracle, place, [probe], TOLERANCE)
+    measured = measure.refine(oracle, place, measured, TOLERANCE)[0]
     assert measured.has_failed
     return place, measured
 
@@ -54,7 +54,7 @@ def searched(oracle, seed=0):
     """(position, trail, evaluations) of a search."""
     place, measured = failing(oracle, seed)
     before = oracle.evaluations
-    position, trail = bisection.search(oracle.layout, oracle, place, measured, TOLERANCE)
+    position, trail = bisection.bisect(oracle.layout, oracle, place, measured, TOLERANCE)
     return position, trail, oracle.evaluations - before
 
 

@@ -106,7 +106,7 @@ class Condition:
     of_sample: type
     of_loss: type
     tolerance: float
-    spacing: baseline.Spacing
+    spacing: baseline.StencilSpacing
     is_suspect: bool = False
 
 
@@ -161,7 +161,7 @@ def surveyed_noise(case, scale, condition):
     )
     probe = Probe(0, np.array([scale]))
     gradients = oracle.gradients(oracle.point()).terms
-    place, _ = baseline.survey(
+    place, _ = baseline.estimate_baseline(
         oracle, oracle.point(), gradients, probe, condition.spacing, condition.is_suspect
     )
     return float(place.noise[0])
@@ -173,11 +173,13 @@ def estimates(case, condition):
     noise = surveyed_noise(case, scale, condition)
     base = case.loss(point)
     step = differences.first_step(case.slope, base, noise, scale, condition.tolerance)
-    steps = [((point + s) - (point - s)) / 2 for s in (step, *differences.ladder(step, scale))]
+    steps = [
+        ((point + s) - (point - s)) / 2 for s in (step, *differences.step_sequence(step, scale))
+    ]
     plus, minus = ([case.loss(point + sign * s) for s in steps] for sign in (1, -1))
     return (
         differences.central(base, plus[0], minus[0], steps[0], noise, scale),
-        differences.from_ladder(base, steps[1:], plus[1:], minus[1:], noise),
+        differences.select_estimate(base, steps[1:], plus[1:], minus[1:], noise),
     )
 
 

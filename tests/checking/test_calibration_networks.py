@@ -60,13 +60,13 @@ def errors(asked, truth, seed=0):
     """
     point, layout = asked.point(), asked.layout
     gradients = asked.gradients(point).terms
-    rung = asked.precision.rung
-    tolerance = THRESHOLDS[rung]
-    spacing = baseline.NATIVE if rung == "model" else baseline.PROMOTED
+    level = asked.precision.level
+    tolerance = THRESHOLDS[level]
+    spacing = baseline.NATIVE if level == "model" else baseline.PROMOTED
     scales, rng = sampling.scales(layout, point), np.random.default_rng([seed, 0, 9])
     screening = sampling.screening_probe(layout, scales, gradients["total"], rng)
     is_suspect = bool(asked.precision.narrow_operations or asked.precision.native_layers)
-    place, _ = baseline.survey(asked, point, gradients, screening, spacing, is_suspect)
+    place, _ = baseline.estimate_baseline(asked, point, gradients, screening, spacing, is_suspect)
     probes = [
         sampling.coordinate_probe(p, scales[layout.variable_of(p)])
         for p in sampling.coordinates(layout, PROBES, seed, 0)
@@ -78,8 +78,8 @@ def errors(asked, truth, seed=0):
             if layout.sizes[v] > 1
             for aligned in (True, False)
         ]
-    quick = measure.quick(asked, place, probes, tolerance)
-    climbed = measure.climb(asked, place, quick, tolerance)
+    quick = measure.first_estimates(asked, place, probes, tolerance)
+    climbed = measure.refine(asked, place, quick, tolerance)
     reported = [one if one.settled else best for one, best in zip(quick, climbed, strict=True)]
     for quantity, measured in (
         ("central", quick),
@@ -94,10 +94,10 @@ def errors(asked, truth, seed=0):
 
 @pytest.fixture(scope="module")
 def inside():
-    """Maps (rung, quantity) to, per network, whether each true error lies within its bar."""
+    """Maps (level, quantity) to, per network, whether each true error lies within its bar."""
     found = collections.defaultdict(lambda: collections.defaultdict(list))
     for name, model, x, y, weights in networks():
-        fixed = batch.fixed_batch(x, y, weights, None, 32)
+        fixed = batch.take_batch(x, y, weights, None, 32)
         best = oracle.ModelOracle(objective.Objective(model), fixed)
         truth = best.gradients(best.point()).terms["total"]
         asked = (
@@ -107,7 +107,7 @@ def inside():
         )
         for each in asked:
             for quantity, error, bar in errors(each, truth):
-                found[each.precision.rung, quantity][name].append(error <= bar)
+                found[each.precision.level, quantity][name].append(error <= bar)
     return found
 
 
@@ -118,14 +118,16 @@ def test_there_are_enough_networks(inside):
 
 
 @pytest.mark.parametrize("quantity", ["reported", "from_ladder"])
-@pytest.mark.parametrize("rung", ["float64", "partial", "model"])
-def test_the_true_error_is_within_the_error_bar(inside, rung, quantity):
-    by_network = inside[rung, quantity]
+@pytest.mark.parametrize("level", ["float64", "partial", "model"])
+def test_the_true_error_is_within_the_error_bar(inside, level, quantity):
+    by_network = inside[level, quantity]
     every = [one for network in by_network.values() for one in network]
     worst = sorted((float(np.mean(ones)), name) for name, ones in by_network.items())[:4]
-    alone = [one for network in inside[rung, "central"].values() for one in network]
-    print(f"{rung}, single quotients whether reported or not: {np.mean(alone):.4f} of {len(alone)}")
+    alone = [one for network in inside[level, "central"].values() for one in network]
     print(
-        f"{rung}, {quantity}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})"
+        f"{level}, single quotients whether reported or not: {np.mean(alone):.4f} of {len(alone)}"
+    )
+    print(
+        f"{level}, {quantity}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})"
     )
     assert np.mean(every) >= SHARE, worst

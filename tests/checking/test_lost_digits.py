@@ -33,10 +33,10 @@ def level(value, has_steps):
     made = oracle(value, has_steps)
     gradients = made.gradients(made.point()).terms
     _, probe, _ = surveyed(made)
-    place, _ = baseline.survey(
+    place, _ = baseline.estimate_baseline(
         made, made.point(), gradients, probe, baseline.PROMOTED, has_steps=has_steps
     )
-    return place.noise[0], place.is_kinky
+    return place.noise[0], place.has_dense_kinks
 
 
 @pytest.mark.parametrize("levels", [15, 127])

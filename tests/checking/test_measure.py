@@ -23,7 +23,7 @@ def coordinates(oracle, scale=1.0):
 def test_two_evaluations_settle_a_healthy_probe():
     oracle = quadratic()
     place, _, _ = surveyed(oracle)
-    measured = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    measured = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     assert oracle.evaluations == WINDOWS + 2 * oracle.layout.size
     assert all(m.settled and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
 
@@ -31,8 +31,8 @@ def test_two_evaluations_settle_a_healthy_probe():
 def test_no_probes_cost_nothing():
     oracle = quadratic()
     place, _, _ = surveyed(oracle)
-    assert measure.quick(oracle, place, [], TOLERANCE) == []
-    assert measure.climb(oracle, place, [], TOLERANCE) == []
+    assert measure.first_estimates(oracle, place, [], TOLERANCE) == []
+    assert measure.refine(oracle, place, [], TOLERANCE) == []
     assert oracle.evaluations == WINDOWS
 
 
@@ -43,17 +43,19 @@ def test_the_step_is_the_one_really_taken(where):
     oracle = FunctionOracle(lambda p: float(p[0]), np.ones_like, [where])
     place, _, _ = surveyed(oracle)
     probe = Probe(0, np.ones(1), max(abs(where), 0.1))
-    quick = measure.quick(oracle, place, [probe], TOLERANCE)
-    for measured in (*quick, *measure.climb(oracle, place, quick, TOLERANCE)):
+    quick = measure.first_estimates(oracle, place, [probe], TOLERANCE)
+    for measured in (*quick, *measure.refine(oracle, place, quick, TOLERANCE)):
         (estimate,) = measured.estimates
         assert estimate.slope == 1.0
-        assert ((where + estimate.step) - (where - estimate.step)) / 2 == estimate.step
+        assert (
+            (where + estimate.step_size) - (where - estimate.step_size)
+        ) / 2 == estimate.step_size
 
 
 def test_every_term_is_measured_from_the_same_evaluations():
     oracle = quadratic(penalty=(lambda p: 0.25 * float(p @ p), lambda p: 0.5 * p))
     place, _, _ = surveyed(oracle)
-    measured = measure.quick(oracle, place, coordinates(oracle)[:1], TOLERANCE)[0]
+    measured = measure.first_estimates(oracle, place, coordinates(oracle)[:1], TOLERANCE)[0]
     first = oracle.point()[0]
     assert measured.analytic == pytest.approx((2.5 * first, 2 * first, 0.5 * first))
     assert [e.slope for e in measured.estimates] == pytest.approx(measured.analytic, rel=1e-6)
@@ -63,13 +65,13 @@ def test_every_term_is_measured_from_the_same_evaluations():
 def test_climbing_takes_a_ladder_around_the_first_step():
     oracle = quadratic()
     place, _, _ = surveyed(oracle)
-    quick = measure.quick(oracle, place, coordinates(oracle)[:1], TOLERANCE)
+    quick = measure.first_estimates(oracle, place, coordinates(oracle)[:1], TOLERANCE)
     before = oracle.evaluations
-    (climbed,) = measure.climb(oracle, place, quick, TOLERANCE)
+    (climbed,) = measure.refine(oracle, place, quick, TOLERANCE)
     assert (
         oracle.evaluations - before
         == climbed.estimates[0].evaluations
-        == 2 * len(differences.LADDER)
+        == 2 * len(differences.STEP_FACTORS)
     )
     assert climbed.judgements == ((Verdict.PASS, Reason.AGREES),)
 
@@ -78,7 +80,7 @@ def test_the_screening_probe_is_measured_from_the_survey():
     oracle = quadratic()
     place, probe, windows = surveyed(oracle)
     spacing = baseline.PROMOTED.working
-    measured = measure.from_window(place, probe, windows[spacing], spacing, (0.0,), TOLERANCE)
+    measured = measure.from_stencil(place, probe, windows[spacing], spacing, (0.0,), TOLERANCE)
     assert oracle.evaluations == WINDOWS
     assert measured.estimates[0].slope == pytest.approx(
         probe.slope_of(2 * oracle.point()), rel=1e-7
@@ -88,20 +90,20 @@ def test_the_screening_probe_is_measured_from_the_survey():
 
 def test_kinks_within_the_first_step_are_avoided_by_smaller_ones():
     oracle = kinky()
-    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
-    quick = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
+    quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     before = oracle.evaluations
-    measured = measure.closer(oracle, place, quick, TOLERANCE)
+    measured = measure.refine_steps(oracle, place, quick, TOLERANCE)
     assert sum(m.settled for m in quick) < len(quick) / 4
     assert all(m.settled and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
-    assert oracle.evaluations - before <= 2 * len(differences.CLOSER) * len(quick)
+    assert oracle.evaluations - before <= 2 * len(differences.REFINEMENTS) * len(quick)
 
 
 def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():
     oracle = kinky()
     place, _, _ = surveyed(oracle)
-    measured = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
-    assert place.is_kinky
+    measured = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
+    assert place.has_dense_kinks
     assert all(m.settled for m in measured)
 
 
@@ -109,12 +111,12 @@ def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():
 def test_among_kinks_no_step_of_the_ladder_goes_beyond_the_first_one(is_fine):
     oracle = kinky()
     place, _, _ = surveyed(oracle)
-    quick = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     asked = []
     with mock.patch.object(
         oracle, "losses", lambda *a: asked.extend(a[2]) or FunctionOracle.losses(oracle, *a)
     ):
-        measure.climb(oracle, place, quick, TOLERANCE, is_fine)
+        measure.refine(oracle, place, quick, TOLERANCE, is_fine)
     first = [measure._first_step(place, m.probe, TOLERANCE) for m in quick]
     largest = [max(offset for which, offset in asked if which == k) for k in range(len(quick))]
     assert all(step < limit for step, limit in zip(largest, first, strict=True))
@@ -122,22 +124,22 @@ def test_among_kinks_no_step_of_the_ladder_goes_beyond_the_first_one(is_fine):
 
 def test_where_most_probes_meet_kinks_the_steps_between_are_left_out():
     oracle = kinky()
-    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
-    quick = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
+    quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     unsettled = sum(not m.settled for m in quick)
     before = oracle.evaluations
-    assert all(m.settled for m in measure.closer(oracle, place, quick, TOLERANCE))
+    assert all(m.settled for m in measure.refine_steps(oracle, place, quick, TOLERANCE))
     assert oracle.evaluations - before == 2 * unsettled
     # One probe says nothing of others: it goes closer step by step, and stays as sharp as it can.
-    alone = measure.closer(oracle, place, [m for m in quick if not m.settled][:1], TOLERANCE)
-    together = measure.closer(oracle, place, [m for m in quick if not m.settled], TOLERANCE)
-    assert alone[0].estimates[0].step >= together[0].estimates[0].step
+    alone = measure.refine_steps(oracle, place, [m for m in quick if not m.settled][:1], TOLERANCE)
+    together = measure.refine_steps(oracle, place, [m for m in quick if not m.settled], TOLERANCE)
+    assert alone[0].estimates[0].step_size >= together[0].estimates[0].step_size
 
 
 def looked(oracle, place):
     """(measurements, evaluations) of all parameters, in two evaluations and in closer ones."""
     before = oracle.evaluations
-    measured = measure.looked(oracle, place, coordinates(oracle), TOLERANCE)
+    measured = measure.measure(oracle, place, coordinates(oracle), TOLERANCE)
     assert [m.probe.start for m in measured] == [*range(oracle.layout.size)]
     return measured, oracle.evaluations - before
 
@@ -147,7 +149,7 @@ MANY = 60
 
 def test_those_that_go_ahead_show_where_the_others_begin():
     oracle = kinky(MANY)
-    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
+    place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
     measured, evaluations = looked(oracle, place)
     assert all(m.settled for m in measured)
     ahead = measure._AHEAD
@@ -159,22 +161,22 @@ def test_where_nothing_meets_kinks_everything_is_seen_as_sharply_as_if_nobody_we
     oracle = quadratic(MANY)
     place, _, _ = surveyed(oracle)
     measured, evaluations = looked(oracle, place)
-    assert measured == measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
+    assert measured == measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     assert evaluations == 2 * MANY
 
 
 def test_of_a_few_probes_nobody_goes_ahead():
     oracle = kinky(2 * measure._AHEAD - 1)
-    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
-    quick = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
-    assert looked(oracle, place)[0] == measure.closer(oracle, place, quick, TOLERANCE)
+    place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
+    quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
+    assert looked(oracle, place)[0] == measure.refine_steps(oracle, place, quick, TOLERANCE)
 
 
 @pytest.mark.parametrize("error", [1e-3, 1e-2, -2.0])
 @pytest.mark.parametrize("position", [0, 1, MANY // 2, MANY - 2])
 def test_what_begins_at_a_closer_step_excuses_no_wrong_gradient(position, error):
     oracle = kinky(MANY)
-    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False)
+    place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
     gradient = place.gradients["total"].copy()
     gradient[position] *= 1 + error
     measured, _ = looked(oracle, dataclasses.replace(place, gradients={"total": gradient}))
@@ -190,9 +192,10 @@ def test_where_most_gradients_are_wrong_the_others_are_seen_sharply():
     )
     measured, _ = looked(oracle, wrong)
     assert [m.settled for m in measured] == [k % 5 == 0 for k in range(MANY)]
-    quick = measure.quick(oracle, wrong, coordinates(oracle), TOLERANCE)
+    quick = measure.first_estimates(oracle, wrong, coordinates(oracle), TOLERANCE)
     steps = [
-        (m.estimates[0].step, q.estimates[0].step) for m, q in zip(measured, quick, strict=True)
+        (m.estimates[0].step_size, q.estimates[0].step_size)
+        for m, q in zip(measured, quick, strict=True)
     ]
     assert all(step > 0.3 * first for step, first in steps)
 
@@ -204,19 +207,19 @@ def test_a_kink_that_has_been_seen_from_nearby_is_not_climbed(analytic):
     oracle = FunctionOracle(
         lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0]
     )
-    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False, noise=np.array([1e-15]))
-    quick = measure.quick(oracle, place, coordinates(oracle), TOLERANCE)
-    (measured,) = measure.closer(oracle, place, quick, TOLERANCE)
+    place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False, noise=np.array([1e-15]))
+    quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
+    (measured,) = measure.refine_steps(oracle, place, quick, TOLERANCE)
     if analytic == 2.0:
         # The mean of the slopes is what a central difference shows.
         assert measured.settled
         return
     assert not measured.settled
     assert measured.judgements == ((Verdict.INCONCLUSIVE, Reason.KINK),)
-    assert measure.is_open(place, quick[0], TOLERANCE)
-    assert not measure.is_open(place, measured, TOLERANCE)
+    assert measure.is_unresolved(place, quick[0], TOLERANCE)
+    assert not measure.is_unresolved(place, measured, TOLERANCE)
     # The ladder would have said the same, for its price.
-    (climbed,) = measure.climb(oracle, place, [measured], TOLERANCE)
+    (climbed,) = measure.refine(oracle, place, [measured], TOLERANCE)
     assert climbed.judgements == measured.judgements
 
 
@@ -226,9 +229,9 @@ def test_what_no_kink_explains_is_climbed(analytic):
     oracle = FunctionOracle(
         lambda p: 2 * p[0] + abs(p[0] - corner), lambda p: np.array([analytic]), [1.0]
     )
-    place = dataclasses.replace(surveyed(oracle)[0], is_kinky=False, noise=np.array([1e-15]))
+    place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False, noise=np.array([1e-15]))
     (measured,), _ = looked(oracle, place)
-    assert measure.is_open(place, measured, TOLERANCE)
+    assert measure.is_unresolved(place, measured, TOLERANCE)
 
 
 @pytest.mark.parametrize("make", [quadratic, kinky])
@@ -238,8 +241,8 @@ def test_a_closer_look_excuses_no_wrong_gradient(make, error):
     oracle = make()
     place, _, _ = surveyed(oracle)
     wrong = dataclasses.replace(place, gradients={"total": (1 + error) * place.gradients["total"]})
-    quick = measure.quick(oracle, wrong, coordinates(oracle), TOLERANCE)
-    measured = measure.closer(oracle, wrong, quick, TOLERANCE)
+    quick = measure.first_estimates(oracle, wrong, coordinates(oracle), TOLERANCE)
+    measured = measure.refine_steps(oracle, wrong, quick, TOLERANCE)
     assert not any(m.settled for m in measured)
 
 
@@ -250,13 +253,13 @@ def test_the_fine_ladder_reaches_down_to_where_a_steep_derivative_holds(rate, le
     oracle = steep(rate=rate)
     place = dataclasses.replace(surveyed(oracle)[0], noise=np.array([level]))
     probes = coordinates(oracle, 0.1)
-    quick = measure.quick(oracle, place, probes, TOLERANCE)
+    quick = measure.first_estimates(oracle, place, probes, TOLERANCE)
     assert not any(
-        m.has_failed for m in measure.climb(oracle, place, quick, TOLERANCE, is_fine=True)
+        m.has_failed for m in measure.refine(oracle, place, quick, TOLERANCE, is_fine=True)
     )
     wrong = dataclasses.replace(place, gradients={"total": 1.5 * place.gradients["total"]})
-    suspects = measure.quick(oracle, wrong, probes, TOLERANCE)
-    fine = measure.climb(oracle, wrong, suspects, TOLERANCE, is_fine=True)
+    suspects = measure.first_estimates(oracle, wrong, probes, TOLERANCE)
+    fine = measure.refine(oracle, wrong, suspects, TOLERANCE, is_fine=True)
     assert sum(m.has_failed for m in fine) >= 0.75 * len(fine)
 
 
@@ -265,7 +268,7 @@ def test_what_passes_shows_a_signal_in_some_term_and_agrees_in_every_one():
         (Verdict.PASS, Reason.AGREES),
         *((Verdict.INCONCLUSIVE, r) for r in (Reason.VACUOUS, Reason.KINK)),
     )
-    (measured,) = measure.quick(*_one(quadratic()), TOLERANCE)
+    (measured,) = measure.first_estimates(*_one(quadratic()), TOLERANCE)
     judged = {
         (passed,): True,
         (passed, vacuous): True,

@@ -184,7 +184,7 @@ def test_a_report_says_what_was_compared():
     assert report.coverage.parameters == 16
     assert (report.coverage.variables, report.coverage.variables_total) == (4, 4)
     assert (report.seed, report.step, report.samples, report.name) == (1, 40, 16, "own")
-    assert (report.threshold, report.jitter, report.precision.rung) == (1e-7, 0.0, "float64")
+    assert (report.threshold, report.jitter, report.precision.level) == (1e-7, 0.0, "float64")
     assert 0 < report.precision.noise < 1e-15
 
 
@@ -194,10 +194,10 @@ def test_without_a_penalty_data_is_the_total():
     assert difference["penalty"] == 0.0
 
 
-@pytest.mark.parametrize("rung", THRESHOLDS)
-def test_the_threshold_belongs_to_the_precision(rung):
-    assert check(Network().oracle(rung=rung)).threshold == THRESHOLDS[rung]
-    assert check(Network().oracle(rung=rung), threshold=0.125).threshold == 0.125
+@pytest.mark.parametrize("level", THRESHOLDS)
+def test_the_threshold_belongs_to_the_precision(level):
+    assert check(Network().oracle(level=level)).threshold == THRESHOLDS[level]
+    assert check(Network().oracle(level=level), threshold=0.125).threshold == 0.125
 
 
 # --- Wrong gradients
@@ -372,7 +372,7 @@ def test_where_directions_tell_nothing_single_parameters_are_asked(outcomes, sam
     settling = Blurred(outcomes)
     coordinates = settling.settled([settling.coordinate(3 * v) for v in sampled])
     settling.asked.clear()
-    found, trail = localize.search(settling, coordinates, [])
+    found, trail = localize.find_last_wrong_variable(settling, coordinates, [])
     failed = [m.probe.start // 3 for m in (*coordinates, *found) if m.has_failed]
     assert max(failed) == last
     assert len(settling.asked) == len(found) == len(trail) <= most

@@ -26,8 +26,8 @@ def investigated(function, gradient, seed=0):
     screening = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
     )
-    place, _ = baseline.survey(oracle, POINT, gradients, screening, baseline.PROMOTED)
-    silent = zero_gradients.silent_variables(oracle.layout, gradients["total"])
+    place, _ = baseline.estimate_baseline(oracle, POINT, gradients, screening, baseline.PROMOTED)
+    silent = zero_gradients.variables_without_gradient(oracle.layout, gradients["total"])
     assert silent == [0]
     found = zero_gradients.investigate(
         oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed)
@@ -88,7 +88,9 @@ def test_what_no_loss_depends_on_changes_nothing():
 )
 def test_silent_variables_have_no_gradient_at_all(gradient, silent):
     layout = layout_of(((3,), (0,), (1,)))
-    assert zero_gradients.silent_variables(layout, np.array(gradient, dtype=float)) == silent
+    assert (
+        zero_gradients.variables_without_gradient(layout, np.array(gradient, dtype=float)) == silent
+    )
 
 
 def layout_of(shapes):

@@ -48,7 +48,7 @@ def test_an_attribute_is_shown_to_one_thread(make):
     owner = make()
     before = dict(vars(make))
     with contextlib.ExitStack() as stack:
-        threads.Swap(stack)(owner, "held", "shown")
+        threads.Patcher(stack)(owner, "held", "shown")
         assert (owner.held, elsewhere(lambda: owner.held)) == ("shown", "held")
         owner.held = "written here"
         assert (owner.held, elsewhere(lambda: owner.held)) == ("written here", "held")
@@ -61,7 +61,7 @@ def test_an_attribute_is_shown_to_one_thread(make):
 def test_a_method_is_shown_and_super_still_leads_to_the_class():
     owner, other = Derived(), Base()
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         original = owner.call
         put(owner, "call", lambda: "shown, " + original())
         put(other, "call", lambda: "another")
@@ -76,7 +76,7 @@ def test_a_method_is_shown_and_super_still_leads_to_the_class():
 def test_what_is_shown_can_be_deleted_and_what_was_never_there_can_be_shown():
     owner = Base()
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         put(owner, "held", "shown")
         put(owner, "new", "new")
         del owner.held
@@ -90,7 +90,7 @@ def test_what_is_shown_can_be_deleted_and_what_was_never_there_can_be_shown():
 def test_a_property_is_shown_too():
     owner = Base()
     with contextlib.ExitStack() as stack:
-        threads.Swap(stack)(owner, "worked_out", "shown")
+        threads.Patcher(stack)(owner, "worked_out", "shown")
         assert (owner.worked_out, Base().worked_out) == ("shown", "worked out")
         assert elsewhere(lambda: owner.worked_out) == "worked out"
     assert isinstance(vars(Base)["worked_out"], property)
@@ -99,9 +99,9 @@ def test_a_property_is_shown_too():
 def test_what_is_shown_last_counts_and_comes_off_first():
     owner = Base()
     with contextlib.ExitStack() as outer:
-        threads.Swap(outer)(owner, "held", 1)
+        threads.Patcher(outer)(owner, "held", 1)
         with contextlib.ExitStack() as inner:
-            threads.Swap(inner)(owner, "held", 2)
+            threads.Patcher(inner)(owner, "held", 2)
             assert owner.held == 2
         assert owner.held == 1
 
@@ -125,7 +125,7 @@ def test_two_threads_take_turns():
 
     def show(value):
         with contextlib.ExitStack() as stack:
-            threads.Swap(stack)(owner, "held", value)
+            threads.Patcher(stack)(owner, "held", value)
             for _ in range(200):
                 seen.append(owner.held == value)
 
@@ -143,7 +143,7 @@ def test_an_exception_takes_everything_off():
 
     def interrupted():
         with contextlib.ExitStack() as stack:
-            threads.Swap(stack)(owner, "held", 1)
+            threads.Patcher(stack)(owner, "held", 1)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

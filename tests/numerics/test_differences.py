@@ -65,13 +65,13 @@ def central_of(function, point, slope):
 
 def ladder_of(function, point, slope):
     step, level, scale = settings(function, point, slope)
-    return climbed(function, point, differences.ladder(step, scale), level)
+    return climbed(function, point, differences.step_sequence(step, scale), level)
 
 
 def climbed(function, point, steps, level):
     steps = [exact_step(point, s) for s in steps]
     plus, minus = ([function(point + sign * s) for s in steps] for sign in (1, -1))
-    return differences.from_ladder(function(point), steps, plus, minus, level)
+    return differences.select_estimate(function(point), steps, plus, minus, level)
 
 
 @ON_SMOOTH
@@ -112,7 +112,7 @@ def test_scipy_agrees_within_the_summed_error_bars(function, point, slope):
 
 
 def test_a_ladder_is_sharper_than_one_quotient_with_a_bad_step():
-    steps = 0.1 * np.asarray(differences.LADDER)
+    steps = 0.1 * np.asarray(differences.STEP_FACTORS)
     coarse = differences.central(1.0, math.exp(0.1), math.exp(-0.1), 0.1, 1e-16, 1.0)
     fine = climbed(np.exp, 0.0, steps, 1e-16)
     assert abs(fine.slope - 1) < 1e-5 * abs(coarse.slope - 1)
@@ -148,16 +148,16 @@ def test_reversing_the_probe_flips_the_sign(base, plus, minus, step, level):
     one = differences.central(base, plus, minus, step, level, 1.0)
     other = differences.central(base, minus, plus, step, level, 1.0)
     assert (other.slope, other.left, other.right) == (-one.slope, -one.right, -one.left)
-    assert (other.error, other.step) == (one.error, one.step)
+    assert (other.error, other.step_size) == (one.error, one.step_size)
 
 
 @given(VALUES, LADDERS, NOISES)
 def test_reversing_the_probe_flips_a_ladder(base, values, level):
     plus, minus = np.array(values).T
-    one = differences.from_ladder(base, RUNGS, plus, minus, level)
-    other = differences.from_ladder(base, RUNGS, minus, plus, level)
+    one = differences.select_estimate(base, RUNGS, plus, minus, level)
+    other = differences.select_estimate(base, RUNGS, minus, plus, level)
     assert (other.slope, other.left, other.right) == (-one.slope, -one.right, -one.left)
-    assert (other.error, other.step, other.is_kink) == (one.error, one.step, one.is_kink)
+    assert (other.error, other.step_size, other.is_kink) == (one.error, one.step_size, one.is_kink)
 
 
 POWERS = st.integers(-60, 60).map(lambda k: 2.0**k)
@@ -178,14 +178,14 @@ def test_scaling_the_loss_scales_slope_and_error(base, plus, minus, step, level,
 @given(VALUES, LADDERS, NOISES, POWERS)
 def test_scaling_the_loss_scales_a_ladder(base, values, level, factor):
     plus, minus = np.array(values).T
-    one = differences.from_ladder(base, RUNGS, plus, minus, level)
-    other = differences.from_ladder(
+    one = differences.select_estimate(base, RUNGS, plus, minus, level)
+    other = differences.select_estimate(
         factor * base, RUNGS, factor * plus, factor * minus, factor * level
     )
     assert (other.slope, other.error) == pytest.approx(
         (factor * one.slope, factor * one.error), rel=1e-12
     )
-    assert (other.step, other.is_kink) == (one.step, one.is_kink)
+    assert (other.step_size, other.is_kink) == (one.step_size, one.is_kink)
 
 
 @given(VALUES, VALUES, VALUES, STEPS, NOISES, NOISES)
@@ -246,15 +246,15 @@ def test_the_noise_of_the_first_step_is_a_tenth_of_the_tolerance_within_its_limi
 
 @given(STEPS, st.floats(0.01, 10))
 def test_a_ladder_ascends_and_stays_within_the_scale(step, scale):
-    for factors in (differences.LADDER, differences.FINE_LADDER):
-        steps = differences.ladder(step, scale, factors)
+    for factors in (differences.STEP_FACTORS, differences.FINE_STEP_FACTORS):
+        steps = differences.step_sequence(step, scale, factors)
         assert (np.diff(steps) > 0).all()
         assert steps.max() <= max(0.3 * scale, step)
         assert len(steps) >= 4
 
 
 def test_the_two_ladders_share_no_step():
-    assert not set(differences.LADDER) & set(differences.FINE_LADDER)
+    assert not set(differences.STEP_FACTORS) & set(differences.FINE_STEP_FACTORS)
 
 
 KINKS = [
@@ -270,7 +270,7 @@ KINKS = [
     ("function", "point", "left", "right"), [k[1:] for k in KINKS], ids=[k[0] for k in KINKS]
 )
 def test_at_a_kink_the_one_sided_slopes_do_not_meet(function, point, left, right):
-    steps = 1e-5 * np.asarray(differences.LADDER)
+    steps = 1e-5 * np.asarray(differences.STEP_FACTORS)
     estimate = climbed(function, point, steps, 1e-16)
     assert estimate.is_kink
     assert (estimate.left, estimate.right) == pytest.approx((left, right), abs=1e-3)
@@ -283,11 +283,11 @@ def test_a_kink_inside_the_ladder_is_seen_past(distance, side):
     def function(t):
         return max(t - 1.0, 0.0) + 0.3 * t
 
-    steps = 1e-5 * np.asarray(differences.LADDER)
+    steps = 1e-5 * np.asarray(differences.STEP_FACTORS)
     estimate = climbed(function, 1.0 + side * distance, steps, 1e-16)
     slope = 1.3 if side > 0 else 0.3
     assert abs(estimate.slope - slope) <= estimate.error < 1e-5
-    assert estimate.step < distance
+    assert estimate.step_size < distance
 
 
 def test_two_large_steps_that_agree_by_chance_are_held_against_the_small_ones():
@@ -296,7 +296,7 @@ def test_two_large_steps_that_agree_by_chance_are_held_against_the_small_ones():
     level = (
         0.02 * math.sqrt(2) * steps[0] / differences.DEVIATIONS
     )  # a rounding error of 0.02 at the smallest step
-    estimate = differences.from_ladder(0.0, steps, steps * slopes, -steps * slopes, level)
+    estimate = differences.select_estimate(0.0, steps, steps * slopes, -steps * slopes, level)
     assert abs(estimate.slope - 1.0) <= estimate.error < 0.1
 
 
@@ -344,7 +344,7 @@ NAN, INF = math.nan, math.inf
     ],
 )
 def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations):
-    estimate = differences.from_ladder(0.0, [0.1, 0.2, 0.3], plus, minus, 0.0)
+    estimate = differences.select_estimate(0.0, [0.1, 0.2, 0.3], plus, minus, 0.0)
     assert estimate.slope == pytest.approx(slope, nan_ok=True)
     assert estimate.evaluations == evaluations
     assert math.isinf(estimate.error) == math.isnan(slope)
@@ -352,5 +352,5 @@ def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations
 
 @pytest.mark.parametrize("sharpness", [10.0, 1.0, 0.01])
 def test_the_sharpness_of_a_closer_step_is_the_one_asked_for(sharpness):
-    step = differences.closer_step(-3.0, 1e-16, 1e-7, sharpness)
-    assert differences.sharpness(-3.0, step, 1e-16, 1e-7) == pytest.approx(sharpness)
+    step = differences.refined_step(-3.0, 1e-16, 1e-7, sharpness)
+    assert differences.step_precision(-3.0, step, 1e-16, 1e-7) == pytest.approx(sharpness)

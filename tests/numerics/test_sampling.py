@@ -217,7 +217,7 @@ def test_scales_are_the_root_mean_square(values, scale):
 @pytest.mark.parametrize(("variable_scale", "scale"), [(2.0, 2.0), (1e-5, sampling.DEFAULT_SCALE)])
 def test_a_coordinate_is_one_unit_weight(variable_scale, scale):
     probe = sampling.coordinate_probe(np.int64(5), variable_scale)
-    assert (probe.start, probe.weights.tolist(), probe.scale, probe.is_coordinate) == (
+    assert (probe.start, probe.weights.tolist(), probe.length_scale, probe.is_coordinate) == (
         5,
         [1.0],
         scale,
@@ -301,7 +301,7 @@ def test_along_its_gradient_a_variable_moves_as_far_as_with_random_signs():
     assert np.linalg.norm(aligned.weights) == pytest.approx(math.sqrt(120))
     assert set(signs.weights) == {-1.0, 1.0}
     assert aligned.start == signs.start == 630
-    assert aligned.scale == signs.scale == 0.7
+    assert aligned.length_scale == signs.length_scale == 0.7
     part = gradient[630:750]
     assert aligned.slope_of(gradient) == pytest.approx(math.sqrt(120) * np.linalg.norm(part))
 

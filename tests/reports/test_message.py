@@ -27,7 +27,7 @@ def failed(path="dense/kernel", index=(3, 4), reason=Reason.MISMATCH, **changes)
         "analytic": 0.5,
         "numeric": 1.0,
         "error": 1e-3,
-        "step": 2e-4,
+        "step_size": 2e-4,
         "relative_difference": 1 / 3,
     }
     return Comparison(
@@ -175,7 +175,7 @@ def received(**changes):
         "analytic": 3.0,
         "numeric": 1.0,
         "error": 1e-5,
-        "step": 0.0,
+        "step_size": 0.0,
         "distance": 2.0,
         "allowed": 4.8e-4,
     }
@@ -246,7 +246,7 @@ def test_the_evidence_of_what_the_optimizer_receives(case):
 
 def test_a_loss_that_moves_in_steps_has_no_error_bar():
     blocked = failed(
-        "w", None, Reason.BLOCKED, analytic=0.0, numeric=20.0, error=0.0, step=0.5, allowed=0.0
+        "w", None, Reason.BLOCKED, analytic=0.0, numeric=20.0, error=0.0, step_size=0.5, allowed=0.0
     )
     text = failure_message(report(blocked))
     assert (

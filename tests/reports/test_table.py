@@ -9,8 +9,8 @@ import pytest
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Coverage, Diagnosis, Precision
 from gradhooks.reports.report import CheckReport
-from gradhooks.reports.table import ROWS, WIDTH, fitted, render, worst_first
-from gradhooks.reports.text import printable, shortened
+from gradhooks.reports.table import ROWS, WIDTH, fit_digits, render, worst_first
+from gradhooks.reports.text import printable, shorten
 
 
 def comparison(
@@ -20,7 +20,7 @@ def comparison(
         "analytic": 0.5,
         "numeric": 1.0,
         "error": 1.2e-9,
-        "step": 1e-4,
+        "step_size": 1e-4,
         "relative_difference": 1 / 3,
     }
     return Comparison(
@@ -224,7 +224,7 @@ def test_what_nobody_knows_is_a_dash():
     unknown = dict.fromkeys(
         ("analytic", "numeric", "error", "relative_difference", "allowed"), math.nan
     )
-    (row,) = fitted([failed(**unknown)], WIDTH)
+    (row,) = fit_digits([failed(**unknown)], WIDTH)
     assert row[3:8] == ("NaN", "NaN", "-", "-", "-")
 
 
@@ -245,7 +245,7 @@ def test_printable(text, shown):
 
 @hypothesis.given(st.text(max_size=80), st.integers(6, 60))
 def test_shortened_keeps_both_ends_and_the_width(text, width):
-    short = shortened(text, width)
+    short = shorten(text, width)
     assert short == text if len(text) <= width else len(short) == width
     assert short[0:1] == text[0:1]
     assert short[-1:] == text[-1:]
@@ -260,7 +260,7 @@ ANY_COMPARISON = st.builds(
     analytic=st.floats(),
     numeric=st.floats(),
     error=st.floats(),
-    step=st.floats(),
+    step_size=st.floats(),
     relative_difference=st.floats(),
     verdict=st.sampled_from(Verdict),
     reason=st.sampled_from(Reason),

@@ -220,7 +220,7 @@ TASKS = [
 
 @pytest.mark.parametrize(("task", "expected"), TASKS)
 def test_who_leads(task, expected):
-    assert distribution.leads(*task) is expected
+    assert distribution.is_primary(*task) is expected
 
 
 @pytest.mark.parametrize("cluster", [TWO, LED])
@@ -228,7 +228,7 @@ def test_one_task_leads(cluster):
     tasks = [
         (kind, number) for kind, addresses in cluster.items() for number in range(len(addresses))
     ]
-    assert sum(distribution.leads(kind, number, cluster) for kind, number in tasks) == 1
+    assert sum(distribution.is_primary(kind, number, cluster) for kind, number in tasks) == 1
 
 
 def test_a_model_without_a_strategy_is_led_by_itself():

@@ -229,7 +229,7 @@ def test_memory_runs_out_while_a_check_is_compiled(monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     plain = training.run(small)
-    monkeypatch.setattr(gradients.Gradients, "__call__", exhausted)
+    monkeypatch.setattr(gradients.GradientProgram, "__call__", exhausted)
     checked = training.run(small, check_of)
     assert checked.left == plain.left
     assert checked.verdicts == {INCONCLUSIVE}

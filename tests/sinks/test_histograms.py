@@ -15,7 +15,13 @@ from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks import histograms
-from gradhooks.sinks.histograms import Gradients, buckets, left_out, norms, shown
+from gradhooks.sinks.histograms import (
+    GradientSnapshot,
+    buckets,
+    norms,
+    omission_note,
+    variables_to_show,
+)
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
 REPORT = CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 0.0})
@@ -23,7 +29,7 @@ REPORT = CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 0.0})
 
 def deep(count, size=3):
     layout = Layout(tuple(f"layer_{n}/kernel" for n in range(count)), ((size,),) * count)
-    return Gradients(layout, np.arange(count * size, dtype=float))
+    return GradientSnapshot(layout, np.arange(count * size, dtype=float))
 
 
 def read(directory, shown_gradients, **options):
@@ -84,25 +90,25 @@ def test_of_many_variables_a_fixed_selection_is_shown_and_the_rest_is_counted(tm
 
 
 def test_nothing_is_said_where_everything_is_shown():
-    assert left_out(deep(30), True) == ""
-    assert "histograms of 30 of 31" in left_out(deep(31), True)
-    assert left_out(deep(31), False) == ""
+    assert omission_note(deep(30), True) == ""
+    assert "histograms of 30 of 31" in omission_note(deep(31), True)
+    assert omission_note(deep(31), False) == ""
 
 
 def test_what_is_not_finite_is_counted_and_not_drawn(tmp_path):
     layout = Layout(("a", "b", "c", "d"), ((2,), (2,), (0,), (1,)))
-    broken = Gradients(layout, np.array([1.0, np.nan, 1e30, 1e30, np.inf]))
+    broken = GradientSnapshot(layout, np.array([1.0, np.nan, 1e30, 1e30, np.inf]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         accumulator = read(tmp_path, broken, histograms=True)
         assert norms(broken) == {"b": pytest.approx(2**0.5 * 1e30), "c": 0.0}
     assert tags(accumulator, "histograms") == ["gradcheck/gradients/a", "gradcheck/gradients/b"]
-    assert "2 entries are not finite" in left_out(broken, True)
+    assert "2 entries are not finite" in omission_note(broken, True)
 
 
 @hypothesis.given(st.integers(0, 500), st.integers(2, 120))
 def test_the_selection_has_both_ends_and_keeps_to_the_limit(count, most):
-    selection = shown(count, most)
+    selection = variables_to_show(count, most)
     assert selection == sorted(set(selection))
     assert len(selection) == min(count, most)
     assert not count or (selection[0], selection[-1]) == (0, count - 1)

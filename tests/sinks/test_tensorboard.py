@@ -294,7 +294,8 @@ def test_a_report_without_anything_in_it_is_written(tmp_path):
 
 WRITE_WITHOUT_A_FRAMEWORK = """
 import sys
-from gradhooks.reports.records import CheckReport, Reason, Verdict
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
 sink = TensorBoardSink(sys.argv[1])

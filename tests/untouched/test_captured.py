@@ -26,7 +26,7 @@ def test_a_mutant_is_caught_and_named(kind, mode):
 def test_a_layer_alone_passes(kind):
     keras.utils.set_random_seed(3)
     report = assert_gradients(kind.layer(1.0), traces.data()[0])
-    assert report.precision.rung == "float64"
+    assert report.precision.level == "float64"
 
 
 @pytest.mark.parametrize("kind", LAYERS, ids=str)

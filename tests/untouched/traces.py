@@ -829,7 +829,7 @@ def assert_untouched(kind, mode, loop, size):
 def assert_passed(report):
     """Asserts that everything is right and was measured in float64, also what the optimizer receives."""
     assert report.verdict is gradhooks.Verdict.PASS, report
-    assert report.precision.rung == "float64"
+    assert report.precision.level == "float64"
     recorded = [c for c in report.comparisons if c.term == "trained"]
     assert {c.verdict for c in recorded} == {gradhooks.Verdict.PASS}
 
@@ -840,7 +840,7 @@ def assert_caught(kind, report):
         assert_passed(report)
         return
     assert report.verdict is gradhooks.Verdict.FAIL, report
-    assert report.precision.rung == "float64"
+    assert report.precision.level == "float64"
     assert {c.reason for c in report.failures} == {
         Reason.UNTRAINED if kind.steps_itself else Reason.MISMATCH
     }

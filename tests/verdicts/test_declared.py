@@ -72,4 +72,4 @@ def test_one_failing_variable_under_a_pattern_keeps_it_up_to_date():
 )
 def test_patterns_cover_variables_by_path(pattern, variables):
     layout = Layout(("a/w", "a/b", "b/w"), ((2,), (2,), (2,)))
-    assert declared.declared_variables(layout, [(pattern, "mismatch")]) == variables
+    assert declared.variables_under(layout, [(pattern, "mismatch")]) == variables

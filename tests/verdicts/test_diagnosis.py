@@ -251,7 +251,7 @@ def test_only_the_penalty_is_wrong():
 def test_the_factor_of_a_wrong_penalty_is_the_penalty_s():
     # In the total the data term hides it: 0.99999 times the true one says nothing.
     (found,) = diagnosed(*with_terms(1.0, 0.5))
-    assert found.scale == pytest.approx(0.5)
+    assert found.ratio == pytest.approx(0.5)
     assert found.sentence.startswith(
         "the gradient is 0.5 times the true one: a factor 2 is missing"
     )

@@ -190,8 +190,8 @@ def test_sizes_whose_sum_overflows_are_judged_like_any_other(slope, factor):
     assert judge.judge(analytic, measured, TOLERANCE) == (FAIL, Reason.MISMATCH)
     assert judge.judge(slope, measured, TOLERANCE, abs(slope)) == (PASS, Reason.AGREES)
     assert math.isfinite(judge.allowed_gap(analytic, measured, TOLERANCE, abs(slope)))
-    assert not judge.is_settled(analytic, measured, 0.0, TOLERANCE)
-    assert judge.is_settled(slope, measured, 0.0, TOLERANCE)
+    assert not judge.is_accepted(analytic, measured, 0.0, TOLERANCE)
+    assert judge.is_accepted(slope, measured, 0.0, TOLERANCE)
 
 
 JITTER_LAYOUT = Layout(("a", "b"), ((3,), (2,)))
@@ -334,7 +334,7 @@ def test_a_reversed_probe_is_judged_alike(case):
 def test_one_quotient_settles_it(analytic, slope, rounding, magnitude, settled):
     # The error bar is not asked: it contains a guess of the truncation.
     measured = estimate(slope, error=INF)
-    assert judge.is_settled(analytic, measured, rounding, TOLERANCE, magnitude) is settled
+    assert judge.is_accepted(analytic, measured, rounding, TOLERANCE, magnitude) is settled
 
 
 def compared(judged, reason, difference=0.0):

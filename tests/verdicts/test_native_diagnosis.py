@@ -11,7 +11,7 @@ from gradhooks.numerics import departure
 from gradhooks.numerics.departure import Call, Departure, Place, Summary
 from gradhooks.numerics.layout import Layout
 from gradhooks.verdicts import native_diagnosis, optimizer_gradient
-from gradhooks.verdicts.optimizer_gradient import Received
+from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 
 FINE, ZERO, BAD = (
     Summary(1.0, 1.0, 2.0, 5.0),
@@ -153,7 +153,7 @@ def lost(below):
     """Comparisons of a tiny gradient of which the first variable lost all, the second what is below some number."""
     trained = np.concatenate([np.zeros(30), np.where(np.abs(SMALL[30:]) < below, 0.0, SMALL[30:])])
     return optimizer_gradient.compare(
-        Received(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16"
+        OptimizerGradient(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16"
     )
 
 
@@ -178,7 +178,7 @@ def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_laye
 
 def test_what_agrees_is_no_failure():
     comparisons = optimizer_gradient.compare(
-        Received(LAYOUT, SMALL, SMALL, np.array([True, True])), (), "float16"
+        OptimizerGradient(LAYOUT, SMALL, SMALL, np.array([True, True])), (), "float16"
     )
     assert {c.verdict for c in comparisons} == {Verdict.PASS}
     assert native_diagnosis.diagnose(LAYOUT, comparisons, "float16", (1.0, 1.0), 1.0, None) == ()

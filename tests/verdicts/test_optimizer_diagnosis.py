@@ -10,7 +10,7 @@ import pytest
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import optimizer_diagnosis, optimizer_gradient
-from gradhooks.verdicts.optimizer_gradient import Received
+from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 
 LAYOUT = Layout(("first", "second", "third"), ((30,), (30,), (5,)))
 RNG = np.random.default_rng(1)
@@ -33,7 +33,7 @@ def diagnosed(
     has_noise=False,
     data=None,
 ):
-    received = Received(LAYOUT, analytic, trained, np.array(reached))
+    received = OptimizerGradient(LAYOUT, analytic, trained, np.array(reached))
     comparisons = optimizer_gradient.compare(received, (), dtype)
     return optimizer_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8, has_noise)
 
@@ -159,7 +159,7 @@ def test_nan_beside_another_mistake_has_its_own_sentence():
     ("analytic", "trained"), [(spoiled(FIRST), ANALYTIC), (spoiled(FIRST), 0 * ANALYTIC)]
 )
 def test_what_is_not_finite_in_float64_alone_is_no_rounding(analytic, trained):
-    received = Received(LAYOUT, analytic, trained, np.ones(3, bool))
+    received = OptimizerGradient(LAYOUT, analytic, trained, np.ones(3, bool))
     compared = optimizer_gradient.compare(received, {0, 1, 2}, "float32")[0]
     assert (compared.verdict, compared.reason) == (Verdict.INCONCLUSIVE, Reason.NON_FINITE_GRADIENT)
     other = optimizer_gradient.compare(
@@ -175,6 +175,6 @@ def test_a_gradient_where_there_should_be_none_has_neither_cosine_nor_scale():
 
 
 def test_comparisons_say_in_which_dtype_training_computes():
-    received = Received(LAYOUT, ANALYTIC, ANALYTIC / 2, np.ones(3, bool))
+    received = OptimizerGradient(LAYOUT, ANALYTIC, ANALYTIC / 2, np.ones(3, bool))
     for dtype in optimizer_gradient.ROUNDOFF:
         assert {c.dtype for c in optimizer_gradient.compare(received, (), dtype)} == {dtype}

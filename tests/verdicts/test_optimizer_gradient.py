@@ -11,7 +11,7 @@ import pytest
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import optimizer_gradient
-from gradhooks.verdicts.optimizer_gradient import Received
+from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 
 LAYOUT = Layout(("lower", "upper"), ((40,), (40,)))
 RNG = np.random.default_rng(0)
@@ -20,7 +20,9 @@ ALL = np.array([True, True])
 
 
 def received(trained, analytic=ANALYTIC, reached=ALL, is_skipped=False):
-    return Received(LAYOUT, analytic, np.asarray(trained, float), np.asarray(reached), is_skipped)
+    return OptimizerGradient(
+        LAYOUT, analytic, np.asarray(trained, float), np.asarray(reached), is_skipped
+    )
 
 
 def changed(lower, analytic=ANALYTIC):
@@ -34,11 +36,11 @@ def noisy(size, seed):
 
 def judged(now, nudged=(), dtype="float16"):
     """The comparisons, with every suspect looked at again at some points."""
-    suspects = optimizer_gradient.suspects(now, dtype)
+    suspects = optimizer_gradient.disagreeing(now, dtype)
     noisy = {
         v
         for other in nudged
-        for v in {*suspects} - {*optimizer_gradient.repeated(now, other, suspects, dtype)}
+        for v in {*suspects} - {*optimizer_gradient.replicate_failures(now, other, suspects, dtype)}
     }
     return optimizer_gradient.compare(now, noisy, dtype)
 
@@ -115,7 +117,7 @@ TURNS = [
 def test_an_error_is_known_again_where_the_gradient_has_turned(
     what, trained, gradient, there, expected
 ):
-    found = optimizer_gradient.repeated(
+    found = optimizer_gradient.replicate_failures(
         received(trained), received(there, gradient), [0, 1], "float32"
     )
     assert found == ([0, 1] if expected else [])
@@ -125,8 +127,8 @@ def test_underflow_is_known_again_whichever_entries_are_lost():
     here, nearby = (
         received(np.where(np.abs(g) < 0.7, 0.0, 1e-6 * g), 1e-6 * g) for g in (ANALYTIC, TURNED)
     )
-    assert optimizer_gradient.repeated(here, nearby, [0, 1], "float16") == [0, 1]
-    assert optimizer_gradient.repeated(here, nearby, [0, 1], "bfloat16") == []
+    assert optimizer_gradient.replicate_failures(here, nearby, [0, 1], "float16") == [0, 1]
+    assert optimizer_gradient.replicate_failures(here, nearby, [0, 1], "bfloat16") == []
 
 
 # A gradient of 1e-4 beside one of 1: small, but float32 would have kept it.
@@ -173,8 +175,8 @@ def test_a_small_gradient_that_agrees_is_no_noise():
 
 
 def test_suspects_are_what_is_not_close():
-    assert optimizer_gradient.suspects(received(ANALYTIC), "float32") == []
-    assert optimizer_gradient.suspects(received(changed(ANALYTIC[:40] / 2)), "float32") == [0]
+    assert optimizer_gradient.disagreeing(received(ANALYTIC), "float32") == []
+    assert optimizer_gradient.disagreeing(received(changed(ANALYTIC[:40] / 2)), "float32") == [0]
 
 
 def test_the_headline_leaves_out_what_could_not_be_decided():
@@ -236,7 +238,7 @@ def test_what_a_unit_of_roundoff_does_to_the_gradient_explains_as_much_of_an_err
     what, trained, nearby, reached, expected
 ):
     assert (
-        optimizer_gradient.unexplained(
+        optimizer_gradient.beyond_rounding(
             received(trained, ANALYTIC, reached), nearby, [0, 1], "float32"
         )
         == expected
@@ -245,5 +247,5 @@ def test_what_a_unit_of_roundoff_does_to_the_gradient_explains_as_much_of_an_err
 
 def test_underflow_is_not_explained_by_rounding():
     lost = received(np.where(np.abs(SMALL) < 5e-5, 0.0, SMALL), SMALL)
-    assert optimizer_gradient.unexplained(lost, 2 * SMALL, [0], "float16") == [0]
-    assert optimizer_gradient.unexplained(lost, 2 * SMALL, [0], "float32") == []
+    assert optimizer_gradient.beyond_rounding(lost, 2 * SMALL, [0], "float16") == [0]
+    assert optimizer_gradient.beyond_rounding(lost, 2 * SMALL, [0], "float32") == []

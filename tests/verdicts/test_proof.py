@@ -101,11 +101,11 @@ def test_vacuous_means_that_both_derivatives_are_zero():
 
 
 def test_variables_of_which_nothing_could_be_told_are_known():
-    found = proof.unproved(
+    found = proof.paths_without_proof(
         [compared(), NOISE, KINK, VACUOUS, TRAINED, compared("u", judged=OPEN, reason=Reason.KINK)]
     )
     assert found == ["u", "v"]
-    assert proof.unproved([NOISE, compared("v", index=None)]) == []
+    assert proof.paths_without_proof([NOISE, compared("v", index=None)]) == []
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_noise_may_hide_what_float32_would_round_away(size, expected):
         "v", judged=OPEN, reason=Reason.NOISE, analytic=size, numeric=0.0, error=9.0 * size
     )
     assert judge.overall([compared(), hidden])[0] is expected
-    assert proof.unproved([compared(), hidden]) == ["v"]
+    assert proof.paths_without_proof([compared(), hidden]) == ["v"]

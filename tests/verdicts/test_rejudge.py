@@ -18,7 +18,7 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Diagnosis
 from gradhooks.reports.report import CheckReport
 from gradhooks.verdicts import judge
-from gradhooks.verdicts.rejudge import rejudged
+from gradhooks.verdicts.rejudge import rejudge
 from tests import models
 from tests.arbitrary import REPORTS
 from tests.corpora import mutants
@@ -80,11 +80,11 @@ def found(request):
 
 
 def test_under_its_own_threshold_a_report_is_what_it_was(found):
-    assert repr(rejudged(found, found.threshold)) == repr(found)
+    assert repr(rejudge(found, found.threshold)) == repr(found)
 
 
 def test_a_larger_threshold_only_softens(found):
-    reports = [rejudged(found, threshold) for threshold in sorted([*THRESHOLDS, found.threshold])]
+    reports = [rejudge(found, threshold) for threshold in sorted([*THRESHOLDS, found.threshold])]
     for strict, loose in itertools.pairwise(reports):
         assert SOFTNESS.index(loose.verdict) >= SOFTNESS.index(strict.verdict)
         for before, after in zip(strict.comparisons, loose.comparisons, strict=True):
@@ -92,13 +92,13 @@ def test_a_larger_threshold_only_softens(found):
 
 
 def test_judged_twice_is_judged_once(found):
-    assert repr(rejudged(rejudged(found, 0.1), 0.1)) == repr(rejudged(found, 0.1))
+    assert repr(rejudge(rejudge(found, 0.1), 0.1)) == repr(rejudge(found, 0.1))
 
 
 def test_a_factor_of_two_is_excused_by_no_threshold_below_its_relative_difference():
     report = real("a factor")
-    assert [rejudged(report, t).verdict for t in (1e-9, 1e-3, 0.3)] == [FAIL, FAIL, FAIL]
-    forgiven = rejudged(report, 0.5)
+    assert [rejudge(report, t).verdict for t in (1e-9, 1e-3, 0.3)] == [FAIL, FAIL, FAIL]
+    forgiven = rejudge(report, 0.5)
     assert (forgiven.verdict, forgiven.failures, forgiven.diagnoses) == (PASS, (), ())
 
 
@@ -117,7 +117,7 @@ def quadratic(error, threshold):
 @pytest.mark.parametrize("threshold", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.2])
 def test_it_says_what_a_check_under_that_threshold_says(error, stored, threshold):
     assert (
-        rejudged(quadratic(error, stored), threshold).verdict is quadratic(error, threshold).verdict
+        rejudge(quadratic(error, stored), threshold).verdict is quadratic(error, threshold).verdict
     )
 
 
@@ -220,7 +220,7 @@ CHANGED = [
     ids=[c[0] for c in CHANGED],
 )
 def test_what_follows_the_threshold(comparison, changes, threshold, judged, reason):
-    told = rejudged(report(comparison, **changes), threshold)
+    told = rejudge(report(comparison, **changes), threshold)
     assert (told.comparisons[0].verdict, told.comparisons[0].reason) == (judged, reason)
     assert (told.verdict is FAIL) == (judged is FAIL)
     assert told.threshold == threshold
@@ -245,7 +245,7 @@ KEPT = [
 @pytest.mark.parametrize("threshold", [1e-12, 1e-6, 0.9])
 @pytest.mark.parametrize("kept", KEPT, ids=lambda c: f"{c.reason} {c.term} {c.allowed:.0e}")
 def test_what_does_not_follow_the_threshold(kept, threshold):
-    told = rejudged(
+    told = rejudge(
         report(kept, expect=(("d/*", "mismatch"),) if kept.reason is Reason.DECLARED else ()),
         threshold,
     )
@@ -253,7 +253,7 @@ def test_what_does_not_follow_the_threshold(kept, threshold):
 
 
 def test_what_is_allowed_is_told_for_the_new_threshold():
-    told = rejudged(report(OFF, KEPT[0], KEPT[6], KEPT[9]), 1e-2).comparisons
+    told = rejudge(report(OFF, KEPT[0], KEPT[6], KEPT[9]), 1e-2).comparisons
     assert told[0].allowed == pytest.approx(1e-2 * 2.001 + 1e-9)
     assert told[1].allowed == pytest.approx(1e-2 * 0.7 + 1e-9)
     assert [c.allowed for c in told[2:]] == [KEPT[6].allowed, KEPT[9].allowed]
@@ -261,7 +261,7 @@ def test_what_is_allowed_is_told_for_the_new_threshold():
 
 @pytest.mark.parametrize("reason", [Reason.NON_FINITE_LOSS, Reason.NOT_DETERMINISTIC, Reason.ERROR])
 def test_an_obstacle_is_not_a_matter_of_the_threshold(reason):
-    told = rejudged(CheckReport(7, INCONCLUSIVE, reason, {}), 1e-3)
+    told = rejudge(CheckReport(7, INCONCLUSIVE, reason, {}), 1e-3)
     assert (told.verdict, told.reason, told.threshold) == (INCONCLUSIVE, reason, 1e-3)
 
 
@@ -273,7 +273,7 @@ def test_a_diagnosis_stays_while_what_it_speaks_of_fails():
         Diagnosis("e/w", "says not of what"),
     )
     reversed_one = compared(FAIL, Reason.MISMATCH, -1.0, 1.0, path="e/w")
-    told = rejudged(report(OFF, reversed_one, KEPT[10], diagnoses=diagnoses), 1e-2)
+    told = rejudge(report(OFF, reversed_one, KEPT[10], diagnoses=diagnoses), 1e-2)
     assert told.diagnoses == diagnoses[1:]
 
 
@@ -282,7 +282,7 @@ def test_a_threshold_that_is_none_is_refused(threshold):
     with pytest.raises(
         ValueError, match=r"relative difference\. Received: threshold=.* Expected .* Try "
     ):
-        rejudged(report(OFF), threshold)
+        rejudge(report(OFF), threshold)
 
 
 FINITE = st.floats(-1e3, 1e3)
@@ -325,8 +325,8 @@ def judged_reports(draw):
 
 @given(judged_reports(), SMALL, SMALL)
 def test_for_any_numbers_a_larger_threshold_only_softens(told, one, other):
-    assert repr(rejudged(told, told.threshold)) == repr(told)
-    strict, loose = rejudged(told, min(one, other)), rejudged(told, max(one, other))
+    assert repr(rejudge(told, told.threshold)) == repr(told)
+    strict, loose = rejudge(told, min(one, other)), rejudge(told, max(one, other))
     assert SOFTNESS.index(loose.verdict) >= SOFTNESS.index(strict.verdict)
     for before, after in zip(strict.comparisons, loose.comparisons, strict=True):
         assert SOFTNESS.index(after.verdict) >= SOFTNESS.index(before.verdict)
@@ -334,4 +334,4 @@ def test_for_any_numbers_a_larger_threshold_only_softens(told, one, other):
 
 @given(REPORTS, SMALL)
 def test_whatever_a_file_says_is_judged(told, threshold):
-    assert rejudged(told, threshold).threshold == threshold
+    assert rejudge(told, threshold).threshold == threshold

@@ -46,4 +46,4 @@ def test_an_error_is_known_again(what, here, there, gradient, nearby, expected):
     errors, gradients = (
         [np.asarray(v, float) for v in pair] for pair in ((here, there), (gradient, nearby))
     )
-    assert repeated_error.is_same(errors, gradients) is expected
+    assert repeated_error.is_same_error(errors, gradients) is expected

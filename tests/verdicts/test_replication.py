@@ -50,25 +50,25 @@ TABLE = [
 @pytest.mark.parametrize(("what", "factors", "expected"), TABLE, ids=[row[0] for row in TABLE])
 def test_the_median_of_several_looks_decides(what, factors, expected):
     assert FIRST.has_failed
-    assert replication.is_repeated(FIRST, looks(factors), TOLERANCE) is expected
+    assert replication.is_replicated(FIRST, looks(factors), TOLERANCE) is expected
 
 
 @pytest.mark.parametrize("factors", list(itertools.product((1.0, 1.05), repeat=5)))
 def test_nobody_is_asked_in_vain_and_nobody_forgotten(factors):
     """As soon as three of five have seen nothing the rest cannot change that, and not before."""
     others = looks(factors)
-    open_after = [replication.may_be_repeated(FIRST, others[:k], 5) for k in range(6)]
+    open_after = [replication.may_be_replicated(FIRST, others[:k], 5) for k in range(6)]
     assert open_after == [factors[:k].count(1.0) < 3 for k in range(6)]
-    assert open_after[-1] == replication.is_repeated(FIRST, others, TOLERANCE)
+    assert open_after[-1] == replication.is_replicated(FIRST, others, TOLERANCE)
     closed = [k for k in range(6) if not open_after[k]]
-    assert not any(replication.is_repeated(FIRST, others[:k], TOLERANCE) for k in closed)
+    assert not any(replication.is_replicated(FIRST, others[:k], TOLERANCE) for k in closed)
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.035, True), (0.3, False)])
 def test_looks_that_cannot_fail_count_if_they_see_the_gap_at_all(error, expected):
     blurred = [look((1.05 * n, n, error * n)) for n in (1.0, 2.0, 3.0)]
     assert not any(m.has_failed for m in blurred)
-    assert replication.is_repeated(FIRST, [*blurred, *looks([1.0] * 2)], TOLERANCE) is expected
+    assert replication.is_replicated(FIRST, [*blurred, *looks([1.0] * 2)], TOLERANCE) is expected
 
 
 def test_a_gradient_of_zero_is_wrong_by_all_of_it():
@@ -76,12 +76,12 @@ def test_a_gradient_of_zero_is_wrong_by_all_of_it():
         look((0.0, 1.0, 1e-4)),
         [look((0.0, n, 1e-4)) for n in (2.0, -3.0, 0.5, 1e-3, -1.0)],
     )
-    assert replication.is_repeated(first, others, TOLERANCE)
+    assert replication.is_replicated(first, others, TOLERANCE)
 
 
 def test_a_gap_is_small_beside_a_direction_whose_parts_cancel():
     others = [look((0.05, 0.0, 1e-4), magnitude=100.0)] * 5
-    assert not replication.is_repeated(look((0.05, 0.0, 1e-4)), others, TOLERANCE)
+    assert not replication.is_replicated(look((0.05, 0.0, 1e-4)), others, TOLERANCE)
 
 
 def test_only_a_term_that_failed_counts():
@@ -90,15 +90,15 @@ def test_only_a_term_that_failed_counts():
         [look((1.05, 1, 0), (1, 1, 0))] * 5,
         [look((1, 1, 0), (1.05, 1, 0))] * 5,
     )
-    assert not replication.is_repeated(first, in_the_first_term, TOLERANCE)
-    assert replication.is_repeated(first, in_the_second, TOLERANCE)
+    assert not replication.is_replicated(first, in_the_first_term, TOLERANCE)
+    assert replication.is_replicated(first, in_the_second, TOLERANCE)
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf])
 def test_what_is_not_finite_says_nothing(lost):
     nothing = [look((1.05, lost, 1e-4))] * 3
-    assert not replication.is_repeated(FIRST, [*nothing, *looks([1.05] * 2)], TOLERANCE)
-    assert replication.is_repeated(FIRST, [*nothing[:2], *looks([1.05] * 3)], TOLERANCE)
+    assert not replication.is_replicated(FIRST, [*nothing, *looks([1.05] * 2)], TOLERANCE)
+    assert replication.is_replicated(FIRST, [*nothing[:2], *looks([1.05] * 3)], TOLERANCE)
 
 
 def test_a_sharp_look_that_passes_acquits_and_a_blurred_one_does_not():
@@ -107,11 +107,11 @@ def test_a_sharp_look_that_passes_acquits_and_a_blurred_one_does_not():
         look((1.0, 1.0, 0.09)),
         look((1.05, 1.0, 1e-4)),
     )
-    assert replication.acquits(sharp, FIRST, TOLERANCE)
+    assert replication.is_withdrawn_by(sharp, FIRST, TOLERANCE)
     assert blurred.judgements == ((Verdict.INCONCLUSIVE, Reason.NOISE),)
-    assert not replication.acquits(blurred, FIRST, TOLERANCE)
-    assert not replication.acquits(failing, FIRST, TOLERANCE)
-    assert not replication.acquits(look((0.0, 0.0, 1e-4)), FIRST, TOLERANCE)
+    assert not replication.is_withdrawn_by(blurred, FIRST, TOLERANCE)
+    assert not replication.is_withdrawn_by(failing, FIRST, TOLERANCE)
+    assert not replication.is_withdrawn_by(look((0.0, 0.0, 1e-4)), FIRST, TOLERANCE)
 
 
 def test_corners_count_where_a_term_failed():
@@ -121,9 +121,9 @@ def test_corners_count_where_a_term_failed():
     passing = Measurement(
         Probe(0, [1.0]), (1.0,), (KINK,), (0.0,), False, ((Verdict.PASS, Reason.AGREES),)
     )
-    assert replication.is_beside_corner(beside)
-    assert not replication.is_beside_corner(passing)
-    assert not replication.is_beside_corner(FIRST)
+    assert replication.is_beside_kink(beside)
+    assert not replication.is_beside_kink(passing)
+    assert not replication.is_beside_kink(FIRST)
 
 
 # (what, terms of the first look, the slope of each term on the way, whether it wavers)
@@ -146,11 +146,11 @@ def test_a_gradient_that_contradicts_itself_on_the_way_is_no_testimony(
 ):
     first = look(*terms)
     assert first.has_failed
-    assert replication.is_blurred(first)
-    assert replication.wavers(first, along) is expected
+    assert replication.is_imprecise(first)
+    assert replication.varies_along_step(first, along) is expected
 
 
 def test_only_an_estimate_with_a_wide_error_bar_is_blurred():
-    assert not replication.is_blurred(look((1.05, 1.0, 1e-4)))
-    assert not replication.is_blurred(look((1.0, 1.0, 0.5)))  # has not failed
-    assert replication.is_blurred(look((1.0, 0.0, 1e-9)))
+    assert not replication.is_imprecise(look((1.05, 1.0, 1e-4)))
+    assert not replication.is_imprecise(look((1.0, 1.0, 0.5)))  # has not failed
+    assert replication.is_imprecise(look((1.0, 0.0, 1e-9)))

@@ -1,27 +1,27 @@
 """TensorFlow: compile the loss along lines, differentiate it, copy to the host."""
 
-from gradhooks.backends.tensorflow.casts import cast, casts_intercepted, mixtures_widened, with_xla
-from gradhooks.backends.tensorflow.compiled import written_by
+from gradhooks.backends.tensorflow.casts import cast, intercept_casts, widen_mixtures, with_xla
+from gradhooks.backends.tensorflow.compiled import writes_of
 from gradhooks.backends.tensorflow.datasets import dataset_copy
 from gradhooks.backends.tensorflow.evaluation import Losses
-from gradhooks.backends.tensorflow.functions import copied_functions, inlined_functions
-from gradhooks.backends.tensorflow.gradients import Gradients, Tape, gradient
+from gradhooks.backends.tensorflow.functions import copy_functions, inline_functions
+from gradhooks.backends.tensorflow.gradients import GradientProgram, Tape, gradient
 from gradhooks.backends.tensorflow.graphs import chance, narrow_operations, writes
-from gradhooks.backends.tensorflow.pairs import paired, unpaired
-from gradhooks.backends.tensorflow.parameters import flattened, trim_memory, without_gaps
-from gradhooks.backends.tensorflow.randomness import fixed_draws
+from gradhooks.backends.tensorflow.pairs import from_pairs, to_pairs
+from gradhooks.backends.tensorflow.parameters import flatten, trim_memory, without_gaps
+from gradhooks.backends.tensorflow.randomness import fix_draws
 from gradhooks.backends.tensorflow.replicas import as_replica, local_devices
-from gradhooks.backends.tensorflow.sources import sources_intercepted
+from gradhooks.backends.tensorflow.sources import intercept_sources
 from gradhooks.backends.tensorflow.staircases import staircases
 from gradhooks.backends.tensorflow.standins import stand_in
 from gradhooks.backends.tensorflow.steps import (
     EagerStep,
     Step,
+    add_slices,
     is_variable,
     scalars,
     shadow,
     state_of_generator,
-    summed,
 )
 from gradhooks.backends.tensorflow.tensors import (
     dense_parts,
@@ -31,39 +31,42 @@ from gradhooks.backends.tensorflow.tensors import (
     is_exhausted,
     is_ragged,
     is_symbolic,
-    put_together,
+    reassemble,
     snapshot,
     tensor,
-    tiled,
+    tile,
 )
 from gradhooks.backends.tensorflow.watching import (
-    evaluated,
+    evaluate_calls,
     is_watchable,
-    passed_on,
+    pass_on,
     slopes,
     summary,
 )
 
 __all__ = [
     "EagerStep",
-    "Gradients",
+    "GradientProgram",
     "Losses",
     "Step",
     "Tape",
+    "add_slices",
     "as_replica",
     "cast",
-    "casts_intercepted",
     "chance",
-    "copied_functions",
+    "copy_functions",
     "dataset_copy",
     "dense_parts",
-    "evaluated",
-    "fixed_draws",
-    "flattened",
+    "evaluate_calls",
+    "fix_draws",
+    "flatten",
+    "from_pairs",
     "gradient",
     "handle_id",
     "handle_ids",
-    "inlined_functions",
+    "inline_functions",
+    "intercept_casts",
+    "intercept_sources",
     "is_constant",
     "is_exhausted",
     "is_ragged",
@@ -71,27 +74,24 @@ __all__ = [
     "is_variable",
     "is_watchable",
     "local_devices",
-    "mixtures_widened",
     "narrow_operations",
-    "paired",
-    "passed_on",
-    "put_together",
+    "pass_on",
+    "reassemble",
     "scalars",
     "shadow",
     "slopes",
     "snapshot",
-    "sources_intercepted",
     "staircases",
     "stand_in",
     "state_of_generator",
     "summary",
-    "summed",
     "tensor",
-    "tiled",
+    "tile",
+    "to_pairs",
     "trim_memory",
-    "unpaired",
+    "widen_mixtures",
     "with_xla",
     "without_gaps",
     "writes",
-    "written_by",
+    "writes_of",
 ]

@@ -48,7 +48,7 @@ def cast(value, dtype):
 
 
 @contextlib.contextmanager
-def mixtures_widened(is_widening):
+def widen_mixtures(is_widening):
     """While open, and `is_widening()`, operations of the checking thread take a narrow float beside one of float64.
 
     Code that is right at float32 writes constants and random numbers at float32, which stay what they are in a trace
@@ -70,7 +70,7 @@ def mixtures_widened(is_widening):
         return divide(**operands, name=name)
 
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         put(op_def_library, "_apply_op_helper", applied)
         put(math_ops, "_truediv_python3", divided)  # looks at the dtypes itself
         yield
@@ -107,7 +107,7 @@ def _wide(value):
 
 
 @contextlib.contextmanager
-def casts_intercepted(is_narrowing):
+def intercept_casts(is_narrowing):
     """While open, casts of the checking thread for which `is_narrowing(source, target)` holds lose no digits.
 
     They return their input. Between real and complex numbers they still cast,
@@ -133,7 +133,7 @@ def casts_intercepted(is_narrowing):
     registered = gradient_registry._registry["Cast"]
     gradient = registered["type"]
     with contextlib.ExitStack() as stack:
-        threads.Swap(stack)(gen_math_ops, "cast", cast)
+        threads.Patcher(stack)(gen_math_ops, "cast", cast)
         registered["type"] = threads.by_thread(gradient, exact_gradient)
         stack.callback(registered.__setitem__, "type", gradient)
         yield

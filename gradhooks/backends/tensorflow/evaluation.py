@@ -10,14 +10,14 @@ from gradhooks.backends.tensorflow.division import division
 from gradhooks.backends.tensorflow.gradients import inner
 from gradhooks.backends.tensorflow.graphs import run, specs
 from gradhooks.backends.tensorflow.parameters import (
-    Kept,
-    bundled,
-    parted,
+    Cache,
+    bundle,
     specifications,
-    unbundled,
+    split,
+    unbundle,
     with_one_moved,
 )
-from gradhooks.backends.tensorflow.replicas import local_devices, shared_out
+from gradhooks.backends.tensorflow.replicas import distribute, local_devices
 
 # So many evaluations at once. One alone leaves processors idle between its operations; two passes
 # forth, which let go of an activation as soon as it is used, hold less than the gradient's pass
@@ -47,7 +47,7 @@ class Losses:
 
     def __init__(self, gradients, state, batch, is_sharing=True, strategy=None):
         self._gradients, self._shapes, self._strategy = gradients, gradients.shapes, strategy
-        self._directions = Kept()
+        self._directions = Cache()
         self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
         self._offsets = np.cumsum([0, *self._sizes])
         self._arguments = (specifications(self._shapes), specs(state), specs(batch))
@@ -117,7 +117,7 @@ class Losses:
         moved[probe.start : probe.stop] += offset * probe.weights
         nowhere = np.zeros(1, np.int64), np.zeros(1)
         return self._spread(
-            self._of_each, (parted(moved, self._shapes), *arguments), self._each, *nowhere
+            self._of_each, (split(moved, self._shapes), *arguments), self._each, *nowhere
         )
 
     def _spread(self, evaluate, arguments, share_of, *columns):
@@ -219,14 +219,14 @@ class Losses:
             found = tf.TensorArray(tf.float64, size=tf.shape(offsets)[0], element_shape=(3,))
             for number, part in enumerate(self._parts):
                 first, last = bounds[number], bounds[number + 1]
-                bundles = [(a, b, bundled(values[a:b])) for a, b in self._bundles(first, last)]
+                bundles = [(a, b, bundle(values[a:b])) for a, b in self._bundles(first, last)]
 
                 def moved(k, bundles=bundles):
                     place, offset = tf.gather(positions, k), tf.reshape(tf.gather(offsets, k), [1])
                     return [
                         value
                         for a, b, flat in bundles
-                        for value in unbundled(
+                        for value in unbundle(
                             with_one_moved(flat, place - int(self._offsets[a]), offset),
                             self._shapes[a:b],
                         )
@@ -245,7 +245,7 @@ class Losses:
         return [(v, v + 1) for v in range(first, last)] if self._is_heavy else [(first, last)]
 
     def _compiled(self, function, common, *share):
-        return shared_out(
+        return distribute(
             function.get_concrete_function(*common, *share), self._strategy, common, share
         )
 

@@ -33,10 +33,10 @@ def call(function, *arguments):
 
 
 @contextlib.contextmanager
-def inlined_functions():
+def inline_functions():
     """While open, the checking thread runs the code of a `tf.function` in the place of it, converted as it would be."""
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         put(_Function, "__call__", _run_code)
         put(
             _Function,
@@ -47,7 +47,7 @@ def inlined_functions():
 
 
 @contextlib.contextmanager
-def copied_functions():
+def copy_functions():
     """While open, the checking thread calls copies of `tf.function`s, made when they are first asked for."""
     copies = {}
 
@@ -58,7 +58,7 @@ def copied_functions():
         return copies[id(function)][1]
 
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         put(_Function, "__call__", lambda f, *args, **kwargs: _call(copy(f), *args, **kwargs))
         put(
             _Function,

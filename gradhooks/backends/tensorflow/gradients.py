@@ -11,20 +11,20 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.functions import concrete, inlined_functions
+from gradhooks.backends.tensorflow.functions import concrete, inline_functions
 from gradhooks.backends.tensorflow.graphs import calls_python, run, specs
 from gradhooks.backends.tensorflow.parameters import (
-    Kept,
-    flattened,
+    Cache,
+    flatten,
     specifications,
     trim_memory,
     without_gaps,
 )
-from gradhooks.backends.tensorflow.surgery import Forward
+from gradhooks.backends.tensorflow.surgery import ForwardGraph
 from gradhooks.backends.tensorflow.tensors import is_plain
 
 
-class Gradients:
+class GradientProgram:
     """The gradient of the loss terms, flat, by automatic differentiation.
 
     Args:
@@ -40,7 +40,7 @@ class Gradients:
     def __init__(self, differentiate, shapes, state, batch):
         self.connected = None
         self.shapes = shapes
-        self.kept = Kept(lambda: trim_memory(sum(math.prod(shape) for shape in shapes)))
+        self.kept = Cache(lambda: trim_memory(sum(math.prod(shape) for shape in shapes)))
         marked = []
 
         # Parameters come and gradients leave one by one: laid end to end, they would be held twice.
@@ -54,12 +54,12 @@ class Gradients:
             # call.
             return [without_gaps(gradient, shapes) for gradient in per_term], terms
 
-        with inlined_functions():
+        with inline_functions():
             self._function = concrete(gradients, specifications(shapes), specs(state), specs(batch))
         self.graph = self._function.graph
         #: Whether evaluating it runs Python code of the user's.
         self.calls_python = calls_python(self.graph)
-        self.forward = Forward(self.graph, *marked)
+        self.forward = ForwardGraph(self.graph, *marked)
 
     def captured(self):
         """Returns the ids of what the graph takes from outside beside its arguments."""
@@ -84,7 +84,7 @@ class Gradients:
         """Returns one float64 array of shape (P,) per term."""
         per_term, _ = run(self._function, self.parts(point), state, batch)
         trim_memory(len(point))
-        return tuple(flattened(gradient) for gradient in per_term)
+        return tuple(flatten(gradient) for gradient in per_term)
 
     def given(self, arguments):
         """Returns tensors of the default graph by the names of the inputs that stand for them."""

@@ -9,14 +9,14 @@ import tensorflow as tf
 from gradhooks.backends.tensorflow.casts import cast
 
 
-def paired(tensor):
+def to_pairs(tensor):
     """Returns a complex tensor as a real one with a last axis of two, real and imaginary parts; others as they are."""
     if not tensor.dtype.is_complex:
         return tensor
     return tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
 
 
-def unpaired(tensor, dtype):
+def from_pairs(tensor, dtype):
     """Returns floats at a dtype; for a complex dtype they are pairs, and the inverse of `paired` is returned."""
     target = tf.as_dtype(dtype)
     if not target.is_complex or tensor.dtype.is_complex:
@@ -30,6 +30,6 @@ def as_received(gradient, is_complex):
     gradient = tf.convert_to_tensor(gradient)
     if not is_complex:
         return tf.math.real(gradient) if gradient.dtype.is_complex else gradient
-    return paired(
+    return to_pairs(
         gradient if gradient.dtype.is_complex else tf.complex(gradient, tf.zeros_like(gradient))
     )

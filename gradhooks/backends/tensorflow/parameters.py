@@ -9,15 +9,15 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.pairs import paired
+from gradhooks.backends.tensorflow.pairs import to_pairs
 
 # So many parameters are 8 MB in float64.
 _MISSED = 1e6
 
 
-def flattened(tensors, dtype="float64"):
+def flatten(tensors, dtype="float64"):
     """Returns tensors laid end to end on the host, shape (P,); complex ones as pairs."""
-    tensors = [paired(tensor) for tensor in tensors]
+    tensors = [to_pairs(tensor) for tensor in tensors]
     flat = np.empty(sum(tensor.shape.num_elements() for tensor in tensors), dtype)
     start = 0
     for tensor in tensors:
@@ -27,7 +27,7 @@ def flattened(tensors, dtype="float64"):
     return flat
 
 
-def parted(flat, shapes):
+def split(flat, shapes):
     """The inverse of `flattened`: a list of views of the array, of the shapes."""
     parts, start = [], 0
     for shape in shapes:
@@ -37,7 +37,7 @@ def parted(flat, shapes):
     return parts
 
 
-class Kept:
+class Cache:
     """What was made of the array asked for last, kept for as long as that array lives and nobody can write to it.
 
     A check asks for losses around one point a dozen times.
@@ -63,7 +63,7 @@ class Kept:
 
     def parts(self, flat, shapes):
         """Returns `parted(flat, shapes)` as tensors, which unlike views do not keep the array alive."""
-        return self.get(flat, "parts", lambda: [tf.constant(part) for part in parted(flat, shapes)])
+        return self.get(flat, "parts", lambda: [tf.constant(part) for part in split(flat, shapes)])
 
 
 def _end(made, on_end, _):
@@ -88,13 +88,13 @@ def specifications(shapes):
     return [tf.TensorSpec(shape, tf.float64) for shape in shapes]
 
 
-def bundled(values):
+def bundle(values):
     """Returns tensors end to end as one."""
     flat = [tf.reshape(value, [-1]) for value in values]
     return flat[0] if len(flat) == 1 else tf.concat(flat, 0)
 
 
-def unbundled(flat, shapes):
+def unbundle(flat, shapes):
     """The inverse of `bundled`: a list of tensors of the shapes."""
     parts = [flat] if len(shapes) == 1 else tf.split(flat, [math.prod(shape) for shape in shapes])
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -37,7 +37,7 @@ _full_int = gen_stateless_random_ops_v2.stateless_random_uniform_full_int_v2
 
 
 @contextlib.contextmanager
-def fixed_draws(draws):
+def fix_draws(draws):
     """While open, random operations of the checking thread give numbers that belong to the place of the draw.
 
     The state of no generator is read or moved on.
@@ -68,7 +68,7 @@ def fixed_draws(draws):
         },
     }
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         for owner, functions in replaced.items():
             for name, function in functions.items():
                 put(owner, name, _where_fixed(draws, function, vars(owner)[name]))

@@ -45,7 +45,7 @@ def as_replica(strategy):
     return contextlib.nullcontext() if strategy is None else _Replica(strategy, 0)
 
 
-def shared_out(function, strategy, common, share):
+def distribute(function, strategy, common, share):
     """Spreads a function over the replicas of a strategy, each of which takes a share of the work.
 
     Args:

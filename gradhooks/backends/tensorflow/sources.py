@@ -23,7 +23,7 @@ _cast = gen_math_ops.cast
 
 
 @contextlib.contextmanager
-def sources_intercepted(is_on, is_widening, note):
+def intercept_sources(is_on, is_widening, note):
     """While open, what enters the checking thread's graphs in a narrow float is noted, and perhaps widened.
 
     Args:
@@ -68,7 +68,7 @@ def sources_intercepted(is_on, is_widening, note):
         return widened(made) if dtype is None and is_on() and made.dtype in _NARROW else made
 
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         put(FuncGraph, "capture", capture_wide)
         put(BaseResourceVariable, "_dense_var_to_tensor", read_wide)
         put(op_def_library, "_apply_op_helper", apply_wide)

@@ -126,7 +126,7 @@ class EagerStep:
             copy = copies.get(id(storage), storage)  # or it is a copy itself
             write(copy, tf.cast(value, copy.dtype))
         with contextlib.ExitStack() as stack:
-            put = threads.Swap(stack)
+            put = threads.Patcher(stack)
             for variable, copy in self._pairs:
                 put(variable, "_handle", copy.handle)
             stack.enter_context(functions)
@@ -160,7 +160,7 @@ def shadow(value, is_trainable):
     return tf.Variable(value, trainable=is_trainable, dtype=value.dtype)
 
 
-def summed(gradients, shape, is_complex=False):
+def add_slices(gradients, shape, is_complex=False):
     """Returns the sum of gradients as one dense tensor of floats; zeros if there are none.
 
     Args:
@@ -230,7 +230,7 @@ def _own_generators():
         context.context(), "_rng", None
     )  # there is one once a global seed has been set
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         if global_seeds is not None:
             seeds = random.Random()
             seeds.setstate(global_seeds.getstate())
@@ -242,7 +242,7 @@ def _own_generators():
 @contextlib.contextmanager
 def _nothing_advanced():
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         for module, name in _ADVANCING:
             put(module, name, lambda *args, name=name, **kwargs: _refuse([name]))
         yield
@@ -271,7 +271,7 @@ def _written_back(copies):
         return assign
 
     with contextlib.ExitStack() as stack:
-        put = threads.Swap(stack)
+        put = threads.Patcher(stack)
         for module, name in _ASSIGNING:
             put(module, name, noting(getattr(module, name)))
         try:

@@ -40,7 +40,7 @@ class Part:
     inputs: tuple[str, ...]
 
 
-class Forward:
+class ForwardGraph:
     """The part of a graph that leads to some outputs, and how it depends on parameters.
 
     Args:

@@ -8,7 +8,7 @@ def tensor(value):
     return value if is_ragged(value) else tf.convert_to_tensor(value)
 
 
-def tiled(value, rows, count):
+def tile(value, rows, count):
     """Returns the first rows of a tensor or array, so many times one behind the other."""
     return tf.concat([value[:rows]] * count, 0)
 
@@ -23,7 +23,7 @@ def dense_parts(value):
     return [value.flat_values, *value.nested_row_splits] if is_ragged(value) else [value]
 
 
-def put_together(like, parts):
+def reassemble(like, parts):
     """Returns a tensor made of the next parts of an iterator: the inverse of `dense_parts`."""
     first = next(parts)
     if not is_ragged(like):

@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.functions import concrete, inlined_functions
+from gradhooks.backends.tensorflow.functions import concrete, inline_functions
 from gradhooks.backends.tensorflow.graphs import run, specs
 from gradhooks.backends.tensorflow.tensors import is_symbolic
 
@@ -12,7 +12,7 @@ from gradhooks.backends.tensorflow.tensors import is_symbolic
 _KNOWN = ("_keras_mask", "_keras_logits")
 
 
-def evaluated(function, *arguments, is_optimized=False, is_xla=False):
+def evaluate_calls(function, *arguments, is_optimized=False, is_xla=False):
     """Returns what a function of nested tensors returns, traced and run once: a list of arrays.
 
     Args:
@@ -22,7 +22,7 @@ def evaluated(function, *arguments, is_optimized=False, is_xla=False):
             for training: that moves constants, and with them what overflows.
         is_xla: Whether XLA compiles it.
     """
-    with inlined_functions():
+    with inline_functions():
         traced = concrete(
             tf.function(function, autograph=False, jit_compile=is_xla), *map(specs, arguments)
         )
@@ -38,7 +38,7 @@ def is_watchable(value):
     return is_here and value.dtype.is_floating
 
 
-def passed_on(tensor):
+def pass_on(tensor):
     """Returns the tensor under another name, so that the gradient through this one place can be told."""
     other = tf.identity(tensor)
     for name in _KNOWN:
