@@ -14,7 +14,7 @@ from gradhooks import backends, validation
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
 from gradhooks.model import batch as batches
-from gradhooks.model import distribution, keras_internals, objective, oracle
+from gradhooks.model import distribution, keras_internals, objective, oracle, usable
 from gradhooks.reports.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
 from gradhooks.reports.message import failure_message
 from gradhooks.reports.reasons import Verdict
@@ -173,7 +173,7 @@ class GradientCheck(keras.callbacks.Callback):
             self._data = None
         self._is_starting = True
         if self._is_built:
-            validation.usable_model(self.model, self._loss_fn, self._batch.y)
+            usable.check_usable(self.model, self._loss_fn, self._batch.y)
 
     @property
     def _is_built(self):
@@ -313,7 +313,7 @@ class GradientCheck(keras.callbacks.Callback):
     def _current_oracle(self):
         """The traced oracle; a new one where the model has been compiled, frozen or rebuilt differently since."""
         if self._oracle is None or self._oracle.signature != oracle.signature(self.model):
-            validation.usable_model(self.model, self._loss_fn, self._batch.y)
+            usable.check_usable(self.model, self._loss_fn, self._batch.y)
             target = objective.Objective(self.model, self._training, self._loss_fn)
             former, self._oracle = (
                 self._oracle,

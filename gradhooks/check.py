@@ -5,7 +5,7 @@ from types import MappingProxyType
 from gradhooks import backends, validation
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
-from gradhooks.model import batch, objective, oracle
+from gradhooks.model import batch, objective, oracle, usable
 from gradhooks.reports.errors import BadInputError
 
 
@@ -104,7 +104,7 @@ def check_gradients(
     validation.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
     backends.current()
     fixed = batch.take_batch(x, y, sample_weight, class_weight, batch_size)
-    validation.usable_model(model, loss_fn, fixed.y)
+    usable.check_usable(model, loss_fn, fixed.y)
     try:
         asked = oracle.ModelOracle(objective.Objective(model, training, loss_fn), fixed, precision)
         return validation.finite_loss(run.check(asked, settings), fixed)

@@ -8,7 +8,7 @@ from gradhooks import validation
 from gradhooks.check import check_gradients
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, untouched
-from gradhooks.reports.errors import BadInputError
+from gradhooks.reports.errors import BadInputError, bad_input
 from gradhooks.reports.message import advice, failure_message
 from gradhooks.reports.reasons import Verdict
 
@@ -91,7 +91,7 @@ def assert_gradients(
     import keras
 
     if not isinstance(layer_or_model, keras.layers.Layer):
-        raise validation.invalid(
+        raise bad_input(
             "Gradients belong to a layer or a model.",
             "layer_or_model",
             layer_or_model,
@@ -117,7 +117,7 @@ def assert_gradients(
             )
         )
     if y is not None or sample_weight is not None:
-        raise validation.invalid(
+        raise bad_input(
             "A layer without a loss has no targets.",
             "y",
             type(y).__name__,
@@ -126,7 +126,7 @@ def assert_gradients(
         )
     fixed = batches.take_batch(x, batch_size=validation.batch_size(batch_size))
     if inputs and fixed.not_finite():
-        raise validation.invalid(
+        raise bad_input(
             "An input must be finite to be moved.",
             "x",
             f"entries not finite: {fixed.not_finite()}",

@@ -15,6 +15,20 @@ class BadInputError(ValueError):
     """An argument, the data or the model cannot be checked. Before training it stops `fit`; nothing else does."""
 
 
+def bad_input(rule, name, value, expected, advice):
+    """Returns a `BadInputError` in four parts: the rule, what was received, what was expected, what to try.
+
+    Args:
+        rule: The rule that was broken, a sentence.
+        name: The argument that breaks it.
+        value: What was received for it.
+        expected: What was expected instead.
+        advice: What to try, one or more sentences.
+    """
+    message = f"{rule} Received: {name}={value!r}. Expected {expected}. {advice}"
+    return BadInputError(message)
+
+
 class GradientFailsError(RuntimeError):
     """The loss can be evaluated, but its backward pass raises.
 

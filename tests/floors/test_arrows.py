@@ -23,7 +23,7 @@ ARROWS = {
     "model": {"_types", "backends", "isolation", "numerics", "reports"},
     "sinks": {"_types", "numerics", "reports"},
     "tensorboard_plugin": {"_types", "reports"},
-    "validation": {"_types", "model", "reports", "verdicts"},
+    "validation": {"_types", "reports", "verdicts"},
     "check": {"_types", "backends", "checking", "model", "reports", "validation"},
     "callback": {
         "_types", "backends", "checking", "model", "reports", "schedule", "sinks", "validation",
