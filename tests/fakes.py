@@ -105,7 +105,7 @@ def surveyed(oracle, spacing=baseline.PROMOTED, is_suspect=False):
     """(place, probe, windows) along the screening probe, as a check does it."""
     point = oracle.point()
     gradients = oracle.gradients(point).terms
-    scales = sampling.scales(oracle.layout, point)
+    scales = sampling.variable_scales(oracle.layout, point)
     probe = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(0)
     )

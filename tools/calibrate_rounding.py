@@ -45,7 +45,7 @@ def ratios(case, policy, seed):
     received = optimizer_gradient.OptimizerGradient(
         layout, gradient, recording.gradient, recording.received
     )
-    scales, found = sampling.scales(layout, point), {}
+    scales, found = sampling.variable_scales(layout, point), {}
     for turn in range(DRAWS):
         rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, turn)
         there = sampling.nudge(layout, point, scales, rng, optimizer_gradient.rounding(dtype))

@@ -105,13 +105,13 @@ def watched(asked, settings):
 
     What they did settle agrees to within the threshold, and at a smaller one would have been measured better.
     """
-    seen, confirmed = [], confirm.CheckContext._confirmed
+    seen, confirmed = [], confirm.CheckContext._confirm
 
     def noting(self, climbed):
         seen.extend(m for m in climbed if not self.is_declared(m))
         return confirmed(self, climbed)
 
-    with mock.patch.object(confirm.CheckContext, "_confirmed", noting):
+    with mock.patch.object(confirm.CheckContext, "_confirm", noting):
         return run.check(asked, settings), seen
 
 

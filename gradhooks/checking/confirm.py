@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gradhooks.checking import baseline, measure
+from gradhooks.checking import measure
+from gradhooks.checking.baseline import EvaluationPoint, StencilSpacing, estimate_baseline
 from gradhooks.checking.settings import Settings
 from gradhooks.numerics import sampling
 from gradhooks.numerics.probe import Probe
@@ -28,22 +29,22 @@ class CheckContext:
     Args:
         oracle: What is asked for losses.
         settings: The check's `Settings`.
-        place: The `surveying.Place`.
+        baseline: The `EvaluationPoint`: gradients, losses and noise at the point.
         screening: Direction over all parameters, along which noise is measured;
             None when all is measured.
         scales: float64, shape (V,). Typical parameter size per variable.
-        spacing: A `surveying.Spacing`.
-        tolerance: Relative difference that the verdict allows.
+        spacing: The `StencilSpacing`.
+        threshold: Relative difference that the verdict allows.
         declared: Numbers of variables that are declared to mismatch.
     """
 
     oracle: Any
     settings: Settings
-    place: baseline.EvaluationPoint
+    baseline: EvaluationPoint
     screening: Probe | None
     scales: np.ndarray
-    spacing: baseline.StencilSpacing
-    tolerance: float
+    spacing: StencilSpacing
+    threshold: float
     declared: frozenset
 
     @property
@@ -62,30 +63,30 @@ class CheckContext:
             and self.layout.variable_of(measured.probe.start) in self.declared
         )
 
-    def settled(self, probes, magnitudes=None):
+    def measure(self, probes, magnitudes=None):
         """Measures probes: two evaluations, smaller steps, then a ladder, and before accusing a second opinion."""
-        return self._climbed(
-            measure.measure(self.oracle, self.place, probes, self.tolerance, magnitudes)
+        return self._refine(
+            measure.measure(self.oracle, self.baseline, probes, self.threshold, magnitudes)
         )
 
-    def decided(self, measured):
+    def resolve(self, measured):
         """Measures on where two evaluations did not settle it."""
-        return self._climbed(
-            measure.refine_steps(self.oracle, self.place, measured, self.tolerance)
+        return self._refine(
+            measure.refine_steps(self.oracle, self.baseline, measured, self.threshold)
         )
 
-    def _climbed(self, measured):
+    def _refine(self, measured):
         """Measures on where no closer look has settled it."""
-        is_open = [measure.is_unresolved(self.place, m, self.tolerance) for m in measured]
+        is_open = [measure.is_unresolved(self.baseline, m, self.threshold) for m in measured]
         unsettled = [m for m, is_still_open in zip(measured, is_open, strict=True) if is_still_open]
-        climbed = measure.refine(self.oracle, self.place, unsettled, self.tolerance)
-        decided = iter(self._confirmed(climbed))
+        climbed = measure.refine(self.oracle, self.baseline, unsettled, self.threshold)
+        decided = iter(self._confirm(climbed))
         return [
             next(decided) if is_still_open else m
             for m, is_still_open in zip(measured, is_open, strict=True)
         ]
 
-    def _confirmed(self, measured):
+    def _confirm(self, measured):
         """Re-measures what failed: on a finer ladder, then at a nudged point where no exact zero is left.
 
         What is declared to mismatch accuses nobody, and so needs no second opinion.
@@ -98,22 +99,22 @@ class CheckContext:
         so a slice would acquit the guilty.
         """
         suspects = [m for m in measured if m.has_failed and not self.is_declared(m)]
-        finer = measure.refine(self.oracle, self.place, suspects, self.tolerance, is_fine=True)
-        finer = [_softened(m, Reason.NOISE) if self._wavers(m) else m for m in finer]
+        finer = measure.refine(self.oracle, self.baseline, suspects, self.threshold, is_fine=True)
+        finer = [_softened(m, Reason.NOISE) if self._varies_along_step(m) else m for m in finer]
         pairs = list(zip(suspects, finer, strict=True))
         accused = [
             (m, replication.is_beside_kink(m) or replication.is_beside_kink(fine))
             for m, fine in pairs
             if fine.has_failed and _is_finite(m)
         ]
-        acquitted = self._acquitted(accused) if accused else set()
+        acquitted = self._find_withdrawn(accused) if accused else set()
         finer = [m if fine.has_failed else fine for m, fine in pairs]
         replacement = iter([_softened(m, Reason.KINK) if id(m) in acquitted else m for m in finer])
         return [
             next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured
         ]
 
-    def _wavers(self, measured):
+    def _varies_along_step(self, measured):
         """Whether a failure is blurred, and backpropagation itself changes by as much on the way."""
         if not _is_finite(measured) or not replication.is_imprecise(measured):
             return False
@@ -124,14 +125,14 @@ class CheckContext:
             if v is Verdict.FAIL
         )
         for part in replication.WAY:
-            point = np.array(self.place.point)
+            point = np.array(self.baseline.point)
             point[probe.start : probe.stop] += part * step * probe.weights
             along.append([probe.slope_of(g) for g in self.oracle.gradients(point).terms.values()])
             if replication.varies_along_step(measured, along):
                 return True
         return False
 
-    def _acquitted(self, accused):
+    def _find_withdrawn(self, accused):
         """ids of measurements that nudged points acquit: the gap was one of an exact corner, or of rounding.
 
         Args:
@@ -143,17 +144,17 @@ class CheckContext:
         """
         suspects = [m for m, _ in accused]
         if self.spacing.is_native:
-            return {id(m) for m in suspects} - self._convicted(suspects)
+            return {id(m) for m in suspects} - self._find_replicated(suspects)
         return {
             id(m)
             for (m, is_beside_corner), second in zip(
-                accused, self._witnessed(suspects, 0), strict=True
+                accused, self._replicate(suspects, 0), strict=True
             )
             if (is_beside_corner and not second.has_failed)
-            or replication.is_withdrawn_by(second, m, self.tolerance)
+            or replication.is_withdrawn_by(second, m, self.threshold)
         }
 
-    def _convicted(self, suspects):
+    def _find_replicated(self, suspects):
         """ids of measurements whose error most nudged points confirm; asks no further once that cannot be any more."""
         looks = [[] for _ in suspects]
         for turn in range(_WITNESSES_NATIVE):
@@ -163,35 +164,37 @@ class CheckContext:
                 for m, seen in pairs
                 if replication.may_be_replicated(m, seen, _WITNESSES_NATIVE)
             ]
-            again = self._witnessed([m for m, _ in still], turn) if still else []
+            again = self._replicate([m for m, _ in still], turn) if still else []
             for (_, seen), look in zip(still, again, strict=True):
                 seen.append(look)
         pairs = zip(suspects, looks, strict=True)
-        return {id(m) for m, seen in pairs if replication.is_replicated(m, seen, self.tolerance)}
+        return {id(m) for m, seen in pairs if replication.is_replicated(m, seen, self.threshold)}
 
-    def _witnessed(self, suspects, turn):
+    def _replicate(self, suspects, turn):
         """Measures once more at a nudged point, another one each turn."""
-        place = self._nudged(turn)
+        place = self._nudge_point(turn)
         probes, magnitudes = [m.probe for m in suspects], [m.magnitude for m in suspects]
-        quick = measure.first_estimates(self.oracle, place, probes, self.tolerance, magnitudes)
+        quick = measure.first_estimates(self.oracle, place, probes, self.threshold, magnitudes)
         climbed = iter(
-            measure.refine(self.oracle, place, [m for m in quick if not m.settled], self.tolerance)
+            measure.refine(
+                self.oracle, place, [m for m in quick if not m.is_accepted], self.threshold
+            )
         )
-        return [m if m.settled else next(climbed) for m in quick]
+        return [m if m.is_accepted else next(climbed) for m in quick]
 
-    def _nudged(self, turn):
+    def _nudge_point(self, turn):
         settings = self.settings
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLICATE, turn)
-        point = sampling.nudge(self.layout, self.place.point, self.scales, rng, size)
+        point = sampling.nudge(self.layout, self.baseline.point, self.scales, rng, size)
         gradients = self.oracle.gradients(point)
         has_steps = bool(self.oracle.precision.step_operations)
-        place, _ = baseline.estimate_baseline(
+        place, _ = estimate_baseline(
             self.oracle, point, gradients.terms, self.screening, self.spacing, has_steps=has_steps
         )
         # A nudge does not change how many digits the loss has; the larger estimate of the two
         # holds.
-        return dataclasses.replace(place, noise=np.maximum(place.noise, self.place.noise))
+        return dataclasses.replace(place, noise=np.maximum(place.noise, self.baseline.noise))
 
 
 def _is_finite(measured):

@@ -22,7 +22,7 @@ def as_measured(precision, place, is_opaque):
     names = ", ".join(precision.narrow_operations[:3]) or (
         "Python code in the graph" if is_opaque else ""
     )
-    has_few_digits = place.noise[0] > _FEW_DIGITS * noise.floor(place.base[0])
+    has_few_digits = place.noise[0] > _FEW_DIGITS * noise.rounding_floor(place.base[0])
     if precision.level != "float64" or not names or not has_few_digits:
         return precision
     note = f"{names} computes with fewer digits than float64, and the loss shows it; the threshold is that of float32"
@@ -46,9 +46,9 @@ def remarks(precision, place, judged):
     elif (
         precision.level == "float64"
         and not precision.narrow_operations
-        and level > noise.of_float32(base)
+        and level > noise.float32_roughness(base)
     ):
         yield (
-            f"the loss jumps by {level:.2g} at this point, {level / noise.floor(base):.0e} times what rounding in "
+            f"the loss jumps by {level:.2g} at this point, {level / noise.rounding_floor(base):.0e} times what rounding in "
             "float64 leaves: a threshold, a sign, the second derivative of a ReLU, or huge numbers that cancel?"
         )

@@ -38,17 +38,17 @@ def find_last_wrong_variable(settling, coordinates, directions):
         if suspect is None or not suspect.has_failed:
             break
         position, steps = bisection.bisect(
-            layout, settling.oracle, settling.place, suspect, settling.tolerance
+            layout, settling.oracle, settling.baseline, suspect, settling.threshold
         )
         trail += steps
         if any(m.probe.start == position for m in [*coordinates, *found]):
             break
-        named = settling.settled([settling.coordinate(position)])
+        named = settling.measure([settling.coordinate(position)])
         found += named
         if not named[0].has_failed:
             break
         failed = [*failed, *named]
-    if failed and suspect is not None and not (suspect.has_failed or suspect.settled):
+    if failed and suspect is not None and not (suspect.has_failed or suspect.is_accepted):
         asked, steps = _one_by_one(settling, [*coordinates, *found])
         found, trail = [*found, *asked], [*trail, *steps]
     return found, trail
@@ -56,13 +56,13 @@ def find_last_wrong_variable(settling, coordinates, directions):
 
 def _one_by_one(settling, coordinates):
     """Halves what lies between the last wrong variable and the next right one, a single parameter at a time."""
-    layout, gradient, found, trail = settling.layout, settling.place.gradients["total"], [], []
+    layout, gradient, found, trail = settling.layout, settling.baseline.gradients["total"], [], []
     between = _between(settling, coordinates)
     while between and len(found) < _ONE_BY_ONE:
         middle = len(between) // 2
         part = layout.slice(between[middle])
         position = part.start + int(np.argmax(np.abs(gradient[part])))
-        (measured,) = settling.settled([settling.coordinate(position)])
+        (measured,) = settling.measure([settling.coordinate(position)])
         found.append(measured)
         outcome, left = "tells nothing", between[:middle] + between[middle + 1 :]
         if measured.has_failed:
@@ -82,7 +82,7 @@ def _between(settling, coordinates):
     ]
     last = max(v for v, m in asked if m.has_failed)
     end = min((v for v, m in asked if v > last and m.has_passed), default=len(layout))
-    sizes = layout.norms(settling.place.gradients["total"])
+    sizes = layout.norms(settling.baseline.gradients["total"])
     return [v for v in range(last + 1, end) if sizes[v] > 0 and v not in settling.declared]
 
 
@@ -95,8 +95,8 @@ def measure_neighbours(settling, coordinates):
         settling.settings.seed, settling.settings.step, sampling.Stream.NEIGHBOURS
     )
     taken = {m.probe.start for m in coordinates}
-    neighbours = sampling.neighbours(settling.layout, max(failed), taken, rng)
-    return settling.settled([settling.coordinate(p) for p in neighbours])
+    neighbours = sampling.draw_neighbours(settling.layout, max(failed), taken, rng)
+    return settling.measure([settling.coordinate(p) for p in neighbours])
 
 
 def _above(settling, variable):
@@ -106,6 +106,6 @@ def _above(settling, variable):
     if not weights.any():
         return None
     probe = Probe(start, weights, settling.screening.length_scale)
-    return settling.settled(
-        [probe], [baseline.uncancelled_magnitudes(probe, settling.place.gradients)]
+    return settling.measure(
+        [probe], [baseline.uncancelled_magnitudes(probe, settling.baseline.gradients)]
     )[0]

@@ -33,7 +33,7 @@ class Measurement:
         analytic: Per term, the slope that backpropagation implies.
         estimates: Per term, a `DerivativeEstimate`.
         magnitude: Per term, the natural size of the slope (0 for coordinates).
-        settled: Whether the first quotient agreed for every term.
+        is_accepted: Whether the first quotient agreed for every term.
         judgements: Per term, (Verdict, Reason).
     """
 
@@ -41,7 +41,7 @@ class Measurement:
     analytic: tuple[float, ...]
     estimates: tuple[DerivativeEstimate, ...]
     magnitude: tuple[float, ...]
-    settled: bool
+    is_accepted: bool
     judgements: tuple[tuple[Verdict, Reason], ...]
 
     @property
@@ -128,21 +128,23 @@ def refine_steps(oracle, place, measurements, tolerance):
         else differences.REFINEMENTS,
         {},
     )
-    for look in () if all(m.settled for m in measurements) else looks:
+    for look in () if all(m.is_accepted for m in measurements) else looks:
         again = _closer(oracle, place, measurements, tolerance, look)
         nearest |= again
         measurements = [
-            again[k] if k in again and again[k].settled else m for k, m in enumerate(measurements)
+            again[k] if k in again and again[k].is_accepted else m
+            for k, m in enumerate(measurements)
         ]
     is_seen = [
-        not m.settled and k in nearest and nearest[k].is_on_kink for k, m in enumerate(measurements)
+        not m.is_accepted and k in nearest and nearest[k].is_on_kink
+        for k, m in enumerate(measurements)
     ]
     return [nearest[k] if is_seen[k] else m for k, m in enumerate(measurements)]
 
 
 def _is_crowded(measurements):
     """Whether most of what shows a signal is not settled; a few probes say nothing of the others."""
-    telling = [m.settled for m in measurements if not m.is_vacuous]
+    telling = [m.is_accepted for m in measurements if not m.is_vacuous]
     return len(telling) >= _TELLING and 2 * sum(telling) < len(telling)
 
 
@@ -153,7 +155,7 @@ def _usual_sharpness(place, measurements, tolerance):
             m.analytic[0], m.estimates[0].step_size, place.noise[0], tolerance
         )
         for m in measurements
-        if m.settled and not m.is_vacuous and place.noise[0]
+        if m.is_accepted and not m.is_vacuous and place.noise[0]
     ]
     return float(np.median(seen)) if seen else math.inf
 
@@ -166,7 +168,7 @@ def _closer(oracle, place, measurements, tolerance, look):
         worthwhile = [
             step
             for step in tried
-            if not measured.settled and _is_worthwhile(place, measured, step, tolerance)
+            if not measured.is_accepted and _is_worthwhile(place, measured, step, tolerance)
         ]
         if worthwhile:
             steps[k] = min(worthwhile)
@@ -209,8 +211,8 @@ def _two_sided(oracle, place, probes, steps, tolerance, magnitudes):
 
 def is_unresolved(place, measured, tolerance):
     """Whether a ladder may tell more: it is not settled, and no kink has been seen as near as the ladder would look."""
-    if measured.settled or not measured.is_on_kink:
-        return not measured.settled
+    if measured.is_accepted or not measured.is_on_kink:
+        return not measured.is_accepted
     nearest = _ladder(place, measured.probe, tolerance, False)[0]
     return bool(measured.estimates[0].step_size > (1 + _SAME) * nearest)
 
@@ -266,7 +268,9 @@ def _ladder(place, probe, tolerance, is_fine):
     )
     if not is_fine:
         return steps
-    closer = np.array([_closer_step(place, probe, tolerance, s) for s in differences.FINE_CLOSER])
+    closer = np.array(
+        [_closer_step(place, probe, tolerance, s) for s in differences.FINE_REFINEMENTS]
+    )
     return np.union1d(closer[closer < steps[0]], steps)
 
 
@@ -278,7 +282,7 @@ def _first_step(place, probe, tolerance):
 
 
 def _closer_step(place, probe, tolerance, sharpness):
-    return differences.refined_step(
+    return differences.step_for_precision(
         probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness
     )
 

@@ -109,8 +109,8 @@ class _Examination:
     def __init__(self, settling, recorded, comparisons):
         self._settling, self._recorded, self._comparisons = settling, recorded, comparisons
         self._layout, self._dtype = settling.layout, settling.oracle.training_dtype
-        self._base = float(settling.place.base[0])
-        self._analytic = settling.place.gradients["total"]
+        self._base = float(settling.baseline.base[0])
+        self._analytic = settling.baseline.gradients["total"]
         self._few = self._departure = None
         self._gap = self._loss_gap()
 
@@ -131,7 +131,7 @@ class _Examination:
         if found is not None:
             self._few, many = found
             losses, largest = (self._few.loss, self._base), native_diagnosis.limits(self._dtype)[0]
-            self._departure = departure.find(
+            self._departure = departure.find_departure(
                 self._few.calls, many.calls if many else (), losses, largest
             )
 
@@ -195,7 +195,9 @@ class _Examination:
         for k, (roundoffs, _) in enumerate(itertools.product(_ROUNDOFFS, range(_TURNS))):
             rng = sampling.generator(settings.seed, settings.step, sampling.Stream.NATIVE_LOSS, k)
             size = roundoffs * optimizer_gradient.rounding(self._dtype)
-            point = sampling.nudge(self._layout, settling.place.point, settling.scales, rng, size)
+            point = sampling.nudge(
+                self._layout, settling.baseline.point, settling.scales, rng, size
+            )
             ((loss, *_),) = settling.oracle.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
             yield abs(float(loss) - self._base)
 

@@ -42,7 +42,7 @@ def compare(settling):
     """Returns the `Finding` at the place of a `Settling`."""
     if not settling.settings.train_step:
         return Finding()
-    oracle, layout, gradients = settling.oracle, settling.layout, settling.place.gradients
+    oracle, layout, gradients = settling.oracle, settling.layout, settling.baseline.gradients
     try:
         recorded = native_loss.record_step(oracle)
         if recorded is None:
@@ -130,7 +130,7 @@ def _refuse_incomparable(settling):
         )
     # Last, since it takes traces anew, and only an accusation needs it.
     if hasattr(oracle, "is_steady") and not oracle.is_steady(
-        settling.place.point, settling.tolerance
+        settling.baseline.point, settling.threshold
     ):
         raise RecordingError("the model computes another gradient each time that its code runs")
 
@@ -196,7 +196,7 @@ def _repeated(settling, received, guilty, turn):
 
 def _nudged(settling, stream, turn, size):
     rng = sampling.generator(settling.settings.seed, settling.settings.step, stream, turn)
-    return sampling.nudge(settling.layout, settling.place.point, settling.scales, rng, size)
+    return sampling.nudge(settling.layout, settling.baseline.point, settling.scales, rng, size)
 
 
 def _gradient(settling, point):

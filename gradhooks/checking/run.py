@@ -67,7 +67,7 @@ class _Examination:
         # enough.
         self._is_first = oracle.gradient_evaluations == 0
         self._settling, self._windows = self._survey()
-        self._place = self._settling.place
+        self._place = self._settling.baseline
         dtype = (
             "float64"
             if self._precision.level == "float64"
@@ -81,7 +81,7 @@ class _Examination:
         precision = self._oracle.precision
         spacing = baseline.NATIVE if precision.level == "model" else baseline.PROMOTED
         left_out = frozenset(declared.variables_under(self._layout, settings.expect))
-        scales = sampling.scales(self._layout, point)
+        scales = sampling.variable_scales(self._layout, point)
         gradients = self._oracle.gradients(point)
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
         probe = sampling.screening_probe(
@@ -186,13 +186,13 @@ class _Examination:
         """Measures the sampled parameters; those on a kink make room for others of their variable."""
         settings = self._settings
         gradient = self._place.gradients["total"]
-        positions = sampling.coordinates(
+        positions = sampling.draw_coordinates(
             self._layout, settings.samples, settings.seed, settings.step, settings.turn, gradient
         )
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
         taken, kept = set(positions.tolist()), []
         for attempt in range(_REPLACEMENTS + 1):
-            measured = self._settling.settled([self._settling.coordinate(p) for p in positions])
+            measured = self._settling.measure([self._settling.coordinate(p) for p in positions])
             on_kink = [m for m in measured if m.is_on_kink] if attempt < _REPLACEMENTS else []
             others = [self._replacement(m, taken, rng) for m in on_kink]
             replaced = {
@@ -211,7 +211,7 @@ class _Examination:
             self._layout.variable_of(measured.probe.start),
             self._place.gradients["total"],
         )
-        position = sampling.another(self._layout, variable, taken, rng, gradient)
+        position = sampling.draw_replacement(self._layout, variable, taken, rng, gradient)
         if position is not None:
             taken.add(position)
         return position
@@ -229,9 +229,9 @@ class _Examination:
             magnitude,
             self._tolerance,
         )
-        directions = settling.decided([screened])
+        directions = settling.resolve([screened])
         if settling.spacing.is_native:
-            directions += settling.settled(self._variable_probes())
+            directions += settling.measure(self._variable_probes())
         return directions
 
     def _variable_probes(self):
@@ -265,7 +265,7 @@ class _Examination:
         rng = sampling.generator(
             self._settings.seed, self._settings.step, sampling.Stream.UNDECIDED_VARIABLE
         )
-        return self._settling.settled([self._variable_probe(v, rng) for v in undecided])
+        return self._settling.measure([self._variable_probe(v, rng) for v in undecided])
 
     def _is_without_gradient(self, measured):
         """Whether backpropagation says zero, to within its own rounding, of everything that was measured."""
@@ -277,13 +277,11 @@ class _Examination:
     def _blocked(self):
         """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
         settings = self._settings
-        silent = zero_gradients.variables_without_gradient(
-            self._layout, self._place.gradients["total"]
-        )
+        silent = zero_gradients.find_zero_gradients(self._layout, self._place.gradients["total"])
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
         compiled = getattr(self._oracle, "bypassed", ())
         unmoved, unknown = [], {*silent} - {*compiled}
-        for found in zero_gradients.investigate(
+        for found in zero_gradients.move_variables(
             self._layout, self._oracle, self._place, self._settling.scales, silent, rng
         ):
             unknown -= {found.variable}

@@ -27,7 +27,7 @@ def notes(settling, unmoved, unknown):
         return
     layout, settings = settling.layout, settling.settings
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.ZERO_GRADIENT)
-    point = sampling.nudge(layout, settling.place.point, settling.scales, rng, _NUDGE)
+    point = sampling.nudge(layout, settling.baseline.point, settling.scales, rng, _NUDGE)
     gradient = settling.oracle.gradients(point).terms["total"]
 
     def are(kind, variables):

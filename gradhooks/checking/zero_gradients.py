@@ -42,14 +42,14 @@ class ZeroGradient:
     probe: object
 
 
-def variables_without_gradient(layout, gradient):
+def find_zero_gradients(layout, gradient):
     """Returns the numbers of the variables whose analytic gradient is exactly zero."""
     return [
         v for v in range(len(layout)) if layout.sizes[v] and not gradient[layout.slice(v)].any()
     ]
 
 
-def investigate(layout, oracle, place, variable_scales, variables, rng):
+def move_variables(layout, oracle, place, variable_scales, variables, rng):
     """Moves silent variables far, one after the other, and looks at loss and gradient.
 
     Args:

@@ -51,7 +51,7 @@ class Call:
     output_slopes: tuple
 
 
-class Place(enum.Enum):
+class Location(enum.Enum):
     """What departs first."""
 
     INPUT = "the inputs of the model, as cast for it"
@@ -68,19 +68,19 @@ class Departure:
     """Where few digits part from many.
 
     Args:
-        place: A `Place`.
+        location: A `Location`.
         layer: Path of the layer concerned; empty for inputs and losses.
         has_vanished: Whether values vanish there; else they are not finite.
         size: Root mean square of what has vanished, in many digits.
     """
 
-    place: Place
+    location: Location
     layer: str = ""
     has_vanished: bool = False
     size: float = math.nan
 
 
-def find(few, many, losses, largest):
+def find_departure(few, many, losses, largest):
     """Returns the first `Departure`, forwards and then from the loss down; None if there is none.
 
     Args:
@@ -96,10 +96,10 @@ def find(few, many, losses, largest):
     if forwards is not None:
         return forwards
     if not math.isfinite(losses[0]) and math.isfinite(losses[1]):
-        return Departure(Place.LOSS)
+        return Departure(Location.LOSS)
     backwards = _backwards(pairs)
     if backwards is None and losses[0] == 0 != losses[1]:
-        return Departure(Place.LOSS, has_vanished=True, size=abs(losses[1]))
+        return Departure(Location.LOSS, has_vanished=True, size=abs(losses[1]))
     return backwards
 
 
@@ -118,7 +118,7 @@ def _forwards(pairs, largest):
         if gone is None:
             continue
         if _parted(call.inputs, other and other.inputs) is None:
-            return _departure(Place.CALL, call.layer, gone)
+            return _departure(Location.CALL, call.layer, gone)
         around = [
             (c, o)
             for c, o in pairs
@@ -127,9 +127,9 @@ def _forwards(pairs, largest):
         if around:
             _, wide = max(around, key=lambda pair: pair[0].entered)
             if wide is not None and any(s.largest > largest for s in wide.inputs):
-                return _departure(Place.INPUT, "", gone)  # as it came it was finite
-            return _departure(Place.BETWEEN, call.layer, gone)
-        return _departure(Place.INPUT, "", gone)
+                return _departure(Location.INPUT, "", gone)  # as it came it was finite
+            return _departure(Location.BETWEEN, call.layer, gone)
+        return _departure(Location.INPUT, "", gone)
     return None
 
 
@@ -146,7 +146,7 @@ def _backwards(pairs):
     model, wide = pairs[-1]
     gone = _parted(model.output_slopes, wide and wide.output_slopes, LOST)
     if gone is not None:
-        return _departure(Place.LOSS_SLOPE, "", gone)
+        return _departure(Location.LOSS_SLOPE, "", gone)
     handed, reached = [], []
     for call, other in pairs:
         gone = _parted(call.output_slopes, other and other.output_slopes, LOST)
@@ -164,7 +164,7 @@ def _backwards(pairs):
         for c, gone in handed
         if not any(_is_within(other, c, pairs) for other, _ in reached)
     ]
-    for found, place in ((inmost, Place.BACKWARD), (reached, Place.REACHED)):
+    for found, place in ((inmost, Location.BACKWARD), (reached, Location.REACHED)):
         if found:
             call, gone = max(found, key=lambda pair: pair[0].entered)
             return _departure(place, call.layer, gone)

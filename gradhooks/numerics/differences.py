@@ -30,7 +30,7 @@ REFINEMENTS, REFINEMENTS_AMONG_KINKS = (
 )
 # The same for the finer ladder: a derivative that holds over so short a way may lie below all its
 # other steps.
-FINE_CLOSER = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)
+FINE_REFINEMENTS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)
 # A step whose rounding error is more than this share of the derivative blurs too much to be worth a
 # try.
 _BLURRED = 3e-4
@@ -72,7 +72,7 @@ def first_step(slope, loss, noise, scale, tolerance):
     return float(min(max(wanted, lowest), highest))
 
 
-def refined_step(slope, noise, tolerance, sharpness):
+def step_for_precision(slope, noise, tolerance, sharpness):
     """Returns a step that gets by with fewer digits, and so meets fewer kinks than `first_step`.
 
     Args:

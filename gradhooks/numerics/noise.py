@@ -67,7 +67,7 @@ def _remover(offsets, degree, has_corner):
     return np.eye(len(place)) - basis @ basis.T
 
 
-def floor(value):
+def rounding_floor(value):
     """Returns the least noise that a float64 loss of this size has: half a unit in the last place."""
     return 0.5 * float(np.spacing(abs(value))) if math.isfinite(value) else 0.0
 
@@ -89,9 +89,9 @@ def is_staircase(working, wide):
 
 def is_float32(rough, value):
     """Whether roughness is what rounding the loss to float32 leaves, and not the steps of a coarser grid."""
-    return 0.0 < rough <= of_float32(value)
+    return 0.0 < rough <= float32_roughness(value)
 
 
-def of_float32(value):
+def float32_roughness(value):
     """Returns the most roughness that rounding a loss of this size to float32 leaves."""
     return 4.0 * FLOAT32 * abs(value)

@@ -49,7 +49,7 @@ def generator(seed, step, stream, replicate=0):
     return np.random.default_rng([seed, step, stream, replicate])
 
 
-def coordinates(layout, samples, seed, step, turn=None, gradient=None):
+def draw_coordinates(layout, samples, seed, step, turn=None, gradient=None):
     """Draws the parameters of one check, stratified over the variables.
 
     Every variable gets one parameter while they last, the rest is uniform over
@@ -142,7 +142,7 @@ def _one_of(layout, variable, rng, gradient=None):
     return int(reached[0] if len(reached) else drawn[0])
 
 
-def another(layout, variable, taken, rng, gradient=None):
+def draw_replacement(layout, variable, taken, rng, gradient=None):
     """Draws a parameter of the variable that is not in `taken`, see `coordinates`; None after a few misses."""
     for _ in range(8):
         position = _one_of(layout, variable, rng, gradient)
@@ -151,7 +151,7 @@ def another(layout, variable, taken, rng, gradient=None):
     return None
 
 
-def neighbours(layout, position, taken, rng, count=4):
+def draw_neighbours(layout, position, taken, rng, count=4):
     """Draws parameters beside one: of the same unit (last axis), of the same row (first axis), and of neither.
 
     Args:
@@ -174,7 +174,7 @@ def neighbours(layout, position, taken, rng, count=4):
     return sorted(drawn - set(taken))
 
 
-def scales(layout, point):
+def variable_scales(layout, point):
     """Returns the typical size of each variable's parameters: float64, shape (V,), positive.
 
     Root mean square of the values, `DEFAULT_SCALE` where they are all zero.

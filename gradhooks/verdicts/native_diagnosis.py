@@ -6,12 +6,12 @@ import math
 import ml_dtypes
 import numpy as np
 
-from gradhooks.numerics.departure import Place
+from gradhooks.numerics.departure import Location
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import TRAINED, Diagnosis
 
 # What `diagnose` finds words for.
-_BACKWARD = (Place.LOSS_SLOPE, Place.BACKWARD, Place.REACHED)
+_BACKWARD = (Location.LOSS_SLOPE, Location.BACKWARD, Location.REACHED)
 REASONS = (
     Reason.NON_FINITE_TRAINING,
     Reason.NON_FINITE_GRADIENT,
@@ -104,7 +104,7 @@ def _of_gradient(dtype, losses, scale, departure):
 
 def _of_underflow(dtype, lost, is_many, scale, departure):
     share = f"{'up to ' if is_many else ''}{lost:.0%} of the gradient"
-    if departure is not None and departure.has_vanished and departure.place not in _BACKWARD:
+    if departure is not None and departure.has_vanished and departure.location not in _BACKWARD:
         advice = "scale it up, or compute it in float32" if dtype != "float32" else "scale it up"
         return f"{share} is lost in {dtype}: {_where(dtype, departure)}{_limits(dtype)}; {advice}"
     where = f"; {_where(dtype, departure)[:-2]}" if departure is not None else ""
@@ -135,14 +135,14 @@ def _where(dtype, departure):
         what = f"zeros where float64 has values of {departure.size:.2g}"
     layer = departure.layer
     return {
-        Place.INPUT: f"the inputs already become {what}, once they are cast to {dtype}; ",
-        Place.CALL: f"{layer} hands on {what}; ",
-        Place.BETWEEN: f"{layer} is given {what}, which no layer has handed on; ",
-        Place.LOSS: f"the loss makes {what}, from outputs that are as in float64; ",
-        Place.LOSS_SLOPE: f"the gradient of the loss with respect to the outputs already has {what}; ",
-        Place.BACKWARD: f"the gradient that {layer} hands down has {what}; ",
-        Place.REACHED: f"the gradient that reaches {layer} has {what}; ",
-    }[departure.place]
+        Location.INPUT: f"the inputs already become {what}, once they are cast to {dtype}; ",
+        Location.CALL: f"{layer} hands on {what}; ",
+        Location.BETWEEN: f"{layer} is given {what}, which no layer has handed on; ",
+        Location.LOSS: f"the loss makes {what}, from outputs that are as in float64; ",
+        Location.LOSS_SLOPE: f"the gradient of the loss with respect to the outputs already has {what}; ",
+        Location.BACKWARD: f"the gradient that {layer} hands down has {what}; ",
+        Location.REACHED: f"the gradient that reaches {layer} has {what}; ",
+    }[departure.location]
 
 
 def _limits(dtype):

@@ -53,8 +53,8 @@ def wide(build):
 def healthy_coordinates(answering):
     """Function that evaluates what healthy coordinates cost, two losses each, and their number."""
     point = answering.point()
-    positions = sampling.coordinates(answering.layout, SAMPLES, 0, 0)
-    scales = sampling.scales(answering.layout, point)
+    positions = sampling.draw_coordinates(answering.layout, SAMPLES, 0, 0)
+    scales = sampling.variable_scales(answering.layout, point)
     probes = [
         sampling.coordinate_probe(p, scales[answering.layout.variable_of(p)]) for p in positions
     ]

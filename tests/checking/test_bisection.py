@@ -39,7 +39,7 @@ def failing(oracle, seed=0):
     """The place and the screening measurement that failed there."""
     point = oracle.point()
     gradients = oracle.gradients(point).terms
-    scales = sampling.scales(oracle.layout, point)
+    scales = sampling.variable_scales(oracle.layout, point)
     probe = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
     )

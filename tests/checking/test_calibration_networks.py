@@ -63,13 +63,13 @@ def errors(asked, truth, seed=0):
     level = asked.precision.level
     tolerance = THRESHOLDS[level]
     spacing = baseline.NATIVE if level == "model" else baseline.PROMOTED
-    scales, rng = sampling.scales(layout, point), np.random.default_rng([seed, 0, 9])
+    scales, rng = sampling.variable_scales(layout, point), np.random.default_rng([seed, 0, 9])
     screening = sampling.screening_probe(layout, scales, gradients["total"], rng)
     is_suspect = bool(asked.precision.narrow_operations or asked.precision.native_layers)
     place, _ = baseline.estimate_baseline(asked, point, gradients, screening, spacing, is_suspect)
     probes = [
         sampling.coordinate_probe(p, scales[layout.variable_of(p)])
-        for p in sampling.coordinates(layout, PROBES, seed, 0)
+        for p in sampling.draw_coordinates(layout, PROBES, seed, 0)
     ]
     if spacing.is_native:
         probes += [
@@ -80,7 +80,7 @@ def errors(asked, truth, seed=0):
         ]
     quick = measure.first_estimates(asked, place, probes, tolerance)
     climbed = measure.refine(asked, place, quick, tolerance)
-    reported = [one if one.settled else best for one, best in zip(quick, climbed, strict=True)]
+    reported = [one if one.is_accepted else best for one, best in zip(quick, climbed, strict=True)]
     for quantity, measured in (
         ("central", quick),
         ("from_ladder", climbed),

@@ -25,7 +25,7 @@ def test_two_evaluations_settle_a_healthy_probe():
     place, _, _ = surveyed(oracle)
     measured = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     assert oracle.evaluations == WINDOWS + 2 * oracle.layout.size
-    assert all(m.settled and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
+    assert all(m.is_accepted and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
 
 
 def test_no_probes_cost_nothing():
@@ -94,8 +94,8 @@ def test_kinks_within_the_first_step_are_avoided_by_smaller_ones():
     quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     before = oracle.evaluations
     measured = measure.refine_steps(oracle, place, quick, TOLERANCE)
-    assert sum(m.settled for m in quick) < len(quick) / 4
-    assert all(m.settled and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
+    assert sum(m.is_accepted for m in quick) < len(quick) / 4
+    assert all(m.is_accepted and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
     assert oracle.evaluations - before <= 2 * len(differences.REFINEMENTS) * len(quick)
 
 
@@ -104,7 +104,7 @@ def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():
     place, _, _ = surveyed(oracle)
     measured = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     assert place.has_dense_kinks
-    assert all(m.settled for m in measured)
+    assert all(m.is_accepted for m in measured)
 
 
 @pytest.mark.parametrize("is_fine", [False, True])
@@ -126,13 +126,17 @@ def test_where_most_probes_meet_kinks_the_steps_between_are_left_out():
     oracle = kinky()
     place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
     quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
-    unsettled = sum(not m.settled for m in quick)
+    unsettled = sum(not m.is_accepted for m in quick)
     before = oracle.evaluations
-    assert all(m.settled for m in measure.refine_steps(oracle, place, quick, TOLERANCE))
+    assert all(m.is_accepted for m in measure.refine_steps(oracle, place, quick, TOLERANCE))
     assert oracle.evaluations - before == 2 * unsettled
     # One probe says nothing of others: it goes closer step by step, and stays as sharp as it can.
-    alone = measure.refine_steps(oracle, place, [m for m in quick if not m.settled][:1], TOLERANCE)
-    together = measure.refine_steps(oracle, place, [m for m in quick if not m.settled], TOLERANCE)
+    alone = measure.refine_steps(
+        oracle, place, [m for m in quick if not m.is_accepted][:1], TOLERANCE
+    )
+    together = measure.refine_steps(
+        oracle, place, [m for m in quick if not m.is_accepted], TOLERANCE
+    )
     assert alone[0].estimates[0].step_size >= together[0].estimates[0].step_size
 
 
@@ -151,7 +155,7 @@ def test_those_that_go_ahead_show_where_the_others_begin():
     oracle = kinky(MANY)
     place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
     measured, evaluations = looked(oracle, place)
-    assert all(m.settled for m in measured)
+    assert all(m.is_accepted for m in measured)
     ahead = measure._AHEAD
     # Two looks of the first, and hardly any second one of the others.
     assert 2 * (MANY + 0.75 * ahead) < evaluations <= 2 * (MANY + ahead) + 0.1 * MANY
@@ -180,7 +184,7 @@ def test_what_begins_at_a_closer_step_excuses_no_wrong_gradient(position, error)
     gradient = place.gradients["total"].copy()
     gradient[position] *= 1 + error
     measured, _ = looked(oracle, dataclasses.replace(place, gradients={"total": gradient}))
-    assert [m.probe.start for m in measured if not m.settled] == [position]
+    assert [m.probe.start for m in measured if not m.is_accepted] == [position]
 
 
 def test_where_most_gradients_are_wrong_the_others_are_seen_sharply():
@@ -191,7 +195,7 @@ def test_where_most_gradients_are_wrong_the_others_are_seen_sharply():
         place, gradients={"total": np.where(np.arange(MANY) % 5, 1.001, 1.0) * 2 * oracle.point()}
     )
     measured, _ = looked(oracle, wrong)
-    assert [m.settled for m in measured] == [k % 5 == 0 for k in range(MANY)]
+    assert [m.is_accepted for m in measured] == [k % 5 == 0 for k in range(MANY)]
     quick = measure.first_estimates(oracle, wrong, coordinates(oracle), TOLERANCE)
     steps = [
         (m.estimates[0].step_size, q.estimates[0].step_size)
@@ -212,9 +216,9 @@ def test_a_kink_that_has_been_seen_from_nearby_is_not_climbed(analytic):
     (measured,) = measure.refine_steps(oracle, place, quick, TOLERANCE)
     if analytic == 2.0:
         # The mean of the slopes is what a central difference shows.
-        assert measured.settled
+        assert measured.is_accepted
         return
-    assert not measured.settled
+    assert not measured.is_accepted
     assert measured.judgements == ((Verdict.INCONCLUSIVE, Reason.KINK),)
     assert measure.is_unresolved(place, quick[0], TOLERANCE)
     assert not measure.is_unresolved(place, measured, TOLERANCE)
@@ -243,7 +247,7 @@ def test_a_closer_look_excuses_no_wrong_gradient(make, error):
     wrong = dataclasses.replace(place, gradients={"total": (1 + error) * place.gradients["total"]})
     quick = measure.first_estimates(oracle, wrong, coordinates(oracle), TOLERANCE)
     measured = measure.refine_steps(oracle, wrong, quick, TOLERANCE)
-    assert not any(m.settled for m in measured)
+    assert not any(m.is_accepted for m in measured)
 
 
 @pytest.mark.parametrize("level", [1e-12, 1e-10, 1e-8])

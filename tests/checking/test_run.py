@@ -292,7 +292,7 @@ def large(wrong, factor):
 @pytest.mark.parametrize("wrong", [0, 1234, 2049, 4095])
 def test_one_wrong_entry_among_4096_is_caught_by_screening_and_named_by_bisection(wrong, factor):
     oracle = large(wrong, factor)
-    assert wrong not in sampling.coordinates(oracle.layout, 32, 0, 0)
+    assert wrong not in sampling.draw_coordinates(oracle.layout, 32, 0, 0)
     report = check(oracle)
     label = oracle.layout.label(wrong)
     assert report.verdict is Verdict.FAIL
@@ -321,22 +321,22 @@ def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
 
 
 class Blurred:
-    """A `Settling` that settles single parameters by the number of their variable, and no direction."""
+    """A `CheckContext` that decides single parameters by the number of their variable, and no direction."""
 
     declared = frozenset()
-    tolerance = 1e-6
+    threshold = 1e-6
 
     def __init__(self, outcomes):
         """Per variable: F (wrong), P (right) or ? (nothing can be said)."""
         self.layout = Layout(tuple(f"v{k}" for k in range(len(outcomes))), ((3,),) * len(outcomes))
-        self.place = SimpleNamespace(gradients={"total": np.ones(self.layout.size)})
+        self.baseline = SimpleNamespace(gradients={"total": np.ones(self.layout.size)})
         self.screening = Probe(0, np.ones(self.layout.size))
         self.outcomes, self.asked = outcomes, []
 
     def coordinate(self, position):
         return Probe(position, np.ones(1))
 
-    def settled(self, probes, magnitudes=None):
+    def measure(self, probes, magnitudes=None):
         return [self._measured(p) for p in probes]
 
     def _measured(self, probe):
@@ -370,7 +370,7 @@ BLURRED = [
 @pytest.mark.parametrize(("outcomes", "sampled", "last", "most"), BLURRED, ids=range(len(BLURRED)))
 def test_where_directions_tell_nothing_single_parameters_are_asked(outcomes, sampled, last, most):
     settling = Blurred(outcomes)
-    coordinates = settling.settled([settling.coordinate(3 * v) for v in sampled])
+    coordinates = settling.measure([settling.coordinate(3 * v) for v in sampled])
     settling.asked.clear()
     found, trail = localize.find_last_wrong_variable(settling, coordinates, [])
     failed = [m.probe.start // 3 for m in (*coordinates, *found) if m.has_failed]

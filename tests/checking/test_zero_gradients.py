@@ -22,14 +22,14 @@ def investigated(function, gradient, seed=0):
 
     oracle = FunctionOracle(loss, whole, POINT, ((2, 3), (SIZE,)))
     gradients = oracle.gradients(POINT).terms
-    scales = sampling.scales(oracle.layout, POINT)
+    scales = sampling.variable_scales(oracle.layout, POINT)
     screening = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
     )
     place, _ = baseline.estimate_baseline(oracle, POINT, gradients, screening, baseline.PROMOTED)
-    silent = zero_gradients.variables_without_gradient(oracle.layout, gradients["total"])
+    silent = zero_gradients.find_zero_gradients(oracle.layout, gradients["total"])
     assert silent == [0]
-    found = zero_gradients.investigate(
+    found = zero_gradients.move_variables(
         oracle.layout, oracle, place, scales, silent, np.random.default_rng(seed)
     )
     assert [f.variable for f in found] == [0]
@@ -88,9 +88,7 @@ def test_what_no_loss_depends_on_changes_nothing():
 )
 def test_silent_variables_have_no_gradient_at_all(gradient, silent):
     layout = layout_of(((3,), (0,), (1,)))
-    assert (
-        zero_gradients.variables_without_gradient(layout, np.array(gradient, dtype=float)) == silent
-    )
+    assert zero_gradients.find_zero_gradients(layout, np.array(gradient, dtype=float)) == silent
 
 
 def layout_of(shapes):
@@ -99,5 +97,5 @@ def layout_of(shapes):
 
 def test_without_silent_variables_nothing_is_evaluated():
     oracle = FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, POINT)
-    assert zero_gradients.investigate(oracle.layout, oracle, None, None, [], None) == []
+    assert zero_gradients.move_variables(oracle.layout, oracle, None, None, [], None) == []
     assert oracle.evaluations == oracle.gradient_evaluations == 0

@@ -48,7 +48,7 @@ def settings(function, point, slope):
     """(step, noise, scale) as a check would choose them for a loss that rounds to float64 only."""
     scale = max(abs(point), 0.1)
     level = noise.roughness([function(point + 1e-9 * scale * j) for j in range(-3, 4)])
-    level = max(level, noise.floor(function(point)))
+    level = max(level, noise.rounding_floor(function(point)))
     return (
         exact_step(point, differences.first_step(slope, function(point), level, scale, TOLERANCE)),
         level,
@@ -352,5 +352,5 @@ def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations
 
 @pytest.mark.parametrize("sharpness", [10.0, 1.0, 0.01])
 def test_the_sharpness_of_a_closer_step_is_the_one_asked_for(sharpness):
-    step = differences.refined_step(-3.0, 1e-16, 1e-7, sharpness)
+    step = differences.step_for_precision(-3.0, 1e-16, 1e-7, sharpness)
     assert differences.step_precision(-3.0, step, 1e-16, 1e-7) == pytest.approx(sharpness)

@@ -90,7 +90,7 @@ def test_a_smooth_function_at_a_tiny_distance_shows_its_rounding_only():
     ],
 )
 def test_the_floor_is_half_a_unit_in_the_last_place(value, least):
-    assert noise.floor(value) == pytest.approx(least, rel=0.2)
+    assert noise.rounding_floor(value) == pytest.approx(least, rel=0.2)
 
 
 PLACES = np.array(noise.OFFSETS)

@@ -34,7 +34,7 @@ def variables(layout, positions):
 @given(SHAPES, st.integers(0, 40), SEEDS, SEEDS)
 def test_draws_are_distinct_ascending_and_as_many_as_asked_for(shapes, samples, seed, step):
     layout = layout_of(shapes)
-    drawn = sampling.coordinates(layout, samples, seed, step)
+    drawn = sampling.draw_coordinates(layout, samples, seed, step)
     assert len(drawn) == min(samples, layout.size)
     assert (np.diff(drawn) > 0).all()
     assert all(0 <= p < layout.size for p in drawn)
@@ -43,7 +43,7 @@ def test_draws_are_distinct_ascending_and_as_many_as_asked_for(shapes, samples, 
 @given(SHAPES, SEEDS, SEEDS, st.integers(0, 20))
 def test_every_variable_gets_one_while_the_samples_last(shapes, seed, step, more):
     layout = layout_of(shapes)
-    drawn = sampling.coordinates(layout, len(filled(layout)) + more, seed, step)
+    drawn = sampling.draw_coordinates(layout, len(filled(layout)) + more, seed, step)
     assert variables(layout, drawn) == filled(layout)
 
 
@@ -55,23 +55,24 @@ def test_with_fewer_samples_successive_turns_cover_all_variables(shapes, seed, t
     samples = data.draw(st.integers(1, len(filled(layout))))
     turns = math.ceil(len(filled(layout)) / samples)
     drawn = [
-        sampling.coordinates(layout, samples, seed, 100 * t, t) for t in range(turn, turn + turns)
+        sampling.draw_coordinates(layout, samples, seed, 100 * t, t)
+        for t in range(turn, turn + turns)
     ]
     assert set().union(*(variables(layout, d) for d in drawn)) == filled(layout)
 
 
 def test_the_step_counts_as_the_turn_where_none_is_given():
     assert np.array_equal(
-        sampling.coordinates(LAYOUT, 2, 5, 3), sampling.coordinates(LAYOUT, 2, 5, 3, 3)
+        sampling.draw_coordinates(LAYOUT, 2, 5, 3), sampling.draw_coordinates(LAYOUT, 2, 5, 3, 3)
     )
 
 
 def test_draws_depend_on_seed_and_step_only():
-    first = sampling.coordinates(LAYOUT, 16, 7, 11)
+    first = sampling.draw_coordinates(LAYOUT, 16, 7, 11)
     np.random.seed(0)
-    sampling.coordinates(LAYOUT, 16, 7, 12)
+    sampling.draw_coordinates(LAYOUT, 16, 7, 12)
     before = np.random.get_state()[1].tolist()
-    assert np.array_equal(sampling.coordinates(LAYOUT, 16, 7, 11), first)
+    assert np.array_equal(sampling.draw_coordinates(LAYOUT, 16, 7, 11), first)
     assert np.random.get_state()[1].tolist() == before
 
 
@@ -85,12 +86,14 @@ def test_rows_in_use_are_drawn_before_those_without_a_gradient():
     layout = Layout(("table", "kernel"), ((5000, 4), (8,)))
     rows = np.concatenate([np.arange(4 * r, 4 * r + 4) for r in (17, 300, 4100)])
     gradient = gradient_where(layout, [*rows, *range(20000, 20008)])
-    drawn = sampling.coordinates(layout, 16, 3, 1, gradient=gradient)
+    drawn = sampling.draw_coordinates(layout, 16, 3, 1, gradient=gradient)
     in_table = drawn[drawn < 20000]
     assert len(drawn) == 16
     assert np.sum(gradient[in_table] != 0) >= 6
     # What has none is looked at as well, now and then: it may be the gradient that is wrong.
-    others = [sampling.coordinates(layout, 16, 3, step, gradient=gradient) for step in range(20)]
+    others = [
+        sampling.draw_coordinates(layout, 16, 3, step, gradient=gradient) for step in range(20)
+    ]
     assert any((gradient[d] == 0).any() for d in others)
 
 
@@ -98,7 +101,7 @@ def test_rows_in_use_are_drawn_before_those_without_a_gradient():
 def test_dead_variables_take_few_samples(seed, samples, dead, live):
     layout = Layout(tuple(f"v{k}" for k in range(dead + live)), ((3, 2),) * (dead + live))
     gradient = gradient_where(layout, slice(6 * dead, None))
-    drawn = sampling.coordinates(layout, samples, seed, 0, gradient=gradient)
+    drawn = sampling.draw_coordinates(layout, samples, seed, 0, gradient=gradient)
     assert len(drawn) == min(samples, layout.size)
     of_dead = np.sum(drawn < 6 * dead)
     assert len(variables(layout, drawn[drawn >= 6 * dead])) >= min(
@@ -112,20 +115,20 @@ def test_dead_variables_take_few_samples(seed, samples, dead, live):
 def test_successive_turns_cover_live_and_dead_variables(samples, seed):
     layout = Layout(tuple(f"v{k}" for k in range(12)), ((2,),) * 12)
     gradient = gradient_where(layout, slice(8, None))
-    drawn = [sampling.coordinates(layout, samples, seed, t, t, gradient) for t in range(12)]
+    drawn = [sampling.draw_coordinates(layout, samples, seed, t, t, gradient) for t in range(12)]
     assert variables(layout, np.concatenate(drawn)) >= set(range(4, 12))
 
 
 def test_a_gradient_that_is_not_finite_counts_as_one():
     layout = Layout(("a", "b"), ((4,), (4,)))
     gradient = np.array([0, 0, 0, np.nan, 0, 0, 0, 0.0])
-    assert 3 in sampling.coordinates(layout, 2, 0, 0, gradient=gradient)
+    assert 3 in sampling.draw_coordinates(layout, 2, 0, 0, gradient=gradient)
 
 
 def test_no_gradient_anywhere_leaves_the_draw_as_it_is():
     layout, nothing = LAYOUT, np.zeros(LAYOUT.size)
-    assert len(sampling.coordinates(layout, 16, 7, 11, gradient=nothing)) == 16
-    assert variables(layout, sampling.coordinates(layout, 4, 7, 11, gradient=nothing)) == {
+    assert len(sampling.draw_coordinates(layout, 16, 7, 11, gradient=nothing)) == 16
+    assert variables(layout, sampling.draw_coordinates(layout, 4, 7, 11, gradient=nothing)) == {
         0,
         1,
         2,
@@ -136,7 +139,8 @@ def test_no_gradient_anywhere_leaves_the_draw_as_it_is():
 @pytest.mark.parametrize(("seed", "step"), [(8, 11), (7, 12)])
 def test_another_seed_or_step_draws_others(seed, step):
     assert not np.array_equal(
-        sampling.coordinates(LAYOUT, 16, seed, step), sampling.coordinates(LAYOUT, 16, 7, 11)
+        sampling.draw_coordinates(LAYOUT, 16, seed, step),
+        sampling.draw_coordinates(LAYOUT, 16, 7, 11),
     )
 
 
@@ -157,7 +161,7 @@ def test_a_replicate_is_not_the_first_of_another_seed():
 def test_large_variables_get_the_rest():
     counts = np.zeros(len(LAYOUT))
     for step in range(200):
-        for position in sampling.coordinates(LAYOUT, 32, 0, step):
+        for position in sampling.draw_coordinates(LAYOUT, 32, 0, step):
             counts[LAYOUT.variable_of(position)] += 1
     # One of 32 is a variable's own; the other 28 fall where the parameters are.
     expected = 200 * (1 + 28 * LAYOUT.sizes / LAYOUT.size)
@@ -166,12 +170,14 @@ def test_large_variables_get_the_rest():
 
 def test_another_parameter_of_the_variable_is_a_new_one():
     rng = np.random.default_rng(0)
-    drawn = {sampling.another(LAYOUT, 1, {600, 601, 602}, rng) for _ in range(300)}
+    drawn = {sampling.draw_replacement(LAYOUT, 1, {600, 601, 602}, rng) for _ in range(300)}
     assert drawn == set(range(603, 630))
 
 
 def test_where_all_are_taken_there_is_no_other():
-    assert sampling.another(LAYOUT, 3, set(range(750, 754)), np.random.default_rng(0)) is None
+    assert (
+        sampling.draw_replacement(LAYOUT, 3, set(range(750, 754)), np.random.default_rng(0)) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,7 @@ def test_neighbours_lie_in_the_same_variable_unit_and_row(shapes, position):
     layout = layout_of(shapes)
     variable, index = layout.locate(position)
     found = [
-        sampling.neighbours(layout, position, {position}, np.random.default_rng(seed), count=8)
+        sampling.draw_neighbours(layout, position, {position}, np.random.default_rng(seed), count=8)
         for seed in range(5)
     ]
     for drawn in found:
@@ -197,7 +203,7 @@ def test_neighbours_lie_in_the_same_variable_unit_and_row(shapes, position):
 
 
 def test_a_scalar_has_no_neighbours():
-    assert sampling.neighbours(layout_of(((), (3,))), 0, {0}, np.random.default_rng(0)) == []
+    assert sampling.draw_neighbours(layout_of(((), (3,))), 0, {0}, np.random.default_rng(0)) == []
 
 
 @pytest.mark.parametrize(
@@ -210,7 +216,7 @@ def test_a_scalar_has_no_neighbours():
     ],
 )
 def test_scales_are_the_root_mean_square(values, scale):
-    found = sampling.scales(Layout(("v", "empty"), ((2,), (0,))), np.array(values))
+    found = sampling.variable_scales(Layout(("v", "empty"), ((2,), (0,))), np.array(values))
     assert found == pytest.approx([scale, sampling.DEFAULT_SCALE], rel=1e-12)
 
 

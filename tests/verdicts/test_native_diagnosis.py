@@ -8,7 +8,7 @@ import pytest
 
 from gradhooks import Verdict
 from gradhooks.numerics import departure
-from gradhooks.numerics.departure import Call, Departure, Place, Summary
+from gradhooks.numerics.departure import Call, Departure, Location, Summary
 from gradhooks.numerics.layout import Layout
 from gradhooks.verdicts import native_diagnosis, optimizer_gradient
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
@@ -45,11 +45,19 @@ TABLE = [
         {"a_outputs": BAD, "b_inputs": BAD, "b_outputs": BAD},
         {},
         (1.0, 1.0),
-        Place.CALL,
+        Location.CALL,
         "model/a",
         False,
     ),
-    ("zeros", {"a_outputs": ZERO, "b_inputs": ZERO}, {}, (1.0, 1.0), Place.CALL, "model/a", True),
+    (
+        "zeros",
+        {"a_outputs": ZERO, "b_inputs": ZERO},
+        {},
+        (1.0, 1.0),
+        Location.CALL,
+        "model/a",
+        True,
+    ),
     ("zeros everywhere", {"a_outputs": ZERO}, {"a_outputs": ZERO}, (1.0, 1.0), None, "", False),
     ("bad everywhere", {"a_outputs": BAD}, {"a_outputs": BAD}, (1.0, 1.0), None, "", False),
     (
@@ -57,7 +65,7 @@ TABLE = [
         {"c_outputs": BAD, "b_outputs": BAD},
         {},
         (1.0, 1.0),
-        Place.CALL,
+        Location.CALL,
         "model/b/c",
         False,
     ),
@@ -66,7 +74,7 @@ TABLE = [
         {"b_outputs": BAD, "model_outputs": BAD},
         {},
         (1.0, 1.0),
-        Place.CALL,
+        Location.CALL,
         "model/b",
         False,
     ),
@@ -75,7 +83,7 @@ TABLE = [
         {"c_inputs": BAD, "c_outputs": BAD, "b_outputs": BAD},
         {},
         (1.0, 1.0),
-        Place.BETWEEN,
+        Location.BETWEEN,
         "model/b/c",
         False,
     ),
@@ -84,18 +92,18 @@ TABLE = [
         {"a_inputs": BAD, "a_outputs": BAD},
         {"model_inputs": HUGE},
         (1.0, 1.0),
-        Place.INPUT,
+        Location.INPUT,
         "",
         False,
     ),
-    ("the loss", {}, {}, (math.nan, 1.0), Place.LOSS, "", False),
-    ("the loss vanishes", {}, {}, (0.0, 1e-9), Place.LOSS, "", True),
+    ("the loss", {}, {}, (math.nan, 1.0), Location.LOSS, "", False),
+    ("the loss vanishes", {}, {}, (0.0, 1e-9), Location.LOSS, "", True),
     (
         "its slope",
         {"model_output_slopes": BAD} | BELOW_B,
         {},
         (1.0, 1.0),
-        Place.LOSS_SLOPE,
+        Location.LOSS_SLOPE,
         "",
         False,
     ),
@@ -104,22 +112,30 @@ TABLE = [
         BELOW_B | {"c_input_slopes": BAD},
         {},
         (1.0, 1.0),
-        Place.BACKWARD,
+        Location.BACKWARD,
         "model/b/c",
         False,
     ),
-    ("backwards, around", BELOW_B, {}, (1.0, 1.0), Place.BACKWARD, "model/b", False),
+    ("backwards, around", BELOW_B, {}, (1.0, 1.0), Location.BACKWARD, "model/b", False),
     (
         "backwards, the first",
         {"a_input_slopes": BAD},
         {},
         (1.0, 1.0),
-        Place.BACKWARD,
+        Location.BACKWARD,
         "model/a",
         False,
     ),
-    ("on the way down", {"a_output_slopes": BAD}, {}, (1.0, 1.0), Place.REACHED, "model/a", False),
-    ("some of it", {"a_input_slopes": SPARSE}, {}, (1.0, 1.0), Place.BACKWARD, "model/a", True),
+    (
+        "on the way down",
+        {"a_output_slopes": BAD},
+        {},
+        (1.0, 1.0),
+        Location.REACHED,
+        "model/a",
+        False,
+    ),
+    ("some of it", {"a_input_slopes": SPARSE}, {}, (1.0, 1.0), Location.BACKWARD, "model/a", True),
     ("no slope", {"a_input_slopes": None}, {"a_input_slopes": None}, (1.0, 1.0), None, "", False),
 ]
 
@@ -130,19 +146,22 @@ TABLE = [
     ids=lambda v: str(v)[:20],
 )
 def test_the_first_place_is_found(what, few, many, losses, place, layer, has_vanished):
-    found = departure.find(network(**few), network(**many), losses, 65504.0)
+    found = departure.find_departure(network(**few), network(**many), losses, 65504.0)
     if place is None:
         assert found is None
         return
-    assert (found.place, found.layer, found.has_vanished) == (place, layer, has_vanished)
+    assert (found.location, found.layer, found.has_vanished) == (place, layer, has_vanished)
     words = native_diagnosis.diagnose(LAYOUT, lost(0.0), "float16", losses, 1.0, found)[0].sentence
     assert layer in words
     assert "float16" in words
 
 
 def test_without_many_digits_only_what_is_not_finite_departs():
-    assert departure.find(network(a_outputs=BAD), (), (math.nan, 1.0), 65504.0).layer == "model/a"
-    assert departure.find(network(a_outputs=ZERO), (), (1.0, 1.0), 65504.0) is None
+    assert (
+        departure.find_departure(network(a_outputs=BAD), (), (math.nan, 1.0), 65504.0).layer
+        == "model/a"
+    )
+    assert departure.find_departure(network(a_outputs=ZERO), (), (1.0, 1.0), 65504.0) is None
 
 
 LAYOUT = Layout(("model/a/kernel", "model/b/kernel"), ((30,), (5,)))
@@ -164,7 +183,7 @@ def lost(below):
 def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_layer_where_it_begins(
     below, where, culprit
 ):
-    place = where and Departure(Place.BACKWARD, where, True, 1e-9)
+    place = where and Departure(Location.BACKWARD, where, True, 1e-9)
     found = native_diagnosis.diagnose(LAYOUT, lost(below), "float16", (1.0, 1.0), 1.0, place)
     assert [(d.path, d.is_culprit) for d in found] == [
         (LAYOUT.paths[culprit], True),
