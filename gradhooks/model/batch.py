@@ -137,7 +137,7 @@ def _without_sharing(x):
     if type(x).__module__.startswith("tensorflow") and hasattr(x, "element_spec"):
         from gradhooks.backends import tensorflow
 
-        return tensorflow.dataset_copy(x)
+        return tensorflow.copy_first_element(x)
     return x
 
 

@@ -85,7 +85,7 @@ def _built_for(optimizer):
 
 
 def _traces(model, backend):
-    return backend.writes_of(getattr(model, "train_function", None))
+    return backend.find_written_handles(getattr(model, "train_function", None))
 
 
 def _layers(paths):

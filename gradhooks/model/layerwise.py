@@ -54,12 +54,14 @@ def watch_calls(tracer, backend, layers, promote, scale):
     def finish(total, values):
         seen = list(calls)  # the backward pass may call layers again
         tensors = [*values, *(t for call in seen for t in [*call.inputs, *call.outputs])]
-        slopes = backend.slopes(total, scale, tensors)
+        slopes = backend.differentiate_scaled(total, scale, tensors)
         told["calls"], told["is_dense"] = seen, [s is not None for s in slopes]
-        summaries = [backend.summary(t) for t in [*tensors, *(s for s in slopes if s is not None)]]
+        summaries = [
+            backend.summarize(t) for t in [*tensors, *(s for s in slopes if s is not None)]
+        ]
         return [
             total,
-            *backend.without_gaps(slopes[: len(values)], [v.shape for v in values]),
+            *backend.fill_missing_gradients(slopes[: len(values)], [v.shape for v in values]),
             *summaries,
         ]
 
@@ -130,7 +132,7 @@ def _noting(backend, layer, call, calls, order):
         def passed_on(value):
             if not backend.is_watchable(value):
                 return value
-            inputs.append(backend.pass_on(value))
+            inputs.append(backend.insert_identity(value))
             return inputs[-1]
 
         args, kwargs = keras.tree.map_structure(passed_on, (args, kwargs))

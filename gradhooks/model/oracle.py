@@ -98,9 +98,9 @@ class ModelOracle:
                 raise
             known = [*self.variables, *self._tracer.state]
             self._untracked = untracked.find_untracked(
-                model, known, self._gradients.variables(), self._belongings.places
+                model, known, self._gradients.own_variables(), self._belongings.places
             )
-        steps = self._backend.staircases(self._gradients.graph, self._gradients.forward)
+        steps = self._backend.find_step_operations(self._gradients.graph, self._gradients.forward)
         self.precision = dataclasses.replace(found, step_operations=steps)
         self._belongings = None
         self._notes += tuple(self._drawing_notes())
@@ -124,7 +124,7 @@ class ModelOracle:
     @property
     def bypassed(self):
         """Numbers of the variables whose own storage the trace reads, where nothing could stand in for them."""
-        read = self._gradients.captured()
+        read = self._gradients.captured_ids()
         return tuple(
             v
             for v, variable in enumerate(self.variables)
@@ -143,7 +143,7 @@ class ModelOracle:
             precision,
             self._trace_promoted,
             self._trace_native,
-            self._backend.is_exhausted,
+            self._backend.is_out_of_memory,
             lambda: self._tracer.has_narrow_sources,
         )
         try:
@@ -239,7 +239,7 @@ class ModelOracle:
             with self._running():
                 return self._gradients(point, self._tracer.present_state(), self._tracer.tensors)
         except Exception as error:
-            if self._backend.is_exhausted(error):
+            if self._backend.is_out_of_memory(error):
                 raise
             self.losses(
                 point, [Probe(0, np.zeros(1))], [(0, 0.0)]
@@ -327,7 +327,8 @@ class ModelOracle:
             )
 
         return [
-            (in_layers(place), kind) for place, kind in self._backend.chance(self._gradients.graph)
+            (in_layers(place), kind)
+            for place, kind in self._backend.find_nondeterministic_operations(self._gradients.graph)
         ]
 
     def draws_alike(self):
@@ -359,7 +360,7 @@ class ModelOracle:
         except (
             Exception
         ) as error:  # whatever code says to numbers of another precision than in training
-            if self._backend.is_exhausted(error):
+            if self._backend.is_out_of_memory(error):
                 raise
             self._tracer.has_wide_loss = False
             self._trace(None)
@@ -368,7 +369,7 @@ class ModelOracle:
         """Traces with all promoted that is in an `Extent`, and runs once; returns names of narrow operations."""
         self._trace(self._tracer.promotion(extent))
         self._run_once()
-        return self._backend.narrow_operations(self._gradients.graph, self._gradients.forward)
+        return self._backend.find_narrow_operations(self._gradients.graph, self._gradients.forward)
 
     def _run_once(self):
         """Asks for the gradient, which is kept for the first check: missing kernels show only when a graph runs."""
@@ -392,10 +393,10 @@ class ModelOracle:
                 "The model's code keeps tensors where a check cannot put back what was there. "
                 f"Received: {', '.join(kept[:3])}. Expected state in attributes, containers or variables."
             )
-        written = self._backend.writes(self._gradients.graph)
+        written = self._backend.find_writes(self._gradients.graph)
         if written:
             raise StateWriteError(written)
-        self._losses = self._backend.Losses(
+        self._losses = self._backend.LossProgram(
             self._gradients,
             self._tracer.present_state(),
             self._tracer.tensors,

@@ -201,7 +201,7 @@ def _drawn_by_xla(backend):
 
     def drawn(draw, seed):
         # The seed advances out here: a compiled function must not leave its tensors in a generator.
-        return backend.with_xla(draw, keras_internals.draw_seed(seed))
+        return backend.call_with_xla(draw, keras_internals.draw_seed(seed))
 
     return drawn
 
@@ -276,7 +276,7 @@ def _widened(backend, extent, note_narrow):
 
     with (
         backend.intercept_casts(is_left_out),
-        backend.widen_mixtures(lambda: switch.is_on),
+        backend.widen_mixed_operands(lambda: switch.is_on),
         backend.intercept_sources(lambda: switch.is_on, extent.is_widening_sources, note_narrow),
     ):
         yield switch

@@ -20,7 +20,7 @@ _SAME = 1.1
 def step_of(model, batch, layout):
     """Returns what records the train step of a model: a `TrainStep`, or a `ReplicatedStep` under a strategy."""
     strategy = distribution.strategy_of(model)
-    replicas = backends.current().local_devices(strategy)
+    replicas = backends.current().count_devices(strategy)
     return (
         ReplicatedStep(model, batch, layout, strategy, replicas)
         if replicas > 1
@@ -92,6 +92,6 @@ class ReplicatedStep:
             parts = (self._batch.x, self._batch.y, self._batch.sample_weight)
             yield Batch(
                 *keras.tree.map_structure(
-                    lambda a, n=count: None if a is None else backend.tile(a, rows, n), parts
+                    lambda a, n=count: None if a is None else backend.repeat_rows(a, rows, n), parts
                 )
             )

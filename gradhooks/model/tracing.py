@@ -111,7 +111,7 @@ class Tracer:
         ):
             values = [promotion.widen(value) for value in values] if promote else values
             arguments = values, self.present_state(), self.tensors
-            return self._backend.evaluate_calls(
+            return self._backend.evaluate_once(
                 evaluate, *arguments, **({} if promote else self._as_trained())
             )
 
@@ -126,9 +126,11 @@ class Tracer:
         import keras
 
         present = [
-            self._backend.tensor(a) for a in keras.tree.flatten(self._nested_batch) if a is not None
+            self._backend.to_tensor(a)
+            for a in keras.tree.flatten(self._nested_batch)
+            if a is not None
         ]
-        return [part for tensor in present for part in self._backend.dense_parts(tensor)]
+        return [part for tensor in present for part in self._backend.disassemble(tensor)]
 
     def _nested(self, tensors):
         """The inverse of `_present_tensors`."""
@@ -162,9 +164,9 @@ class Tracer:
                 return found, tuple(per_term)
 
             taken = (
-                self.tape.recording(values)
+                self.tape.record(values)
                 if self.tape
-                else contextlib.nullcontext(self._backend.gradient)
+                else contextlib.nullcontext(self._backend.differentiate)
             )
             with taken as gradient:
                 return self._terms(values, state, batch, promote, finish, while_losing)
@@ -187,7 +189,7 @@ class Tracer:
             mapping,
             nested,
             finish,
-            self._backend.stand_in,
+            self._backend.make_stand_in,
             self.draws,
             while_losing,
         )

@@ -123,7 +123,7 @@ class TrainStep:
             with self._untouched() as belongings:
                 compiled = self._first_that_works(
                     belongings,
-                    lambda step, functions, shadows: self._backend.Step(
+                    lambda step, functions, shadows: self._backend.CompiledStep(
                         step, self._batch, is_xla, functions, shadows
                     ),
                     is_unscaled,
@@ -177,7 +177,7 @@ class TrainStep:
             *self._model.optimizer.variables,
         ]
         found += [v._value for v in known]
-        found += [self._backend.state_of_generator(value) for value in found]
+        found += [self._backend.generator_state(value) for value in found]
         return list({id(v): v for v in found if self._backend.is_variable(v)}.values())
 
     def _moved(self, point, is_unscaled):
@@ -190,7 +190,7 @@ class TrainStep:
                 self._model.optimizer, "dynamic_scale", None
             )  # there is one once the optimizer is built
             values += [] if scale is None else [(scale, np.ones(()))]
-        values = [(v, self._backend.tensor(value)) for v, value in values]
+        values = [(v, self._backend.to_tensor(value)) for v, value in values]
         if point is not None:
             parts = [
                 point[self._layout.slice(v)].reshape(s) for v, s in enumerate(self._layout.shapes)
@@ -203,7 +203,7 @@ class TrainStep:
     def _of_pairs(self, variable, part):
         """A parameter as its variable holds it, in double precision as it is; what writes it casts it."""
         dtype = "complex128" if keras_internals.is_complex(variable) else "float64"
-        return self._backend.from_pairs(self._backend.tensor(part), dtype)
+        return self._backend.from_pairs(self._backend.to_tensor(part), dtype)
 
     def _means(self):
         """The metrics that mean losses over batches: begun anew, their result is the loss of this batch alone."""
@@ -235,7 +235,10 @@ class TrainStep:
             put(model, "_compile_metrics", None)
             for variable in self._shared_out():
                 shadows.append(
-                    (variable._value, self._backend.shadow(variable._value, variable.trainable))
+                    (
+                        variable._value,
+                        self._backend.copy_storage(variable._value, variable.trainable),
+                    )
                 )
                 put(variable, "_value", shadows[-1][1])
             found = [o for o in belongings.objects if isinstance(o, keras.optimizers.Optimizer)]
@@ -264,7 +267,7 @@ class TrainStep:
                 if gradient is not None and id(variable) in known:
                     gradients[known[id(variable)]].append(gradient)
         summed = [
-            self._backend.add_slices(g, shape, keras_internals.is_complex(v))
+            self._backend.sum_gradients(g, shape, keras_internals.is_complex(v))
             for g, v, shape in zip(gradients, self._variables, self._layout.shapes, strict=True)
         ]
         handed = [v for _, pairs in noted for gradient, v in pairs if gradient is not None]
@@ -279,7 +282,7 @@ class TrainStep:
             for metric in self._metrics():
                 if id(metric) not in means:
                     put(metric, "result", _noted(metric.result, others))
-            stack.enter_context(self._backend.as_replica(self._strategy))
+            stack.enter_context(self._backend.replica_context(self._strategy))
             told = self._model.train_step(batch)
         loss = told.get("loss") if isinstance(told, dict) else None
         if (
@@ -288,7 +291,7 @@ class TrainStep:
             or distribution.replicas_of(self._model) > 1
         ):
             return []  # what is meant over other batches, or divided among replicas, is not the loss of this batch
-        return self._backend.scalars([loss])
+        return self._backend.select_scalars([loss])
 
     def _recording(self, noted, is_unscaled):
         (gradients, loss), received, applications, owners, handed = noted
@@ -328,7 +331,7 @@ def _nested_tensors(backend, batch):
     import keras
 
     data = keras.utils.pack_x_y_sample_weight(batch.x, batch.y, batch.sample_weight)
-    return keras.tree.map_structure(lambda a: None if a is None else backend.tensor(a), data)
+    return keras.tree.map_structure(lambda a: None if a is None else backend.to_tensor(a), data)
 
 
 def _noted(function, results):

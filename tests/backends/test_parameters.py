@@ -88,7 +88,7 @@ def test_nothing_moves_where_nothing_is():
 
 def test_a_missing_gradient_is_zero():
     rows = tf.IndexedSlices(tf.ones([1, 3]), tf.constant([1]), tf.constant([2, 3]))
-    found = parameters.without_gaps([rows, None], [(2, 3), (2,)])
+    found = parameters.fill_missing_gradients([rows, None], [(2, 3), (2,)])
     assert [f.dtype for f in found] == [tf.float64] * 2
     np.testing.assert_array_equal(found[0], [[0, 0, 0], [1, 1, 1]])
     np.testing.assert_array_equal(found[1], [0, 0])

@@ -10,7 +10,8 @@ import pytest
 from keras import layers
 
 import gradhooks
-from gradhooks.backends.tensorflow import division, evaluation, parameters
+from gradhooks.backends.common import partition
+from gradhooks.backends.tensorflow import losses, parameters
 from gradhooks.model import batch as batches
 from gradhooks.model import objective, oracle
 from gradhooks.numerics.probe import Probe
@@ -24,8 +25,8 @@ FEW_ROUNDINGS = 8 * np.finfo(float).eps
 @pytest.fixture(autouse=True)
 def divided(monkeypatch):
     """Divides small graphs as large ones are."""
-    monkeypatch.setattr(division, "_WORTH_TRACING", 0.0)
-    monkeypatch.setattr(division, "_WORTH_TRACING_EACH", 0.0)
+    monkeypatch.setattr(partition, "_WORTH_TRACING", 0.0)
+    monkeypatch.setattr(partition, "_WORTH_TRACING_EACH", 0.0)
 
 
 def asked(model, x, y, sample_weight=None, **options):
@@ -80,7 +81,7 @@ def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
     model, x, y = build()
     of_its_own = asked(model, x, y)
     assert not of_its_own._losses._is_light
-    monkeypatch.setattr(division, "_WORTH_TRACING", np.inf)
+    monkeypatch.setattr(partition, "_WORTH_TRACING", np.inf)
     light = asked(model, x, y)
     assert light._losses._is_light
     rng = np.random.default_rng(0)
@@ -97,7 +98,7 @@ def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
 def test_a_heavy_model_is_held_once_and_finds_the_same(build, monkeypatch):
     model, x, y = build()
     expected_of = asked(model, x, y)
-    monkeypatch.setattr(evaluation, "_HEAVY", 0)
+    monkeypatch.setattr(losses, "_HEAVY", 0)
     monkeypatch.setattr(parameters, "_MISSED", 0)
     heavy = asked(model, x, y)
     assert heavy._losses._is_heavy
@@ -151,8 +152,8 @@ def test_division_takes_the_least_work_among_all_ways_to_cut():
     def cost(bounds):
         return sum((b - a) * chain.work(a)[b] for a, b in itertools.pairwise(bounds))
 
-    best = division.division(chain)
-    others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), division._PARTS - 1)]
+    best = partition.partition(chain)
+    others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), partition._PARTS - 1)]
     assert cost(best) == min(map(cost, others))
     assert 4 in best  # above the expensive one
 
@@ -161,9 +162,9 @@ def test_division_takes_the_least_work_among_all_ways_to_cut():
 def test_loops_must_pay_for_their_tracing(count, monkeypatch):
     """Four parts of equal work save three eighths of it, and every parameter makes them slower to trace."""
     monkeypatch.undo()
-    needed = (division._WORTH_TRACING + division._WORTH_TRACING_EACH * count) / (3 / 8)
+    needed = (partition._WORTH_TRACING + partition._WORTH_TRACING_EACH * count) / (3 / 8)
     too_little, enough = (
-        division.division(Chain(np.full(count, share * needed / count))) for share in (0.8, 1.25)
+        partition.partition(Chain(np.full(count, share * needed / count))) for share in (0.8, 1.25)
     )
     assert too_little == (0, count)
     assert len(enough) == 5

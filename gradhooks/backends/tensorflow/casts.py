@@ -17,7 +17,7 @@ _COMPLEX = {tf.float32: tf.complex64, tf.float64: tf.complex128}
 _is_in_xla = False
 
 
-def with_xla(function, argument):
+def call_with_xla(function, argument):
     """Calls a function of one tensor as XLA would compile it: its random numbers differ from TensorFlow's own."""
     global _is_in_xla
     before, _is_in_xla = _is_in_xla, True
@@ -48,7 +48,7 @@ def cast(value, dtype):
 
 
 @contextlib.contextmanager
-def widen_mixtures(is_widening):
+def widen_mixed_operands(is_widening):
     """While open, and `is_widening()`, operations of the checking thread take a narrow float beside one of float64.
 
     Code that is right at float32 writes constants and random numbers at float32, which stay what they are in a trace

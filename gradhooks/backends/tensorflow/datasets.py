@@ -6,7 +6,7 @@ import tensorflow as tf
 _SEED_INPUTS = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5}
 
 
-def dataset_copy(dataset):
+def copy_first_element(dataset):
     """Returns the first element of a `tf.data` pipeline as a pipeline of its own.
 
     Iterating a shuffled pipeline advances its generator of seeds, and so the

@@ -15,12 +15,12 @@ from gradhooks.backends.tensorflow.functions import concrete, inline_functions
 from gradhooks.backends.tensorflow.graphs import calls_python, run, specs
 from gradhooks.backends.tensorflow.parameters import (
     Cache,
+    fill_missing_gradients,
     flatten,
     specifications,
     trim_memory,
-    without_gaps,
 )
-from gradhooks.backends.tensorflow.surgery import ForwardGraph
+from gradhooks.backends.tensorflow.subgraphs import ForwardGraph
 from gradhooks.backends.tensorflow.tensors import is_plain
 
 
@@ -52,7 +52,7 @@ class GradientProgram:
             marked[:] = terms, values
             # The terms are returned, too, so that an operation that cannot run shows at the first
             # call.
-            return [without_gaps(gradient, shapes) for gradient in per_term], terms
+            return [fill_missing_gradients(gradient, shapes) for gradient in per_term], terms
 
         with inline_functions():
             self._function = concrete(gradients, specifications(shapes), specs(state), specs(batch))
@@ -61,13 +61,13 @@ class GradientProgram:
         self.calls_python = calls_python(self.graph)
         self.forward = ForwardGraph(self.graph, *marked)
 
-    def captured(self):
+    def captured_ids(self):
         """Returns the ids of what the graph takes from outside beside its arguments."""
         return {id(external) for external, _ in self.graph.captures}
 
-    def variables(self):
+    def own_variables(self):
         """Returns (variable, name, number of entries) of the trainable float variables that the graph reads itself."""
-        captured = self.captured()
+        captured = self.captured_ids()
         own = [
             v
             for v in self.graph.variables
@@ -98,7 +98,7 @@ def inner(tensor):
     return tf.compat.v1.get_default_graph().capture(tensor)
 
 
-def gradient(target, values):
+def differentiate(target, values):
     """Differentiates a scalar of the graph that is being traced; returns one tensor or None per value.
 
     By the graph and not by a tape: several terms would take a persistent tape, and where there is one TensorFlow
@@ -118,7 +118,7 @@ class Tape:
         self.remarks = []
 
     @contextlib.contextmanager
-    def recording(self, values):
+    def record(self, values):
         """While open, operations are recorded; yields a function as `gradient`."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(values)

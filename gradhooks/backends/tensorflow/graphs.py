@@ -44,12 +44,12 @@ _RANDOM = (
 )
 
 
-def writes(graph):
+def find_writes(graph):
     """Returns the names of operations that would change state outside the graph."""
     return _named(graph, _WRITES + _FOREIGN_WRITES)
 
 
-def foreign_writes(graph):
+def find_foreign_writes(graph):
     """Returns the names of operations that would change state other than variables."""
     return _named(graph, _FOREIGN_WRITES)
 
@@ -59,7 +59,7 @@ def calls_python(graph):
     return bool(_named(graph, _PYTHON))
 
 
-def chance(graph):
+def find_nondeterministic_operations(graph):
     """Returns pairs (place, kind) of what may give other numbers each time; the kind is `"random"` or `"python"`.
 
     A place is a name scope, which begins with the layers that open it.
@@ -93,7 +93,7 @@ def _named(graph, prefixes):
     return tuple(node.name for node in _nodes(graph.as_graph_def()) if node.op.startswith(prefixes))
 
 
-def narrow_operations(graph, forward):
+def find_narrow_operations(graph, forward):
     """Returns the names of operations that take double precision and hand on less: a narrow core behind a wide face.
 
     Args:

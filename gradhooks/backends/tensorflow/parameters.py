@@ -109,7 +109,7 @@ def with_one_moved(flat, place, offset):
     )
 
 
-def without_gaps(gradient, shapes):
+def fill_missing_gradients(gradient, shapes):
     """Returns gradients as dense float64 tensors of the shapes; a missing one is zero."""
     return [
         tf.zeros(shape, tf.float64) if g is None else tf.cast(tf.convert_to_tensor(g), tf.float64)

@@ -20,7 +20,7 @@ from tensorflow.python.ops import (
     while_loop,
 )
 
-from gradhooks.backends.tensorflow.casts import is_in_xla, with_xla
+from gradhooks.backends.tensorflow.casts import call_with_xla, is_in_xla
 from gradhooks.isolation import threads
 
 _PHILOX = tf.random.Algorithm.PHILOX.value
@@ -103,7 +103,7 @@ def _native(draws, original):
         if draws.is_xla and static is not None and not is_in_xla():
             # XLA draws other numbers from the same seed than TensorFlow; training with XLA sees
             # those.
-            numbers = with_xla(lambda key: original(static, key, counter, alg, native), key)
+            numbers = call_with_xla(lambda key: original(static, key, counter, alg, native), key)
         else:
             numbers = original(shape, key, counter, alg, native, name)
         return tf.cast(numbers, dtype)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from gradhooks.backends.tensorflow.graphs import run, specs
 
 
-def local_devices(strategy):
+def count_devices(strategy):
     """Returns how many devices of this process hold a replica of the model; 1 without a strategy that mirrors it."""
     return (
         len(strategy.extended.worker_devices)
@@ -40,7 +40,7 @@ class _Replica(tf.distribute.ReplicaContext):
         )
 
 
-def as_replica(strategy):
+def replica_context(strategy):
     """Returns a context in which code runs as one replica of a strategy, of which all are alike; as ever if None."""
     return contextlib.nullcontext() if strategy is None else _Replica(strategy, 0)
 
@@ -58,7 +58,7 @@ def distribute(function, strategy, common, share):
         A function `(common, shares) -> list of tensors`, one share and one
         tensor for each of `local_devices(strategy)`.
     """
-    count = local_devices(strategy)
+    count = count_devices(strategy)
     if count == 1:
         return lambda common, shares: [run(function, *common, *shares[0])]
 

@@ -3,12 +3,12 @@
 import tensorflow as tf
 
 
-def tensor(value):
+def to_tensor(value):
     """Returns a tensor of the array's own dtype; a ragged one stays as it is."""
     return value if is_ragged(value) else tf.convert_to_tensor(value)
 
 
-def tile(value, rows, count):
+def repeat_rows(value, rows, count):
     """Returns the first rows of a tensor or array, so many times one behind the other."""
     return tf.concat([value[:rows]] * count, 0)
 
@@ -18,7 +18,7 @@ def is_ragged(value):
     return isinstance(value, (tf.RaggedTensor, tf.RaggedTensorSpec))
 
 
-def dense_parts(value):
+def disassemble(value):
     """Returns what a tensor is made of: itself, or the values and the row splits of a ragged one."""
     return [value.flat_values, *value.nested_row_splits] if is_ragged(value) else [value]
 
@@ -82,6 +82,6 @@ def is_symbolic(value):
     return isinstance(value, tf.Tensor) and not isinstance(value, tf.__internal__.EagerTensor)
 
 
-def is_exhausted(error):
+def is_out_of_memory(error):
     """Returns whether an exception says that memory ran out."""
     return isinstance(error, tf.errors.ResourceExhaustedError)

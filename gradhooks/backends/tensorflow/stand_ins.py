@@ -42,7 +42,7 @@ class StandIn(resource_variable_ops.BaseResourceVariable):
         return tf.gather_nd(self._read_variable_op(), indices, name=name)
 
 
-def stand_in(tensor, variable):
+def make_stand_in(tensor, variable):
     """Returns a `StandIn` for a Keras variable."""
     storage = getattr(variable, "_value", None)
     name = storage.name if isinstance(storage, tf.Variable) else variable.name

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.division import division
+from gradhooks.backends.common.partition import partition
 from gradhooks.backends.tensorflow.gradients import inner
 from gradhooks.backends.tensorflow.graphs import run, specs
 from gradhooks.backends.tensorflow.parameters import (
@@ -17,7 +17,7 @@ from gradhooks.backends.tensorflow.parameters import (
     unbundle,
     with_one_moved,
 )
-from gradhooks.backends.tensorflow.replicas import distribute, local_devices
+from gradhooks.backends.tensorflow.replicas import count_devices, distribute
 
 # So many evaluations at once. One alone leaves processors idle between its operations; two passes
 # forth, which let go of an activation as soon as it is used, hold less than the gradient's pass
@@ -31,7 +31,7 @@ _HEAVY = 1e7
 _FEW = 1e5
 
 
-class Losses:
+class LossProgram:
     """The loss terms at many points along probes, in one compiled call.
 
     Single parameters are moved in loops of their own, each over that part of
@@ -51,7 +51,7 @@ class Losses:
         self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
         self._offsets = np.cumsum([0, *self._sizes])
         self._arguments = (specifications(self._shapes), specs(state), specs(batch))
-        self._bounds = division(gradients.forward) if is_sharing else (0, len(self._shapes))
+        self._bounds = partition(gradients.forward) if is_sharing else (0, len(self._shapes))
         self._is_heavy = self._offsets[-1] > _HEAVY
         self._is_light = len(self._bounds) == 2 and self._offsets[-1] <= _FEW
 
@@ -122,7 +122,7 @@ class Losses:
 
     def _spread(self, evaluate, arguments, share_of, *columns):
         """Evaluates rows of columns on all devices, in turn, since neighbours among them cost alike."""
-        count = local_devices(self._strategy)
+        count = count_devices(self._strategy)
         places = [np.arange(first, len(columns[0]), count) for first in range(count)]
         orders, shares = zip(
             *(share_of(*(column[rows] for column in columns)) for rows in places), strict=True

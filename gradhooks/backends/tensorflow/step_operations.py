@@ -26,7 +26,7 @@ _LOOKUPS = {"Gather": 1, "GatherV2": 1, "GatherNd": 1, "ResourceGather": 1, "Res
 _CHOOSING = ("Select", "SelectV2")
 
 
-def staircases(graph, forward):
+def find_step_operations(graph, forward):
     """Returns the names of operations through which the loss depends on parameters in steps.
 
     Args:

@@ -16,7 +16,7 @@ from tensorflow.python.ops import (
 
 from gradhooks.backends.tensorflow.functions import concrete
 from gradhooks.backends.tensorflow.gradients import broadcast
-from gradhooks.backends.tensorflow.graphs import calls_python, foreign_writes, specs
+from gradhooks.backends.tensorflow.graphs import calls_python, find_foreign_writes, specs
 from gradhooks.backends.tensorflow.pairs import as_received
 from gradhooks.backends.tensorflow.tensors import is_plain, read, write
 from gradhooks.isolation import threads
@@ -38,7 +38,7 @@ _ADVANCING = (
 )
 
 
-class Step:
+class CompiledStep:
     """A train step in one compiled call, traced with the real variables and run with copies of them.
 
     What a graph reads and writes outside of itself are inputs like others. The
@@ -66,7 +66,7 @@ class Step:
 
         with functions, tf.summary.record_if(False):
             self._function = concrete(step, specs(batch))
-        _refuse(foreign_writes(self._function.graph))
+        _refuse(find_foreign_writes(self._function.graph))
         captured, known = (
             self._function.captured_inputs,
             {id(shadow.handle) for _, shadow in shadows},
@@ -150,17 +150,17 @@ def is_variable(value):
     return is_plain(value)
 
 
-def state_of_generator(value):
+def generator_state(value):
     """Returns the variable that holds the state of a `tf.random.Generator`; None for anything else."""
     return value.state if isinstance(value, tf.random.Generator) else None
 
 
-def shadow(value, is_trainable):
+def copy_storage(value, is_trainable):
     """Returns a copy of a variable's storage."""
     return tf.Variable(value, trainable=is_trainable, dtype=value.dtype)
 
 
-def add_slices(gradients, shape, is_complex=False):
+def sum_gradients(gradients, shape, is_complex=False):
     """Returns the sum of gradients as one dense tensor of floats; zeros if there are none.
 
     Args:
@@ -176,7 +176,7 @@ def add_slices(gradients, shape, is_complex=False):
     return tf.add_n([broadcast(as_received(g, is_complex), shape) for g in gradients])
 
 
-def scalars(values):
+def select_scalars(values):
     """Returns those of some values that are real scalars, as tensors in float64."""
     tensors = [
         tf.convert_to_tensor(v)

@@ -12,7 +12,7 @@ _PARTS = 4
 _WORTHWHILE, _WORTH_TRACING, _WORTH_TRACING_EACH = 0.1, 1e5, 6e3
 
 
-def division(forward):
+def partition(forward):
     """Divides the parameters into groups of neighbours, so that moving each parameter of a group once takes least work.
 
     Args:

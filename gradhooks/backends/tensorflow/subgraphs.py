@@ -28,7 +28,7 @@ _STEADY = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Subgraph:
     """Some nodes of a graph.
 
     Args:
@@ -140,7 +140,7 @@ class ForwardGraph:
         taken = dict.fromkeys(
             name for node in chosen for name in _inputs(node) if _owner(name) not in inside
         )
-        return Part(chosen, tuple(taken))
+        return Subgraph(chosen, tuple(taken))
 
     def put(self, part, given, wanted):
         """Puts a part into the default graph.

@@ -20,7 +20,7 @@ _found = (
 )  # graph -> ids of handles; a large graph takes a second to look through
 
 
-def writes_of(function):
+def find_written_handles(function):
     """Returns what each trace of a compiled function writes to.
 
     Args:

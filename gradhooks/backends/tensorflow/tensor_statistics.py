@@ -12,7 +12,7 @@ from gradhooks.backends.tensorflow.tensors import is_symbolic
 _KNOWN = ("_keras_mask", "_keras_logits")
 
 
-def evaluate_calls(function, *arguments, is_optimized=False, is_xla=False):
+def evaluate_once(function, *arguments, is_optimized=False, is_xla=False):
     """Returns what a function of nested tensors returns, traced and run once: a list of arrays.
 
     Args:
@@ -38,7 +38,7 @@ def is_watchable(value):
     return is_here and value.dtype.is_floating
 
 
-def pass_on(tensor):
+def insert_identity(tensor):
     """Returns the tensor under another name, so that the gradient through this one place can be told."""
     other = tf.identity(tensor)
     for name in _KNOWN:
@@ -47,13 +47,13 @@ def pass_on(tensor):
     return other
 
 
-def slopes(target, factor, tensors):
+def differentiate_scaled(target, factor, tensors):
     """Returns the gradients of `factor` times a scalar as dense tensors, None where it does not depend on one."""
     found = tf.gradients(target * tf.cast(factor, target.dtype), tensors)
     return [None if g is None else tf.convert_to_tensor(g) for g in found]
 
 
-def summary(tensor):
+def summarize(tensor):
     """Returns share of finite entries, share not zero, root mean square and largest of the finite: float64, (4,)."""
     is_finite = tf.math.is_finite(tensor)
     wide = tf.cast(tf.where(is_finite, tensor, tf.zeros_like(tensor)), tf.float64)
