@@ -6,6 +6,8 @@ import os
 import hypothesis
 import pytest
 
+from tools import durations
+
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
@@ -16,8 +18,23 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 
+# Tiers that tests are put into by hand, with a marker; see pyproject.toml.
+TIERS = ("system", "sweep", "versions", "benchmarks")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Puts tests that cost much into the tier `slow_cases`, by their stored durations."""
+    untiered = {}
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            untiered[item.nodeid] = item
+    for test_id in durations.find_slow_tests(untiered, durations.read()):
+        untiered[test_id].add_marker("slow_cases")
+
+
 def pytest_collection_finish():
-    """Takes what is imported out of the garbage collector's sight, which would go through all of it again and again."""
+    """Freezes what is imported, so that garbage collection need not go through it each time."""
     gc.collect()
     gc.freeze()
 

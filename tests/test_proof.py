@@ -14,7 +14,7 @@ from tests.corpora.corpus import compiled, features, integers, seeded
 from tests.corpora.mutants import planted
 from tests.corpora.unproved import ENTRIES, offsets
 from tests.corpora.unproved.building import HEALTHY, applied, regression, stem
-from tests.corpora.unproved.judging import judged
+from tests.corpora.unproved.judging import check_entry
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 # One for every way in which nothing can be measured.
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("unoptimized")
 @functools.cache
 def examined(name, factor):
     """The report on an entry of the corpus: one check, for all the tests that look at it."""
-    return judged(BY_NAME[name], factor)
+    return check_entry(BY_NAME[name], factor)
 
 
 def numeric(report):

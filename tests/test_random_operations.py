@@ -151,7 +151,7 @@ OFTEN = ("normal", "dropout", "categories", "generator", "in a loop", "stateless
     "mode", [{"run_eagerly": True}, {"jit_compile": True}], ids=["eager", "xla"]
 )
 @pytest.mark.parametrize(
-    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in DRAWS]
+    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.sweep) for n in DRAWS]
 )
 def test_every_way_to_train(name, mode):
     if "jit_compile" in mode and name in NOT_FOR_XLA:
@@ -162,7 +162,7 @@ def test_every_way_to_train(name, mode):
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize(
-    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in DRAWS]
+    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.sweep) for n in DRAWS]
 )
 def test_every_precision(name, dtype):
     if (name, dtype) in (

@@ -62,7 +62,7 @@ def test_every_defect_has_its_words():
 @pytest.mark.usefixtures("unoptimized")
 @pytest.mark.system
 def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
-    report = judging.judged(mode.of(case), seed)
+    report = judging.check_case(mode.of(case), seed)
     assert report.verdict is Verdict.FAIL, report
     assert {c.term for c in report.failures} == {"trained"}, report
     assert judging.is_named(case, report), report
@@ -90,7 +90,7 @@ def test_a_right_train_step_is_not_accused_and_nothing_changes(case, mode):
         assert received < (1e-2 if "float16" in case.name else 1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @named(mutants.TRAIN_STEPS)
 def test_the_defects_are_there(case):
     """Proved without any recording: one step of training ends elsewhere than that of the twin, at the culprit."""

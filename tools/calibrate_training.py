@@ -1,6 +1,6 @@
 """How far healthy trained gradients are from the reference, beside what the tolerance allows.
 
-`python -m tools.calibrate_training` trains every small innocent in float32 and
+`python -m tools.calibrate_training` trains every small control in float32 and
 in half precision, with and without XLA, and prints, per precision, the
 relative difference per variable: median, 99 % and largest. Directories that
 earlier runs wrote to (`GRADHOOKS_TALLY=directory python -m pytest ...`) may be
@@ -34,7 +34,7 @@ def rows(lines):
     groups = collections.defaultdict(list)
     for line in lines:
         if line["kind"] != "mutant" and line["ok"] and not line["is_declared"]:
-            variant = "as written" if line["kind"] == "innocent" else line["kind"]
+            variant = "as written" if line["kind"] == "control" else line["kind"]
             groups[variant, line["dtype"]] += line["variables"]
     return [_row(*key, variables) for key, variables in sorted(groups.items())]
 
@@ -73,10 +73,10 @@ def table(lines):
 def main():
     directories = sys.argv[1:]
     if directories:
-        print(table([line for directory in directories for line in tally.collected(directory)]))
+        print(table([line for directory in directories for line in tally.read(directory)]))
         return 0
-    code, lines = tally.run_tests("sweep and not slow", "test_variants.py")
-    plain_code, plain = tally.run_tests("not sweep and not slow", "test_corpora.py")
+    code, lines = tally.run_tests("sweep", "test_variants.py")
+    plain_code, plain = tally.run_tests("not sweep", "corpora/test_corpora.py")
     print(table([*plain, *lines]))
     return code or plain_code
 

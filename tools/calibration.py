@@ -1,6 +1,6 @@
 """How small a threshold the healthy models bear: run `python -m tools.calibration [--seeds 3] [--part 0/4]`.
 
-Every innocent and every twin is checked at the best precision and at its own,
+Every control and every twin of a mutant is checked at the best precision and at its own,
 with the default threshold and with parts of it; the large ones and the declared
 mismatches are left out. The rule: a default threshold is the smallest power of
 ten at three tenths of which, for another machine rounds differently, nobody is

@@ -38,7 +38,7 @@ def said_of_cases(names=None):
 
     for name, case in _cases().items():
         if names is None or name in names:
-            yield name, _said(judging.judged(case, SEED))
+            yield name, _said(judging.check_case(case, SEED))
 
 
 def _cases():

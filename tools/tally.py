@@ -1,9 +1,10 @@
-"""Sums up what the corpora tests found: run `python -m tools.tally [--sweep] [--trained]`.
+"""Counts what the corpora found: run `python -m tools.tally [--sweep] [--trained]`.
 
-Runs the corpora, then prints defects caught and named, innocents accused, how
-many were inconclusive, at which precision, the evaluations per probe, and the
-worst relative difference between the gradient that an optimizer received and
-the reference. `--trained` prints that difference for every innocent.
+Runs the corpora, then prints how many mutants were caught and named, how many
+controls failed, how many were inconclusive, at which precision, the evaluations
+per probe, and the worst relative difference between the gradient that an
+optimizer received and the reference. `--trained` prints that difference for
+every control.
 """
 
 import collections
@@ -18,10 +19,10 @@ import tempfile
 from gradhooks.model import keras_internals
 from gradhooks.verdicts import proof
 
-# Verdicts that a case writes for the summary, one file per case, so that worker processes can share
-# a directory.
+# Where cases write their verdicts, one file a case, so that worker processes can share it.
 DIRECTORY = os.environ.get("GRADHOOKS_TALLY")
-# Largest relative difference of the trained gradient on a healthy model that trains in float32.
+# Largest relative difference of the optimizer gradient of a control that trains in float32.
+# Calibrated: this command prints the largest that occurs.
 TRAINED_LIMIT = 1e-4
 
 
@@ -70,14 +71,14 @@ def _variable(comparison):
 def is_healthy_float32(line):
     """Whether a line is about a model in float32 whose trained gradient must be close."""
     return (
-        line["kind"] == "innocent"
+        line["kind"] == "control"
         and line["dtype"] == "float32"
         and not line["is_declared"]
         and not line["chaotic"]
     )
 
 
-def collected(directory):
+def read(directory):
     """Returns the noted verdicts."""
     return [json.loads(path.read_text()) for path in sorted(pathlib.Path(directory).glob("*.json"))]
 
@@ -87,51 +88,56 @@ def summary(lines, with_trained=False):
     kinds = collections.defaultdict(list)
     for line in lines:
         kinds[line["kind"]].append(line)
-    caught, innocent = kinds["mutant"], kinds["innocent"]
-    accused = [line for line in innocent if not line["ok"]]
-    missed = [line for line in caught if not line["ok"]]
-    inconclusive = sum(line["verdict"] == "INCONCLUSIVE" for line in innocent)
-    full = sum(line["level"] == "float64" for line in innocent)
-    spent = evaluations_per_probe(innocent)
+    mutants, controls = kinds["mutant"], kinds["control"]
+    missed = [line for line in mutants if not line["ok"]]
+    failed = [line for line in controls if not line["ok"]]
+    inconclusive = sum(line["verdict"] == "INCONCLUSIVE" for line in controls)
+    in_float64 = sum(line["level"] == "float64" for line in controls)
     rows = [
-        f"defects caught and named: {len(caught) - len(missed)} of {len(caught)}",
-        f"innocents accused: {len(accused)} of {len(innocent)}",
-        f"innocents inconclusive: {inconclusive} of {len(innocent)}",
-        f"innocents in float64 throughout: {full} of {len(innocent)}",
-        f"evaluations per healthy probe over the innocents: {spent:.2f}",
+        f"mutants caught and named: {len(mutants) - len(missed)} of {len(mutants)}",
+        f"controls failed: {len(failed)} of {len(controls)}",
+        f"controls inconclusive: {inconclusive} of {len(controls)}",
+        f"controls in float64 throughout: {in_float64} of {len(controls)}",
+        f"evaluations per probe of a control: {evaluations_per_probe(controls):.2f}",
     ]
-    rows += trained_rows(innocent, with_trained)
+    rows += trained_rows(controls, with_trained)
     rows += [f"missed: {line['case']} at seed {line['seed']}" for line in missed]
-    rows += [f"accused: {line['case']} at seed {line['seed']}" for line in accused]
+    rows += [f"failed: {line['case']} at seed {line['seed']}" for line in failed]
     return "\n".join(rows)
 
 
-def evaluations_per_probe(innocent):
-    """Returns the loss evaluations per healthy probe: declared mismatches are measured again, as any is."""
-    healthy = [line for line in innocent if not line["is_declared"]]
-    return sum(line["evaluations"] for line in healthy) / max(
-        1, sum(line["probes"] for line in healthy)
-    )
+def evaluations_per_probe(controls):
+    """Returns the loss evaluations per probe of controls without declared mismatches.
+
+    Declared mismatches are left out because they are measured again, as every mismatch is.
+    """
+    undeclared = [line for line in controls if not line["is_declared"]]
+    evaluations = sum(line["evaluations"] for line in undeclared)
+    probes = sum(line["probes"] for line in undeclared)
+    return evaluations / max(1, probes)
 
 
 def shortfalls(lines):
-    """Returns what the promises about the innocents are broken by, as sentences; empty if all are kept."""
-    innocent = [line for line in lines if line["kind"] == "innocent"]
-    count, found = len(innocent), []
-    if sum(line["verdict"] == "INCONCLUSIVE" for line in innocent) > count / 10:
-        found.append("more than one innocent in ten is inconclusive")
-    if sum(line["level"] == "float64" for line in innocent) < 0.9 * count:
-        found.append("fewer than nine innocents in ten are in float64 throughout")
-    spent = evaluations_per_probe(innocent)
-    if count and not 2 <= spent <= 3:
-        found.append(f"{spent:.2f} evaluations per probe are not 2 to 3")
-    return found
+    """Returns a sentence for every promise about the controls that does not hold."""
+    controls = [line for line in lines if line["kind"] == "control"]
+    count = len(controls)
+    inconclusive = sum(line["verdict"] == "INCONCLUSIVE" for line in controls)
+    in_float64 = sum(line["level"] == "float64" for line in controls)
+    evaluations = evaluations_per_probe(controls)
+    sentences = []
+    if inconclusive > count / 10:
+        sentences.append("more than one control in ten is inconclusive")
+    if in_float64 < 0.9 * count:
+        sentences.append("fewer than nine controls in ten are in float64 throughout")
+    if count and not 2 <= evaluations <= 3:
+        sentences.append(f"{evaluations:.2f} evaluations per probe are not 2 to 3")
+    return sentences
 
 
-def trained_rows(innocent, with_all):
-    """Returns what the optimizer received, beside the reference: the worst in float32, and all if asked for."""
+def trained_rows(controls, with_all):
+    """Returns how far optimizer gradients are from the reference: the worst in float32, or all."""
     measured = [
-        line for line in innocent if line["trained"] is not None and math.isfinite(line["trained"])
+        line for line in controls if line["trained"] is not None and math.isfinite(line["trained"])
     ]
     measured.sort(key=lambda line: -line["trained"])
     single = [line for line in measured if is_healthy_float32(line)]
@@ -149,32 +155,25 @@ def trained_rows(innocent, with_all):
         ]
         rows += [
             f"not recorded  {line['case']}-{line['seed']}: {' '.join(line['notes'])}"
-            for line in innocent
+            for line in controls
             if line["trained"] is None or math.isnan(line["trained"])
         ]
     return rows
 
 
 def run_tests(marks, *files):
-    """Runs test files of the corpora; returns `(exit code, noted lines)`."""
-    here = pathlib.Path(__file__).parents[1] / "tests" / "corpora"
+    """Runs test files, given by their paths in `tests`; returns `(exit code, noted lines)`."""
+    tests = pathlib.Path(__file__).parents[1] / "tests"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks]
+    command += [str(tests / file) for file in files]
     with tempfile.TemporaryDirectory() as directory:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-m",
-            marks,
-            *(str(here / file) for file in files),
-        ]
         code = subprocess.run(command, env={**os.environ, "GRADHOOKS_TALLY": directory}).returncode
-        return code, collected(directory)
+        return code, read(directory)
 
 
 def main():
-    marks = "sweep or not sweep" if "--sweep" in sys.argv else "not sweep and not slow"
-    code, lines = run_tests(marks, "test_corpora.py")
+    marks = "sweep or not sweep" if "--sweep" in sys.argv else "not sweep"
+    code, lines = run_tests(marks, "corpora/test_corpora.py")
     print(summary(lines, "--trained" in sys.argv))
     broken = shortfalls(lines)
     print(*(f"broken promise: {sentence}" for sentence in broken), sep="\n")

@@ -1,12 +1,12 @@
 """What a check says of each of these models at each factor: python -m tools.unproved."""
 
 from tests.corpora.unproved import ENTRIES
-from tests.corpora.unproved.judging import allowed, judged
+from tests.corpora.unproved.judging import allowed, check_entry
 
 
 def row(entry, factor):
     """One line; what must not be is marked with an exclamation mark."""
-    report = judged(entry, factor)
+    report = check_entry(entry, factor)
     is_wrong = report.verdict not in allowed(entry, factor)
     covered = f"{report.coverage.variables} of {report.coverage.variables_total}"
     return (

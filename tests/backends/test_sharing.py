@@ -206,11 +206,11 @@ def test_one_trace_serves_losses_and_gradients():
     "case", [c for c in [*mutants.CASES, *controls.CASES] if not c.large], ids=str
 )
 def test_verdicts_do_not_depend_on_sharing(case, monkeypatch):
-    shared = judging.judged(case, 0)
+    shared = judging.check_case(case, 0)
     monkeypatch.setattr(
         oracle, "ModelOracle", functools.partial(oracle.ModelOracle, is_sharing=False)
     )
-    unshared = judging.judged(case, 0)
+    unshared = judging.check_case(case, 0)
     assert shared.verdict is unshared.verdict
     assert [d.path for d in shared.diagnoses] == [d.path for d in unshared.diagnoses]
 
@@ -220,4 +220,4 @@ def test_verdicts_of_a_defect_and_of_a_healthy_network_do_not_depend_on_sharing(
     for name in ("kernel_half", "conv1d"):
         with monkeypatch.context() as patch:
             test_verdicts_do_not_depend_on_sharing(cases[name], patch)
-    assert gradhooks.Verdict.FAIL is judging.judged(cases["kernel_half"], 0).verdict
+    assert gradhooks.Verdict.FAIL is judging.check_case(cases["kernel_half"], 0).verdict

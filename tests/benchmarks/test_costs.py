@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gradhooks
-from tests.benchmarks import clock, measuring, networks, peers
+from tools.peers import clock, comparison, measuring, networks
 
 pytestmark = pytest.mark.benchmarks
 
@@ -30,18 +30,18 @@ def test_healthy_coordinates(benchmark, name):
 @pytest.fixture(scope="module")
 def rows():
     """All networks, each measured in a process of its own."""
-    return [peers.measured_apart(name) for name in networks.NETWORKS]
+    return [comparison.measured_apart(name) for name in networks.NETWORKS]
 
 
 def test_a_healthy_coordinate_costs_a_forward_pass_at_most(rows):
     costs = [row["per coordinate"] for row in rows]
-    assert peers.geometric_mean(costs) <= 1.0, costs
+    assert comparison.geometric_mean(costs) <= 1.0, costs
     assert max(costs) <= 2.2, costs
 
 
 def test_it_costs_less_than_tensorflows_own(rows):
     ratios = [row["tools"]["tf.test.compute_gradient"] / row["per coordinate"] for row in rows]
-    assert peers.geometric_mean(ratios) >= 2.0, ratios
+    assert comparison.geometric_mean(ratios) >= 2.0, ratios
     assert min(ratios) >= 1.0, ratios
 
 

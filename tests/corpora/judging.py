@@ -11,12 +11,12 @@ import gradhooks
 from gradhooks.model import keras_internals, oracle, train_step
 
 
-def judged(case, seed):
+def check_case(case, seed):
     """Returns the report on a case of the corpora; skips what needs a package that is missing."""
-    return examined(case, seed)[0]
+    return check_case_with_model(case, seed)[0]
 
 
-def examined(case, seed):
+def check_case_with_model(case, seed):
     """Returns the report on a case and what was examined, `(report, (model, x, y, sample_weight))`."""
     if case.needs and importlib.util.find_spec(case.needs) is None:
         pytest.skip(f"{case.name} needs {case.needs}")

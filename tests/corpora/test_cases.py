@@ -78,7 +78,7 @@ def test_there_are_enough_of_both():
     assert len(controls.TWINS) == len(mutants.CASES)
 
 
-def test_mutants_name_a_culprit_and_innocents_do_not():
+def test_mutants_name_a_culprit_and_controls_do_not():
     assert all(
         case.culprit and case.note
         for case in MUTANTS
@@ -93,7 +93,7 @@ def test_a_case_cannot_be_changed():
     assert str(Case("name", None)) == "name"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @parametrize(SMALL)
 def test_is_decided_by_its_seed_and_trains(case):
     model, *batch = built(case)
@@ -111,7 +111,7 @@ def test_is_decided_by_its_seed_and_trains(case):
     assert np.isfinite(history.history["loss"][0])
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @parametrize([case for case in SMALL if case.culprit is not None or "expect" in case.options])
 def test_patterns_match_some_variables_and_not_all(case):
     paths = [variable.path for variable in built(case)[0].trainable_variables]
@@ -119,7 +119,7 @@ def test_patterns_match_some_variables_and_not_all(case):
     assert all(0 < len(fnmatch.filter(paths, pattern)) < len(paths) for pattern in patterns)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @parametrize(MUTANTS)
 def test_the_healthy_twin_differs_at_the_culprit(case):
     loss, paths, wrong = loss_and_gradients(case)
@@ -137,7 +137,7 @@ def test_the_healthy_twin_differs_at_the_culprit(case):
     assert case.culprit in [path for path, gap in gaps.items() if gap > 2e-5][-1]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @parametrize([case for case in mutants.CASES if "non_finite_gradient" in case.reasons])
 def test_gradients_called_non_finite_are(case):
     loss, paths, gradients = loss_and_gradients(case)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.corpora.unproved import ENTRIES
 from tests.corpora.unproved.building import HEALTHY
-from tests.corpora.unproved.judging import allowed, judged
+from tests.corpora.unproved.judging import allowed, check_entry
 
 TRIALS = [pytest.param(e, f, id=f"{e.name}, times {f:g}") for e in ENTRIES for f in e.factors]
 
@@ -18,7 +18,7 @@ TRIALS = [pytest.param(e, f, id=f"{e.name}, times {f:g}") for e in ENTRIES for f
 @pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize(("entry", "factor"), TRIALS)
 def test_only_what_was_measured_passes(entry, factor):
-    report = judged(entry, factor)
+    report = check_entry(entry, factor)
     assert report.verdict in allowed(entry, factor), report
 
 

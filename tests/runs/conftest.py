@@ -1,4 +1,4 @@
-"""Every test of this folder tells what happened in it, for `python -m tests.runs.table`."""
+"""Every test of this folder tells what happened in it, for `python -m tools.outcomes`."""
 
 import pytest
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.runs.training import PASS, check_of, small, stored
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.sweep
 MEGABYTE = 2**20
 
 

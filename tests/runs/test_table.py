@@ -1,11 +1,12 @@
-"""The table of README is made of the names and the results of tests."""
+"""The table in docs/training_runs.md is made of the names and the results of tests."""
 
 import itertools
 import pathlib
 from xml.etree import ElementTree
 
-from tests.runs import table, training
+from tests.runs import training
 from tests.runs.training import PASS, check_of, small
+from tools import outcomes
 
 XML = """
 <testsuite>
@@ -24,7 +25,7 @@ EXPECTED = """| what happens | what was tried |
 
 
 def test_tests_are_grouped_by_what_happens():
-    assert table.table(table.grouped(ElementTree.fromstring(XML).iter("testcase"))) == EXPECTED
+    assert outcomes.format_table(outcomes.group_by_outcome(ElementTree.fromstring(XML).iter("testcase"))) == EXPECTED
 
 
 def test_an_outcome_is_what_the_runs_show():

@@ -23,7 +23,7 @@ from tests import models
 from tests.arbitrary import REPORTS
 from tests.corpora import mutants
 from tests.corpora.controls import declared, kinks
-from tests.corpora.judging import judged
+from tests.corpora.judging import check_case
 from tests.fakes import FunctionOracle
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
@@ -37,7 +37,7 @@ def checked(build, **options):
 
 
 def case(one):
-    return functools.partial(judged, one, 0)
+    return functools.partial(check_case, one, 0)
 
 
 # Real checks, and a reason that is to be found in each: rejudging must know what to do with all of

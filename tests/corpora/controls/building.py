@@ -1,4 +1,4 @@
-"""Small builders that the innocents share."""
+"""Small builders that the controls share."""
 
 import keras
 from keras import layers

@@ -13,7 +13,7 @@ def allowed(entry, factor):
     return (decided,) if entry.is_measurable else (decided, Verdict.INCONCLUSIVE)
 
 
-def judged(entry, factor):
+def check_entry(entry, factor):
     """Returns the report on an entry at a factor."""
     keras.utils.clear_session(free_memory=False)
     model, x, y, options = entry.build(factor)

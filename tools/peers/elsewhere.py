@@ -1,7 +1,7 @@
 """The gradient checkers of PyTorch and JAX on the same networks with the same weights.
 
 Keras runs on all three, so the network is the same in a process with another
-backend: `KERAS_BACKEND=torch python -m tests.benchmarks.elsewhere digits.npz digits`.
+backend: `KERAS_BACKEND=torch python -m tools.peers.elsewhere digits.npz digits`.
 It stays in float32, because Keras computes float64 networks in float32 there;
 the unit is a forward pass of the same network on the same backend.
 """
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tests.benchmarks import clock, networks, sampled
+from tools.peers import clock, networks, sampled
 
 
 def torchs(model, x, y):

@@ -1,4 +1,4 @@
-"""One table: what gradhooks costs beside other tools, measured in one run of `python -m tests.benchmarks.peers`.
+"""One table: what gradhooks costs beside other tools, measured in one run of `python -m tools.peers`.
 
 Each network is measured in a process of its own, so that the peak of its
 memory is its own. Costs are per sampled parameter, in units of one float64
@@ -22,7 +22,7 @@ import scipy.optimize
 import tensorflow as tf
 
 from gradhooks import Verdict, check_gradients
-from tests.benchmarks import clock, measuring, networks, sampled
+from tools.peers import clock, measuring, networks, sampled
 
 
 def tool_functions(model, x, y):
@@ -90,7 +90,7 @@ def elsewhere(name, model):
         np.savez(weights, *model.get_weights())
         for backend in ("torch", "jax"):
             if importlib.util.find_spec(backend):
-                found = _run("tests.benchmarks.elsewhere", weights, name, KERAS_BACKEND=backend)
+                found = _run("tools.peers.elsewhere", weights, name, KERAS_BACKEND=backend)
                 costs |= found["costs"]
                 right |= found["right"]
     return costs, right
@@ -145,7 +145,7 @@ def measured(name):
 
 def measured_apart(name):
     """`measured` in a process of its own, so that the peak of memory is that network's."""
-    return _run("tests.benchmarks.peers", "--one", name)
+    return _run("tools.peers", "--one", name)
 
 
 def _first_verdict(model, x, y):

@@ -1,0 +1,1 @@
+"""What a check costs beside the gradient checkers of other libraries: run `python -m tools.peers`."""
