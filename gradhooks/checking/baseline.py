@@ -95,7 +95,7 @@ def estimate_baseline(
     if not np.isfinite([base, again]).all():
         return EvaluationPoint(point, gradients, base, np.zeros_like(base), 0.0), near
     level = np.maximum(
-        [noise.rounding_floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_corner=True)
+        [noise.rounding_floor(b) for b in base], _roughness(near[spacing.tiny], 2, has_kink=True)
     )
     working = _roughness(near[spacing.working], 3)
     suspicious = _SUSPICIOUS_NATIVE if spacing.is_native else _SUSPICIOUS
@@ -210,9 +210,9 @@ def _windows(oracle, point, probe, spacings):
     )
 
 
-def _roughness(window, degree, has_corner=False):
+def _roughness(window, degree, has_kink=False):
     return np.array(
-        [noise.roughness(column, degree, noise.OFFSETS, has_corner) for column in window.T]
+        [noise.roughness(column, degree, noise.OFFSETS, has_kink) for column in window.T]
     )
 
 

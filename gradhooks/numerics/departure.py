@@ -1,15 +1,17 @@
-"""Where a computation in few digits parts from the same one in many: the first value that overflows or vanishes.
+"""Where a low-precision computation departs from the same one in high precision.
 
-Both have been watched layer by layer, see `Call`. What is small or rounded is no
-departure; only what is not finite, or zero throughout, where many digits show
-ordinary numbers.
+Both have been recorded layer by layer, see `Call`. Small or rounded values are
+no departure: only values that are not finite, or zero throughout, where the
+computation in high precision shows ordinary numbers.
 """
 
 import dataclasses
 import enum
 import math
+from collections.abc import Iterable, Sequence
 
-# Share of the entries of a gradient that must vanish to call it lost.
+# A gradient has vanished if this fraction of its nonzero entries is zero in low precision. A free
+# choice: a few entries vanish in many healthy models, and what breaks training loses far more.
 LOST = 0.02
 
 
@@ -18,8 +20,8 @@ class Summary:
     """One tensor in four numbers.
 
     Args:
-        finite: Share of entries that are finite, in [0, 1].
-        present: Share of entries that are not zero, in [0, 1].
+        finite: Fraction of entries that are finite, in [0, 1].
+        present: Fraction of entries that are not zero, in [0, 1].
         size: Root mean square of the finite entries.
         largest: Largest finite entry by absolute value.
     """
@@ -30,48 +32,58 @@ class Summary:
     largest: float
 
 
+# Summaries of several tensors, None for a gradient on which the loss does not depend.
+Summaries = Sequence[Summary | None]
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of one layer; the tensors are told as `Summary`, slopes are None where the loss does not depend on them.
+    """One call of one layer, each tensor as its `Summary`.
 
     Args:
         layer: Path of the layer.
         entered: Number of the call, in the order in which calls began.
-        inputs: Tensors that went in.
-        outputs: Tensors that came out.
-        input_slopes: Gradients with respect to what went in, through this call alone, and to the layer's own weights.
-        output_slopes: Gradients with respect to what came out.
+        inputs: Tensors passed to the layer.
+        outputs: Tensors returned by it.
+        input_slopes: Gradients with respect to the inputs, through this call
+            alone, and to the layer's own weights.
+        output_slopes: Gradients with respect to the outputs.
     """
 
     layer: str
     entered: int
-    inputs: tuple
-    outputs: tuple
-    input_slopes: tuple
-    output_slopes: tuple
+    inputs: tuple[Summary, ...]
+    outputs: tuple[Summary, ...]
+    input_slopes: tuple[Summary | None, ...]
+    output_slopes: tuple[Summary | None, ...]
+
+
+# A call in low precision and the same call in high precision, if that was recorded.
+_Pair = tuple[Call, Call | None]
 
 
 class Location(enum.Enum):
-    """What departs first."""
+    """Which values depart first."""
 
-    INPUT = "the inputs of the model, as cast for it"
-    CALL = "what a layer hands on"
-    BETWEEN = "what a layer is given, which no layer has handed on"
-    LOSS = "the loss, from outputs that are as they should be"
+    INPUT = "the inputs of the model, after the cast to its dtype"
+    CALL = "the outputs of a layer"
+    BETWEEN = "the inputs of a layer, although no layer returned them like that"
+    LOSS = "the loss, although the outputs of the model are right"
     LOSS_SLOPE = "the gradient of the loss with respect to the model's outputs"
-    BACKWARD = "the gradient that a layer hands down"
-    REACHED = "the gradient that reaches a layer"
+    BACKWARD = "the gradient that a layer propagates to its inputs"
+    REACHED = "the gradient that a layer receives for its outputs"
 
 
 @dataclasses.dataclass(frozen=True)
 class Departure:
-    """Where few digits part from many.
+    """Where low precision departs from high precision.
 
     Args:
         location: A `Location`.
         layer: Path of the layer concerned; empty for inputs and losses.
-        has_vanished: Whether values vanish there; else they are not finite.
-        size: Root mean square of what has vanished, in many digits.
+        has_vanished: Whether values vanish there; otherwise they are not finite.
+        size: Root mean square, in high precision, of the values that vanish;
+            NaN if they are not finite.
     """
 
     location: Location
@@ -80,121 +92,168 @@ class Departure:
     size: float = math.nan
 
 
-def find_departure(few, many, losses, largest):
-    """Returns the first `Departure`, forwards and then from the loss down; None if there is none.
+@dataclasses.dataclass(frozen=True)
+class _Damage:
+    """How some tensors depart.
 
     Args:
-        few: The `Call`s in few digits in the order in which they ended, so
-            that those within a call come before it; the model's own is last.
-        many: The same in many digits; empty if there are none.
-        losses: The loss in few digits and in many.
-        largest: Largest number that few digits can hold.
+        size: Root mean square of the values that vanish; None if they are not finite.
     """
-    others = _by_turn(many)
-    pairs = [(call, others.get(turn)) for turn, call in _by_turn(few).items()]
-    forwards = _forwards(pairs, largest)
-    if forwards is not None:
-        return forwards
-    if not math.isfinite(losses[0]) and math.isfinite(losses[1]):
+
+    size: float | None
+
+    def at(self, location: Location, layer: str = "") -> Departure:
+        """Returns the `Departure` at a location."""
+        if self.size is None:
+            return Departure(location, layer)
+        return Departure(location, layer, has_vanished=True, size=self.size)
+
+
+def find_departure(
+    low: Sequence[Call],
+    high: Sequence[Call],
+    losses: tuple[float, float],
+    largest: float,
+) -> Departure | None:
+    """Returns the first `Departure`, forwards and then backwards from the loss; None without any.
+
+    Args:
+        low: The `Call`s in low precision in the order in which they ended, so
+            that nested calls precede the one that contains them; the model's
+            own call is last.
+        high: The same in high precision; empty if it was not recorded.
+        losses: The loss in low and in high precision.
+        largest: Largest number that low precision can represent.
+    """
+    wide_calls = _number_calls(high)
+    pairs: list[_Pair] = []
+    for key, call in _number_calls(low).items():
+        pairs.append((call, wide_calls.get(key)))
+
+    forward = _search_forwards(pairs, largest)
+    if forward is not None:
+        return forward
+    narrow_loss, wide_loss = losses
+    if not math.isfinite(narrow_loss) and math.isfinite(wide_loss):
         return Departure(Location.LOSS)
-    backwards = _backwards(pairs)
-    if backwards is None and losses[0] == 0 != losses[1]:
-        return Departure(Location.LOSS, has_vanished=True, size=abs(losses[1]))
-    return backwards
+    backward = _search_backwards(pairs)
+    if backward is None and narrow_loss == 0 != wide_loss:
+        return Departure(Location.LOSS, has_vanished=True, size=abs(wide_loss))
+    return backward
 
 
-def _by_turn(calls):
-    """The calls by layer and how often it had been called."""
-    found, turns = {}, {}
+def _number_calls(calls: Iterable[Call]) -> dict[tuple[str, int], Call]:
+    """Maps (layer, how often it was called until then) to the call."""
+    numbered: dict[tuple[str, int], Call] = {}
+    counts: dict[str, int] = {}
     for call in calls:
-        turns[call.layer] = turns.get(call.layer, 0) + 1
-        found[call.layer, turns[call.layer]] = call
-    return found
+        counts[call.layer] = counts.get(call.layer, 0) + 1
+        numbered[call.layer, counts[call.layer]] = call
+    return numbered
 
 
-def _forwards(pairs, largest):
-    for call, other in pairs:
-        gone = _parted(call.outputs, other and other.outputs)
-        if gone is None:
+def _search_forwards(pairs: Sequence[_Pair], largest: float) -> Departure | None:
+    """Returns the departure of the first outputs that depart; None if all outputs are right."""
+    for call, wide in pairs:
+        damage = _assess(call.outputs, wide and wide.outputs)
+        if damage is None:
             continue
-        if _parted(call.inputs, other and other.inputs) is None:
-            return _departure(Location.CALL, call.layer, gone)
-        around = [
-            (c, o)
-            for c, o in pairs
-            if _is_within(call, c, pairs) and not _parted(c.inputs, o and o.inputs)
-        ]
-        if around:
-            _, wide = max(around, key=lambda pair: pair[0].entered)
-            if wide is not None and any(s.largest > largest for s in wide.inputs):
-                return _departure(Location.INPUT, "", gone)  # as it came it was finite
-            return _departure(Location.BETWEEN, call.layer, gone)
-        return _departure(Location.INPUT, "", gone)
+        if _assess(call.inputs, wide and wide.inputs) is None:
+            return damage.at(Location.CALL, call.layer)
+
+        # The innermost enclosing call whose own inputs are right shows where the damage begins.
+        container: _Pair | None = None
+        for outer, wide_outer in pairs:
+            if not _is_within(call, outer, pairs):
+                continue
+            if _assess(outer.inputs, wide_outer and wide_outer.inputs) is not None:
+                continue
+            if container is None or outer.entered > container[0].entered:
+                container = (outer, wide_outer)
+        if container is None:
+            return damage.at(Location.INPUT)
+        wide_container = container[1]
+        wide_inputs = () if wide_container is None else wide_container.inputs
+        if any(summary.largest > largest for summary in wide_inputs):
+            # They were finite before the cast to the model's dtype.
+            return damage.at(Location.INPUT)
+        return damage.at(Location.BETWEEN, call.layer)
     return None
 
 
-def _is_within(inner, outer, pairs):
-    """Whether a call began and ended while another lasted: it ended before that, and began after it."""
-    order = [id(call) for call, _ in pairs]
-    return outer.entered < inner.entered and order.index(id(inner)) < order.index(id(outer))
+def _is_within(inner: Call, outer: Call, pairs: Sequence[_Pair]) -> bool:
+    """Whether the inner call was made during the outer one: it began later and ended earlier."""
+    ended = [id(call) for call, _ in pairs]
+    return outer.entered < inner.entered and ended.index(id(inner)) < ended.index(id(outer))
 
 
-def _backwards(pairs):
-    """The call nearest to the loss whose outputs' gradients are as they should be, and what it hands down is not."""
+def _search_backwards(pairs: Sequence[_Pair]) -> Departure | None:
+    """Returns the departure nearest to the loss among the gradients; None if they are right."""
     if not pairs:
         return None
-    model, wide = pairs[-1]
-    gone = _parted(model.output_slopes, wide and wide.output_slopes, LOST)
-    if gone is not None:
-        return _departure(Location.LOSS_SLOPE, "", gone)
-    handed, reached = [], []
-    for call, other in pairs:
-        gone = _parted(call.output_slopes, other and other.output_slopes, LOST)
-        if gone is not None:
-            reached.append(
-                (call, gone)
-            )  # by a cast, or by what is computed between the calls of layers
+    model, wide_model = pairs[-1]
+    damage = _assess(model.output_slopes, wide_model and wide_model.output_slopes, LOST)
+    if damage is not None:
+        return damage.at(Location.LOSS_SLOPE)
+
+    propagated: list[tuple[Call, _Damage]] = []
+    received: list[tuple[Call, _Damage]] = []
+    for call, wide in pairs:
+        damage = _assess(call.output_slopes, wide and wide.output_slopes, LOST)
+        if damage is not None:
+            # Damaged by a cast, or by what is computed between the calls of layers.
+            received.append((call, damage))
             continue
-        gone = _parted(call.input_slopes, other and other.input_slopes, LOST)
-        if gone is not None:
-            handed.append((call, gone))
-    # What holds other calls hands down what one of them does, or what becomes of it between them.
-    inmost = [
-        (c, gone)
-        for c, gone in handed
-        if not any(_is_within(other, c, pairs) for other, _ in reached)
-    ]
-    for found, place in ((inmost, Location.BACKWARD), (reached, Location.REACHED)):
-        if found:
-            call, gone = max(found, key=lambda pair: pair[0].entered)
-            return _departure(place, call.layer, gone)
+        damage = _assess(call.input_slopes, wide and wide.input_slopes, LOST)
+        if damage is not None:
+            propagated.append((call, damage))
+
+    # A call that contains a damaged one propagates the damage without being its origin.
+    origins: list[tuple[Call, _Damage]] = []
+    for call, damage in propagated:
+        if not any(_is_within(inner, call, pairs) for inner, _ in received):
+            origins.append((call, damage))
+    if origins:
+        call, damage = _last_entered(origins)
+        return damage.at(Location.BACKWARD, call.layer)
+    if received:
+        call, damage = _last_entered(received)
+        return damage.at(Location.REACHED, call.layer)
     return None
 
 
-def _departure(place, layer, gone):
-    return Departure(place, layer, gone is not _INFINITE, math.nan if gone is _INFINITE else gone)
+def _last_entered(damaged: Iterable[tuple[Call, _Damage]]) -> tuple[Call, _Damage]:
+    return max(damaged, key=lambda pair: pair[0].entered)
 
 
-_INFINITE = "not finite"
-
-
-def _parted(few, many, lost=1.0):
-    """How some tensors depart: `_INFINITE`, or the size of what vanished; None if they do not.
+def _assess(
+    low: Summaries,
+    high: Summaries | None,
+    lost: float = 1.0,
+) -> _Damage | None:
+    """Returns how some tensors depart; None if they do not.
 
     Args:
-        few: Summaries, some of them None.
-        many: Summaries of the same in many digits; None if there are none.
-        lost: Share of the entries that are present in many digits which must
-            vanish.
+        low: Summaries in low precision.
+        high: Summaries of the same tensors in high precision; None if unknown.
+        lost: Fraction of the entries that are nonzero in high precision which
+            must vanish in low precision.
     """
-    if many is None or len(many) != len(few):
-        many = [None] * len(few)
-    pairs = [(s, m) for s, m in zip(few, many, strict=True) if s is not None]
-    if any(s.finite < 1 and (m is None or m.finite == 1) for s, m in pairs):
-        return _INFINITE
-    sizes = [
-        m.size
-        for s, m in pairs
-        if m is not None and m.present > 0 and s.present <= m.present * (1 - lost)
-    ]
-    return max(sizes, default=None)
+    if high is None or len(high) != len(low):
+        high = [None] * len(low)
+    sizes: list[float] = []
+    is_infinite = False
+    for narrow, wide in zip(low, high, strict=True):
+        if narrow is None:
+            continue
+        if narrow.finite < 1 and (wide is None or wide.finite == 1):
+            is_infinite = True
+        if wide is None or wide.present == 0:
+            continue
+        if narrow.present <= wide.present * (1 - lost):
+            sizes.append(wide.size)
+    if is_infinite:
+        return _Damage(None)
+    if sizes:
+        return _Damage(max(sizes))
+    return None

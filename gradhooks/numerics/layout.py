@@ -4,13 +4,17 @@ import bisect
 import collections
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
+
+from gradhooks._types import PerVariable, Vector
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How variables lie one behind the other in the flat parameter vector.
+    """How variables are concatenated in the flat parameter vector.
 
     Args:
         paths: Path of each variable, in model order, unique.
@@ -27,67 +31,80 @@ class Layout:
     shapes: tuple[tuple[int, ...], ...]
 
     @functools.cached_property
-    def sizes(self):
-        """int64, shape (V,): number of parameters of each variable."""
-        return np.array(
-            [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes], dtype=np.int64
-        )
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of parameters of each variable: int64, shape (V,)."""
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
+        return np.array(sizes, dtype=np.int64)
 
     @functools.cached_property
-    def offsets(self):
-        """int64, shape (V + 1,): where each variable starts; the last entry is the number of parameters."""
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each variable starts, and the number of parameters: int64, shape (V + 1,)."""
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of parameters."""
         return int(self.offsets[-1])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def slice(self, variable):
+    def slice(self, variable: int) -> slice:
         """Returns the slice of the flat vector that holds the variable with this number."""
         return slice(int(self.offsets[variable]), int(self.offsets[variable + 1]))
 
-    def variable_of(self, position):
-        """Returns the number of the variable that holds the flat index."""
+    def variable_of(self, position: int) -> int:
+        """Returns the number of the variable that holds the flat index.
+
+        Raises:
+            IndexError: If the index lies outside the parameter vector.
+        """
         if not 0 <= position < self.size:
             raise IndexError(
                 "A flat index must lie inside the parameter vector. "
                 f"Received: position={position}. Expected 0 <= position < {self.size}."
             )
-        # Empty variables share their offset with the next one, hence "right".
+        # An empty variable starts where the next one does, hence "right".
         return bisect.bisect_right(self.offsets, position) - 1
 
-    def locate(self, position):
-        """Returns (number of the variable, multi-index in it) of a flat index."""
-        variable = self.variable_of(position)
-        index = np.unravel_index(position - self.offsets[variable], self.shapes[variable] or (1,))
-        return variable, tuple(int(i) for i in index) if self.shapes[variable] else ()
+    def locate(self, position: int) -> tuple[int, tuple[int, ...]]:
+        """Returns (number of the variable, multi-index in it) of a flat index.
 
-    def label(self, position):
+        Raises:
+            IndexError: If the index lies outside the parameter vector.
+        """
+        variable = self.variable_of(position)
+        shape = self.shapes[variable]
+        if not shape:
+            return variable, ()
+        index = np.unravel_index(position - int(self.offsets[variable]), shape)
+        return variable, tuple(int(i) for i in index)
+
+    def label(self, position: int) -> str:
         """Returns `path[i, j]` for a flat index."""
         variable, index = self.locate(position)
         return f"{self.paths[variable]}[{', '.join(map(str, index))}]"
 
-    def norms(self, flat):
-        """Returns the Euclidean norm of each variable's part of a flat vector: float64, shape (V,)."""
-        parts = (flat[self.slice(v)] for v in range(len(self)))
-        return np.array([np.linalg.norm(part.astype(np.float64, copy=False)) for part in parts])
+    def norms(self, flat: Vector) -> PerVariable:
+        """Returns the Euclidean norm of each variable's part: float64, shape (V,)."""
+        norms: list[float] = []
+        for variable in range(len(self)):
+            part = flat[self.slice(variable)].astype(np.float64, copy=False)
+            norms.append(float(np.linalg.norm(part)))
+        return np.array(norms)
 
 
-def unique_paths(paths):
-    """Returns the paths with `#2`, `#3`... behind repeated ones: Keras does not promise that they differ.
+def unique_paths(paths: Iterable[str]) -> tuple[str, ...]:
+    """Returns the paths, the repeated ones with `#2`, `#3`...: Keras does not promise unique ones.
 
     Example:
 
     >>> unique_paths(["a/w", "a/w", "b/w"])
     ('a/w', 'a/w#2', 'b/w')
     """
-    seen = collections.Counter()
-    unique = []
+    counts: collections.Counter[str] = collections.Counter()
+    unique: list[str] = []
     for path in paths:
-        seen[path] += 1
-        unique.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+        counts[path] += 1
+        unique.append(path if counts[path] == 1 else f"{path}#{counts[path]}")
     return tuple(unique)

@@ -1,43 +1,56 @@
-"""How many digits of a loss can be believed: its rounding level, measured.
+"""The noise level of a loss: how many of its digits are meaningful.
 
-The dtype does not tell: a float64 model may hide a float32 core. So the loss is
-sampled at a few places along a line. Over so short a way it is a polynomial
-of low degree; what a polynomial cannot follow is noise.
+The dtype does not say: a float64 model may contain a float32 core. So the loss
+is sampled at a few points along a line. Over so short a distance a smooth loss
+is a polynomial of low degree, and what a polynomial cannot fit is noise
+(compare J. Moré and S. Wild, "Estimating computational noise", 2011).
 """
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-# Enough to know a standard deviation within a factor of two in 95 of 100 cases, beside a parabola.
+# Points of a stencil. Beside a parabola nine leave six degrees of freedom, with which a standard
+# deviation is known within a factor of two in 95 of 100 cases (chi-squared distribution).
 POINTS = 9
-# Where, in units of the spacing. Symmetric at the ends, which serve as a central difference; uneven
-# between, because a staircase looked at in steps of its own length is a straight line.
+# Offsets of the stencil in units of its spacing. Symmetric at the ends, which serve as a central
+# difference; uneven in between, because a staircase sampled at its own period is a straight line.
+# The numbers in between are a free choice.
 OFFSETS = (-4.0, -3.24, -1.79, -0.87, 0.0, 1.13, 2.21, 2.76, 4.0)
-# A unit in the last place of float32, relative.
+# Machine epsilon of float32.
 FLOAT32 = float(np.finfo(np.float32).eps)
+# How much roughness may grow at 16 times the spacing and still be lost digits, see `is_staircase`.
+_MOST_GROWTH = 8.0
+# Roughness of a loss that is rounded to float32, in units of its machine epsilon, at most. A single
+# rounding leaves 0.29 (a uniform error); the margin, for sums of several, is a free choice.
+_MOST_EPSILONS = 4.0
 
 
-def roughness(values, degree=2, offsets=None, has_corner=False):
+def roughness(
+    values: ArrayLike,
+    degree: int = 2,
+    offsets: tuple[float, ...] | None = None,
+    has_kink: bool = False,
+) -> float:
     """Returns the standard deviation of the noise in values along a line.
 
-    The root mean square of what remains beside the least-squares polynomial,
-    with `M - degree - 1` degrees of freedom (the textbook estimate, as in
-    Press et al., "Numerical Recipes", section 15.1).
+    The root mean square of the residuals of a least-squares polynomial, with
+    `M - degree - 1` degrees of freedom (Press et al., "Numerical Recipes",
+    section 15.1).
 
     Args:
         values: float64, shape (M,), M > degree + 1.
         degree: Degree of the polynomial.
-        offsets: Where the values were taken, shape (M,); equal distances if
-            None.
-        has_corner: Whether the line may have a corner at offset zero, where
-            parameters often sit exactly on one; it is no noise. Costs one more
-            degree of freedom.
+        offsets: Where the values were taken, shape (M,); equally spaced if None.
+        has_kink: Whether to fit `|offset|` too, so that a kink at offset zero
+            is not taken for noise: parameters often sit exactly on one. Costs
+            one more degree of freedom.
 
     Returns:
-        float, in the unit of the values; 0 if a value is not finite, for then
-        there is nothing to measure.
+        float in the unit of the values; 0 if a value is not finite.
 
     Example:
 
@@ -47,51 +60,67 @@ def roughness(values, degree=2, offsets=None, has_corner=False):
     values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
         return 0.0
-    remover = _remover(offsets or tuple(range(len(values))), degree, has_corner)
-    remainder = remover @ (values - values[len(values) // 2])
-    largest = np.max(np.abs(remainder))
+    if offsets is None:
+        offsets = tuple(range(len(values)))
+    projection = _residual_projection(offsets, degree, has_kink)
+    residuals = projection @ (values - values[len(values) // 2])
+    largest = np.max(np.abs(residuals))
     if not largest:
         return 0.0
-    remainder /= largest  # squares of huge and tiny losses leave float64
-    return float(largest * np.sqrt(remainder @ remainder / (len(values) - degree - 1 - has_corner)))
+    residuals /= largest  # the squares of huge or tiny residuals leave the range of float64
+    freedom = len(values) - degree - 1 - has_kink
+    return float(largest * np.sqrt(residuals @ residuals / freedom))
 
 
 @functools.lru_cache(maxsize=8)
-def _remover(offsets, degree, has_corner):
-    """The matrix that takes the best polynomial, and a corner at zero if asked for, off a column of values."""
-    place = np.asarray(offsets) - np.mean(offsets)
-    columns = np.vander(place / np.max(np.abs(place)), degree + 1)
-    if has_corner:
-        columns = np.column_stack([columns, np.abs(offsets) / np.max(np.abs(offsets))])
+def _residual_projection(
+    offsets: Sequence[float],
+    degree: int,
+    has_kink: bool,
+) -> NDArray[np.float64]:
+    """Returns the matrix that maps values to their residuals: float64, shape (M, M)."""
+    centred = np.asarray(offsets) - np.mean(offsets)
+    columns = np.vander(centred / np.max(np.abs(centred)), degree + 1)
+    if has_kink:
+        distances = np.abs(offsets)
+        columns = np.column_stack([columns, distances / np.max(distances)])
     basis, _ = np.linalg.qr(columns)
-    return np.eye(len(place)) - basis @ basis.T
+    return np.eye(len(centred)) - basis @ basis.T
 
 
-def rounding_floor(value):
-    """Returns the least noise that a float64 loss of this size has: half a unit in the last place."""
-    return 0.5 * float(np.spacing(abs(value))) if math.isfinite(value) else 0.0
+def rounding_floor(value: float) -> float:
+    """Returns the least noise of a float64 loss of this size: half a unit in the last place."""
+    if not math.isfinite(value):
+        return 0.0
+    return 0.5 * float(np.spacing(abs(value)))
 
 
-def is_staircase(working, wide):
+def is_staircase(working: float, wide: float) -> bool:
     """Whether roughness comes from lost digits, not from kinks.
 
-    Rounding to few digits jumps by as much however far one looks: 16 times the
-    spacing shows at most 16 times the jumps, and at random they add up to four
-    times the roughness. A kink bends the loss by 16 times as much there, and
-    sixteenfold kinks by 64 times. Eight lies between.
+    A loss rounded to few digits is a staircase, whose steps are equally high at
+    any distance: at 16 times the spacing a stencil crosses at most 16 times as
+    many of them, and at random they add up to four times the roughness. A kink
+    bends the loss by 16 times as much there, and 16 times as many kinks by 64
+    times. Eight lies in between.
 
     Args:
         working: Roughness at the working spacing.
         wide: Roughness at 16 times that spacing.
     """
-    return working > 0 and wide < 8.0 * working
+    return working > 0 and wide < _MOST_GROWTH * working
 
 
-def is_float32(rough, value):
-    """Whether roughness is what rounding the loss to float32 leaves, and not the steps of a coarser grid."""
+def is_float32(rough: float, value: float) -> bool:
+    """Whether roughness is as small as rounding the loss to float32 leaves it.
+
+    Args:
+        rough: The roughness.
+        value: The loss.
+    """
     return 0.0 < rough <= float32_roughness(value)
 
 
-def float32_roughness(value):
-    """Returns the most roughness that rounding a loss of this size to float32 leaves."""
-    return 4.0 * FLOAT32 * abs(value)
+def float32_roughness(value: float) -> float:
+    """Returns the largest roughness that rounding a loss of this size to float32 leaves."""
+    return _MOST_EPSILONS * FLOAT32 * abs(value)

@@ -1,65 +1,70 @@
-"""What is varied, and what the losses along it imply."""
+"""A probe, which is what is varied, and the derivative estimated along it."""
 
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
+
+from gradhooks._types import Vector
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A direction in parameter space, nonzero on one contiguous range of the flat parameter vector.
+    """A direction in parameter space, nonzero in one contiguous range of the flat parameter vector.
 
-    A coordinate is a probe with a single weight, so nothing downstream tells
-    coordinates and directions apart.
+    A coordinate is a probe with a single weight, so that coordinates and
+    directions are measured by the same code.
 
     Args:
         start: First flat index of the range.
         weights: float64, shape (K,). The direction's entries in the range.
             Parameters are moved by `offset * weights`.
-        length_scale: Typical size of the parameters in the range, in parameter units
-            per unit of offset. Steps are chosen in proportion to it.
+        length_scale: Typical size of the parameters in the range, in parameter
+            units per unit of offset. Step sizes are proportional to it.
     """
 
     start: int
-    weights: np.ndarray
+    weights: NDArray[np.float64]
     length_scale: float = 1.0
 
     @property
-    def stop(self):
+    def stop(self) -> int:
         """Flat index behind the range."""
         return self.start + len(self.weights)
 
     @property
-    def is_coordinate(self):
+    def is_coordinate(self) -> bool:
         """Whether a single parameter is varied."""
         return len(self.weights) == 1
 
-    def slope_of(self, gradient):
-        """Returns the derivative along this probe that a flat gradient (float64, shape (P,)) implies."""
+    def slope_of(self, gradient: Vector) -> float:
+        """Returns the derivative along this probe that a gradient implies.
+
+        Args:
+            gradient: float64, shape (P,).
+        """
         if self.is_coordinate:
-            return float(self.weights[0]) * float(
-                gradient[self.start]
-            )  # asked for a dozen times per sample
-        with np.errstate(
-            invalid="ignore", over="ignore"
-        ):  # an infinite gradient gives NaN, which is judged
+            # Called a dozen times per sampled parameter, hence without NumPy's overhead.
+            return float(self.weights[0]) * float(gradient[self.start])
+        # An infinite gradient gives NaN here, which is judged later.
+        with np.errstate(invalid="ignore", over="ignore"):
             return float(np.dot(self.weights, gradient[self.start : self.stop]))
 
 
 @dataclasses.dataclass(frozen=True)
 class DerivativeEstimate:
-    """A numeric derivative and what is known about it.
+    """A numeric derivative with its error bar.
 
     Args:
         slope: The derivative along the probe, in loss per unit of offset.
         error: Half width of the error bar around `slope`, same unit.
-        step_size: The step of the quotient that gave `slope`, as actually taken.
+        step_size: The step size of the quotient that gave `slope`, as actually taken.
         left: One-sided slope `(J(0) - J(-step)) / step`.
         right: One-sided slope `(J(step) - J(0)) / step`.
         is_kink: Whether the one-sided slopes fail to meet as the step shrinks.
-        evaluations: How many loss evaluations went into it.
+        evaluations: How many losses were evaluated for it.
         truncation: The part of `error` that bounds how far the slope itself
-            changes within the step; the rest comes from rounding.
+            changes within the step; the rest is due to rounding.
     """
 
     slope: float

@@ -1,27 +1,46 @@
-"""Which parameters to look at: a stratified random subset, and directions over many at once.
+"""Which parameters are compared: a stratified random sample, and directions over many at once.
 
-Every draw is a pure function of the layout, the seed and the step, so a run
-that is resumed draws what the uninterrupted run would have drawn.
+Every draw is a pure function of the layout, the gradient, the seed and the
+training step, so that a resumed run draws what the uninterrupted run would have
+drawn.
 """
 
 import enum
+from collections.abc import Collection, Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gradhooks._types import PerVariable, Vector
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 
-# A variable that is zero everywhere (a fresh bias) has no size of its own; a tenth is what
-# usual initializers and normalization layers give their neighbours.
+# Length scale of a variable that is zero everywhere (a fresh bias), and so has none of its own: the
+# size that common initializers and normalization layers give to the variables beside it.
 DEFAULT_SCALE = 0.1
-# What has no gradient is looked at too, for it may be the gradient that is wrong, but not first.
-# The shares do not matter: variables without any are also moved as a whole (see `blockage`).
-_OF_DEAD, _OF_ZEROS = 0.25, 0.25
-# So many draws find a parameter with a gradient unless there are few; then they are counted.
+# Fraction of the samples that goes to variables without a gradient where samples are scarce, and
+# probability that a single parameter without one is kept. Both only need to be small and positive:
+# a zero may be what is wrong, but variables without a gradient are also moved as a whole, see
+# `checking/zero_gradients`.
+_DEAD_FRACTION, _KEPT_ZEROS = 0.25, 0.25
+# Draws made in search of a parameter with a gradient before all of them are listed. It affects
+# speed alone: listing reads the whole variable.
 _TRIES = 64
+# Draws made in search of a replacement. In a variable with few parameters left it may miss them,
+# which costs one comparison of many.
+_REPLACEMENT_TRIES = 8
+# Neighbours drawn of each kind: enough to see a pattern, a free choice.
+_NEIGHBOURS = 4
+# A variable contributes to a slope if its part is more than this fraction of the largest. Far above
+# rounding, and far below what any quotient resolves; the value does not matter in between.
+_CONTRIBUTES = 1e-9
+# Variables that contribute more than this quantile are damped to it. A free choice: most variables
+# end up with equal shares, and a few tiny ones do not shrink all others to theirs.
+_DAMPING_QUANTILE = 0.25
 
 
 class Stream(enum.IntEnum):
-    """What random numbers are drawn for: each purpose has a stream of its own, independent of the others."""
+    """What random numbers are drawn for: one independent stream for each purpose."""
 
     COORDINATES = 0
     SCREENING = 1
@@ -37,38 +56,46 @@ class Stream(enum.IntEnum):
     NATIVE_LOSS = 11
 
 
-def generator(seed, step, stream, replicate=0):
-    """Returns the `numpy.random.Generator` for one purpose.
+def generator(seed: int, step: int, stream: Stream, replicate: int = 0) -> np.random.Generator:
+    """Returns the random number generator for one purpose.
 
     Args:
         seed: Seed of the run.
         step: Count of training batches.
         stream: A `Stream`.
-        replicate: Number of the repetition; each draws anew.
+        replicate: Number of the replicate; each has a generator of its own.
     """
     return np.random.default_rng([seed, step, stream, replicate])
 
 
-def draw_coordinates(layout, samples, seed, step, turn=None, gradient=None):
+def draw_coordinates(
+    layout: Layout,
+    samples: int,
+    seed: int,
+    step: int,
+    check_index: int | None = None,
+    gradient: Vector | None = None,
+) -> NDArray[np.int64]:
     """Draws the parameters of one check, stratified over the variables.
 
-    Every variable gets one parameter while they last, the rest is uniform over
-    all parameters. With fewer samples than variables the variables take turns,
-    in an order shuffled once per seed; where all have a gradient, `ceil(V /
-    samples)` successive turns cover all of them.
+    Each variable gets one parameter; the remaining samples are uniform over all
+    parameters. With fewer samples than variables the variables alternate from
+    check to check, in an order shuffled once per seed: if all of them have a
+    gradient, `ceil(V / samples)` successive checks cover all of them.
 
-    Parameters with a gradient come first, for the others have little to show.
-    Variables without any (dead, or below a layer of zeros) take turns of their
-    own, in a quarter of the samples where samples are few. A single parameter
-    without one, such as the row of a table that is not in the batch, stays
-    drawn one time in four, and else makes room for one that has.
+    Parameters with a gradient are preferred, because the others show little.
+    Variables without any gradient (dead, or below a layer of zeros) alternate
+    among themselves, in a quarter of the samples where samples are scarce. A
+    single parameter without one, such as the row of an embedding that is not in
+    the batch, is kept one time in four and otherwise replaced by one with a
+    gradient.
 
     Args:
         layout: The `Layout`.
         samples: Number of parameters to draw; all of them if there are fewer.
         seed: Seed of the run.
         step: Count of training batches, makes the draw differ between checks.
-        turn: Number of the check among those of the run; `step` if None.
+        check_index: Number of the check in its run; `step` if None.
         gradient: float64, shape (P,). The analytic gradient; None if unknown.
 
     Returns:
@@ -76,179 +103,267 @@ def draw_coordinates(layout, samples, seed, step, turn=None, gradient=None):
     """
     if samples >= layout.size:
         return np.arange(layout.size)
+    if check_index is None:
+        check_index = step
     rng = generator(seed, step, Stream.COORDINATES)
-    draw = _Draw(layout, gradient, rng)
-    turns = draw.whose_turn(samples, seed, step if turn is None else turn)
-    chosen = {draw.one_of(v) for v in turns}
+    variables = _select_variables(layout, samples, seed, check_index, gradient)
+    chosen = {_draw_from(layout, v, rng, gradient) for v in variables}
     while len(chosen) < samples:
-        drawn = rng.integers(layout.size, size=samples - len(chosen))
-        # What is taken already makes room for any other, or rows in use may run out.
-        preferred = {draw.preferred(position) for position in drawn.tolist()}
-        chosen.update(preferred - chosen or set(drawn.tolist()))
+        uniform: list[int] = rng.integers(layout.size, size=samples - len(chosen)).tolist()
+        drawn: set[int] = set()
+        for position in uniform:
+            drawn.add(_prefer_gradient(layout, position, rng, gradient))
+        # If all of them are taken already, the parameters with a gradient may be used up.
+        chosen.update(drawn - chosen or uniform)
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-class _Draw:
-    """Draws parameters, with preference for those that have a gradient."""
-
-    def __init__(self, layout, gradient, rng):
-        self._layout, self._gradient, self._rng = layout, gradient, rng
-
-    def whose_turn(self, samples, seed, turn):
-        """Returns the numbers of the variables that get a parameter of their own in this turn."""
-        filled = np.flatnonzero(self._layout.sizes)
-        live = np.array([v for v in filled if self._is_live(v)], dtype=np.int64)
-        dead = np.setdiff1d(filled, live)
-        room = samples if not len(live) else max(samples - len(live), int(_OF_DEAD * samples))
-        left = samples - min(room, len(dead))
-        return [*_taking_turns(dead, room, seed, turn), *_taking_turns(live, left, seed, turn)]
-
-    def one_of(self, variable):
-        """Draws a parameter of a variable, one with a gradient if there are any."""
-        return _one_of(self._layout, variable, self._rng, self._gradient)
-
-    def preferred(self, position):
-        """Returns a position, or in most cases, if it has no gradient, another one that has."""
-        if (
-            self._gradient is None
-            or self._gradient[position] != 0
-            or self._rng.random() < _OF_ZEROS
-        ):
-            return position
-        return self.one_of(self._layout.variable_of(position))
-
-    def _is_live(self, variable):
-        return self._gradient is None or bool(self._gradient[self._layout.slice(variable)].any())
+def _select_variables(
+    layout: Layout,
+    samples: int,
+    seed: int,
+    check_index: int,
+    gradient: Vector | None,
+) -> list[int]:
+    """Returns the numbers of the variables that get a parameter of their own in this check."""
+    live: list[int] = []
+    dead: list[int] = []
+    for variable in np.flatnonzero(layout.sizes).tolist():
+        is_live = gradient is None or gradient[layout.slice(variable)].any()
+        (live if is_live else dead).append(variable)
+    room = samples
+    if live:
+        room = max(samples - len(live), int(_DEAD_FRACTION * samples))
+    left = samples - min(room, len(dead))
+    return [
+        *_alternate(dead, room, seed, check_index),
+        *_alternate(live, left, seed, check_index),
+    ]
 
 
-def _taking_turns(variables, count, seed, turn):
+def _alternate(variables: list[int], count: int, seed: int, check_index: int) -> list[int]:
+    """Returns `count` of the variables, successive checks getting successive ones."""
     if count >= len(variables):
         return variables
     order = np.random.default_rng([seed]).permutation(variables)
-    return order[(turn * count + np.arange(count)) % len(order)]
+    return order[(check_index * count + np.arange(count)) % len(order)].tolist()
 
 
-def _one_of(layout, variable, rng, gradient=None):
-    """Draws a parameter of a variable; one with a gradient if that is given and there are any."""
-    start, stop = layout.offsets[variable], layout.offsets[variable + 1]
+def _prefer_gradient(
+    layout: Layout,
+    position: int,
+    rng: np.random.Generator,
+    gradient: Vector | None,
+) -> int:
+    """Returns a position; in place of one without a gradient mostly another of its variable."""
+    if gradient is None or gradient[position] != 0 or rng.random() < _KEPT_ZEROS:
+        return position
+    return _draw_from(layout, layout.variable_of(position), rng, gradient)
+
+
+def _draw_from(
+    layout: Layout,
+    variable: int,
+    rng: np.random.Generator,
+    gradient: Vector | None,
+) -> int:
+    """Draws a parameter of a variable, one with a gradient if there are any."""
+    start = int(layout.offsets[variable])
+    stop = int(layout.offsets[variable + 1])
     if gradient is None:
         return int(rng.integers(start, stop))
     drawn = rng.integers(start, stop, size=_TRIES)
-    reached = drawn[gradient[drawn] != 0]
-    if not len(reached):
-        reached = start + np.flatnonzero(gradient[start:stop])
-        if len(reached):
-            return int(rng.choice(reached))
-    return int(reached[0] if len(reached) else drawn[0])
+    nonzero = drawn[gradient[drawn] != 0]
+    if len(nonzero):
+        return int(nonzero[0])
+    nonzero = start + np.flatnonzero(gradient[start:stop])
+    if len(nonzero):
+        return int(rng.choice(nonzero))
+    return int(drawn[0])
 
 
-def draw_replacement(layout, variable, taken, rng, gradient=None):
-    """Draws a parameter of the variable that is not in `taken`, see `coordinates`; None after a few misses."""
-    for _ in range(8):
-        position = _one_of(layout, variable, rng, gradient)
+def draw_replacement(
+    layout: Layout,
+    variable: int,
+    taken: Collection[int],
+    rng: np.random.Generator,
+    gradient: Vector | None = None,
+) -> int | None:
+    """Draws a parameter of a variable that is not in `taken`; None if eight draws find none.
+
+    Args:
+        layout: The `Layout`.
+        variable: Number of the variable.
+        taken: Flat indices to leave out.
+        rng: The random number generator.
+        gradient: float64, shape (P,). Parameters with a gradient are preferred;
+            None if unknown.
+    """
+    for _ in range(_REPLACEMENT_TRIES):
+        position = _draw_from(layout, variable, rng, gradient)
         if position not in taken:
             return position
     return None
 
 
-def draw_neighbours(layout, position, taken, rng, count=4):
-    """Draws parameters beside one: of the same unit (last axis), of the same row (first axis), and of neither.
+def draw_neighbours(
+    layout: Layout,
+    position: int,
+    taken: Iterable[int],
+    rng: np.random.Generator,
+    count: int = _NEIGHBOURS,
+) -> list[int]:
+    """Draws parameters of the same unit (last axis), of the same row (first axis), and of neither.
 
     Args:
         layout: The `Layout`.
-        position: Flat index of the parameter.
+        position: Flat index of the parameter whose neighbours are drawn.
         taken: Flat indices to leave out.
-        rng: `numpy.random.Generator`.
+        rng: The random number generator.
         count: How many of each kind.
 
     Returns:
         Sorted flat indices.
     """
     variable, index = layout.locate(position)
-    shape, origin = layout.shapes[variable], layout.offsets[variable]
-    drawn = set()
-    for fixed in ((), (0,), (len(shape) - 1,)) if shape else ():
+    shape = layout.shapes[variable]
+    if not shape:
+        return []
+    origin = int(layout.offsets[variable])
+    shared_axes: tuple[int | None, ...] = (None, 0, len(shape) - 1)
+    drawn: set[int] = set()
+    for shared in shared_axes:
         for _ in range(count):
-            beside = [index[k] if k in fixed else int(rng.integers(n)) for k, n in enumerate(shape)]
-            drawn.add(int(origin + np.ravel_multi_index(beside, shape)))
+            neighbour: list[int] = []
+            for axis, length in enumerate(shape):
+                neighbour.append(index[axis] if axis == shared else int(rng.integers(length)))
+            drawn.add(int(origin + np.ravel_multi_index(neighbour, shape)))
     return sorted(drawn - set(taken))
 
 
-def variable_scales(layout, point):
+def variable_scales(layout: Layout, point: Vector) -> PerVariable:
     """Returns the typical size of each variable's parameters: float64, shape (V,), positive.
 
-    Root mean square of the values, `DEFAULT_SCALE` where they are all zero.
+    The root mean square of the values, `DEFAULT_SCALE` where they are all zero.
+
+    Args:
+        layout: The `Layout`.
+        point: float64, shape (P,).
     """
     rms = layout.norms(point) / np.sqrt(np.maximum(layout.sizes, 1))
     return np.where(rms > 0, rms, DEFAULT_SCALE)
 
 
-def coordinate_probe(position, variable_scale):
+def coordinate_probe(position: int, variable_scale: float) -> Probe:
     """Returns the probe that varies one parameter.
 
-    One parameter among many moves the loss little, so its scale does not
-    shrink below `DEFAULT_SCALE` in variables of small values.
+    One parameter among many moves the loss little, so its length scale is at
+    least `DEFAULT_SCALE`, also in variables of small values.
     """
-    return Probe(int(position), np.ones(1), max(float(variable_scale), DEFAULT_SCALE))
+    length_scale = max(float(variable_scale), DEFAULT_SCALE)
+    return Probe(int(position), np.ones(1), length_scale)
 
 
-def screening_probe(layout, variable_scales, gradient, rng, left_out=()):
+def screening_probe(
+    layout: Layout,
+    scales: PerVariable,
+    gradient: Vector,
+    rng: np.random.Generator,
+    left_out: Collection[int] = (),
+) -> Probe:
     """Returns a random-sign direction over all parameters in which every variable counts.
 
-    Variable `v` is moved by `scale_v` per entry and unit of offset, less where
-    its share of the slope, `scale_v * ||a_v||`, would drown the others: shares
-    above the lower quartile are damped to it.
+    Variable `v` is moved by `scale_v` per entry and unit of offset, and by less
+    where its share of the slope, `scale_v * ||a_v||`, would hide the others:
+    shares above their lower quartile are damped to it.
 
     Args:
         layout: The `Layout`.
-        variable_scales: float64, shape (V,), from `scales`.
+        scales: float64, shape (V,), from `variable_scales`.
         gradient: float64, shape (P,), the analytic gradient.
-        rng: `numpy.random.Generator`.
-        left_out: Numbers of variables that do not take part.
+        rng: The random number generator.
+        left_out: Numbers of variables that are not moved.
 
     Returns:
         A `Probe` over all parameters.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         norms = layout.norms(gradient)
-    shares = np.where(
-        np.isfinite(norms) & np.isfinite(variable_scales), norms, 0.0
-    ) * np.nan_to_num(variable_scales)
-    felt = shares[shares > 1e-9 * shares.max(initial=0.0)]
-    target = np.quantile(felt, 0.25) if len(felt) else 0.0
-    damping = np.divide(
-        target, shares, out=np.ones(len(layout)), where=(shares > target) & (target > 0)
-    )
+    is_finite = np.isfinite(norms) & np.isfinite(scales)
+    shares = np.where(is_finite, norms, 0.0) * np.nan_to_num(scales)
+    contributing = shares[shares > _CONTRIBUTES * shares.max(initial=0.0)]
+    target = 0.0
+    if len(contributing):
+        target = float(np.quantile(contributing, _DAMPING_QUANTILE))
+    damping = np.ones(len(layout))
+    if target > 0:
+        is_damped = shares > target
+        damping[is_damped] = target / shares[is_damped]
+
     weights = np.empty(layout.size)
     for v in range(len(layout)):
-        size = 0.0 if v in left_out else variable_scales[v] * damping[v]
-        weights[layout.slice(v)] = size * rng.choice(np.array([-1.0, 1.0]), size=layout.sizes[v])
-    weights.flags.writeable = False  # so that what is made of it may be kept
+        size = 0.0 if v in left_out else scales[v] * damping[v]
+        weights[layout.slice(v)] = size * _draw_signs(rng, int(layout.sizes[v]))
+    weights.flags.writeable = False  # what is computed from it may be cached
     return Probe(0, weights)
 
 
-def variable_probe(layout, variable, variable_scale, gradient, rng, aligned):
+def variable_probe(
+    layout: Layout,
+    variable: int,
+    variable_scale: float,
+    gradient: Vector,
+    rng: np.random.Generator,
+    aligned: bool,
+) -> Probe:
     """Returns a direction over one variable, along its gradient or with random signs.
 
     With `n` parameters a direction along the gradient moves the loss about `n`
-    times as far as one parameter does, which is what makes derivatives
-    measurable in a loss of few digits.
+    times as far as one parameter does, which makes derivatives measurable in a
+    loss of few digits.
+
+    Args:
+        layout: The `Layout`.
+        variable: Number of the variable.
+        variable_scale: Typical size of its parameters.
+        gradient: float64, shape (P,), the analytic gradient.
+        rng: The random number generator.
+        aligned: Whether to follow the gradient; random signs are used all the
+            same where it is zero or not finite.
     """
     part = layout.slice(variable)
     weights = gradient[part].copy()
     norm = np.linalg.norm(weights)
     if not aligned or not np.isfinite(norm) or norm == 0:
-        weights = rng.choice(np.array([-1.0, 1.0]), size=part.stop - part.start)
+        weights = _draw_signs(rng, part.stop - part.start)
     else:
         weights *= np.sqrt(len(weights)) / norm
     return Probe(part.start, weights, float(variable_scale))
 
 
-def nudge(layout, point, variable_scales, rng, size):
-    """Returns the point moved by Gaussian noise of `size` times each variable's scale: float64, shape (P,)."""
+def _draw_signs(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    return rng.choice(np.array([-1.0, 1.0]), size=count)
+
+
+def nudge(
+    layout: Layout,
+    point: Vector,
+    scales: PerVariable,
+    rng: np.random.Generator,
+    size: float,
+) -> Vector:
+    """Returns the point moved by Gaussian noise: float64, shape (P,).
+
+    Args:
+        layout: The `Layout`.
+        point: float64, shape (P,).
+        scales: float64, shape (V,), from `variable_scales`.
+        rng: The random number generator.
+        size: Standard deviation of the noise, in units of each variable's scale.
+    """
     moved = rng.standard_normal(layout.size)
     moved *= size
     for v in range(len(layout)):
-        moved[layout.slice(v)] *= variable_scales[v]
+        moved[layout.slice(v)] *= scales[v]
     moved += point
     return moved

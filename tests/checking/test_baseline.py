@@ -178,7 +178,7 @@ def test_kinks_that_are_a_little_rougher_than_rounding_are_no_noise(bend):
     oracle = kinky(bend=bend)
     place, _, windows = surveyed(oracle)
     spacings = baseline.PROMOTED
-    tiny = noise.roughness(windows[spacings.tiny][:, 0], 2, noise.OFFSETS, has_corner=True)
+    tiny = noise.roughness(windows[spacings.tiny][:, 0], 2, noise.OFFSETS, has_kink=True)
     assert 10 < noise.roughness(windows[spacings.working][:, 0], 3, noise.OFFSETS) / tiny < 50
     assert place.has_dense_kinks
     assert place.noise[0] < 2 * tiny

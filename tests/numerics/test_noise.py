@@ -196,7 +196,7 @@ def test_a_corner_at_the_point_itself_is_no_noise(opening):
     """Fresh biases and zero layers sit exactly on one."""
     rng, offsets = np.random.default_rng(0), np.array(noise.OFFSETS)
     values = opening * np.abs(offsets) + 2.0 * offsets + 1e-9 * rng.normal(size=noise.POINTS)
-    assert 1e-10 < noise.roughness(values, 2, noise.OFFSETS, has_corner=True) < 1e-8
+    assert 1e-10 < noise.roughness(values, 2, noise.OFFSETS, has_kink=True) < 1e-8
     assert opening == 0.0 or noise.roughness(values, 2, noise.OFFSETS) > 0.1 * opening
 
 
