@@ -1,7 +1,4 @@
-"""Takes README's screenshots from the examples' own logs.
-
-python -m tools.pictures [folder]
-"""
+"""Takes README's screenshots from the logs of the examples: run `python -m tools.pictures [folder]`."""
 
 import pathlib
 import sys
