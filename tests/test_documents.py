@@ -1,0 +1,55 @@
+"""What the documents for contributors name exists."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+
+from tests.floors.test_arrows import ARROWS
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = ("docs/architecture.md", "docs/accuracy.md", "docs/cost.md", "CONTRIBUTING.md", "README.md")
+DOTTED = re.compile(r"`(gradhooks(?:\.\w+)+)`")
+COMMAND = re.compile(r"python -m ((?:tools|gradhooks)[\w.]*)")
+PATH = re.compile(r"`((?:\.ci|docs|examples|gradhooks|tests|tools)/[\w./-]+)`")
+FLOOR = re.compile(r"^\| `(\w+)` \| .* \| (.*) \|$", re.MULTILINE)
+
+
+def find_names(pattern):
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for name in sorted(set(pattern.findall(text))):
+            yield pytest.param(name, id=f"{document}: {name}")
+
+
+def resolve(dotted):
+    """Returns a module or an attribute of one by its dotted name."""
+    try:
+        return importlib.import_module(dotted)
+    except ModuleNotFoundError:
+        parent, _, name = dotted.rpartition(".")
+        return getattr(resolve(parent), name)
+
+
+@pytest.mark.parametrize("dotted", find_names(DOTTED))
+def test_a_name_exists(dotted):
+    resolve(dotted)
+
+
+@pytest.mark.parametrize("module", find_names(COMMAND))
+def test_a_command_exists(module):
+    assert importlib.util.find_spec(module)
+
+
+@pytest.mark.parametrize("path", [p for p in find_names(PATH) if "NAME" not in p.values[0]])
+def test_a_path_exists(path):
+    assert (ROOT / path).exists()
+
+
+def test_the_table_of_floors_is_the_tested_one():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    floors = {name: set(re.findall(r"`(\w+)`", below)) for name, below in FLOOR.findall(text)}
+    for name, below in ARROWS.items():
+        if name != "_types":
+            assert floors[name] == below - {"_types"}, name
