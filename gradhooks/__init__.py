@@ -13,6 +13,8 @@ _HOMES = {
     "check_gradients": "gradhooks.check",
     "CheckReport": "gradhooks.reports.report",
     "Comparison": "gradhooks.reports.records",
+    "DerivativeComparison": "gradhooks.reports.records",
+    "GradientComparison": "gradhooks.reports.records",
     "Reason": "gradhooks.reports.reasons",
     "Verdict": "gradhooks.reports.reasons",
     "BadInputError": "gradhooks.reports.errors",

@@ -3,7 +3,14 @@
 from hypothesis import strategies as st
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import TERMS, Comparison, Coverage, Diagnosis, Precision
+from gradhooks.reports.records import (
+    TERMS,
+    Coverage,
+    DerivativeComparison,
+    Diagnosis,
+    GradientComparison,
+    Precision,
+)
 from gradhooks.reports.report import CheckReport
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
@@ -30,30 +37,44 @@ MANY_WORDS = st.lists(WORDS, max_size=3).map(tuple)
 VERDICTS, REASONS = st.sampled_from(Verdict), st.sampled_from(Reason)
 INDICES = st.none() | st.lists(st.integers(0, 9), max_size=3).map(tuple)
 PER_TERM = st.dictionaries(st.sampled_from(TERMS), NUMBERS)
-COMPARISONS = st.builds(
-    Comparison,
-    WORDS,
-    INDICES,
-    st.sampled_from([*TERMS, "trained"]),
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    VERDICTS,
-    REASONS,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    COUNTS,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    st.booleans(),
-    WORDS,
+DERIVATIVES = st.builds(
+    DerivativeComparison,
+    path=WORDS,
+    index=INDICES,
+    term=st.sampled_from(TERMS),
+    analytic=NUMBERS,
+    numeric=NUMBERS,
+    error=NUMBERS,
+    step_size=NUMBERS,
+    relative_difference=NUMBERS,
+    verdict=VERDICTS,
+    reason=REASONS,
+    left=NUMBERS,
+    right=NUMBERS,
+    allowed=NUMBERS,
+    position=COUNTS,
+    magnitude=NUMBERS,
+    is_kink=st.booleans(),
+    truncation=NUMBERS,
 )
+GRADIENTS = st.builds(
+    GradientComparison,
+    path=WORDS,
+    analytic_norm=NUMBERS,
+    received_norm=NUMBERS,
+    distance=NUMBERS,
+    relative_difference=NUMBERS,
+    verdict=VERDICTS,
+    reason=REASONS,
+    allowed=NUMBERS,
+    rounding=NUMBERS,
+    position=COUNTS,
+    cosine=NUMBERS,
+    ratio=NUMBERS,
+    zeros=NUMBERS,
+    dtype=WORDS,
+)
+COMPARISONS = DERIVATIVES | GRADIENTS
 DIAGNOSES = st.builds(Diagnosis, WORDS, WORDS, MANY_WORDS, NUMBERS, NUMBERS, st.booleans())
 REPORTS = st.builds(
     CheckReport,

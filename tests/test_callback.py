@@ -131,7 +131,7 @@ def test_gradients_to_look_at(tmp_path, histograms):
     assert len(norms) == 1
     logged = [value for _, value in scalars(tmp_path, norms[0])]
     expected = [
-        c.numeric
+        c.received_norm
         for r in check.reports
         for c in r.comparisons
         if (c.path, c.term) == (path, "trained")

@@ -18,7 +18,7 @@ import pytest
 
 from gradhooks import cli
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink
 from gradhooks.sinks.stored import find_runs
@@ -42,7 +42,7 @@ def report(step=0, gap=0.0, threshold=1e-6, path="dense/kernel"):
     """A report whose only comparison is off by a share `gap`."""
     is_wrong = 2 * threshold < gap
     judged, reason = (Verdict.FAIL, Reason.MISMATCH) if is_wrong else (Verdict.PASS, Reason.AGREES)
-    compared = Comparison(
+    compared = DerivativeComparison(
         path,
         (3, 4),
         "total",

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -42,8 +43,10 @@ def test_public_names():
             "BadInputError",
             "CheckReport",
             "Comparison",
+            "DerivativeComparison",
             "GradientCheck",
             "GradientCheckWarning",
+            "GradientComparison",
             "GradientMismatchError",
             "GradientMismatchWarning",
             "Reason",
@@ -56,6 +59,18 @@ def test_public_names():
     assert set(dir(gradhooks)) == set(gradhooks.__all__)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         gradhooks.nothing_of_the_kind  # noqa: B018
+
+
+def test_a_comparison_is_of_one_of_two_kinds():
+    import gradhooks
+
+    kinds = gradhooks.DerivativeComparison, gradhooks.GradientComparison
+    assert typing.get_args(gradhooks.Comparison) == kinds
+    compared = gradhooks.GradientComparison(
+        "w", 1.0, 1.0, 0.0, 0.0, gradhooks.Verdict.PASS, gradhooks.Reason.AGREES
+    )
+    assert isinstance(compared, gradhooks.Comparison)
+    assert not isinstance(compared, gradhooks.DerivativeComparison)
 
 
 def test_the_version_is_that_of_the_metadata():

@@ -9,11 +9,13 @@ number to its last bit (the same on one machine). Words are not part of it.
 import argparse
 import hashlib
 import json
+import math
 import os
 import pathlib
 
 import numpy as np
 
+from gradhooks.reports.records import GradientComparison
 from tools import oracles
 
 FILE = pathlib.Path(__file__).parent / "snapshot.json"
@@ -76,24 +78,26 @@ def _said(report):
 
 
 def _of_comparison(comparison):
-    c = comparison
+    """A comparison as a list: both kinds in one order, with what the other kind alone has left open."""
+    c, unknown = comparison, math.nan
+    if isinstance(c, GradientComparison):
+        sizes = (c.analytic_norm, c.received_norm, c.rounding, 0.0)
+        slopes = (unknown, unknown)
+        gradients = (c.distance, c.cosine, c.ratio, c.zeros)
+        circumstances = (0.0, False, unknown)
+    else:
+        sizes = (c.analytic, c.numeric, c.error, c.step_size)
+        slopes = (c.left, c.right)
+        gradients = (unknown, unknown, unknown, unknown)
+        circumstances = (c.magnitude, c.is_kink, c.truncation)
     numbers = (
-        c.analytic,
-        c.numeric,
-        c.error,
-        c.step_size,
+        *sizes,
         c.relative_difference,
-        c.left,
-        c.right,
+        *slopes,
         c.allowed,
         c.position,
-        c.distance,
-        c.cosine,
-        c.ratio,
-        c.zeros,
-        c.magnitude,
-        c.is_kink,
-        c.truncation,
+        *gradients,
+        *circumstances,
     )
     return [
         c.path,

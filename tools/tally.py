@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 from gradhooks.model import keras_internals
+from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import proof
 
 # Where cases write their verdicts, one file a case, so that worker processes can share it.
@@ -53,7 +54,7 @@ def note(kind, case, seed, report, model, ok):
 
 def trained(report):
     """Returns the comparisons of what the optimizer received."""
-    return [c for c in report.comparisons if c.term == "trained"]
+    return [c for c in report.comparisons if isinstance(c, GradientComparison)]
 
 
 def _variable(comparison):

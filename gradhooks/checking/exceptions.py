@@ -4,7 +4,7 @@ import math
 
 from gradhooks.reports.errors import GradientFailsError
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, Comparison, Diagnosis
+from gradhooks.reports.records import EVERYTHING, DerivativeComparison, Diagnosis
 from gradhooks.reports.report import CheckReport
 
 
@@ -31,7 +31,7 @@ def report_of(error, settings):
             settings.step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, error=told, **common
         )
     path = error.path or EVERYTHING
-    failure = Comparison(
+    failure = DerivativeComparison(
         path,
         None,
         "total",

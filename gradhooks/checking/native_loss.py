@@ -10,7 +10,7 @@ from gradhooks.numerics import departure, sampling
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
+from gradhooks.reports.records import EVERYTHING, Diagnosis, GradientComparison
 from gradhooks.verdicts import native_diagnosis, optimizer_gradient
 
 # Changes of so many times what roundoff does to the parameters, or to all that is computed on a
@@ -80,7 +80,7 @@ class Findings:
         notes: Remarks for people.
     """
 
-    comparisons: list[Comparison]
+    comparisons: list[GradientComparison]
     diagnoses: tuple[Diagnosis, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -220,17 +220,15 @@ class _Examination:
         return told + seen + any(map(self._is_infinite, self._comparisons)) >= 2
 
     def _of_loss(self):
-        return Comparison(
+        """The failure of a loss whose gradient is finite: no norms; the diagnosis gives both losses."""
+        return GradientComparison(
             EVERYTHING,
-            None,
-            TRAINED,
-            self._base,
-            self._native_loss(),
-            math.nan,
-            0.0,
-            math.nan,
-            Verdict.FAIL,
-            Reason.NON_FINITE_TRAINING,
+            analytic_norm=math.nan,
+            received_norm=math.nan,
+            distance=math.nan,
+            relative_difference=math.nan,
+            verdict=Verdict.FAIL,
+            reason=Reason.NON_FINITE_TRAINING,
         )
 
     def _scale(self):

@@ -9,7 +9,7 @@ from gradhooks.checking import native_loss
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, TRAINED, Comparison, Diagnosis
+from gradhooks.reports.records import EVERYTHING, TRAINED, Diagnosis, GradientComparison
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, optimizer_diagnosis, optimizer_gradient
 
@@ -31,7 +31,7 @@ class Finding:
             None where nothing was recorded.
     """
 
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[GradientComparison, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
     differences: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -106,17 +106,14 @@ def _edges(comparisons, dtype):
 
 def _unrecorded(analytic):
     """The comparison that could not be made: the notes say why, the verdict is that nothing can be said."""
-    return Comparison(
+    return GradientComparison(
         EVERYTHING,
-        None,
-        TRAINED,
-        float(np.linalg.norm(analytic)),
-        math.nan,
-        math.nan,
-        0.0,
-        math.nan,
-        Verdict.INCONCLUSIVE,
-        Reason.NOT_RECORDED,
+        analytic_norm=float(np.linalg.norm(analytic)),
+        received_norm=math.nan,
+        distance=math.nan,
+        relative_difference=math.nan,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=Reason.NOT_RECORDED,
     )
 
 

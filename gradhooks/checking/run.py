@@ -21,7 +21,7 @@ from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.numerics import determinism, sampling
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, Comparison, Coverage
+from gradhooks.reports.records import EVERYTHING, Coverage, DerivativeComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, proof
@@ -288,7 +288,7 @@ class _Examination:
             if found.is_blocked:
                 path = self._layout.paths[found.variable]
                 slope = found.change / abs(found.distance)
-                yield Comparison(
+                yield DerivativeComparison(
                     path,
                     None,
                     "total",
@@ -307,7 +307,7 @@ class _Examination:
         self._notes += unreached.notes(self._settling, unmoved, sorted(unknown))
 
     def _compared(self, measured):
-        """One `Comparison` per term."""
+        """One `DerivativeComparison` per term."""
         probe = measured.probe
         variable, index = self._layout.locate(probe.start)
         is_local = probe.stop <= self._layout.slice(variable).stop
@@ -321,7 +321,7 @@ class _Examination:
             measured.judgements,
             strict=True,
         ):
-            yield Comparison(
+            yield DerivativeComparison(
                 path,
                 index if probe.is_coordinate else None,
                 term,

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import optimizer_gradient
 
 # A blocked gradient is seen over a long way, on which the slope itself changes.
@@ -90,7 +91,9 @@ def _notes(right, compiled):
 def _untraced(comparison):
     if comparison.verdict is not Verdict.FAIL:
         return comparison
-    reason = Reason.UNTRACED if math.isfinite(comparison.analytic) else Reason.NON_FINITE_GRADIENT
+    is_whole = isinstance(comparison, GradientComparison)
+    analytic = comparison.analytic_norm if is_whole else comparison.analytic
+    reason = Reason.UNTRACED if math.isfinite(analytic) else Reason.NON_FINITE_GRADIENT
     return dataclasses.replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 

@@ -8,7 +8,7 @@ import math
 import re
 
 from gradhooks.reports.reasons import Reason
-from gradhooks.reports.records import TRAINED
+from gradhooks.reports.records import EVERYTHING, DerivativeComparison, GradientComparison
 from gradhooks.reports.table import diagnosis_line, merge_diagnoses
 from gradhooks.reports.text import SURROGATE, exact, location, omission, printable, rough
 
@@ -61,8 +61,8 @@ def failure_message(report):
 
     Example:
 
-    >>> from gradhooks.reports.records import CheckReport, Comparison, Reason, Verdict
-    >>> wrong = Comparison(
+    >>> from gradhooks.reports.records import CheckReport, DerivativeComparison, Reason, Verdict
+    >>> wrong = DerivativeComparison(
     ...     "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH
     ... )
     >>> report = CheckReport(7, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (wrong,), threshold=1e-6)
@@ -205,7 +205,8 @@ def _finding(report):
 
 def _in_short(comparison):
     c = comparison
-    if c.reason is Reason.MISMATCH and abs(c.numeric) <= c.error < abs(c.analytic):
+    is_measured = isinstance(c, DerivativeComparison) and c.reason is Reason.MISMATCH
+    if is_measured and abs(c.numeric) <= c.error < abs(c.analytic):
         return f"the gradient is not zero but the loss does not move: {SURROGATE}"
     return c.reason.explanation.split(":")[0]
 
@@ -219,41 +220,45 @@ def _remedy(error):
 
 def _evidence(comparison, report):
     """The numbers of one failed comparison, one below the other to be compared digit by digit."""
+    yield f"  {location(comparison.label)}, term {printable(comparison.term)}: {comparison.reason}"
+    if isinstance(comparison, GradientComparison):
+        yield from _norms(comparison, report)
+    elif comparison.reason is not Reason.GRADIENT_FAILS:  # which leaves no numbers
+        yield from _derivatives(comparison, report)
+
+
+def _derivatives(comparison, report):
     c = comparison
-    first = f"  {location(c.label)}, term {printable(c.term)}: {c.reason}"
-    if c.reason is Reason.GRADIENT_FAILS:
-        return (first,)  # there are no numbers
-    if c.term == TRAINED:
-        return (first, *_received(c, report))
     circumstances = f"precision {printable(report.precision.level)}, seed {report.seed}"
     analytic = f"    analytic {_aligned(c.analytic)}"
     if c.reason is Reason.BLOCKED and not c.allowed:
         steps = f"moves in steps, by {rough(c.numeric * c.step_size)} where each parameter moves by {rough(c.step_size)}"
-        return (first, analytic, f"    the loss {steps} ({circumstances})")
+        return (analytic, f"    the loss {steps} ({circumstances})")
     numeric = f"    numeric  {_aligned(c.numeric)} +- {rough(c.error)} (step {rough(c.step_size)}, {circumstances})"
     if not math.isfinite(c.gap):
-        return (first, analytic, numeric)
+        return (analytic, numeric)
     rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
     return (
-        first,
         analytic,
         numeric,
         f"    gap      {_aligned(c.gap)}, allowed {rough(c.allowed)} = {rule}",
     )
 
 
-def _received(comparison, report):
-    """The same for what the optimizer received: norms of whole gradients, and the distance between them."""
+def _norms(comparison, report):
+    """The norms of two whole gradients, and the distance between them; nothing where only losses were compared."""
     c, dtype = comparison, printable(comparison.dtype)
-    yield f"    ||backpropagation|| {_aligned(c.analytic)} (precision {printable(report.precision.level)})"
-    yield f"    ||received||        {_aligned(c.numeric)}{dtype and f' ({dtype})'}"
+    if c.path == EVERYTHING:
+        return
+    yield f"    ||backpropagation|| {_aligned(c.analytic_norm)} (precision {printable(report.precision.level)})"
+    yield f"    ||received||        {_aligned(c.received_norm)}{dtype and f' ({dtype})'}"
     if not math.isfinite(c.gap):
         return
     distance = f"    distance            {_aligned(c.gap)}"
     if c.reason is Reason.UNDERFLOW:
         yield f"{distance}, {c.zeros:.0%} of the entries lost to zero"  # however near the rest is
-    elif c.allowed > c.error:
-        share = c.allowed / (c.analytic + c.numeric)
+    elif c.allowed > c.rounding:
+        share = c.allowed / (c.analytic_norm + c.received_norm)
         yield f"{distance}, allowed {rough(c.allowed)} = {rough(share)} * (both norms){dtype and f', {dtype}'}"
     else:
         yield f"{distance}, allowed {rough(c.allowed)} = {dtype or 'rounding'} beside the gradients of other variables"

@@ -2,56 +2,48 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 from gradhooks.reports.reasons import Reason, Verdict
 
 # Loss terms whose derivatives are measured, and the term of what the optimizer receives.
 TERMS = ("total", "data", "penalty")
 TRAINED = "trained"
-# Path of a comparison along a direction over several variables.
+# Path of a comparison over several variables together.
 EVERYTHING = "*"
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """One analytic number beside its numeric measurement, and the judgement.
+class DerivativeComparison:
+    """A measured derivative beside the analytic one, and the verdict on the two.
 
     Args:
         path: Path of the variable, or `"*"` for a direction over all of them.
         index: Multi-index of the parameter in its variable; None for a
             direction over many parameters.
-        term: `"total"`, `"data"`, `"penalty"` or `"trained"`.
-        analytic: What backpropagation says, in loss per parameter unit.
-        numeric: What central differences measure, same unit.
-        error: Half width of the error bar of `numeric`.
-        step_size: The step actually taken, in parameter units.
+        term: Term of the loss: `"total"`, `"data"` or `"penalty"`.
+        analytic: The derivative by backpropagation, in loss per parameter unit.
+        numeric: The derivative by central differences, in the same unit.
+        error: Half width of the error bar of `numeric`, in the same unit.
+        step_size: Step size of the central difference, in parameter units.
         relative_difference: `|a - n| / (|a| + |n|)`, 0 where both are 0.
         verdict: A `Verdict`.
         reason: A `Reason`.
-        left: One-sided slope from below.
-        right: One-sided slope from above.
-        allowed: Largest gap that would have passed: tolerance times size, plus
-            the error bar.
+        left: One-sided derivative from below; NaN where it is not known.
+        right: One-sided derivative from above; NaN where it is not known.
+        allowed: Largest gap that would have passed: the threshold times the size
+            of the derivative, plus the error bar.
         position: Flat index of the first parameter concerned.
-        distance: `||trained - analytic||` for the term `"trained"`, where
-            `analytic` and `numeric` hold the norms of the analytic gradient
-            and of the trained one, and `error` what rounding alone leaves of
-            a gradient; NaN otherwise.
-        cosine: Cosine between the two, likewise.
-        ratio: Best factor `s` in `trained = s * analytic`, likewise.
-        zeros: Share of exact zeros in the trained gradient where the analytic
-            one is not zero, likewise.
-        magnitude: Size of a direction's slope if nothing cancelled; else 0.
-        is_kink: Whether the loss was found to have a corner here.
-        dtype: Name of the dtype that training computes in, for the term
-            `"trained"`; empty otherwise, and where a report is older.
+        magnitude: Size that the derivative along a direction would have if
+            nothing cancelled; 0 for a single parameter.
+        is_kink: Whether the loss was found to have a kink here.
         truncation: The part of `error` that does not come from rounding; NaN
             where it is not known.
     """
 
     path: str
     index: tuple[int, ...] | None
-    term: str
+    term: Literal["total", "data", "penalty"]
     analytic: float
     numeric: float
     error: float
@@ -63,26 +55,88 @@ class Comparison:
     right: float = math.nan
     allowed: float = math.nan
     position: int = 0
-    distance: float = math.nan
-    cosine: float = math.nan
-    ratio: float = math.nan
-    zeros: float = math.nan
     magnitude: float = 0.0
     is_kink: bool = False
-    dtype: str = ""
     truncation: float = math.nan
 
     @property
-    def gap(self):
-        """`|analytic - numeric|`, or the distance of the two gradients where both are whole."""
-        return abs(self.analytic - self.numeric) if math.isnan(self.distance) else self.distance
+    def gap(self) -> float:
+        """`|analytic - numeric|`."""
+        return abs(self.analytic - self.numeric)
 
     @property
-    def label(self):
+    def label(self) -> str:
         """`path[i, j]`, or the path alone for a direction."""
-        return (
-            self.path if self.index is None else f"{self.path}[{', '.join(map(str, self.index))}]"
-        )
+        if self.index is None:
+            return self.path
+        return f"{self.path}[{', '.join(map(str, self.index))}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientComparison:
+    """Two whole gradients of a variable beside each other, and the verdict on the two.
+
+    One is the gradient by backpropagation in float64, the other the gradient
+    that the optimizer receives, which training computes at its own precision.
+
+    Args:
+        path: Path of the variable; `"*"` for a comparison that could not be
+            made, or that is of the loss of training alone.
+        analytic_norm: Norm of the gradient by backpropagation in float64.
+        received_norm: Norm of the gradient that the optimizer receives; NaN
+            where it could not be recorded.
+        distance: `||received - analytic||`; NaN where it is not known.
+        relative_difference: `distance / (analytic_norm + received_norm)`, 0
+            where both are 0.
+        verdict: A `Verdict`.
+        reason: A `Reason`.
+        allowed: Largest distance that passes: what the precision of training
+            explains.
+        rounding: Norm up to which a gradient of the variable is rounding noise
+            beside the gradients of the other variables.
+        position: Flat index of the first parameter of the variable.
+        cosine: Cosine between the two gradients; NaN where undefined.
+        ratio: Best factor `s` in `received = s * analytic`; NaN where undefined.
+        zeros: Fraction of exact zeros in the received gradient, of the entries
+            where the analytic one is not zero.
+        dtype: Name of the dtype that training computes in; empty where a stored
+            report is older than this field.
+        term: Always `"trained"`.
+    """
+
+    path: str
+    analytic_norm: float
+    received_norm: float
+    distance: float
+    relative_difference: float
+    verdict: Verdict
+    reason: Reason
+    allowed: float = math.nan
+    rounding: float = math.nan
+    position: int = 0
+    cosine: float = math.nan
+    ratio: float = math.nan
+    zeros: float = math.nan
+    dtype: str = ""
+    term: Literal["trained"] = "trained"
+
+    @property
+    def gap(self) -> float:
+        """The distance."""
+        return self.distance
+
+    @property
+    def label(self) -> str:
+        """The path."""
+        return self.path
+
+    @property
+    def index(self) -> None:
+        """None: a whole variable is compared, not one of its parameters."""
+        return None
+
+
+Comparison = DerivativeComparison | GradientComparison
 
 
 @dataclasses.dataclass(frozen=True)

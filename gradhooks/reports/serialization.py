@@ -9,9 +9,23 @@ import enum
 import functools
 import json
 import math
+import types
+import typing
 
 import numpy as np
 
+# Names of fields in reports that earlier versions stored, by record: old name -> the field.
+OLD_NAMES = {
+    "DerivativeComparison": {"step": "step_size"},
+    "GradientComparison": {
+        "analytic": "analytic_norm",
+        "numeric": "received_norm",
+        "error": "rounding",
+        "scale": "ratio",
+    },
+    "Diagnosis": {"scale": "ratio"},
+    "Precision": {"rung": "level"},
+}
 _NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _SHOWN = 80
 
@@ -27,7 +41,9 @@ def loads(cls, text):
     Args:
         cls: The record's dataclass. Its annotations are the schema: `bool`,
             `int`, `float`, `str`, enumerations, dataclasses, `X | None`,
-            `dict[str, X]`, `tuple[X, ...]` and `tuple[X, X]`.
+            `dict[str, X]`, `tuple[X, ...]`, `tuple[X, X]`, a `Literal` of
+            strings, and unions of dataclasses that a `Literal` field of one
+            name tells apart.
         text: str or bytes.
 
     Raises:
@@ -79,10 +95,27 @@ def _no_constant(word):
 def _record(cls, name, value):
     if not isinstance(value, dict):
         raise _wrong(name, "an object", value)
-    readers = _readers(cls)
-    return cls(
-        **{field: readers[field](field, v) for field, v in value.items() if field in readers}
-    )
+    readers, fields = _readers(cls), {}
+    for field, stored in rename_old_fields(cls, value).items():
+        if field in readers:
+            fields[field] = readers[field](field, stored)
+    return cls(**fields)
+
+
+def rename_old_fields(cls, fields):
+    """Returns the JSON fields of a record under their names of today.
+
+    Args:
+        cls: The record's dataclass.
+        fields: dict of JSON values by field name. Where both an old name and the
+            one of today are there, that of today counts.
+    """
+    renamed = dict(fields)
+    for old, new in OLD_NAMES.get(cls.__name__, {}).items():
+        if old in renamed:
+            stored = renamed.pop(old)
+            renamed.setdefault(new, stored)
+    return renamed
 
 
 @functools.cache
@@ -92,11 +125,15 @@ def _readers(cls):
 
 def _reader(kind):
     """The inverse of `_plain` for what a field's annotation says: a function of the field's name and its JSON value."""
-    kinds = getattr(kind, "__args__", ())
+    origin, kinds = typing.get_origin(kind), typing.get_args(kind)
     if type(None) in kinds:
         some = _reader(kinds[0])
         return lambda name, value: None if value is None else some(name, value)
-    if kinds and kind.__origin__ is dict:
+    if origin is types.UnionType:
+        return functools.partial(_one_of, *_by_tag(kinds))
+    if origin is typing.Literal:
+        return functools.partial(_literal, kinds)
+    if origin is dict:
         return functools.partial(_dictionary, _reader(kinds[1]))
     if kinds:
         is_open = kinds[-1] is Ellipsis
@@ -106,6 +143,39 @@ def _reader(kind):
     if issubclass(kind, enum.Enum):
         return functools.partial(_member, kind)
     return _number if kind is float else functools.partial(_exactly, kind)
+
+
+def _by_tag(records):
+    """The field that tells the records of a union apart, and value of that field -> record.
+
+    Raises:
+        TypeError: If no field of the first record is a `Literal`.
+    """
+    for field in dataclasses.fields(records[0]):
+        if typing.get_origin(field.type) is typing.Literal:
+            break
+    else:
+        raise TypeError(f"no field tells a {records[0].__name__} from another record")
+    record_of = {}
+    for record in records:
+        tag = next(f for f in dataclasses.fields(record) if f.name == field.name)
+        for value in typing.get_args(tag.type):
+            record_of[value] = record
+    return field.name, record_of
+
+
+def _one_of(tag, record_of, name, value):
+    if not isinstance(value, dict):
+        raise _wrong(name, "an object", value)
+    if tag not in value:
+        raise ValueError(f"`{name}` is without the field `{tag}`")
+    return _record(record_of[_literal(tuple(record_of), tag, value[tag])], name, value)
+
+
+def _literal(values, name, value):
+    if not isinstance(value, str) or value not in values:
+        raise _wrong(name, f"one of the strings {', '.join(values)}", value)
+    return value
 
 
 def _number(name, value):

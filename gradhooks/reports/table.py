@@ -8,7 +8,7 @@ import math
 import textwrap
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import TRAINED
+from gradhooks.reports.records import EVERYTHING, TRAINED, GradientComparison
 from gradhooks.reports.text import (
     UNKNOWN,
     exact,
@@ -92,21 +92,30 @@ def cells(comparison, digits=DIGITS[0]):
     Args:
         comparison: A `Comparison`. `allowed` is the largest gap that would have
             passed.
-        digits: Digits of the two derivatives behind the point.
+        digits: Digits of the two derivatives, or norms, behind the point.
     """
     c = comparison
+    if isinstance(c, GradientComparison):
+        numbers = _norms(c, digits)
+    else:
+        numbers = exact(c.analytic, digits), exact(c.numeric, digits), _cell(c.error, digits=0)
     return (
         MARKS[c.verdict],
         location(c.label),
         printable(c.term),
-        exact(c.analytic, digits),
-        exact(c.numeric, digits),
-        # Norms of whole gradients are no estimates.
-        _cell(math.nan if c.term == TRAINED else c.error, digits=0),
+        *numbers,
         _cell(c.allowed),
         _cell(c.relative_difference),
         str(c.reason),
     )
+
+
+def _norms(comparison, digits):
+    """Both norms, which are no estimates and have no error bar."""
+    c = comparison
+    # NaN for all variables together: no gradient was recorded, or only losses were compared.
+    form = _cell if c.path == EVERYTHING else exact
+    return form(c.analytic_norm, digits), form(c.received_norm, digits), "-"
 
 
 def fit_digits(comparisons, width):
@@ -125,7 +134,9 @@ def fit_digits(comparisons, width):
 
 def legend(comparisons):
     """Returns what the columns hold for the comparisons with what the optimizer receives; empty without any."""
-    dtypes = dict.fromkeys(printable(c.dtype) for c in comparisons if c.term == TRAINED)
+    dtypes = dict.fromkeys(
+        printable(c.dtype) for c in comparisons if isinstance(c, GradientComparison)
+    )
     where = f" ({', '.join(dtypes)})" if any(dtypes) else ""
     text = f"{TRAINED}: norms of the gradient by backpropagation and of what the optimizer receives{where}"
     return text if dtypes else ""

@@ -78,7 +78,7 @@ class Archive:
         columns = self._reduced(experiment, series, self._read(context, experiment, series))
         scalars = self._scalars(context, experiment, series)
         headline = {
-            term: scalars.get(f"relative_difference/{term}", []) for term in reduction.TERMS
+            term: scalars.get(f"relative_difference/{term}", []) for term in reduction.ALL_TERMS
         }
         return {
             **series.for_page(),
@@ -140,7 +140,7 @@ class Archive:
 
     def _scalars(self, context, experiment, series):
         """Tag without prefix -> [(step, value), ...]; nothing where the scalars cannot be read."""
-        names = [*(f"relative_difference/{term}" for term in reduction.TERMS), "failures"]
+        names = [*(f"relative_difference/{term}" for term in reduction.ALL_TERMS), "failures"]
         tags = {f"{series.name}/{name}": name for name in names}
         try:
             read = self._provider.read_scalars(

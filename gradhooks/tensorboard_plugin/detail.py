@@ -5,13 +5,13 @@ import math
 
 from gradhooks.reports.message import declaration, reproduction
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import EVERYTHING, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import circumstances, worst_first
 from gradhooks.reports.text import location, printable
 from gradhooks.tensorboard_plugin.reduction import (
-    ALL_VARIABLES,
+    ALL_TERMS,
     SHOWN_FINDINGS,
-    TERMS,
     UnreadableError,
     clip,
     fields,
@@ -21,19 +21,25 @@ from gradhooks.tensorboard_plugin.reduction import (
 # Of a large report the panel shows this many comparisons of the variable, and points in the
 # scatter.
 MOST_COMPARISONS, MOST_POINTS = 200, 4000
-_NUMBERS = (
+_DERIVATIVE_NUMBERS = (
     "analytic",
     "numeric",
     "error",
-    "step",
+    "step_size",
     "relative_difference",
     "left",
     "right",
     "allowed",
     "gap",
+)
+_GRADIENT_NUMBERS = (
+    "analytic_norm",
+    "received_norm",
     "distance",
+    "relative_difference",
+    "allowed",
     "cosine",
-    "scale",
+    "ratio",
     "zeros",
 )
 
@@ -84,7 +90,7 @@ def _detail(report, variable):
         ),
         "culprit": next((_diagnosis(d) for d in report.diagnoses if d.is_culprit), None),
         "advice": _advice(own),
-        "points": {term: _points(report.comparisons, term, variable) for term in TERMS},
+        "points": {term: _points(report.comparisons, term, variable) for term in ALL_TERMS},
         "reproduction": clip(reproduction(report)),
         "circumstances": clip(circumstances(report)),
         "notes": _notes(report),
@@ -93,15 +99,20 @@ def _detail(report, variable):
 
 
 def _comparison(comparison):
-    index = comparison.index
-    return {
-        "index": "" if index is None else f"[{', '.join(str(int(i)) for i in index)}]",
-        "term": clip(comparison.term, 40),
+    shown = {
+        "term": comparison.term,
         "verdict": comparison.verdict.name,
         "reason": str(comparison.reason),
-        "dtype": clip(comparison.dtype, 40),
-        **{name: float(getattr(comparison, name)) for name in _NUMBERS},
     }
+    if isinstance(comparison, GradientComparison):
+        shown["dtype"] = clip(comparison.dtype, 40)
+        numbers = _GRADIENT_NUMBERS
+    else:
+        shown["index"] = comparison.label.removeprefix(comparison.path)
+        numbers = _DERIVATIVE_NUMBERS
+    for name in numbers:
+        shown[name] = float(getattr(comparison, name))
+    return shown
 
 
 def _diagnosis(diagnosis):
@@ -110,7 +121,7 @@ def _diagnosis(diagnosis):
         "place": location(diagnosis.path),
         "sentence": clip(diagnosis.sentence, 2000),
         "culprit": bool(diagnosis.is_culprit),
-        "scale": float(diagnosis.ratio),
+        "ratio": float(diagnosis.ratio),
         "cosine": float(diagnosis.cosine),
     }
 
@@ -129,20 +140,28 @@ def _advice(comparisons):
 
 
 def _points(comparisons, term, variable):
-    """Analytic and numeric derivative of the comparisons in a term, the variable's own last, to be drawn on top."""
-    of_term = [
-        c
-        for c in comparisons
-        if c.term == term and (c.path != ALL_VARIABLES or variable == ALL_VARIABLES)
-    ]
-    known = [c for c in of_term if math.isfinite(c.analytic) and math.isfinite(c.numeric)]
-    own = [c for c in known if label(c.path) == variable]
-    others = [c for c in known if label(c.path) != variable]
-    shown = [*others[: max(0, MOST_POINTS - len(own))], *own[:MOST_POINTS]]
-    return [
-        [c.analytic, c.numeric, int(c.verdict is Verdict.FAIL), int(label(c.path) == variable)]
-        for c in shown
-    ]
+    """What the scatter of a term draws: the points of the variable last, on top of the others.
+
+    A point is `[x, y, is_failed, is_own]`: the analytic and the numeric
+    derivative, or the two norms of whole gradients.
+    """
+    own, others = [], []
+    for c in comparisons:
+        if c.term != term or (c.path == EVERYTHING and variable != EVERYTHING):
+            continue
+        x, y = _coordinates(c)
+        if not math.isfinite(x) or not math.isfinite(y):
+            continue
+        is_own = label(c.path) == variable
+        point = [x, y, int(c.verdict is Verdict.FAIL), int(is_own)]
+        (own if is_own else others).append(point)
+    return [*others[: max(0, MOST_POINTS - len(own))], *own[:MOST_POINTS]]
+
+
+def _coordinates(comparison):
+    if isinstance(comparison, GradientComparison):
+        return comparison.analytic_norm, comparison.received_norm
+    return comparison.analytic, comparison.numeric
 
 
 def _notes(report):

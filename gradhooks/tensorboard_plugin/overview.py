@@ -4,7 +4,8 @@ import base64
 
 import numpy as np
 
-from gradhooks.tensorboard_plugin.reduction import ALL_VARIABLES, LOWEST, TERMS, UNKNOWN
+from gradhooks.reports.records import EVERYTHING
+from gradhooks.tensorboard_plugin.reduction import ALL_TERMS, LOWEST, UNKNOWN
 
 # Cells per term; beyond, the oldest checks are left out.
 MOST_CELLS = 1_000_000
@@ -30,11 +31,12 @@ def overview(columns, headline=None):
     return {
         "checks": [_check(c) for c in columns],
         "variables": variables,
-        "terms": {term: _packed(columns, term, rows) for term in TERMS},
+        "terms": {term: _packed(columns, term, rows) for term in ALL_TERMS},
         "scale": {"lowest": LOWEST, "unknown": UNKNOWN},
         "headline": headline if headline and any(headline.values()) else headline_of(columns),
         "thresholds": {
-            term: [(c.step, c.thresholds[term]) for c in columns if c.thresholds] for term in TERMS
+            term: [(c.step, c.thresholds[term]) for c in columns if c.thresholds]
+            for term in ALL_TERMS
         },
         "failures": [c.failure for c in reversed(columns) if c.failure],
         "facts": next((c.facts for c in reversed(columns) if c.facts), {}),
@@ -53,7 +55,7 @@ def in_model_order(columns):
     for each in columns:
         for name, position in each.positions.items():
             positions.setdefault(name, position)
-    return sorted(positions, key=lambda name: (name != ALL_VARIABLES, positions[name]))
+    return sorted(positions, key=lambda name: (name != EVERYTHING, positions[name]))
 
 
 def headline_of(columns):
@@ -64,7 +66,7 @@ def headline_of(columns):
             for c in columns
             if np.isfinite(c.differences.get(term, np.nan))
         ]
-        for term in TERMS
+        for term in ALL_TERMS
     }
 
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from gradhooks.reports.message import reproduction
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import TERMS, TRAINED, GradientComparison
 from gradhooks.reports.report import CheckReport
+from gradhooks.reports.serialization import rename_old_fields
 from gradhooks.reports.text import location, printable
 
 # Order of severity: of several comparisons of one variable the last here is shown.
 CODES = ("unsampled", "vacuous", "pass", "declared", "inconclusive", "fail")
-TERMS = ("total", "data", "penalty", "trained")
-ALL_VARIABLES = "*"
+ALL_TERMS = (*TERMS, TRAINED)
 # Levels 0 to 254 are log10 of the relative difference from -18 to 0; a byte per cell keeps a long
 # run small.
 LOWEST, UNKNOWN = -18.0, 255
@@ -163,15 +164,15 @@ def _column(step, wall_time, report):
     positions = {}
     for (name, _), group in groups.items():
         positions.setdefault(name, group[0][_POSITION])
-    thresholds = dict.fromkeys(TERMS[:3], told.threshold) | {"trained": _trained_threshold(groups)}
+    thresholds = dict.fromkeys(TERMS, told.threshold) | {TRAINED: _trained_threshold(groups)}
     return Column(
         step,
         wall_time,
         told.verdict.name,
         str(told.reason),
         positions,
-        {term: _cells(groups, term) for term in TERMS},
-        {term: _number(told.relative_difference.get(term, math.nan)) for term in TERMS},
+        {term: _cells(groups, term) for term in ALL_TERMS},
+        {term: _number(told.relative_difference.get(term, math.nan)) for term in ALL_TERMS},
         thresholds,
         _failure(step, wall_time, told, len(failed)),
         _facts(told),
@@ -182,19 +183,23 @@ _CODE, _ANALYTIC, _NUMERIC, _GAP, _ALLOWED, _POSITION = range(6)
 
 
 def _grouped(comparisons):
-    """(label, term) -> [(code, analytic, numeric, gap, allowed, position), ...]."""
+    """(label, term) -> [(code, analytic, numeric, gap, allowed, position), ...].
+
+    Of whole gradients the two numbers are norms, and the gap is their distance.
+    """
     groups = {}
     labels = {}
     for c in comparisons:
         path = c["path"]
         if path not in labels:
             labels[path] = label(path)
-        analytic, numeric, distance = (
-            _number(c["analytic"]),
-            _number(c["numeric"]),
-            _number(c["distance"]),
-        )
-        gap = abs(analytic - numeric) if math.isnan(distance) else distance
+        if c["term"] == TRAINED:
+            stored = rename_old_fields(GradientComparison, c)
+            analytic, numeric = _number(stored["analytic_norm"]), _number(stored["received_norm"])
+            gap = _number(stored["distance"])
+        else:
+            analytic, numeric = _number(c["analytic"]), _number(c["numeric"])
+            gap = abs(analytic - numeric)
         code = _CODES_BY_NAME[c["verdict"], c["reason"]]
         entry = (code, analytic, numeric, gap, _number(c["allowed"]), int(c["position"]))
         groups.setdefault((labels[path], c["term"]), []).append(entry)
@@ -236,7 +241,7 @@ def _difference(group):
 
 def _trained_threshold(groups):
     """What the precision of training explains: the least that any variable was allowed, as a relative difference."""
-    trained = [entry for (_, term), group in groups.items() if term == "trained" for entry in group]
+    trained = [entry for (_, term), group in groups.items() if term == TRAINED for entry in group]
     shares = (
         e[_ALLOWED] / (e[_ANALYTIC] + e[_NUMERIC])
         for e in trained

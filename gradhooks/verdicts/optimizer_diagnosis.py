@@ -169,7 +169,7 @@ def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_n
             return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
     if abs(comparison.cosine) > 1 - 1e-4:
         return f"the optimizer receives {comparison.ratio:.6g} times the gradient of this variable"
-    if not comparison.analytic:
+    if not comparison.analytic_norm:
         return "the optimizer receives a gradient for this variable, of which backpropagation says that it is zero"
     words = f"the optimizer receives another gradient{diagnosis.in_numbers(comparison.cosine, comparison.ratio)}"
     if has_noise:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import TRAINED, Comparison
+from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import repeated_error
 
 # Unit roundoff of the formats that networks are trained in: half the distance from 1 to the next
@@ -213,7 +213,7 @@ def _underflows_twice(received, nudged, variable, dtype):
 
 
 def compare(received, noisy, dtype):
-    """Returns one `Comparison` per variable.
+    """Returns one `GradientComparison` per variable.
 
     Args:
         received: `Received` at the point.
@@ -244,20 +244,17 @@ def _comparison(received, is_noisy, variable, dtype):
             Reason.VACUOUS,
         )  # nothing but the noise of others' gradients
     nonzero = analytic != 0
-    return Comparison(
+    return GradientComparison(
         layout.paths[variable],
-        None,
-        TRAINED,
-        sizes[0],
-        sizes[1],
-        noise,
-        0.0,
-        _relative(sizes, distance),
-        verdict,
-        reason,
-        allowed=float(max(tolerance(dtype) * sum(sizes), noise)),
-        position=part.start,
+        analytic_norm=sizes[0],
+        received_norm=sizes[1],
         distance=distance,
+        relative_difference=_relative(sizes, distance),
+        verdict=verdict,
+        reason=reason,
+        allowed=float(max(tolerance(dtype) * sum(sizes), noise)),
+        rounding=noise,
+        position=part.start,
         dtype=dtype,
         cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
         ratio=product / square if square else math.nan,

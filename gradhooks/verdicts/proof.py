@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, TRAINED
+from gradhooks.reports.records import EVERYTHING, DerivativeComparison
 from gradhooks.verdicts import optimizer_gradient
 
 # Gradients are sums over a batch, its time steps and units; rounding in a sum of a million terms is
@@ -60,7 +60,7 @@ def without_false_zeros(comparisons, levels):
 
 def is_numeric(comparison):
     """Whether a derivative was measured, and not two gradients compared."""
-    return comparison.term != TRAINED
+    return isinstance(comparison, DerivativeComparison)
 
 
 def paths_with_proof(comparisons):

@@ -5,7 +5,7 @@ import math
 
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import TRAINED
+from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import declared, judge
 
 # What the threshold has decided. Every other reason says why it is not a matter of the threshold.
@@ -41,8 +41,8 @@ def rejudge(report, threshold):
 
     Example:
 
-    >>> from gradhooks.reports.records import CheckReport, Comparison, Verdict
-    >>> off = Comparison("w", (0,), "total", 1.0, 1.001, 1e-9, 1e-5, 5e-4, Verdict.FAIL, Reason.MISMATCH, 1.001, 1.001)
+    >>> from gradhooks.reports.records import CheckReport, DerivativeComparison, Verdict
+    >>> off = DerivativeComparison("w", (0,), "total", 1.0, 1.001, 1e-9, 1e-5, 5e-4, Verdict.FAIL, Reason.MISMATCH, 1.001, 1.001)
     >>> report = CheckReport(7, Verdict.FAIL, Reason.MISMATCH, {"total": 5e-4}, (off,), threshold=1e-6)
     >>> str(rejudged(report, 1e-2).verdict), str(rejudged(report, 1e-4).verdict)
     ('PASS', 'FAIL')
@@ -73,7 +73,7 @@ def rejudge(report, threshold):
 def _comparison(comparison, threshold):
     c = comparison
     # Where the loss moves in steps alone, there was no tolerance to begin with.
-    if c.term == TRAINED or not c.allowed:
+    if isinstance(c, GradientComparison) or not c.allowed:
         return c
     truncation = c.error if math.isnan(c.truncation) else c.truncation
     estimate = DerivativeEstimate(

@@ -18,7 +18,7 @@ from gradhooks.reports.message import (
     reproduction,
 )
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Diagnosis, Precision
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison, Precision
 from gradhooks.reports.report import CheckReport
 
 
@@ -30,7 +30,7 @@ def failed(path="dense/kernel", index=(3, 4), reason=Reason.MISMATCH, **changes)
         "step_size": 2e-4,
         "relative_difference": 1 / 3,
     }
-    return Comparison(
+    return DerivativeComparison(
         path, index, **{"term": "total", **numbers, **changes}, verdict=Verdict.FAIL, reason=reason
     )
 
@@ -171,18 +171,19 @@ def test_diagnoses_in_the_same_words_are_one():
 
 def received(**changes):
     """A comparison of the gradient of a variable with what the optimizer received of it."""
-    numbers = {
-        "analytic": 3.0,
-        "numeric": 1.0,
-        "error": 1e-5,
-        "step_size": 0.0,
+    fields = {
+        "path": "dense/kernel",
+        "analytic_norm": 3.0,
+        "received_norm": 1.0,
         "distance": 2.0,
+        "relative_difference": 0.5,
+        "reason": Reason.UNTRAINED,
         "allowed": 4.8e-4,
+        "rounding": 1e-5,
+        "dtype": "float32",
+        **changes,
     }
-    return failed(
-        index=None,
-        **{"term": "trained", "reason": Reason.UNTRAINED, "dtype": "float32", **numbers, **changes},
-    )
+    return GradientComparison(**fields, verdict=Verdict.FAIL)
 
 
 BACKPROPAGATION = "    ||backpropagation||  3.000000000e+00 (precision float64)\n"
@@ -204,7 +205,7 @@ RECEIVED = {
         "    distance             2.000000000e+00, allowed 4.8e-04 = 1.2e-04 * (both norms)\n",
     ),
     "noise": (
-        {"error": 0.5, "allowed": 0.5},
+        {"rounding": 0.5, "allowed": 0.5},
         "    ||received||         1.000000000e+00 (float32)\n"
         "    distance             2.000000000e+00, allowed 5.0e-01 = float32 beside the gradients of other variables\n",
     ),
@@ -216,7 +217,7 @@ RECEIVED = {
     "NaN": (
         {
             "reason": Reason.NON_FINITE_GRADIENT,
-            "numeric": math.nan,
+            "received_norm": math.nan,
             "distance": math.nan,
             "allowed": math.nan,
         },
@@ -225,7 +226,7 @@ RECEIVED = {
     "infinite": (
         {
             "reason": Reason.NON_FINITE_GRADIENT,
-            "numeric": math.inf,
+            "received_norm": math.inf,
             "distance": math.inf,
             "allowed": math.inf,
         },
@@ -242,6 +243,17 @@ def test_the_evidence_of_what_the_optimizer_receives(case):
         f", term trained: {changes.get('reason', Reason.UNTRAINED)}\n{BACKPROPAGATION}{lines}What to do:"
         in text
     )
+
+
+def test_a_loss_of_training_that_alone_is_not_finite_has_no_norms():
+    sentence = "the loss is NaN in float16 and 2.3 in float64: something overflows 65504"
+    unknown = dict.fromkeys(("analytic_norm", "received_norm", "distance", "allowed"), math.nan)
+    lost = received(path="*", reason=Reason.NON_FINITE_TRAINING, **unknown)
+    text = failure_message(report(lost, diagnoses=(Diagnosis("*", sentence, ("trained",)),)))
+    first, second, third, *_ = text.splitlines()
+    assert first.endswith(f": all variables together: {sentence}")
+    assert second == "  all variables together, term trained: non_finite_training"
+    assert third == "What to do:"
 
 
 def test_a_loss_that_moves_in_steps_has_no_error_bar():

@@ -7,12 +7,12 @@ import pytest
 
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Coverage
+from gradhooks.reports.records import Coverage, DerivativeComparison
 from gradhooks.reports.report import CheckReport
 
 
 def compared(judged=Verdict.PASS, reason=Reason.AGREES, difference=0.0, index=(1, 2), **changes):
-    return Comparison(
+    return DerivativeComparison(
         "d/w", index, "total", 1.0, 3.0, 1e-9, 1e-5, difference, judged, reason, **changes
     )
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Diagnosis
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from tests.arbitrary import REPORTS
+from tests.reports import old_report
 
 
 @given(REPORTS)
@@ -33,15 +34,16 @@ def test_the_json_is_strict_and_on_one_line(report):
     assert len(text.splitlines()) == 1
 
 
-COMPARED = Comparison(
+COMPARED = DerivativeComparison(
     "d/w", (1, 2), "total", 1.0, 3.0, 1e-9, 1e-5, 0.0, Verdict.PASS, Reason.AGREES
 )
+RECEIVED = GradientComparison("d/w", 1.0, 3.0, 2.0, 0.5, Verdict.PASS, Reason.AGREES)
 TOLD = CheckReport(
     7,
     Verdict.PASS,
     Reason.AGREES,
     {"total": 0.0},
-    (COMPARED,),
+    (COMPARED, RECEIVED),
     (Diagnosis("d/w", "wrong", ("total",)),),
     expect=(("*/w", "mismatch"),),
     notes=("a note",),
@@ -49,7 +51,7 @@ TOLD = CheckReport(
 
 
 def test_numbers_of_numpy_are_numbers():
-    compared = Comparison(
+    compared = DerivativeComparison(
         "d/w",
         (np.int64(3),),
         "total",
@@ -102,9 +104,25 @@ def test_fields_from_the_past_get_their_defaults():
 
 def test_a_comparison_from_the_past_is_of_no_known_dtype():
     fields = json.loads(TOLD.to_json())
-    del fields["comparisons"][0]["dtype"]
+    del fields["comparisons"][1]["dtype"]
     assert repr(CheckReport.from_json(json.dumps(fields))) == repr(TOLD)
-    assert TOLD.comparisons[0].dtype == ""
+    assert TOLD.comparisons[1].dtype == ""
+
+
+def test_a_report_of_before_reads_as_one_of_today():
+    read = CheckReport.from_json(old_report.OLD_LINE)
+    assert repr(read) == repr(old_report.REPORT)
+    assert repr(CheckReport.from_json(read.to_json())) == repr(read)
+
+
+@pytest.mark.parametrize(
+    ("record", "old", "new"), [(0, "step", "step_size"), (1, "scale", "ratio")]
+)
+def test_beside_a_name_of_today_the_old_one_does_not_count(record, old, new):
+    fields = json.loads(TOLD.to_json())
+    fields["comparisons"][record] |= {old: "not a number", new: 0.125}
+    read = CheckReport.from_json(json.dumps(fields)).comparisons[record]
+    assert getattr(read, new) == 0.125
 
 
 def test_a_whole_number_may_stand_where_a_number_belongs():
@@ -181,7 +199,20 @@ MALFORMED = [
         "`comparisons` is 'no' where a list belongs",
     ),
     ("numbers for records", changed(comparisons=[5]), "`comparisons` is 5 where an object belongs"),
-    ("an incomplete record", changed(comparisons=[{"path": "w"}]), "missing 9 required"),
+    (
+        "a comparison of no term",
+        changed(comparisons=[{"path": "w"}]),
+        "`comparisons` is without the field `term`",
+    ),
+    (
+        "a comparison of an unknown term",
+        compared(term="loss"),
+        "`term` is 'loss' where one of the strings total, data, penalty, trained belongs",
+    ),
+    ("a list for a term", compared(term=["total"]), "`term` is ['total'] where one of"),
+    ("an incomplete record", changed(diagnoses=[{"path": "w"}]), "missing 1 required"),
+    ("half a derivative", changed(comparisons=[{"term": "total"}]), "missing 9 required"),
+    ("half a gradient", changed(comparisons=[{"term": "trained"}]), "missing 7 required"),
     ("a word in an index", compared(index=[1, "2"]), "`index` is '2' where an integer belongs"),
     ("a string for an index", compared(index="12"), "`index` is '12' where a list belongs"),
     ("a word for an error bar", compared(error="wide"), "`error` is 'wide' where a number"),

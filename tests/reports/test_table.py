@@ -7,7 +7,13 @@ import hypothesis.strategies as st
 import pytest
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Coverage, Diagnosis, Precision
+from gradhooks.reports.records import (
+    Coverage,
+    DerivativeComparison,
+    Diagnosis,
+    GradientComparison,
+    Precision,
+)
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import ROWS, WIDTH, fit_digits, render, worst_first
 from gradhooks.reports.text import printable, shorten
@@ -23,7 +29,7 @@ def comparison(
         "step_size": 1e-4,
         "relative_difference": 1 / 3,
     }
-    return Comparison(
+    return DerivativeComparison(
         path, index, **{"term": "total", **numbers, **changes}, verdict=verdict, reason=reason
     )
 
@@ -45,12 +51,15 @@ WRONG = CheckReport(
         comparison(
             "dense/bias", (2,), analytic=1e-5, numeric=1e-5, relative_difference=3e-11, allowed=2e-9
         ),
-        comparison(
+        GradientComparison(
             "dense/bias",
-            None,
-            term="trained",
-            allowed=2e-4,
+            analytic_norm=0.5,
+            received_norm=1.0,
+            distance=0.5,
             relative_difference=1e-9,
+            verdict=Verdict.PASS,
+            reason=Reason.AGREES,
+            allowed=2e-4,
             dtype="float32",
         ),
         failed(
@@ -228,6 +237,15 @@ def test_what_nobody_knows_is_a_dash():
     assert row[3:8] == ("NaN", "NaN", "-", "-", "-")
 
 
+@pytest.mark.parametrize("norm", [0.25, math.nan])
+def test_a_gradient_that_was_not_recorded_is_a_dash(norm):
+    missing = GradientComparison(
+        "*", norm, math.nan, math.nan, math.nan, Verdict.INCONCLUSIVE, Reason.NOT_RECORDED
+    )
+    (row,) = fit_digits([missing], WIDTH)
+    assert row[3:8] == ("-" if math.isnan(norm) else "2.50000e-01", "-", "-", "-", "-")
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -252,11 +270,25 @@ def test_shortened_keeps_both_ends_and_the_width(text, width):
 
 
 ANY_TEXT = st.text(st.characters(), max_size=300)
-ANY_COMPARISON = st.builds(
-    Comparison,
-    path=ANY_TEXT | st.just("*"),
+ANY_PATH = ANY_TEXT | st.just("*")
+ANY_GRADIENT = st.builds(
+    GradientComparison,
+    path=ANY_PATH,
+    analytic_norm=st.floats(),
+    received_norm=st.floats(),
+    distance=st.floats(),
+    relative_difference=st.floats(),
+    verdict=st.sampled_from(Verdict),
+    reason=st.sampled_from(Reason),
+    allowed=st.floats(),
+    rounding=st.floats(),
+    dtype=ANY_TEXT,
+)
+ANY_DERIVATIVE = st.builds(
+    DerivativeComparison,
+    path=ANY_PATH,
     index=st.none() | st.lists(st.integers(0, 10**9), max_size=6).map(tuple),
-    term=st.sampled_from(("total", "data", "penalty", "trained")),
+    term=st.sampled_from(("total", "data", "penalty")),
     analytic=st.floats(),
     numeric=st.floats(),
     error=st.floats(),
@@ -265,7 +297,6 @@ ANY_COMPARISON = st.builds(
     verdict=st.sampled_from(Verdict),
     reason=st.sampled_from(Reason),
     allowed=st.floats(),
-    dtype=ANY_TEXT,
 )
 ANY_REPORT = st.builds(
     CheckReport,
@@ -275,7 +306,7 @@ ANY_REPORT = st.builds(
     relative_difference=st.dictionaries(
         st.sampled_from(("total", "trained")), st.floats() | st.none()
     ),
-    comparisons=st.lists(ANY_COMPARISON, max_size=20).map(tuple),
+    comparisons=st.lists(ANY_DERIVATIVE | ANY_GRADIENT, max_size=20).map(tuple),
     diagnoses=st.lists(st.builds(Diagnosis, ANY_TEXT, ANY_TEXT), max_size=3).map(tuple),
     precision=st.builds(
         Precision, ANY_TEXT, st.lists(ANY_TEXT, max_size=5).map(tuple), noise=st.floats()

@@ -10,14 +10,14 @@ import hypothesis.strategies as st
 import pytest
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink, read_reports
 from tests.arbitrary import REPORTS
 
 
 def report(step=0, size=1):
-    compared = Comparison(
+    compared = DerivativeComparison(
         "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH
     )
     return CheckReport(

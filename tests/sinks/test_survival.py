@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink, read_reports
 from gradhooks.sinks.tensorboard import TensorBoardSink
@@ -23,7 +23,7 @@ SIZES = (1, 300)
 
 
 def report(step, size):
-    compared = Comparison(
+    compared = DerivativeComparison(
         "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH
     )
     return CheckReport(

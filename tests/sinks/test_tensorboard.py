@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.compat.proto import summary_pb2
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Coverage, Diagnosis
+from gradhooks.reports.records import Coverage, DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import printable
 from gradhooks.sinks.tensorboard import TensorBoardSink, inert, markdown
@@ -34,7 +34,7 @@ HOSTILE = "<img src=x onerror=alert(1)>|`_a_`|![b](http://c/d.png)\n# e"
 
 
 def report(step=0, **changes):
-    wrong = Comparison(
+    wrong = DerivativeComparison(
         HOSTILE,
         (3, 4),
         "total",
@@ -234,19 +234,15 @@ def test_hostile_names_are_shown_and_do_nothing():
 
 
 def test_the_text_has_what_was_allowed_and_what_was_received():
-    received = Comparison(
+    received = GradientComparison(
         "w",
-        None,
-        "trained",
-        3.0,
-        1.0,
-        1e-5,
-        0.0,
-        0.5,
-        Verdict.FAIL,
-        Reason.UNTRAINED,
-        allowed=4.8e-4,
+        analytic_norm=3.0,
+        received_norm=1.0,
         distance=2.0,
+        relative_difference=0.5,
+        verdict=Verdict.FAIL,
+        reason=Reason.UNTRAINED,
+        allowed=4.8e-4,
         dtype="bfloat16",
     )
     source = markdown(

@@ -16,7 +16,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Coverage, Diagnosis
+from gradhooks.reports.records import Coverage, DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
@@ -66,21 +66,27 @@ def comparison(
     index, term = fields.pop("index"), fields.pop("term")
     size = abs(analytic) + abs(numeric)
     relative = abs(analytic - numeric) / size if size else 0.0
-    return Comparison(
+    return DerivativeComparison(
         path, index, term, analytic, numeric, 1e-9, 1e-4, relative, verdict, reason, **fields
     )
 
 
 def received(path="dense/kernel", verdict=Verdict.PASS, reason=Reason.AGREES, **changes):
     fields = {
+        "analytic_norm": 1.0,
+        "received_norm": 1.0,
         "distance": 1e-7,
         "cosine": 1.0,
-        "scale": 1.0,
+        "ratio": 1.0,
         "zeros": 0.0,
         "allowed": 2.4e-4,
         **changes,
     }
-    return comparison(path, verdict, reason, index=None, term="trained", **fields)
+    norms = fields["analytic_norm"] + fields["received_norm"]
+    difference = fields["distance"] / norms
+    return GradientComparison(
+        path, relative_difference=difference, verdict=verdict, reason=reason, **fields
+    )
 
 
 def report(step=0, *comparisons, **changes):

@@ -85,7 +85,7 @@ def test_the_level_is_the_relative_difference_over_all_comparisons_of_the_variab
 
 
 def test_the_trained_gradient_is_compared_by_its_distance():
-    told = report(0, received(analytic=2.0, numeric=2.0, distance=0.4))
+    told = report(0, received(analytic_norm=2.0, received_norm=2.0, distance=0.4))
     assert decades(cell(told, term="trained")[1]) == pytest.approx(-1, abs=0.04)
     assert column(told).thresholds["trained"] == pytest.approx(2.4e-4 / 4)
 

@@ -50,7 +50,7 @@ def test_the_panel_tells_what_was_allowed_and_what_was_received(tab, tmp_path):
         logs.comparison(reason=Reason.MISMATCH, numeric=2.0, allowed=1.5e-8, **wrong),
         logs.received(
             reason=Reason.UNTRAINED,
-            numeric=0.5,
+            received_norm=0.5,
             distance=0.25,
             allowed=1.7e-4,
             dtype="bfloat16",
@@ -60,7 +60,7 @@ def test_the_panel_tells_what_was_allowed_and_what_was_received(tab, tmp_path):
             "v",
             Verdict.FAIL,
             Reason.NON_FINITE_GRADIENT,
-            numeric=math.nan,
+            received_norm=math.nan,
             **UNKNOWN,
             dtype="float32",
         ),

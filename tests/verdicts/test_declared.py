@@ -4,7 +4,7 @@ import pytest
 
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.verdicts import declared
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
@@ -19,7 +19,7 @@ DECLARED, VACUOUS, KINK = (
 
 
 def compared(judged, path="a/w"):
-    return Comparison(path, (0,), "total", 1.0, 1.0, 0.0, 1e-5, 0.0, *judged)
+    return DerivativeComparison(path, (0,), "total", 1.0, 1.0, 0.0, 1e-5, 0.0, *judged)
 
 
 def outcome(before, expect, path="a/w"):

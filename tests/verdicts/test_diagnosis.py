@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.verdicts import diagnosis
 from gradhooks.verdicts.judge import relative_difference
 
@@ -26,7 +26,9 @@ def compared(analytic, numeric, judged=None, path="middle/w", term="data", reaso
     judged = judged or (Verdict.PASS if analytic == numeric else Verdict.FAIL)
     reason = reason or (Reason.AGREES if judged is Verdict.PASS else Reason.MISMATCH)
     difference = relative_difference(analytic, numeric)
-    return Comparison(path, (1,), term, analytic, numeric, 1e-12, 1e-5, difference, judged, reason)
+    return DerivativeComparison(
+        path, (1,), term, analytic, numeric, 1e-12, 1e-5, difference, judged, reason
+    )
 
 
 def many(analytic, numeric=NUMERIC, **options):

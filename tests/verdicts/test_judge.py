@@ -13,7 +13,7 @@ from gradhooks.numerics import determinism
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.verdicts import judge
 
 NAN, INF = math.nan, math.inf
@@ -338,7 +338,7 @@ def test_one_quotient_settles_it(analytic, slope, rounding, magnitude, settled):
 
 
 def compared(judged, reason, difference=0.0):
-    return Comparison("v", (0,), "total", 1.0, 1.0, 0.0, 1e-5, difference, judged, reason)
+    return DerivativeComparison("v", (0,), "total", 1.0, 1.0, 0.0, 1e-5, difference, judged, reason)
 
 
 AGREES = compared(PASS, Reason.AGREES)

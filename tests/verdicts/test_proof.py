@@ -7,7 +7,7 @@ import pytest
 
 from gradhooks.reports import records
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import DerivativeComparison, GradientComparison
 from gradhooks.verdicts import judge, proof
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
@@ -17,7 +17,7 @@ def compared(
     path="w", term="total", judged=PASS, reason=Reason.AGREES, index=(0,), position=0, **numbers
 ):
     values = {"analytic": 1.0, "numeric": 1.0, "error": 1e-9} | numbers
-    return Comparison(
+    return DerivativeComparison(
         path,
         index,
         term,
@@ -32,7 +32,7 @@ def compared(
     )
 
 
-TRAINED = compared(term="trained", index=None)
+TRAINED = GradientComparison("w", 1.0, 1.0, 0.0, 0.0, PASS, Reason.AGREES)
 NOISE = compared("v", judged=OPEN, reason=Reason.NOISE, error=9.0)
 KINK = compared("v", judged=OPEN, reason=Reason.KINK)
 VACUOUS = compared("v", judged=OPEN, reason=Reason.VACUOUS)

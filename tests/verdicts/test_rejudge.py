@@ -15,7 +15,7 @@ from gradhooks.checking import run
 from gradhooks.checking.settings import Settings
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Diagnosis
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.verdicts import judge
 from gradhooks.verdicts.rejudge import rejudge
@@ -135,7 +135,7 @@ def compared(
         "right": numeric,
         "allowed": 1e-6 * (abs(analytic) + abs(numeric)) + 1e-9,
     } | changes
-    return Comparison(
+    return DerivativeComparison(
         path, (1,), term, analytic, numeric, 1e-9, 1e-5, 0.0, judged, reason, **settings
     )
 
@@ -236,9 +236,9 @@ KEPT = [
     compared(FAIL, Reason.BLOCKED, 0.0, 1.0, left=math.nan, right=math.nan, allowed=0.0),
     compared(FAIL, Reason.NON_FINITE_GRADIENT, math.nan, 1.0),
     compared(INCONCLUSIVE, Reason.NON_FINITE_LOSS, 1.0, math.nan),
-    compared(PASS, Reason.AGREES, 1.0, 1.05, term="trained"),
-    compared(FAIL, Reason.UNTRAINED, 1.0, 2.0, term="trained"),
-    compared(FAIL, Reason.UNDERFLOW, 1.0, 0.9, term="trained"),
+    GradientComparison("d/w", 1.0, 1.05, 0.05, 0.02, PASS, Reason.AGREES, allowed=0.06),
+    GradientComparison("d/w", 1.0, 2.0, 1.0, 0.3, FAIL, Reason.UNTRAINED, allowed=1e-4),
+    GradientComparison("d/w", 1.0, 0.9, 0.1, 0.05, FAIL, Reason.UNDERFLOW, allowed=0.06),
 ]
 
 
@@ -303,7 +303,7 @@ def judged_reports(draw):
         magnitude = draw(SIZES)
         found, reason = judge.judge(analytic, estimate, threshold, magnitude)
         comparisons.append(
-            Comparison(
+            DerivativeComparison(
                 "d/w",
                 None,
                 "total",

@@ -91,7 +91,7 @@ export class Detail {
     const told = `Relative difference of ${variable}, ${term}, over the run`;
     const parts = [figure(`${term}: this variable over the run`, logChart(history, run.thresholds[term] ?? [], size, told, step))];
     const points = found.points[term].map(([analytic, numeric, ...flags]) => [number(analytic), number(numeric), ...flags]);
-    const what = term === "trained" ? "norms of the trained gradient against the analytic one" : "this variable among all of the check (grey)";
+    const what = term === "trained" ? "norms of the received gradient against backpropagation" : "this variable among all of the check (grey)";
     if (points.length) parts.unshift(figure(`${term}: ${what}`, scatter(points, size)));
     return h("section", { class: "figures" }, parts);
   }
@@ -139,9 +139,9 @@ function pair(name, value) {
 /** What the optimizer received, held against backpropagation of the same loss; whole gradients of the variable. */
 function receivedTable(received) {
   const cells = (c) => [
-    ["‖backpropagation‖", exact(c.analytic)], [`‖received‖${c.dtype && `, ${c.dtype}`}`, exact(c.numeric)],
+    ["‖backpropagation‖", exact(c.analytic_norm)], [`‖received‖${c.dtype && `, ${c.dtype}`}`, exact(c.received_norm)],
     ["distance", rough(c.distance, 2)], ["allowed", rough(c.allowed, 2)],
-    ["relative difference", rough(c.relative_difference, 2)], ["cosine", plain(c.cosine)], ["scale", plain(c.scale)], ["lost to zero", percent(c.zeros)],
+    ["relative difference", rough(c.relative_difference, 2)], ["cosine", plain(c.cosine)], ["ratio", plain(c.ratio)], ["lost to zero", percent(c.zeros)],
   ];
   return h("section", {}, h("h3", {}, "Trained: what the optimizer receives"), received.map((c) => h("div", { class: "received" },
     h("p", {}, ...standing(c)),
