@@ -23,6 +23,7 @@ from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.jsonl import FILE_NAME, JsonLinesSink
 from gradhooks.sinks.stored import find_runs
 from tests.arbitrary import REPORTS
+from tests.reports import old_report
 
 pytestmark = pytest.mark.system
 
@@ -115,6 +116,13 @@ def test_the_last_report_of_each_run_is_shown(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     expected = f"gradcheck: the last of 2 reports\n{report(2, gap=0.5)}\n\nother/deep/second: 1 report\n{report(3)}\n\n"
     assert done.stdout == expected
+
+
+def test_a_report_stored_before_the_comparisons_were_of_two_kinds_is_shown(tmp_path):
+    (tmp_path / FILE_NAME).write_text(f"{old_report.OLD_LINE}\n")
+    done = gradhooks("show", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.partition("\n")[2] == f"{old_report.REPORT}\n\n"
 
 
 def test_all_reports_are_shown_on_request(tmp_path):

@@ -14,6 +14,7 @@ from gradhooks.reports.records import Diagnosis, Precision
 from gradhooks.reports.report import CheckReport
 from gradhooks.tensorboard_plugin import detail, overview, reduction
 from gradhooks.tensorboard_plugin.reduction import CODES, LOWEST, UNKNOWN
+from tests.reports import old_report
 from tests.tensorboard_plugin.logs import comparison, every_verdict, received, report
 
 
@@ -88,6 +89,18 @@ def test_the_trained_gradient_is_compared_by_its_distance():
     told = report(0, received(analytic_norm=2.0, received_norm=2.0, distance=0.4))
     assert decades(cell(told, term="trained")[1]) == pytest.approx(-1, abs=0.04)
     assert column(told).thresholds["trained"] == pytest.approx(2.4e-4 / 4)
+
+
+def test_a_report_stored_before_the_comparisons_were_of_two_kinds_is_drawn_and_detailed():
+    was = reduction.column(7, 0.0, stored(old_report.OLD_LINE))
+    now = column(old_report.REPORT)
+    assert was.verdict == "FAIL"
+    assert repr(was) == repr(now)
+    found = detail.detail(old_report.OLD_LINE, "dense/kernel")
+    assert repr(found) == repr(detail.detail(old_report.REPORT.to_json(), "dense/kernel"))
+    gradient, derivative = found["comparisons"]
+    assert (derivative["analytic"], derivative["step_size"]) == (0.5, 2e-4)
+    assert (gradient["received_norm"], gradient["ratio"]) == (1.0, 0.5)
 
 
 def test_what_compares_nothing_has_no_level():
