@@ -1,37 +1,61 @@
-"""Measures probes as often as it takes to decide them; nobody is accused without a second opinion."""
+"""Measures probes until they are decided, and confirms every failure before it is reported.
+
+A gradient that disagrees with its numeric derivative goes through a sequential
+replication test. Each stage may withdraw the failure, and only what fails all of
+them stands:
+
+1. It is measured again at a finer sequence of steps. If that passes, it holds.
+2. If the estimate is imprecise, backpropagation is evaluated at a few points
+   within the step. If it varies there by as much as the gap, no step shows the
+   derivative at one point, and the comparison is inconclusive (noise).
+3. It is measured again at a nudged point, see `CheckContext`. In float64 one
+   replicate decides; at native precision the median of up to five. A failure
+   that is not replicated is put down to a kink.
+"""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from gradhooks._types import PerVariable, Vector
 from gradhooks.checking import measure
 from gradhooks.checking.baseline import EvaluationPoint, StencilSpacing, estimate_baseline
+from gradhooks.checking.measurement import Magnitudes, Measurement
 from gradhooks.checking.settings import Settings
 from gradhooks.numerics import sampling
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import replication
 
-# How far the second opinion moves, in units of each variable's scale: off any exact zero, still the
-# same network, and farther than the steps, or they reach back to the corner. At native precision
-# those are larger.
+# How far a replicate lies from the point, in units of each variable's scale: off any exact zero,
+# still the same network, and farther than the steps, which would reach back to the kink otherwise.
+# At native precision the steps are larger. Between these limits the values are a free choice.
 _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
-# How many nudged points are asked at native precision, for their median.
-_WITNESSES_NATIVE = 5
+# Replicates at native precision. A free choice: a majority of five survives two bad ones.
+_REPLICATES_NATIVE = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckContext:
     """The point that is checked, and how probes are measured there.
 
+    Failures are replicated at a nudged point of the same batch, not on another
+    slice of the batch. A kink on which parameters sit (a fresh bias, a zero
+    layer, two ReLUs that cancel) is the same on every slice and gone after a
+    nudge: a slice would repeat the false failure. And an error that only some
+    examples show is the same after a nudge and absent from other slices: a slice
+    would withdraw a true failure.
+
     Args:
-        oracle: What is asked for losses.
+        oracle: Evaluates losses and gradients.
         settings: The check's `Settings`.
         baseline: The `EvaluationPoint`: gradients, losses and noise at the point.
-        screening: Direction over all parameters, along which noise is measured;
-            None when all is measured.
+        screening: Direction over all parameters, along which the noise is
+            estimated; None when everything is measured.
         scales: float64, shape (V,). Typical parameter size per variable.
         spacing: The `StencilSpacing`.
         threshold: Relative difference that the verdict allows.
@@ -42,168 +66,211 @@ class CheckContext:
     settings: Settings
     baseline: EvaluationPoint
     screening: Probe | None
-    scales: np.ndarray
+    scales: PerVariable
     spacing: StencilSpacing
     threshold: float
-    declared: frozenset
+    declared: frozenset[int]
 
     @property
-    def layout(self):
+    def layout(self) -> Layout:
         """The `Layout` of the parameters."""
         return self.oracle.layout
 
-    def coordinate(self, position):
+    def coordinate(self, position: int) -> Probe:
         """Returns the probe of one parameter."""
         return sampling.coordinate_probe(position, self.scales[self.layout.variable_of(position)])
 
-    def is_declared(self, measured):
-        """Whether what was measured belongs to a variable that is declared to mismatch."""
-        return (
-            measured.probe.is_coordinate
-            and self.layout.variable_of(measured.probe.start) in self.declared
-        )
+    def is_declared(self, measurement: Measurement) -> bool:
+        """Whether this is a parameter of a variable that is declared to mismatch."""
+        probe = measurement.probe
+        return probe.is_coordinate and self.layout.variable_of(probe.start) in self.declared
 
-    def measure(self, probes, magnitudes=None):
-        """Measures probes: two evaluations, smaller steps, then a ladder, and before accusing a second opinion."""
-        return self._refine(
-            measure.measure(self.oracle, self.baseline, probes, self.threshold, magnitudes)
-        )
+    def measure(
+        self,
+        probes: Sequence[Probe],
+        magnitudes: Sequence[Magnitudes] | None = None,
+    ) -> list[Measurement]:
+        """Measures probes until they are decided, and confirms failures.
 
-    def resolve(self, measured):
-        """Measures on where two evaluations did not settle it."""
-        return self._refine(
-            measure.refine_steps(self.oracle, self.baseline, measured, self.threshold)
-        )
-
-    def _refine(self, measured):
-        """Measures on where no closer look has settled it."""
-        is_open = [measure.is_unresolved(self.baseline, m, self.threshold) for m in measured]
-        unsettled = [m for m, is_still_open in zip(measured, is_open, strict=True) if is_still_open]
-        climbed = measure.refine(self.oracle, self.baseline, unsettled, self.threshold)
-        decided = iter(self._confirm(climbed))
-        return [
-            next(decided) if is_still_open else m
-            for m, is_still_open in zip(measured, is_open, strict=True)
-        ]
-
-    def _confirm(self, measured):
-        """Re-measures what failed: on a finer ladder, then at a nudged point where no exact zero is left.
-
-        What is declared to mismatch accuses nobody, and so needs no second opinion.
-
-        The nudged point stands in for another slice of the batch. A corner at
-        which parameters sit (a fresh bias, a zero layer, two ReLUs that cancel)
-        is the same on every slice and gone after a nudge, so a slice would
-        repeat the false accusation; and a wrong gradient that only some examples
-        bring to light is the same after a nudge and absent from other slices,
-        so a slice would acquit the guilty.
+        Args:
+            probes: The `Probe`s.
+            magnitudes: Per probe and term, the size of the slope before its parts
+                cancel; zeros if None.
         """
-        suspects = [m for m in measured if m.has_failed and not self.is_declared(m)]
-        finer = measure.refine(self.oracle, self.baseline, suspects, self.threshold, is_fine=True)
-        finer = [_softened(m, Reason.NOISE) if self._varies_along_step(m) else m for m in finer]
-        pairs = list(zip(suspects, finer, strict=True))
-        accused = [
-            (m, replication.is_beside_kink(m) or replication.is_beside_kink(fine))
-            for m, fine in pairs
-            if fine.has_failed and _is_finite(m)
-        ]
-        acquitted = self._find_withdrawn(accused) if accused else set()
-        finer = [m if fine.has_failed else fine for m, fine in pairs]
-        replacement = iter([_softened(m, Reason.KINK) if id(m) in acquitted else m for m in finer])
-        return [
-            next(replacement) if m.has_failed and not self.is_declared(m) else m for m in measured
-        ]
+        first = measure.measure(self.oracle, self.baseline, probes, self.threshold, magnitudes)
+        return self._refine(first)
 
-    def _varies_along_step(self, measured):
-        """Whether a failure is blurred, and backpropagation itself changes by as much on the way."""
-        if not _is_finite(measured) or not replication.is_imprecise(measured):
-            return False
-        probe, along = measured.probe, []
-        step = max(
-            e.step_size
-            for e, (v, _) in zip(measured.estimates, measured.judgements, strict=True)
-            if v is Verdict.FAIL
+    def resolve(self, measurements: Sequence[Measurement]) -> list[Measurement]:
+        """Measures on from first estimates until all are decided, and confirms failures."""
+        refined = measure.refine_steps(self.oracle, self.baseline, measurements, self.threshold)
+        return self._refine(refined)
+
+    def _refine(self, measurements: Sequence[Measurement]) -> list[Measurement]:
+        """Measures what is unresolved at a sequence of steps, and confirms its failures."""
+        unresolved: list[int] = []
+        for k, measurement in enumerate(measurements):
+            if measure.is_unresolved(self.baseline, measurement, self.threshold):
+                unresolved.append(k)
+        refined = measure.refine(
+            self.oracle,
+            self.baseline,
+            [measurements[k] for k in unresolved],
+            self.threshold,
         )
-        for part in replication.WAY:
+        decided = list(measurements)
+        for k, measurement in zip(unresolved, self._confirm(refined), strict=True):
+            decided[k] = measurement
+        return decided
+
+    def _confirm(self, measurements: Sequence[Measurement]) -> list[Measurement]:
+        """Runs the replication test of this module's docstring on every failure.
+
+        A declared mismatch is not reported as a failure and needs no test.
+        """
+        candidates: list[int] = []
+        for k, measurement in enumerate(measurements):
+            if measurement.has_failed and not self.is_declared(measurement):
+                candidates.append(k)
+        failures = [measurements[k] for k in candidates]
+        finer = measure.refine(self.oracle, self.baseline, failures, self.threshold, is_fine=True)
+
+        confirmed = list(measurements)
+        remaining: list[int] = []
+        is_beside_kink: list[bool] = []
+        for k, first, second in zip(candidates, failures, finer, strict=True):
+            if self._varies_along_step(second):
+                second = _withdraw(second, Reason.NOISE)
+            if not second.has_failed:
+                confirmed[k] = second
+            elif _is_finite(first):
+                remaining.append(k)
+                is_beside_kink.append(
+                    replication.is_beside_kink(first) or replication.is_beside_kink(second)
+                )
+        if not remaining:
+            return confirmed
+
+        failures = [confirmed[k] for k in remaining]
+        if self.spacing.is_native:
+            is_replicated = self._test_by_median(failures)
+        else:
+            is_replicated = self._test_once(failures, is_beside_kink)
+        for k, stands in zip(remaining, is_replicated, strict=True):
+            if not stands:
+                confirmed[k] = _withdraw(confirmed[k], Reason.KINK)
+        return confirmed
+
+    def _varies_along_step(self, measurement: Measurement) -> bool:
+        """Whether a failure is imprecise and backpropagation varies by as much within its step."""
+        if not _is_finite(measurement) or not replication.is_imprecise(measurement):
+            return False
+        probe = measurement.probe
+        step = 0.0
+        for estimate, (verdict, _) in zip(
+            measurement.estimates, measurement.judgements, strict=True
+        ):
+            if verdict is Verdict.FAIL:
+                step = max(step, estimate.step_size)
+        slopes: list[list[float]] = []
+        for fraction in replication.WAY:
             point = np.array(self.baseline.point)
-            point[probe.start : probe.stop] += part * step * probe.weights
-            along.append([probe.slope_of(g) for g in self.oracle.gradients(point).terms.values()])
-            if replication.varies_along_step(measured, along):
+            point[probe.start : probe.stop] += fraction * step * probe.weights
+            gradients = self.oracle.gradients(point).terms.values()
+            slopes.append([probe.slope_of(gradient) for gradient in gradients])
+            if replication.varies_along_step(measurement, slopes):
                 return True
         return False
 
-    def _find_withdrawn(self, accused):
-        """ids of measurements that nudged points acquit: the gap was one of an exact corner, or of rounding.
+    def _test_once(
+        self,
+        failures: Sequence[Measurement],
+        is_beside_kink: Sequence[bool],
+    ) -> list[bool]:
+        """Whether failures stand after one replicate each.
 
-        Args:
-            accused: Pairs (measurement, whether corners were seen there). Beside
-                corners it takes a second witness to convict, elsewhere one that
-                passes, and has seen sharply, to acquit. At native precision no
-                witness sees sharply, and several are asked for the share by
-                which the gradient is wrong.
+        Where a kink was seen, a failure stands only if the replicate fails too.
+        Elsewhere it is withdrawn only by a replicate that passes, with an error
+        bar small enough to have detected the gap.
         """
-        suspects = [m for m, _ in accused]
-        if self.spacing.is_native:
-            return {id(m) for m in suspects} - self._find_replicated(suspects)
-        return {
-            id(m)
-            for (m, is_beside_corner), second in zip(
-                accused, self._replicate(suspects, 0), strict=True
-            )
-            if (is_beside_corner and not second.has_failed)
-            or replication.is_withdrawn_by(second, m, self.threshold)
-        }
+        stands: list[bool] = []
+        replicates = self._replicate(failures, 0)
+        for first, second, has_kink in zip(failures, replicates, is_beside_kink, strict=True):
+            is_kink_gone = has_kink and not second.has_failed
+            is_withdrawn = replication.is_withdrawn_by(second, first, self.threshold)
+            stands.append(not (is_kink_gone or is_withdrawn))
+        return stands
 
-    def _find_replicated(self, suspects):
-        """ids of measurements whose error most nudged points confirm; asks no further once that cannot be any more."""
-        looks = [[] for _ in suspects]
-        for turn in range(_WITNESSES_NATIVE):
-            pairs = zip(suspects, looks, strict=True)
-            still = [
-                (m, seen)
-                for m, seen in pairs
-                if replication.may_be_replicated(m, seen, _WITNESSES_NATIVE)
-            ]
-            again = self._replicate([m for m, _ in still], turn) if still else []
-            for (_, seen), look in zip(still, again, strict=True):
-                seen.append(look)
-        pairs = zip(suspects, looks, strict=True)
-        return {id(m) for m, seen in pairs if replication.is_replicated(m, seen, self.threshold)}
+    def _test_by_median(self, failures: Sequence[Measurement]) -> list[bool]:
+        """Whether failures stand by the median of several replicates.
 
-    def _replicate(self, suspects, turn):
-        """Measures once more at a nudged point, another one each turn."""
-        place = self._nudge_point(turn)
-        probes, magnitudes = [m.probe for m in suspects], [m.magnitude for m in suspects]
-        quick = measure.first_estimates(self.oracle, place, probes, self.threshold, magnitudes)
-        climbed = iter(
-            measure.refine(
-                self.oracle, place, [m for m in quick if not m.is_accepted], self.threshold
-            )
+        At native precision no replicate is precise, but the relative error of a
+        wrong gradient is the same in most of them. Replication stops for a
+        failure as soon as the majority is out of reach.
+        """
+        replicates: list[list[Measurement]] = [[] for _ in failures]
+        for number in range(_REPLICATES_NATIVE):
+            still_open: list[int] = []
+            for k, first in enumerate(failures):
+                if replication.may_be_replicated(first, replicates[k], _REPLICATES_NATIVE):
+                    still_open.append(k)
+            if not still_open:
+                break
+            further = self._replicate([failures[k] for k in still_open], number)
+            for k, measurement in zip(still_open, further, strict=True):
+                replicates[k].append(measurement)
+        return [
+            replication.is_replicated(first, others, self.threshold)
+            for first, others in zip(failures, replicates, strict=True)
+        ]
+
+    def _replicate(self, failures: Sequence[Measurement], number: int) -> list[Measurement]:
+        """Measures the probes of failures at a nudged point, another one for each number."""
+        at = self._nudge_point(number)
+        replicates = measure.first_estimates(
+            self.oracle,
+            at,
+            [m.probe for m in failures],
+            self.threshold,
+            [m.magnitude for m in failures],
         )
-        return [m if m.is_accepted else next(climbed) for m in quick]
+        unresolved = [k for k, m in enumerate(replicates) if not m.is_accepted]
+        refined = measure.refine(
+            self.oracle, at, [replicates[k] for k in unresolved], self.threshold
+        )
+        for k, measurement in zip(unresolved, refined, strict=True):
+            replicates[k] = measurement
+        return replicates
 
-    def _nudge_point(self, turn):
-        settings = self.settings
+    def _nudge_point(self, number: int) -> EvaluationPoint:
+        """Returns the baseline at a nudged point."""
+        seed, step = self.settings.seed, self.settings.step
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
-        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLICATE, turn)
-        point = sampling.nudge(self.layout, self.baseline.point, self.scales, rng, size)
+        rng = sampling.generator(seed, step, sampling.Stream.REPLICATE, number)
+        point: Vector = sampling.nudge(self.layout, self.baseline.point, self.scales, rng, size)
         gradients = self.oracle.gradients(point)
-        has_steps = bool(self.oracle.precision.step_operations)
-        place, _ = estimate_baseline(
-            self.oracle, point, gradients.terms, self.screening, self.spacing, has_steps=has_steps
+        nudged, _ = estimate_baseline(
+            self.oracle,
+            point,
+            gradients.terms,
+            self.screening,
+            self.spacing,
+            has_steps=bool(self.oracle.precision.step_operations),
         )
-        # A nudge does not change how many digits the loss has; the larger estimate of the two
-        # holds.
-        return dataclasses.replace(place, noise=np.maximum(place.noise, self.baseline.noise))
+        # A nudge does not change how many digits the loss has: the larger of both estimates holds.
+        noise = np.maximum(nudged.noise, self.baseline.noise)
+        return dataclasses.replace(nudged, noise=noise)
 
 
-def _is_finite(measured):
-    return all(map(math.isfinite, measured.analytic))
+def _is_finite(measurement: Measurement) -> bool:
+    return all(map(math.isfinite, measurement.analytic))
 
 
-def _softened(measured, reason):
-    judgements = tuple(
-        (Verdict.INCONCLUSIVE, reason) if v is Verdict.FAIL else (v, r)
-        for v, r in measured.judgements
-    )
-    return dataclasses.replace(measured, judgements=judgements)
+def _withdraw(measurement: Measurement, reason: Reason) -> Measurement:
+    """Returns the measurement with its failures made inconclusive."""
+    judgements: list[tuple[Verdict, Reason]] = []
+    for verdict, given in measurement.judgements:
+        if verdict is Verdict.FAIL:
+            judgements.append((Verdict.INCONCLUSIVE, reason))
+        else:
+            judgements.append((verdict, given))
+    return dataclasses.replace(measurement, judgements=tuple(judgements))

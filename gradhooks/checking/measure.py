@@ -1,323 +1,296 @@
-"""Measuring at one place: the derivatives along probes.
+"""Measures the derivatives along probes at one point, in as few evaluations as it takes.
+
+An adaptive step controller in three stages:
+
+1. `first_estimates`: one quotient a probe. It is accepted if it agrees with
+   backpropagation to within the threshold and its rounding error.
+2. `refine_steps`: for the others, one quotient more in each round, at smaller
+   steps, which cross fewer kinks.
+3. `refine`: a sequence of step sizes for those that are still unresolved.
+
+`measure` runs the first two. Of many probes it measures a pilot sample first: if
+most of that meets kinks, the others start at the steps that the sample needed.
 
 An oracle is anything with `losses(point, probes, pairs)`, returning float64 of
 shape (pairs, T), one column per loss term, and `gradients(point)`.
 """
 
-import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from gradhooks.checking import baseline
+from gradhooks.checking import baseline, steps
+from gradhooks.checking.baseline import EvaluationPoint
+from gradhooks.checking.measurement import (
+    Magnitudes,
+    Measurement,
+    compare_pair,
+    judge_estimates,
+)
 from gradhooks.numerics import differences
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
-from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.verdicts import judge
 
-# A step must be so much smaller than the last to be worth two evaluations.
-_CLOSER_BY = 0.3
-# Steps that differ by less are one.
-_SAME = 1e-6
-# From so many probes on, most of them say that the others are alike. So many go ahead to find out:
-# some show no signal.
-_TELLING, _AHEAD = 8, 12
+# Step sizes with a smaller relative difference are the same step, rounded. Any value between the
+# rounding of a step (1e-16 of its parameter) and the ratio of two steps of a sequence would do.
+_SAME_STEP = 1e-6
+# Size of the pilot sample. A free choice that changes how many evaluations are made: a third of the
+# sample may show no signal, see `steps.is_among_kinks`.
+_PILOT = 12
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """The derivatives of every loss term along one probe, analytic and numeric.
+def from_stencil(
+    at: EvaluationPoint,
+    probe: Probe,
+    window: np.ndarray,
+    spacing: float,
+    magnitude: Magnitudes,
+    threshold: float,
+) -> Measurement:
+    """Returns the `Measurement` along the screening probe, from the losses of its noise stencil.
 
     Args:
-        probe: The `Probe`.
-        analytic: Per term, the slope that backpropagation implies.
-        estimates: Per term, a `DerivativeEstimate`.
-        magnitude: Per term, the natural size of the slope (0 for coordinates).
-        is_accepted: Whether the first quotient agreed for every term.
-        judgements: Per term, (Verdict, Reason).
+        at: The `EvaluationPoint`.
+        probe: The screening probe.
+        window: float64, shape (POINTS, T). Losses of the stencil.
+        spacing: Spacing of the stencil.
+        magnitude: Per term, the size of the slope before its parts cancel.
+        threshold: Relative difference that the verdict allows.
     """
-
-    probe: Probe
-    analytic: tuple[float, ...]
-    estimates: tuple[DerivativeEstimate, ...]
-    magnitude: tuple[float, ...]
-    is_accepted: bool
-    judgements: tuple[tuple[Verdict, Reason], ...]
-
-    @property
-    def has_failed(self):
-        """Whether any term failed."""
-        return any(v is Verdict.FAIL for v, _ in self.judgements)
-
-    @property
-    def has_passed(self):
-        """Whether every term passed, or has no signal, and not all of them have none."""
-        return not self.is_vacuous and all(
-            v is Verdict.PASS or r is Reason.VACUOUS for v, r in self.judgements
-        )
-
-    @property
-    def is_on_kink(self):
-        """Whether no term failed and some could not be compared because of a kink."""
-        return not self.has_failed and any(r is Reason.KINK for _, r in self.judgements)
-
-    @property
-    def is_vacuous(self):
-        """Whether no term showed any signal."""
-        return all(r is Reason.VACUOUS for _, r in self.judgements)
-
-
-def from_stencil(place, probe, window, spacing, magnitude, tolerance):
-    """Returns the `Measurement` along the screening probe that the survey already paid for."""
     step = baseline.REACH * spacing
-    return _measured(place, probe, step, window[-1], window[0], magnitude, tolerance)
+    return compare_pair(at, probe, step, (window[-1], window[0]), magnitude, threshold)
 
 
-def measure(oracle, place, probes, tolerance, magnitudes=None):
-    """Measures with two evaluations a probe, and with two more each time, closer, where that does not settle it.
+def measure(
+    oracle: Any,
+    at: EvaluationPoint,
+    probes: Sequence[Probe],
+    threshold: float,
+    magnitudes: Sequence[Magnitudes] | None = None,
+) -> list[Measurement]:
+    """Measures probes with two evaluations each, and refines the steps of those not accepted.
 
-    A few of many probes go ahead. Where most of those meet kinks, the others begin at the steps that have settled them.
-    """
-    magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
-
-    def seen(numbers, sharpness):
-        some, sizes = [probes[k] for k in numbers], [magnitudes[k] for k in numbers]
-        return first_estimates(oracle, place, some, tolerance, sizes, sharpness)
-
-    ahead = _ahead(len(probes))
-    others = sorted({*range(len(probes))} - {*ahead})
-    first, sharpness = seen(ahead, math.inf), math.inf
-    if others and _is_crowded(first):
-        first = refine_steps(oracle, place, first, tolerance)
-        sharpness = _usual_sharpness(place, first, tolerance)
-    found = dict(zip(ahead, first, strict=True)) | dict(
-        zip(others, seen(others, sharpness), strict=True)
-    )
-    return refine_steps(oracle, place, [found[k] for k in range(len(probes))], tolerance)
-
-
-def _ahead(count):
-    """Numbers of the probes that go ahead, from all over the model; of a few probes, all of them."""
-    if count < 2 * _AHEAD:
-        return [*range(count)]
-    return np.linspace(0, count - 1, _AHEAD, dtype=int).tolist()
-
-
-def first_estimates(oracle, place, probes, tolerance, magnitudes=None, sharpness=math.inf):
-    """Measures with two evaluations a probe, no sharper than asked for: see `derivative.closer_step`."""
-    magnitudes = magnitudes or [(0.0,) * len(place.base)] * len(probes)
-    steps = [_first_step(place, p, tolerance) for p in probes]
-    if place.has_dense_kinks:
-        sharpness = min(sharpness, differences.REFINEMENTS[0][0])
-    if math.isfinite(sharpness):
-        steps = np.minimum(steps, [_closer_step(place, p, tolerance, sharpness) for p in probes])
-    return _two_sided(oracle, place, probes, steps, tolerance, magnitudes)
-
-
-def refine_steps(oracle, place, measurements, tolerance):
-    """Measures what is not settled with two evaluations more each time, at steps that meet fewer kinks.
-
-    Where most probes have met kinks, the steps between would meet them again, and are left out.
+    Args:
+        oracle: The oracle.
+        at: The `EvaluationPoint`.
+        probes: The `Probe`s.
+        threshold: Relative difference that the verdict allows.
+        magnitudes: Per probe and term, the size of the slope before its parts
+            cancel; zeros if None.
 
     Returns:
-        The measurements, with those replaced that are settled now, or that show the kink.
+        A `Measurement` for each probe.
     """
-    looks, nearest = (
-        differences.REFINEMENTS_AMONG_KINKS
-        if _is_crowded(measurements)
-        else differences.REFINEMENTS,
-        {},
-    )
-    for look in () if all(m.is_accepted for m in measurements) else looks:
-        again = _closer(oracle, place, measurements, tolerance, look)
-        nearest |= again
-        measurements = [
-            again[k] if k in again and again[k].is_accepted else m
-            for k, m in enumerate(measurements)
-        ]
-    is_seen = [
-        not m.is_accepted and k in nearest and nearest[k].is_on_kink
-        for k, m in enumerate(measurements)
-    ]
-    return [nearest[k] if is_seen[k] else m for k, m in enumerate(measurements)]
+    if magnitudes is None:
+        magnitudes = _no_magnitudes(at, probes)
+    if len(probes) < 2 * _PILOT:
+        estimates = first_estimates(oracle, at, probes, threshold, magnitudes)
+        return refine_steps(oracle, at, estimates, threshold)
 
-
-def _is_crowded(measurements):
-    """Whether most of what shows a signal is not settled; a few probes say nothing of the others."""
-    telling = [m.is_accepted for m in measurements if not m.is_vacuous]
-    return len(telling) >= _TELLING and 2 * sum(telling) < len(telling)
-
-
-def _usual_sharpness(place, measurements, tolerance):
-    """How sharply those see that are settled and show a signal: the median, infinite where there are none."""
-    seen = [
-        differences.step_precision(
-            m.analytic[0], m.estimates[0].step_size, place.noise[0], tolerance
+    # The pilot sample comes from all over the model.
+    pilot: list[int] = np.linspace(0, len(probes) - 1, _PILOT, dtype=int).tolist()
+    others = sorted(set(range(len(probes))) - set(pilot))
+    measured: dict[int, Measurement] = {}
+    precision = math.inf
+    for numbers in (pilot, others):
+        some = first_estimates(
+            oracle,
+            at,
+            [probes[k] for k in numbers],
+            threshold,
+            [magnitudes[k] for k in numbers],
+            precision,
         )
-        for m in measurements
-        if m.is_accepted and not m.is_vacuous and place.noise[0]
-    ]
-    return float(np.median(seen)) if seen else math.inf
+        if numbers is pilot and steps.is_among_kinks(some):
+            some = refine_steps(oracle, at, some, threshold)
+            precision = steps.median_precision(at, some, threshold)
+        measured |= dict(zip(numbers, some, strict=True))
+    return refine_steps(oracle, at, [measured[k] for k in range(len(probes))], threshold)
 
 
-def _closer(oracle, place, measurements, tolerance, look):
-    """Measures those again for which a step of the look is worthwhile; by their numbers."""
-    steps = {}
-    for k, measured in enumerate(measurements):
-        tried = [_closer_step(place, measured.probe, tolerance, sharpness) for sharpness in look]
-        worthwhile = [
-            step
-            for step in tried
-            if not measured.is_accepted and _is_worthwhile(place, measured, step, tolerance)
-        ]
-        if worthwhile:
-            steps[k] = min(worthwhile)
-    probes, magnitudes = (
-        [measurements[k].probe for k in steps],
-        [measurements[k].magnitude for k in steps],
-    )
-    again = _two_sided(oracle, place, probes, list(steps.values()), tolerance, magnitudes)
-    return dict(zip(steps, again, strict=True))
+def first_estimates(
+    oracle: Any,
+    at: EvaluationPoint,
+    probes: Sequence[Probe],
+    threshold: float,
+    magnitudes: Sequence[Magnitudes] | None = None,
+    precision: float = math.inf,
+) -> list[Measurement]:
+    """Measures probes with two evaluations each.
 
-
-def _is_worthwhile(place, measured, step, tolerance):
-    """Whether a smaller step may settle it: the gaps seen so far would still show, if they were there.
-
-    A look so blurred that it would let them pass settles nothing.
+    Args:
+        oracle: The oracle.
+        at: The `EvaluationPoint`.
+        probes: The `Probe`s.
+        threshold: Relative difference that the verdict allows.
+        magnitudes: As for `measure`.
+        precision: Largest precision of the steps, see `differences`; infinite for
+            those of `differences.first_step`.
     """
-    terms = zip(measured.analytic, measured.estimates, measured.magnitude, place.noise, strict=True)
-    return step < _CLOSER_BY * measured.estimates[0].step_size and all(
-        _is_settled(analytic, estimate, level, tolerance, magnitude)
-        or abs(analytic - estimate.slope)
-        > 2
-        * judge.accepted_gap(
-            analytic, estimate, differences.rounding_error(level, step), tolerance, magnitude
-        )
-        for analytic, estimate, magnitude, level in terms
-    )
+    if magnitudes is None:
+        magnitudes = _no_magnitudes(at, probes)
+    if at.has_dense_kinks:
+        precision = min(precision, differences.REFINEMENTS[0][0])
+    sizes = [steps.first_step(at, probe, threshold) for probe in probes]
+    if math.isfinite(precision):
+        smaller = [steps.step_for_precision(at, p, threshold, precision) for p in probes]
+        sizes = np.minimum(sizes, smaller).tolist()
+    return _measure_at_steps(oracle, at, probes, sizes, threshold, magnitudes)
 
 
-def _two_sided(oracle, place, probes, steps, tolerance, magnitudes):
-    steps = [_actual(place, p, float(step)) for p, step in zip(probes, steps, strict=True)]
-    pairs = [(k, sign * step) for k, step in enumerate(steps) for sign in (1, -1)]
-    found = oracle.losses(place.point, probes, pairs).reshape(len(probes), 2, -1) if probes else ()
-    return [
-        _measured(place, probe, step, plus, minus, magnitude, tolerance)
-        for probe, step, (plus, minus), magnitude in zip(
-            probes, steps, found, magnitudes, strict=True
-        )
-    ]
+def refine_steps(
+    oracle: Any,
+    at: EvaluationPoint,
+    measurements: Sequence[Measurement],
+    threshold: float,
+) -> list[Measurement]:
+    """Measures what is not accepted again, round by round, at smaller steps.
+
+    Where most probes have met kinks, the intermediate steps would meet them too
+    and are left out.
+
+    Returns:
+        The measurements; a later one replaces the first if it is accepted, or if
+        it is the last and shows a kink.
+    """
+    refined = list(measurements)
+    if all(m.is_accepted for m in refined):
+        return refined
+    rounds = differences.REFINEMENTS
+    if steps.is_among_kinks(refined):
+        rounds = differences.REFINEMENTS_AMONG_KINKS
+
+    smallest: dict[int, Measurement] = {}
+    for precisions in rounds:
+        remeasured = _measure_closer(oracle, at, refined, threshold, precisions)
+        smallest |= remeasured
+        for k, measurement in remeasured.items():
+            if measurement.is_accepted:
+                refined[k] = measurement
+    for k, measurement in smallest.items():
+        if measurement.is_on_kink and not refined[k].is_accepted:
+            refined[k] = measurement
+    return refined
 
 
-def is_unresolved(place, measured, tolerance):
-    """Whether a ladder may tell more: it is not settled, and no kink has been seen as near as the ladder would look."""
-    if measured.is_accepted or not measured.is_on_kink:
-        return not measured.is_accepted
-    nearest = _ladder(place, measured.probe, tolerance, False)[0]
-    return bool(measured.estimates[0].step_size > (1 + _SAME) * nearest)
+def is_unresolved(at: EvaluationPoint, measurement: Measurement, threshold: float) -> bool:
+    """Whether a sequence of steps may decide more.
+
+    Not if the measurement is accepted, nor if a kink was seen at a step as small
+    as the smallest of the sequence.
+    """
+    if measurement.is_accepted:
+        return False
+    if not measurement.is_on_kink:
+        return True
+    smallest = steps.step_sequence(at, measurement.probe, threshold, is_fine=False)[0]
+    return bool(measurement.estimates[0].step_size > (1 + _SAME_STEP) * smallest)
 
 
-def refine(oracle, place, measurements, tolerance, is_fine=False):
-    """Measures again on a ladder of steps around the first one, for what two evaluations did not settle.
+def refine(
+    oracle: Any,
+    at: EvaluationPoint,
+    measurements: Sequence[Measurement],
+    threshold: float,
+    is_fine: bool = False,
+) -> list[Measurement]:
+    """Measures again at a sequence of step sizes, for what single quotients did not decide.
 
-    The fine ladder has other steps, and goes on down to where the derivative is seen with few digits.
+    Args:
+        oracle: The oracle.
+        at: The `EvaluationPoint`.
+        measurements: What is measured again.
+        threshold: Relative difference that the verdict allows.
+        is_fine: Whether to take the fine sequence, see `steps.step_sequence`.
     """
     if not measurements:
         return []
-    ladders = [
-        [_actual(place, m.probe, s) for s in _ladder(place, m.probe, tolerance, is_fine)]
-        for m in measurements
-    ]
-    pairs = [
-        (k, sign * step) for k, steps in enumerate(ladders) for step in steps for sign in (1, -1)
-    ]
-    found = iter(oracle.losses(place.point, [m.probe for m in measurements], pairs))
-    climbed = []
-    for measurement, steps in zip(measurements, ladders, strict=True):
-        values = np.array([[next(found), next(found)] for _ in steps])
-        estimates = tuple(
-            differences.select_estimate(
-                place.base[t], steps, values[:, 0, t], values[:, 1, t], place.noise[t]
+    sequences: list[list[float]] = []
+    pairs: list[tuple[int, float]] = []
+    for k, measurement in enumerate(measurements):
+        probe = measurement.probe
+        planned = steps.step_sequence(at, probe, threshold, is_fine)
+        taken = [steps.actual_step(at, probe, step) for step in planned]
+        sequences.append(taken)
+        for step in taken:
+            pairs += [(k, step), (k, -step)]
+    losses = np.asarray(oracle.losses(at.point, [m.probe for m in measurements], pairs))
+
+    refined: list[Measurement] = []
+    start = 0
+    for measurement, taken in zip(measurements, sequences, strict=True):
+        stop = start + 2 * len(taken)
+        plus, minus = losses[start:stop:2], losses[start + 1 : stop : 2]
+        start = stop
+        estimates: list[DerivativeEstimate] = []
+        for t, level in enumerate(at.noise):
+            estimates.append(
+                differences.select_estimate(at.base[t], taken, plus[:, t], minus[:, t], level)
             )
-            for t in range(len(place.base))
-        )
-        climbed.append(
-            _judged(
+        refined.append(
+            judge_estimates(
                 measurement.probe,
                 measurement.analytic,
-                estimates,
+                tuple(estimates),
                 measurement.magnitude,
-                False,
-                tolerance,
+                is_accepted=False,
+                threshold=threshold,
             )
         )
-    return climbed
+    return refined
 
 
-def _ladder(place, probe, tolerance, is_fine):
-    step = _first_step(place, probe, tolerance)
-    factors = np.array(differences.FINE_STEP_FACTORS if is_fine else differences.STEP_FACTORS)
-    # Among kinks the first step is too large already where a closer one sees sharply: larger ones
-    # tell of kinks alone.
-    is_too_large = (
-        place.has_dense_kinks
-        and _closer_step(place, probe, tolerance, differences.REFINEMENTS[0][0]) < step
+def _no_magnitudes(at: EvaluationPoint, probes: Sequence[Probe]) -> list[Magnitudes]:
+    return [(0.0,) * len(at.base)] * len(probes)
+
+
+def _measure_closer(
+    oracle: Any,
+    at: EvaluationPoint,
+    measurements: Sequence[Measurement],
+    threshold: float,
+    precisions: Sequence[float],
+) -> dict[int, Measurement]:
+    """Measures those again for which one of the precisions is worthwhile; by their numbers."""
+    sizes: dict[int, float] = {}
+    for k, measurement in enumerate(measurements):
+        if measurement.is_accepted:
+            continue
+        for precision in precisions:
+            step = steps.step_for_precision(at, measurement.probe, threshold, precision)
+            if steps.is_worthwhile(at, measurement, step, threshold):
+                sizes[k] = min(step, sizes.get(k, math.inf))
+    again = _measure_at_steps(
+        oracle,
+        at,
+        [measurements[k].probe for k in sizes],
+        list(sizes.values()),
+        threshold,
+        [measurements[k].magnitude for k in sizes],
     )
-    steps = differences.step_sequence(
-        step, probe.length_scale, factors[factors < 1] if is_too_large else factors
-    )
-    if not is_fine:
-        return steps
-    closer = np.array(
-        [_closer_step(place, probe, tolerance, s) for s in differences.FINE_REFINEMENTS]
-    )
-    return np.union1d(closer[closer < steps[0]], steps)
+    return dict(zip(sizes, again, strict=True))
 
 
-def _first_step(place, probe, tolerance):
-    slope = probe.slope_of(place.gradients["total"])
-    return differences.first_step(
-        slope, place.base[0], place.noise[0], probe.length_scale, tolerance
-    )
-
-
-def _closer_step(place, probe, tolerance, sharpness):
-    return differences.step_for_precision(
-        probe.slope_of(place.gradients["total"]), place.noise[0], tolerance, sharpness
-    )
-
-
-def _actual(place, probe, step):
-    """The step that floating point really takes from here: `(theta + h) - theta`, for a coordinate."""
-    if not probe.is_coordinate:
-        return step
-    value = place.point[probe.start]
-    return float(((value + step) - (value - step)) / 2)
-
-
-def _measured(place, probe, step, plus, minus, magnitude, tolerance):
-    analytic = tuple(probe.slope_of(g) for g in place.gradients.values())
-    estimates = tuple(
-        differences.central(
-            place.base[t], plus[t], minus[t], step, place.noise[t], probe.length_scale
-        )
-        for t in range(len(place.base))
-    )
-    settled = all(
-        _is_settled(a, e, n, tolerance, m)
-        for a, e, n, m in zip(analytic, estimates, place.noise, magnitude, strict=True)
-    )
-    return _judged(probe, analytic, estimates, magnitude, settled, tolerance)
-
-
-def _is_settled(analytic, estimate, level, tolerance, magnitude):
-    rounding = differences.rounding_error(level, estimate.step_size)
-    return judge.is_accepted(analytic, estimate, rounding, tolerance, magnitude)
-
-
-def _judged(probe, analytic, estimates, magnitude, settled, tolerance):
-    judgements = tuple(
-        judge.judge(a, e, tolerance, m)
-        for a, e, m in zip(analytic, estimates, magnitude, strict=True)
-    )
-    return Measurement(probe, analytic, estimates, magnitude, settled, judgements)
+def _measure_at_steps(
+    oracle: Any,
+    at: EvaluationPoint,
+    probes: Sequence[Probe],
+    sizes: Sequence[float],
+    threshold: float,
+    magnitudes: Sequence[Magnitudes],
+) -> list[Measurement]:
+    """Measures each probe at one step size, with two evaluations."""
+    if not probes:
+        return []
+    taken: list[float] = []
+    pairs: list[tuple[int, float]] = []
+    for k, (probe, size) in enumerate(zip(probes, sizes, strict=True)):
+        step = steps.actual_step(at, probe, size)
+        taken.append(step)
+        pairs += [(k, step), (k, -step)]
+    losses = oracle.losses(at.point, probes, pairs).reshape(len(probes), 2, -1)
+    return [
+        compare_pair(at, probe, step, pair, magnitude, threshold)
+        for probe, step, pair, magnitude in zip(probes, taken, losses, magnitudes, strict=True)
+    ]

@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from gradhooks.checking import baseline, measure
+from gradhooks.checking import baseline, measure, steps
 from gradhooks.numerics import differences, noise
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
@@ -117,7 +117,7 @@ def test_among_kinks_no_step_of_the_ladder_goes_beyond_the_first_one(is_fine):
         oracle, "losses", lambda *a: asked.extend(a[2]) or FunctionOracle.losses(oracle, *a)
     ):
         measure.refine(oracle, place, quick, TOLERANCE, is_fine)
-    first = [measure._first_step(place, m.probe, TOLERANCE) for m in quick]
+    first = [steps.first_step(place, m.probe, TOLERANCE) for m in quick]
     largest = [max(offset for which, offset in asked if which == k) for k in range(len(quick))]
     assert all(step < limit for step, limit in zip(largest, first, strict=True))
 
@@ -156,7 +156,7 @@ def test_those_that_go_ahead_show_where_the_others_begin():
     place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
     measured, evaluations = looked(oracle, place)
     assert all(m.is_accepted for m in measured)
-    ahead = measure._AHEAD
+    ahead = measure._PILOT
     # Two looks of the first, and hardly any second one of the others.
     assert 2 * (MANY + 0.75 * ahead) < evaluations <= 2 * (MANY + ahead) + 0.1 * MANY
 
@@ -170,7 +170,7 @@ def test_where_nothing_meets_kinks_everything_is_seen_as_sharply_as_if_nobody_we
 
 
 def test_of_a_few_probes_nobody_goes_ahead():
-    oracle = kinky(2 * measure._AHEAD - 1)
+    oracle = kinky(2 * measure._PILOT - 1)
     place = dataclasses.replace(surveyed(oracle)[0], has_dense_kinks=False)
     quick = measure.first_estimates(oracle, place, coordinates(oracle), TOLERANCE)
     assert looked(oracle, place)[0] == measure.refine_steps(oracle, place, quick, TOLERANCE)

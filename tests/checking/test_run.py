@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import gradhooks
 from gradhooks.checking import localize, run
-from gradhooks.checking.measure import Measurement
+from gradhooks.checking.measurement import Measurement
 from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.numerics import noise, sampling
 from gradhooks.numerics.layout import Layout

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from gradhooks.checking.measure import Measurement
+from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import judge, replication

@@ -1,0 +1,126 @@
+"""The derivatives along one probe, analytic beside numeric, and how they are judged."""
+
+import dataclasses
+
+from gradhooks._types import PerTerm
+from gradhooks.checking.baseline import EvaluationPoint
+from gradhooks.numerics import differences
+from gradhooks.numerics.probe import DerivativeEstimate, Probe
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.verdicts import judge
+
+# Per term, the size of a slope before its parts cancel: see `Measurement`.
+Magnitudes = tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """The derivatives of every loss term along one probe, analytic and numeric.
+
+    Args:
+        probe: The `Probe`.
+        analytic: Per term, the slope that backpropagation implies.
+        estimates: Per term, a `DerivativeEstimate`.
+        magnitude: Per term, the size of the slope before its parts cancel; 0 for
+            coordinates.
+        is_accepted: Whether a single quotient agreed for every term.
+        judgements: Per term, (Verdict, Reason).
+    """
+
+    probe: Probe
+    analytic: tuple[float, ...]
+    estimates: tuple[DerivativeEstimate, ...]
+    magnitude: Magnitudes
+    is_accepted: bool
+    judgements: tuple[tuple[Verdict, Reason], ...]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether any term failed."""
+        return any(verdict is Verdict.FAIL for verdict, _ in self.judgements)
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether some terms passed, and the others show no signal."""
+        if self.is_vacuous:
+            return False
+        return all(
+            verdict is Verdict.PASS or reason is Reason.VACUOUS
+            for verdict, reason in self.judgements
+        )
+
+    @property
+    def is_on_kink(self) -> bool:
+        """Whether no term failed and some could not be compared because of a kink."""
+        if self.has_failed:
+            return False
+        return any(reason is Reason.KINK for _, reason in self.judgements)
+
+    @property
+    def is_vacuous(self) -> bool:
+        """Whether no term shows any signal."""
+        return all(reason is Reason.VACUOUS for _, reason in self.judgements)
+
+
+def compare_pair(
+    at: EvaluationPoint,
+    probe: Probe,
+    step: float,
+    losses: tuple[PerTerm, PerTerm],
+    magnitude: Magnitudes,
+    threshold: float,
+) -> Measurement:
+    """Returns the `Measurement` from one quotient.
+
+    Args:
+        at: The `EvaluationPoint`.
+        probe: The `Probe`.
+        step: The step size actually taken.
+        losses: float64, shape (T,) each: the losses at `+step` and at `-step`.
+        magnitude: Per term, the size of the slope before its parts cancel.
+        threshold: Relative difference that the verdict allows.
+    """
+    plus, minus = losses
+    analytic: list[float] = []
+    estimates: list[DerivativeEstimate] = []
+    is_accepted = True
+    for t, gradient in enumerate(at.gradients.values()):
+        level = at.noise[t]
+        slope = probe.slope_of(gradient)
+        estimate = differences.central(
+            at.base[t], plus[t], minus[t], step, level, probe.length_scale
+        )
+        if not accepts(slope, estimate, level, threshold, magnitude[t]):
+            is_accepted = False
+        analytic.append(slope)
+        estimates.append(estimate)
+    return judge_estimates(
+        probe, tuple(analytic), tuple(estimates), magnitude, is_accepted, threshold
+    )
+
+
+def accepts(
+    analytic: float,
+    estimate: DerivativeEstimate,
+    noise_level: float,
+    threshold: float,
+    magnitude: float,
+) -> bool:
+    """Whether a single quotient agrees, to within the threshold and its rounding error."""
+    rounding = differences.rounding_error(noise_level, estimate.step_size)
+    return judge.is_accepted(analytic, estimate, rounding, threshold, magnitude)
+
+
+def judge_estimates(
+    probe: Probe,
+    analytic: tuple[float, ...],
+    estimates: tuple[DerivativeEstimate, ...],
+    magnitude: Magnitudes,
+    is_accepted: bool,
+    threshold: float,
+) -> Measurement:
+    """Returns the `Measurement` from its estimates, each judged by `judge.judge`."""
+    judgements: list[tuple[Verdict, Reason]] = []
+    for slope, estimate, size in zip(analytic, estimates, magnitude, strict=True):
+        judgements.append(judge.judge(slope, estimate, threshold, size))
+    return Measurement(probe, analytic, estimates, magnitude, is_accepted, tuple(judgements))
