@@ -1,6 +1,7 @@
-"""Names of the array types that signatures use."""
+"""Names for the types that signatures use."""
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,3 +12,15 @@ Vector: TypeAlias = NDArray[np.float64]
 PerVariable: TypeAlias = NDArray[np.float64]
 # float64, shape (T,): one number per loss term.
 PerTerm: TypeAlias = NDArray[np.float64]
+# float64, shape (N, T): one row per evaluation, one column per loss term.
+Losses: TypeAlias = NDArray[np.float64]
+
+# The words that arguments take; `validation` refuses any other.
+OnFailure: TypeAlias = Literal["warn", "raise", "stop", "ignore"]
+PrecisionName: TypeAlias = Literal["auto", "float64", "model"]
+MismatchKind: TypeAlias = Literal["blocked", "mismatch"]
+
+# When to check: "epoch", an int of batches, or a function of the step.
+Frequency: TypeAlias = Literal["epoch"] | int | Callable[[int], bool]
+# `loss_fn(model, x, y, sample_weight, training) -> scalar tensor`. Keras has no types for these.
+LossFunction: TypeAlias = Callable[[Any, Any, Any, Any, bool], Any]

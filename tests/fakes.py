@@ -1,98 +1,10 @@
-"""An oracle over plain NumPy functions: what a check sees of a model, without one."""
-
-import dataclasses
-import math
+"""Oracles of functions with known derivatives, and their baseline."""
 
 import numpy as np
 
 from gradhooks.checking import baseline
+from gradhooks.checking.function_oracle import FunctionOracle
 from gradhooks.numerics import sampling
-from gradhooks.numerics.layout import Layout
-from gradhooks.reports.records import Precision
-
-
-@dataclasses.dataclass(frozen=True)
-class FunctionGradients:
-    """What an oracle answers when asked for gradients.
-
-    Args:
-        terms: float64, shape (P,), per term.
-        connected: bool, shape (V,). Whether backpropagation reaches the variable.
-    """
-
-    terms: dict
-    connected: np.ndarray
-
-
-class FunctionOracle:
-    """Answers like a `ModelOracle`, from functions of the flat parameter vector.
-
-    Args:
-        function: `function(point) -> float`, the data loss; `point` is float64, shape (P,).
-        gradient: `gradient(point) -> float64, shape (P,)`, what backpropagation claims, right or wrong.
-        point: float64, shape (P,). The parameters.
-        shapes: Shape of each variable; one variable that holds everything if None.
-        penalty: `(function, gradient)` of the penalty, as for the data loss; None for a
-            model without regularization, which has the total as its only term.
-        level: The level of the precision ladder that the oracle claims.
-        narrow_operations: Operations of low precision that it admits to.
-
-    Attributes:
-        evaluations: Number of losses asked for.
-        gradient_evaluations: Number of gradients asked for.
-    """
-
-    def __init__(
-        self,
-        function,
-        gradient,
-        point,
-        shapes=None,
-        penalty=None,
-        level="float64",
-        narrow_operations=(),
-    ):
-        self._point = np.array(point, dtype=np.float64)
-        shapes = ((len(self._point),),) if shapes is None else tuple(tuple(s) for s in shapes)
-        assert sum(math.prod(s) for s in shapes) == len(self._point), (
-            "the shapes must hold the point"
-        )
-        self.layout = Layout(tuple(f"v{k}" for k in range(len(shapes))), shapes)
-        self._parts = [(function, gradient), *([penalty] if penalty else [])]
-        self.term_names = ("total", "data", "penalty") if penalty else ("total",)
-        self.precision = Precision(level, narrow_operations=narrow_operations)
-        self.evaluations = 0
-        self.gradient_evaluations = 0
-
-    def point(self):
-        """Returns a copy of the parameters."""
-        return self._point.copy()
-
-    def losses(self, point, probes, pairs):
-        """Returns float64, shape (len(pairs), T): one row per (number of the probe, offset)."""
-        self.evaluations += len(pairs)
-        return np.array(
-            [self._terms(0, self._moved(point, probes[k], offset)) for k, offset in pairs]
-        )
-
-    def gradients(self, point):
-        """Returns the claimed gradient of every term."""
-        self.gradient_evaluations += 1
-        found = [np.asarray(g, dtype=np.float64) for g in self._terms(1, point)]
-        return FunctionGradients(
-            dict(zip(self.term_names, found, strict=True)), np.ones(len(self.layout), bool)
-        )
-
-    def _terms(self, which, point):
-        """Total, data and penalty of the losses (0) or of the gradients (1)."""
-        parts = [part[which](point) for part in self._parts]
-        return [sum(parts), *parts] if len(parts) > 1 else parts
-
-    @staticmethod
-    def _moved(point, probe, offset):
-        moved = point.copy()
-        moved[probe.start : probe.stop] += offset * probe.weights
-        return moved
 
 
 def quadratic(size=12, **options):

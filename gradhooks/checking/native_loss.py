@@ -60,12 +60,11 @@ def _is_finite(recording):
 
 def record_step(oracle):
     """Returns what is `Recorded` at the present state; None without an optimizer."""
-    record = getattr(oracle, "record", None)
-    step = record(None) if record else None
+    step = oracle.record(None)
     if step is None or step.scale == 1 or _is_finite(step):
         return step and Recorded(step, step)
     try:
-        return Recorded(step, record(None, is_unscaled=True))
+        return Recorded(step, oracle.record(None, is_unscaled=True))
     except RecordingError:
         return Recorded(step, None)
 
@@ -126,8 +125,7 @@ class _Examination:
 
     def look(self):
         """Watches one evaluation in few digits and one in many, where the oracle can."""
-        watch = getattr(self._settling.oracle, "watched", None)
-        found = watch(self._scale()) if watch else None
+        found = self._settling.oracle.watched(self._scale())
         if found is not None:
             self._few, many = found
             losses, largest = (self._few.loss, self._base), native_diagnosis.limits(self._dtype)[0]

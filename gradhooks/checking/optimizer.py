@@ -68,7 +68,7 @@ def compare(settling):
         oracle.training_dtype,
         oracle.batch_size,
         oracle.has_noise,
-        getattr(oracle, "replicas", 1),
+        oracle.replicas,
     )
     comparisons = _as_compiled(comparisons, recorded.step.outdated)
     headline = optimizer_gradient.headline(received, comparisons)
@@ -120,15 +120,13 @@ def _unrecorded(analytic):
 def _refuse_incomparable(settling):
     """Raises a RecordingError where the step, which runs the model's code apart from the check, is of another loss."""
     oracle = settling.oracle
-    if hasattr(oracle, "draws_alike") and not oracle.draws_alike():
+    if not oracle.draws_alike():
         raise RecordingError(
             "`train_step` draws random numbers where the loss does not, or none where it does, so that it "
             "differentiates another loss than the one that is checked"
         )
     # Last, since it takes traces anew, and only an accusation needs it.
-    if hasattr(oracle, "is_steady") and not oracle.is_steady(
-        settling.baseline.point, settling.threshold
-    ):
+    if not oracle.is_steady(settling.baseline.point, settling.threshold):
         raise RecordingError("the model computes another gradient each time that its code runs")
 
 

@@ -17,7 +17,7 @@ def notes(oracle):
     Args:
         oracle: A `ModelOracle`, or anything that answers like one.
     """
-    found = list(oracle.chance()) if hasattr(oracle, "chance") else []
+    found = list(oracle.chance())
     told = [f"{place}: {_SAYS[kind]}" for place, kind in found[:_NAMED]]
     if len(found) > _NAMED:
         told.append(f"... and {len(found) - _NAMED} more places that draw or run Python code")

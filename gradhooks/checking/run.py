@@ -68,11 +68,7 @@ class _Examination:
         self._is_first = oracle.gradient_evaluations == 0
         self._settling, self._windows = self._survey()
         self._place = self._settling.baseline
-        dtype = (
-            "float64"
-            if self._precision.level == "float64"
-            else getattr(oracle, "training_dtype", "float32")
-        )
+        dtype = "float64" if self._precision.level == "float64" else oracle.training_dtype
         self._zero_levels = proof.zero_levels(self._place.gradients, dtype)
         self.obstacle = self._find_obstacle()
 
@@ -87,7 +83,7 @@ class _Examination:
         probe = sampling.screening_probe(
             self._layout, scales, gradients.terms["total"], rng, left_out
         )
-        is_opaque = getattr(self._oracle, "calls_python", False)
+        is_opaque = self._oracle.calls_python
         is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
         place, windows = baseline.estimate_baseline(
@@ -111,7 +107,7 @@ class _Examination:
 
     def _is_suspect(self):
         """Whether the gradient may change by itself: nobody has looked yet, or it has done so before."""
-        return self._is_first or getattr(self._oracle, "has_jittered", False)
+        return self._is_first or self._oracle.has_jittered
 
     def _gradient_jitters(self):
         """Whether the gradient, asked for once more, differs by more than the verdict would forgive; notes by how much.
@@ -133,7 +129,7 @@ class _Examination:
 
     def report_obstacle(self):
         """The report of a check that cannot say anything about the gradient."""
-        self._notes += getattr(self._oracle, "notes", ())
+        self._notes += self._oracle.notes
         nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
         return self._report((), (), nothing, Verdict.INCONCLUSIVE, self.obstacle)
 
@@ -150,8 +146,8 @@ class _Examination:
         comparisons, trained, notes = untraced.withdraw_untraced(
             self._settling, comparisons, directions, trained
         )
-        self._notes += [*getattr(self._oracle, "notes", ()), *trained.notes, *notes]
-        batch_size = getattr(self._oracle, "batch_size", None)
+        self._notes += [*self._oracle.notes, *trained.notes, *notes]
+        batch_size = self._oracle.batch_size
         diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
         differences = {t: _headline(comparisons, t) for t in self._oracle.term_names}
         differences.setdefault("data", differences["total"])
@@ -279,7 +275,7 @@ class _Examination:
         settings = self._settings
         silent = zero_gradients.find_zero_gradients(self._layout, self._place.gradients["total"])
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
-        compiled = getattr(self._oracle, "bypassed", ())
+        compiled = self._oracle.bypassed
         unmoved, unknown = [], {*silent} - {*compiled}
         for found in zero_gradients.move_variables(
             self._layout, self._oracle, self._place, self._settling.scales, silent, rng

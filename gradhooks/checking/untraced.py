@@ -31,7 +31,7 @@ def withdraw_untraced(settling, comparisons, directions, finding):
         The comparisons, the finding, and notes.
     """
     layout = settling.layout
-    compiled = {layout.paths[v] for v in getattr(settling.oracle, "bypassed", ())}
+    compiled = {layout.paths[v] for v in settling.oracle.bypassed}
     failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
     right, are_directions_right = set(), False
     if failed and finding.gradient is not None:

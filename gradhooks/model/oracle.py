@@ -85,6 +85,8 @@ class ModelOracle:
         self._is_steady, self._drawn = None, []
         self.evaluations = 0
         self.gradient_evaluations = 0
+        #: Whether two gradients at one point have ever differed; a check sets it.
+        self.has_jittered = False
         self.traces = 0
         self._notes = parameters.remarks(self.variables, self.layout)
         #: What the user should hear at once, and not only in the report.

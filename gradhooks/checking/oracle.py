@@ -1,0 +1,176 @@
+"""What a check asks about a loss: the seam between checking and models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from gradhooks._types import Losses, Vector
+from gradhooks.numerics.layout import Layout
+from gradhooks.numerics.probe import Probe
+from gradhooks.reports.records import Precision
+
+
+class Gradients(Protocol):
+    """The analytic gradient at one point."""
+
+    @property
+    def terms(self) -> Mapping[str, Vector]:
+        """The gradient of each loss term, keyed by the oracle's `term_names`."""
+        ...
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """A loss of P parameters, its gradient, and what is known about how they are computed.
+
+    The parameters form one flat vector of float64, divided into variables by
+    `layout`. An oracle never moves the model: it evaluates the loss at points
+    near the present one. `gradhooks.testing.FunctionOracle` answers from plain
+    NumPy functions; `GradientCheck` and `check_gradients` use an oracle that
+    answers from a Keras model.
+
+    Every member is asked for without a default, so an oracle that has nothing
+    to say still needs the member: an empty tuple, None, False.
+
+    Attributes:
+        layout: Paths and shapes of the variables.
+        term_names: Names of the loss terms: `("total",)`, or `("total",
+            "data", "penalty")` where the model has a regularization penalty.
+        precision: At which precision the loss is evaluated.
+        training_dtype: Name of the dtype in which training computes, for
+            example `"float32"`; it sets the rounding to expect of the
+            optimizer gradient.
+        batch_size: Number of examples in the batch; None if unknown.
+        replicas: Number of replicas whose gradients the optimizer adds up.
+        has_noise: Whether the loss draws random numbers, as dropout does.
+        calls_python: Whether an evaluation runs Python code, whose precision
+            is unknown.
+        bypassed: Numbers of the variables that the loss reads directly, so
+            that moving the point does not move them.
+        notes: Sentences for the report.
+        evaluations: Number of losses evaluated so far.
+        gradient_evaluations: Number of gradients evaluated so far.
+        has_jittered: Whether two gradients at one point have ever differed.
+            Starts as False; the check sets it.
+    """
+
+    evaluations: int
+    gradient_evaluations: int
+    has_jittered: bool
+
+    @property
+    def layout(self) -> Layout:
+        """Paths and shapes of the variables."""
+        ...
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the T loss terms; the first is `"total"`."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """At which precision the loss is evaluated."""
+        ...
+
+    @property
+    def training_dtype(self) -> str:
+        """Name of the dtype in which training computes."""
+        ...
+
+    @property
+    def batch_size(self) -> int | None:
+        """Number of examples in the batch; None if unknown."""
+        ...
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas whose gradients the optimizer adds up."""
+        ...
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the loss draws random numbers, as dropout does."""
+        ...
+
+    @property
+    def calls_python(self) -> bool:
+        """Whether an evaluation runs Python code, whose precision is unknown."""
+        ...
+
+    @property
+    def bypassed(self) -> Sequence[int]:
+        """Numbers of the variables that the loss reads directly, past the point it is given."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report."""
+        ...
+
+    def point(self) -> Vector:
+        """Returns the present parameters: float64, shape (P,)."""
+        ...
+
+    def losses(
+        self, point: Vector, probes: Sequence[Probe], pairs: Sequence[tuple[int, float]]
+    ) -> Losses:
+        """Evaluates the loss terms at many points.
+
+        Args:
+            point: float64, shape (P,). Where the probes start.
+            probes: Directions.
+            pairs: For each evaluation the number of its probe and the offset along it.
+
+        Returns:
+            float64, shape (len(pairs), T).
+        """
+        ...
+
+    def gradients(self, point: Vector) -> Gradients:
+        """Returns the gradient of every term at a point (float64, shape (P,))."""
+        ...
+
+    def record(self, point: Vector | None = None, is_unscaled: bool = False) -> Any:
+        """Runs the training step on copies and returns what it handed to the optimizer.
+
+        Args:
+            point: float64, shape (P,). Parameters to run it at; the present ones if None.
+            is_unscaled: Whether the optimizer scales losses by 1.
+
+        Returns:
+            A `gradhooks.model.train_step.Recording`, or an object with its
+            fields; None if there is no training step.
+
+        Raises:
+            RecordingError: If the step cannot be recorded.
+        """
+        ...
+
+    def watched(self, scale: float) -> tuple[Any, Any | None] | None:
+        """Evaluates the loss once as training computes it and once promoted, watching each layer.
+
+        Args:
+            scale: Factor of the loss before it is differentiated.
+
+        Returns:
+            Two `gradhooks.model.layerwise.Watched`, the second None if nothing
+            is promoted; None if layers cannot be watched.
+        """
+        ...
+
+    def is_steady(self, point: Vector, tolerance: float) -> bool:
+        """Returns whether the user's code, run anew, computes the same gradient.
+
+        Args:
+            point: float64, shape (P,).
+            tolerance: Relative difference, per variable, that still counts as the same.
+        """
+        ...
+
+    def draws_alike(self) -> bool:
+        """Returns whether loss and training step draw random numbers at the same places."""
+        ...
+
+    def chance(self) -> Sequence[tuple[str, str]]:
+        """Returns what may differ between two evaluations: pairs (place, `"random"` or `"python"`)."""
+        ...
