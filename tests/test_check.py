@@ -288,3 +288,19 @@ def test_no_graph_outlives_a_check():
     gradhooks.check_gradients(model, x, y, samples=4)
     known = {id(graph) for graph in before}
     assert [graph for graph in graphs() if id(graph) not in known] == []
+
+
+def test_an_oracle_takes_on_another_model_of_its_kind():
+    first, second = models.mlp(0), models.mlp(1)
+    asked = oracle.ModelOracle(
+        objective.Objective(first[0], True, None), batch.take_batch(*first[1:])
+    )
+    assert asked.rebind(second[0], batch.take_batch(*second[1:]))
+    rebound = run.check(asked, Settings(samples=4))
+    fresh = gradhooks.check_gradients(*second, samples=4)
+    assert asked.traces == 1
+    # The first model's names stay.
+    assert [c.analytic for c in rebound.comparisons] == [c.analytic for c in fresh.comparisons]
+    assert [c.index for c in rebound.comparisons] == [c.index for c in fresh.comparisons]
+    assert not asked.rebind(second[0], batch.take_batch(second[1][:3], second[2][:3]))
+    assert not asked.rebind(models.mlp(middle=[layers.Dense(16)])[0], batch.take_batch(*second[1:]))

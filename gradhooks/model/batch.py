@@ -4,6 +4,7 @@ import dataclasses
 import types
 from typing import Any
 
+import keras
 import numpy as np
 
 from gradhooks import backends
@@ -53,8 +54,6 @@ def take_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
         BadInputError: If there is nothing in it, or arrays of different
             lengths would have to be cut.
     """
-    import keras
-
     with untouched.Untouched():
         try:
             parts = _first(x, y, sample_weight, class_weight, batch_size)
@@ -79,8 +78,6 @@ def take_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
 
 
 def _first(x, y, sample_weight, class_weight, batch_size):
-    import keras
-
     if x is None:
         raise BadInputError(
             "A gradient check needs a batch to evaluate the loss on. Received: x=None. "
@@ -113,8 +110,6 @@ def _first(x, y, sample_weight, class_weight, batch_size):
 
 def _lengths(parts):
     """The length of every array; empty where not all is arrays. What is no array has one of Keras' adapters."""
-    import keras
-
     is_ragged = backends.current().is_ragged
     flat = [part for part in keras.tree.flatten(parts) if part is not None]
     if not all(hasattr(part, "__array__") or is_ragged(part) for part in flat):
@@ -159,8 +154,6 @@ def _array(value):
 
 
 def _count_not_finite(part):
-    import keras
-
     arrays = [_values(array) for array in keras.tree.flatten(part)]
     return sum(int((~np.isfinite(a)).sum()) for a in arrays if np.issubdtype(a.dtype, np.floating))
 
@@ -173,10 +166,28 @@ def _values(value):
 
 
 def _validate(batch):
-    import keras
-
     if not keras.tree.flatten(batch.x) or not any(_lengths(batch.x)):
         raise BadInputError(
             "The batch for a gradient check must hold at least one example. Received: an empty batch. "
             "Expected 1 to `batch_size` rows. Try passing the first rows of the training data."
         )
+
+
+def have_same_shapes(values, others):
+    """Returns whether two sequences of arrays or variables agree in their shapes and dtypes, None included."""
+    return [_shape_and_dtype(value) for value in values] == [
+        _shape_and_dtype(other) for other in others
+    ]
+
+
+def have_same_structure(nested, others):
+    """Returns whether two nested structures are built alike, of arrays of the same shapes and dtypes."""
+    try:
+        keras.tree.assert_same_structure(nested, others)
+    except (TypeError, ValueError):
+        return False
+    return have_same_shapes(keras.tree.flatten(nested), keras.tree.flatten(others))
+
+
+def _shape_and_dtype(value):
+    return None if value is None else (tuple(value.shape), str(value.dtype))

@@ -19,6 +19,7 @@ from gradhooks.model import (
     tracing,
     untracked,
 )
+from gradhooks.model.batch import have_same_shapes
 from gradhooks.model.precision import FINAL, choose_precision
 from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
@@ -247,6 +248,38 @@ class ModelOracle:
                 point, [Probe(0, np.zeros(1))], [(0, 0.0)]
             )  # raises, too, if it is not the backward pass
             raise failing_layer.gradient_fails(error, self._objective.model) from error
+
+    def rebind(self, model, batch):
+        """Takes on the weights, the state and the batch of another model of the same kind.
+
+        The values are copied into this oracle's own model, so that nothing is
+        traced again. What has been evaluated so far is forgotten.
+
+        Args:
+            model: A `keras.Model`, built as this oracle's model is.
+            batch: A `batch.Batch`.
+
+        Returns:
+            True; False, with nothing changed, if shapes or dtypes differ.
+        """
+        pairs = [
+            (self.variables, model.trainable_variables),
+            (self._tracer.state, keras_internals.state_of(model)),
+        ]
+        for own, given in pairs:
+            if not have_same_shapes(own, given):
+                return False
+        if not self._tracer.replace_batch(batch):
+            return False
+        if self._train_step is not None:
+            self._train_step.replace_batch(batch)
+        for own, given in pairs:
+            for variable, other in zip(own, given, strict=True):
+                variable.assign(other)
+        self._first = _NOTHING
+        self.evaluations = 0
+        self.gradient_evaluations = 0
+        return True
 
     def _running(self):
         """A context for evaluations: what they run of the user's Python code leaves nothing behind."""

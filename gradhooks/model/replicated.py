@@ -64,6 +64,10 @@ class ReplicatedStep:
             self._chosen = self._choose()
         return self._chosen.record(point, is_unscaled)
 
+    def replace_batch(self, batch):
+        """Runs on another `batch.Batch` from now on; what a replica's step is, is found anew."""
+        self._batch, self._chosen, self.remark = batch, None, ""
+
     def _choose(self):
         """The step of a replica, times their number; where that means nothing, the step of a single device."""
         as_replica = self._strategy, self.replicas

@@ -5,6 +5,7 @@ import contextlib
 from gradhooks.isolation import threads
 from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import draws, failing_layer, keras_internals, objective, promotion, untouched
+from gradhooks.model.batch import have_same_structure
 
 
 class Tracer:
@@ -74,6 +75,15 @@ class Tracer:
             return self._backend.GradientProgram(
                 self._differentiator(promote), self._shapes, self.present_state(), self.tensors
             )
+
+    def replace_batch(self, batch):
+        """Evaluates on another batch from now on; returns False, and changes nothing, if it does not fit."""
+        nested = (batch.x, batch.y, batch.sample_weight)
+        if not have_same_structure(self._nested_batch, nested):
+            return False
+        self._nested_batch = nested
+        self.tensors = self._present_tensors()
+        return True
 
     def take_fresh_loss(self):
         """What is built at its first call keeps the precision of that call: none outlives its trace."""

@@ -113,6 +113,10 @@ class TrainStep:
             ) from error
         return self._recording(noted, is_unscaled)
 
+    def replace_batch(self, batch):
+        """Runs on another `batch.Batch` of the same shapes and dtypes from now on."""
+        self._batch = _nested_tensors(self._backend, batch)
+
     def _run_compiled(self, point, is_unscaled):
         """Runs the compiled step; traces it at first, or when the optimizer has been built since."""
         optimizer = self._model.optimizer

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import gradhooks
-from gradhooks.model import keras_internals, oracle, train_step
+from gradhooks.model import oracle
 
 
 def check_case(case, seed):
@@ -48,36 +48,9 @@ class _CompiledOnce:
         self._make, self._kept = make, None
 
     def __call__(self, objective, batch, precision="auto"):
-        if self._kept is None or not _put_into(self._kept, objective.model, batch):
+        if self._kept is None or not self._kept.rebind(objective.model, batch):
             self._kept = self._make(objective, batch, precision)
         return self._kept
-
-
-def _put_into(kept, model, batch):
-    """Gives an oracle the weights, the state and the batch of another model of its kind; False if they do not fit."""
-    tracer = kept._tracer
-    pairs = [
-        (kept.variables, model.trainable_variables),
-        (tracer.state, keras_internals.state_of(model)),
-    ]
-    if any(_kinds(own) != _kinds(given) for own, given in pairs):
-        return False
-    nested = (batch.x, batch.y, batch.sample_weight)
-    keras.tree.assert_same_structure(tracer._nested_batch, nested)
-    if _kinds(keras.tree.flatten(tracer._nested_batch)) != _kinds(keras.tree.flatten(nested)):
-        return False
-    for own, given in pairs:
-        for variable, other in zip(own, given, strict=True):
-            variable.assign(other)
-    tracer._nested_batch = nested
-    tracer.tensors = tracer._present_tensors()
-    kept._train_step._batch = train_step._nested_tensors(kept._backend, batch)
-    kept._first, kept.evaluations, kept.gradient_evaluations = (None, None), 0, 0
-    return True
-
-
-def _kinds(values):
-    return [None if v is None else (tuple(v.shape), str(v.dtype)) for v in values]
 
 
 def is_named(case, report):
