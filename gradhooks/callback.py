@@ -1,27 +1,30 @@
-"""GradientCheck: when to check, and what to do about it. No mathematics."""
+"""GradientCheck: when to check, and what to do about a failure."""
 
 import dataclasses
 import logging
 import math
+import os
 import sys
 import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import keras
 
 from gradhooks import backends, validation
-from gradhooks.checking import exceptions, run
-from gradhooks.checking.settings import Settings
-from gradhooks.model import batch as batches
-from gradhooks.model import distribution, keras_internals, objective, oracle, usable
-from gradhooks.reports.errors import BadInputError, GradientMismatchError, GradientMismatchWarning
+from gradhooks._types import Frequency, LossFunction, MismatchKind, OnFailure, PrecisionName, Vector
+from gradhooks.check import Checker
+from gradhooks.model import distribution, keras_internals
+from gradhooks.numerics.layout import Layout
+from gradhooks.reports.errors import GradientMismatchError, GradientMismatchWarning
 from gradhooks.reports.message import failure_message
 from gradhooks.reports.reasons import Verdict
-from gradhooks.schedule import Budget, Schedule
+from gradhooks.reports.report import CheckReport
+from gradhooks.schedule import Allowance, Budget, Schedule
 from gradhooks.sinks.dispatch import Dispatcher
 from gradhooks.sinks.histograms import GradientSnapshot
-from gradhooks.verdicts import proof
 
 _log = logging.getLogger("gradhooks")
 
@@ -95,110 +98,93 @@ class GradientCheck(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x,
-        y=None,
+        x: Any,
+        y: Any = None,
         *,
-        sample_weight=None,
-        class_weight=None,
-        batch_size=32,
-        freq="epoch",
-        at_start=True,
-        samples=32,
-        threshold=None,
-        on_failure="warn",
-        log_dir=None,
-        histograms=False,
-        loss_fn=None,
-        training=True,
-        precision="auto",
-        train_step=True,
-        expect=MappingProxyType({}),
-        max_overhead=None,
-        sinks=(),
-        seed=0,
-        verbose=0,
-        name="gradcheck",
-    ):
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        batch_size: int | None = 32,
+        freq: Frequency = "epoch",
+        at_start: bool = True,
+        samples: int = 32,
+        threshold: float | None = None,
+        on_failure: OnFailure = "warn",
+        log_dir: str | os.PathLike[str] | None = None,
+        histograms: bool = False,
+        loss_fn: LossFunction | None = None,
+        training: bool = True,
+        precision: PrecisionName = "auto",
+        train_step: bool = True,
+        expect: Mapping[str, MismatchKind] = MappingProxyType({}),
+        max_overhead: float | None = None,
+        sinks: Sequence[Callable[[CheckReport], object]] = (),
+        seed: int = 0,
+        verbose: int = 0,
+        name: str = "gradcheck",
+    ) -> None:
         super().__init__()
-        self._data = (x, y, sample_weight, class_weight)
-        self._batch_size = validation.batch_size(batch_size)
-        self._schedule = Schedule(validation.frequency(freq))
-        self._at_start = validation.flag("at_start", at_start)
-        self._samples = validation.positive_int("samples", samples, "Try samples=32.")
-        self._threshold = validation.threshold(threshold)
-        self._on_failure = validation.one_of(
-            "on_failure", on_failure, validation.ON_FAILURE, "Try on_failure='warn'."
+        self._options = options = validation.CallbackOptions(
+            batch_size=batch_size, freq=freq, at_start=at_start, samples=samples,
+            threshold=threshold, on_failure=on_failure, log_dir=log_dir, histograms=histograms,
+            loss_fn=loss_fn, training=training, precision=precision, train_step=train_step,
+            expect=expect, max_overhead=max_overhead, sinks=sinks, seed=seed, verbose=verbose,
+            name=name,
+        )  # fmt: skip
+        self._schedule = Schedule(options.freq)
+        self._budget = Budget(options.max_overhead, options.samples)
+        self._dispatcher = Dispatcher(
+            options.name, options.log_dir, options.histograms, options.sinks, options.verbose
         )
-        self._log_dir = validation.directory("log_dir", log_dir)
-        histograms = validation.flag("histograms", histograms)
-        self._loss_fn = validation.optional_callable(
-            "loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss."
-        )
-        self._training = validation.flag("training", training)
-        self._precision = validation.one_of(
-            "precision", precision, validation.PRECISIONS, "Try precision='auto'."
-        )
-        self._train_step = validation.flag("train_step", train_step)
-        self._expect = validation.expectations(expect)
-        self._max_overhead = validation.share("max_overhead", max_overhead)
-        sinks = validation.callables("sinks", sinks)
-        self._seed = validation.natural_int("seed", seed, "Try seed=0.")
-        self._verbose = validation.natural_int("verbose", verbose, "Try verbose=1.")
-        self._name = validation.file_name("name", name)
-        self._budget = Budget(self._max_overhead, self._samples)
-        self._dispatcher = Dispatcher(self._name, self._log_dir, histograms, sinks, self._verbose)
-        self._batch = None
-        self._oracle = None
+        data = (x, y, sample_weight, class_weight)
+        self._checker = Checker(options, data, options.name, self._dispatcher.warn_once)
         self._forget()
 
-    def _forget(self):
-        """Starts counting and telling anew; the fixed batch and the traced oracle stay."""
-        self.reports = []
+    def _forget(self) -> None:
+        """Begins a new run: counts and reports start anew; the fixed batch and the trace stay."""
+        self.reports: list[CheckReport] = []
         self._is_starting = self._is_waiting = False
         self._was_bad = False
         self._failures_in_epoch = 0
-        self._seen = frozenset()
-        self._gradient = None
+        self._gradient: GradientSnapshot | None = None
         self._budget.begin()
+        self._checker.forget_seen()
 
     # When
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         """Takes the fixed batch and validates the model."""
         self._forget()
         self._dispatcher.begin(distribution.is_chief(self.model))
         backends.current()
-        if self._batch is None:
-            self._batch = batches.take_batch(*self._data, self._batch_size)
-            self._data = None
+        self._checker.take_batch()
         self._is_starting = True
         if self._is_built:
-            usable.check_usable(self.model, self._loss_fn, self._batch.y)
+            self._checker.check_usable(self.model)
 
     @property
-    def _is_built(self):
-        """Whether the loss can be evaluated without making weights; one of the user's may not need the whole model."""
-        return self.model.built or (
-            self._loss_fn is not None and keras_internals.are_parts_built(self.model)
-        )
+    def _is_built(self) -> bool:
+        """Whether the loss can be evaluated without making weights; the user's may need only a part of the model."""
+        if self.model.built:
+            return True
+        return self._options.loss_fn is not None and keras_internals.are_parts_built(self.model)
 
-    def _start(self, epoch):
+    def _start(self, epoch: int) -> None:
         """Makes the first check, now that every callback in the list has restored what it restores."""
         if not self._is_starting:
             return
         self._is_starting = False
         self._schedule.begin(keras_internals.batches_trained(self.model), epoch)
-        self._is_waiting = self._at_start and not self._is_built
-        if self._at_start and self._is_built:
+        self._is_waiting = self._options.at_start and not self._is_built
+        if self._options.at_start and self._is_built:
             self._check(is_first=True)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes the epoch; before the first one, makes the first check."""
         self._start(epoch)
         self._schedule.begin_epoch(epoch)
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Checks if it is time, before the batch is trained on."""
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Checks if a check is due, before the batch is trained on."""
         self._start(epoch=0)
         is_due = self._schedule.begin_batch(batch)
         if self._is_waiting:
@@ -208,137 +194,105 @@ class GradientCheck(keras.callbacks.Callback):
             self._is_waiting = not is_due
         self._check_in_time(is_due)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Notes that the batch was trained on."""
         self._schedule.end_batch()
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Checks if it is time, and adds the keys to the logs, in every epoch."""
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Checks if a check is due, and adds the keys to the logs of every epoch."""
         batches_of_epoch = (self.params or {}).get("steps")
-        is_due = self._schedule.end_epoch(
-            getattr(self.model, "steps_per_execution", 1), batches_of_epoch
-        )
-        is_due, self._is_waiting = is_due or self._is_waiting, False
+        per_execution = getattr(self.model, "steps_per_execution", 1)
+        is_due = self._schedule.end_epoch(per_execution, batches_of_epoch)
+        is_due = is_due or self._is_waiting
+        self._is_waiting = False
         self._check_in_time(is_due)
         if logs is not None:
-            latest = self.reports[-1] if self.reports else None
-            logs[f"{self._name}_relative_difference"] = (
-                latest.relative_difference["total"] if latest else math.nan
-            )
-            logs[f"{self._name}_failures"] = self._failures_in_epoch
+            name = self._options.name
+            difference = math.nan
+            if self.reports:
+                difference = self.reports[-1].relative_difference["total"]
+            logs[f"{name}_relative_difference"] = difference
+            logs[f"{name}_failures"] = self._failures_in_epoch
         self._failures_in_epoch = 0
 
-    def on_train_end(self, logs=None):
-        """Sums up and closes the TensorBoard log."""
-        bad = sum(r.verdict is Verdict.FAIL for r in self.reports)
-        if bad > 1 and self._on_failure == "warn":
+    def on_train_end(self, logs: Any = None) -> None:
+        """Warns of what the run leaves undecided, and closes the TensorBoard log."""
+        options = self._options
+        bad = [report for report in self.reports if report.verdict is Verdict.FAIL]
+        if len(bad) > 1 and options.on_failure == "warn":
             _log.warning(
-                "%s: %d of %d checks found a wrong gradient.", self._name, bad, len(self.reports)
+                "%s: %d of %d checks found a wrong gradient.",
+                options.name,
+                len(bad),
+                len(self.reports),
             )
         if self._budget.is_waiting:
             _log.warning(
                 "%s: training ended before there was time for a check that was due; max_overhead=%g.",
-                self._name,
-                self._max_overhead,
+                options.name,
+                options.max_overhead,
             )
         self._dispatcher.warn_if_inconclusive(self.reports, is_over=True)
         self._dispatcher.close()
 
     # What
 
-    def _check_in_time(self, is_due):
+    def _check_in_time(self, is_due: bool) -> None:
         """Checks if a check is due, now or since it had to wait, and there is time for it."""
         allowance = self._budget.call(self._schedule.step, is_due)
         if allowance is not None:
             self._check(allowance)
 
-    def _check(self, allowance=None, is_first=False):
-        step, started = self._schedule.step, time.perf_counter()
-        if self._verbose:
-            print(
-                f"{self._name}: checking gradients before batch {step} ...",
-                file=sys.stderr,
-                flush=True,
-            )
-        report = self._report(step, allowance.samples if allowance else self._samples, is_first)
+    def _check(self, allowance: Allowance | None = None, is_first: bool = False) -> None:
+        """Makes one check, keeps its report, hands it on, and acts on it."""
+        options, step = self._options, self._schedule.step
+        started = time.perf_counter()
+        if options.verbose:
+            message = f"{options.name}: checking gradients before batch {step} ..."
+            print(message, file=sys.stderr, flush=True)
+        samples = options.samples if allowance is None else allowance.samples
+        report = self._checker.check(
+            self.model, step, self._schedule.turn, samples, is_first, self._keep_gradient
+        )
         self._budget.spent(time.perf_counter() - started, report.samples, report.evaluations)
-        report = self._with_overhead(report, allowance)
+        report = self._add_overhead(report, allowance)
         self.reports.append(report)
-        self._seen |= proof.positions(report.comparisons)
         self._dispatcher.emit(report, self._gradient)
         self._dispatcher.warn_if_inconclusive(self.reports)
         self._gradient = None
         self._act(report)
 
-    def _report(self, step, samples, is_first):
-        settings = Settings(
-            samples,
-            self._threshold,
-            self._seed,
-            step,
-            self._schedule.turn,
-            self._name,
-            self._seen,
-            self._expect,
-            self._train_step,
-        )
-        try:
-            asked = self._current_oracle()
-            report = run.check(asked, dataclasses.replace(settings, seen=self._seen), self._watch)
-            for complaint in asked.complaints:
-                self._dispatcher.warn_once(f"{self._name}: {complaint}")
-            return validation.finite_loss(report, self._batch) if is_first else report
-        except BadInputError as error:
-            # Bad input stops training before it starts, and only then; nothing else ever does.
-            if is_first:
-                raise
-            return exceptions.report_of(error, settings)
-        except Exception as error:
-            return exceptions.report_of(error, settings)
-
-    def _watch(self, layout, gradient):
-        """Keeps the gradient that the optimizer receives, until it has been told."""
-        if self._log_dir is not None:
+    def _keep_gradient(self, layout: Layout, gradient: Vector) -> None:
+        """Keeps the gradient that the optimizer receives until the report is emitted."""
+        if self._options.log_dir is not None:
             self._gradient = GradientSnapshot(layout, gradient)
 
-    def _with_overhead(self, report, allowance):
-        note = allowance.note(self._samples, self._max_overhead) if allowance else None
+    def _add_overhead(self, report: CheckReport, allowance: Allowance | None) -> CheckReport:
+        """Returns the report with what checking costs, and what the check had to do without."""
+        overhead = self._budget.overhead
+        if allowance is None:
+            return dataclasses.replace(report, overhead=overhead)
+        notes = report.notes
+        note = allowance.note(self._options.samples, self._options.max_overhead)
+        if note is not None:
+            notes = (*notes, note)
         return dataclasses.replace(
-            report,
-            overhead=self._budget.overhead,
-            postponed=allowance.postponed if allowance else 0,
-            notes=(*report.notes, note) if note else report.notes,
+            report, overhead=overhead, postponed=allowance.postponed, notes=notes
         )
 
-    def _current_oracle(self):
-        """The traced oracle; a new one where the model has been compiled, frozen or rebuilt differently since."""
-        if self._oracle is None or self._oracle.signature != oracle.signature(self.model):
-            usable.check_usable(self.model, self._loss_fn, self._batch.y)
-            target = objective.Objective(self.model, self._training, self._loss_fn)
-            former, self._oracle = (
-                self._oracle,
-                oracle.ModelOracle(target, self._batch, self._precision),
-            )
-            if former is not None and former.layout != self._oracle.layout:
-                self._seen = frozenset()  # flat indices mean other parameters now
-            if self._oracle.precision.level != "float64" and self._precision != "model":
-                self._dispatcher.warn_once(self._oracle.precision.note)
-        return self._oracle
-
-    def _act(self, report):
-        """Warns when the state turns bad, and stops or raises on request."""
+    def _act(self, report: CheckReport) -> None:
+        """Warns when the gradient turns wrong, and stops or raises on request."""
+        options, was_bad = self._options, self._was_bad
         is_bad = report.verdict is Verdict.FAIL
-        turned, self._was_bad = (
-            is_bad and not self._was_bad,
-            is_bad or (self._was_bad and bool(report.error)),
-        )
+        # A check that ended with an error says nothing about whether the gradient is still wrong.
+        self._was_bad = is_bad or (was_bad and bool(report.error))
         self._failures_in_epoch += len(report.failures)
-        if not is_bad or self._on_failure == "ignore":
+        if not is_bad or options.on_failure == "ignore":
             return
-        if self._on_failure == "raise":
+        if options.on_failure == "raise":
             self._dispatcher.close()
             raise GradientMismatchError(report)
-        if turned:
+        if not was_bad:
             warnings.warn(failure_message(report), GradientMismatchWarning, stacklevel=2)
-        if self._on_failure == "stop":
+        if options.on_failure == "stop":
             self.model.stop_training = True

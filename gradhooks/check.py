@@ -1,33 +1,45 @@
-"""check_gradients(): a gradient check, once, anywhere."""
+"""check_gradients(): one gradient check, anywhere; and the checker that it shares with the callback."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from gradhooks import backends, validation
+from gradhooks._types import LossFunction, MismatchKind, PrecisionName, Vector
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
 from gradhooks.model import batch, objective, oracle, usable
-from gradhooks.reports.errors import BadInputError
+from gradhooks.model.batch import Batch
+from gradhooks.numerics.layout import Layout
+from gradhooks.reports.errors import BadInputError, bad_input
+from gradhooks.reports.reasons import Reason
+from gradhooks.reports.report import CheckReport
+from gradhooks.verdicts import proof
+
+# `(x, y, sample_weight, class_weight)` as `fit()` takes them.
+Data: TypeAlias = tuple[Any, Any, Any, Any]
 
 
 def check_gradients(
-    model,
-    x,
-    y=None,
+    model: Any,
+    x: Any,
+    y: Any = None,
     *,
-    sample_weight=None,
-    class_weight=None,
-    batch_size=32,
-    samples=32,
-    threshold=None,
-    loss_fn=None,
-    training=True,
-    precision="auto",
-    train_step=True,
-    expect=MappingProxyType({}),
-    seed=0,
-    step=0,
-    name="gradcheck",
-):
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    batch_size: int | None = 32,
+    samples: int = 32,
+    threshold: float | None = None,
+    loss_fn: LossFunction | None = None,
+    training: bool = True,
+    precision: PrecisionName = "auto",
+    train_step: bool = True,
+    expect: Mapping[str, MismatchKind] = MappingProxyType({}),
+    seed: int = 0,
+    step: int = 0,
+    name: str = "gradcheck",
+) -> CheckReport:
     """Checks the gradients of a model on one batch, once.
 
     Samples a random subset of the trainable parameters, measures their
@@ -89,26 +101,176 @@ def check_gradients(
     assert report.verdict is gradhooks.Verdict.PASS
     ```
     """
-    settings = Settings(
-        samples=validation.positive_int("samples", samples, "Try samples=32."),
-        threshold=validation.threshold(threshold),
-        seed=validation.natural_int("seed", seed, "Try seed=0."),
-        step=validation.natural_int("step", step, "Try step=0."),
-        name=name,
-        expect=validation.expectations(expect),
-        train_step=validation.flag("train_step", train_step),
-    )
-    validation.batch_size(batch_size)
-    validation.one_of("precision", precision, validation.PRECISIONS, "Try precision='auto'.")
-    validation.flag("training", training)
-    validation.optional_callable("loss_fn", loss_fn, "Try loss_fn=None to check the compiled loss.")
+    options = validation.Options(
+        batch_size=batch_size, samples=samples, threshold=threshold, loss_fn=loss_fn,
+        training=training, precision=precision, train_step=train_step, expect=expect, seed=seed,
+    )  # fmt: skip
+    data = (x, y, sample_weight, class_weight)
+    return check_once(model, data, options, validation.check_step(step), name)
+
+
+def check_once(
+    model: Any, data: Data, options: validation.Options, step: int = 0, name: str = "gradcheck"
+) -> CheckReport:
+    """Checks a model on the first batch of the data, see `check_gradients`."""
     backends.current()
-    fixed = batch.take_batch(x, y, sample_weight, class_weight, batch_size)
-    usable.check_usable(model, loss_fn, fixed.y)
-    try:
-        asked = oracle.ModelOracle(objective.Objective(model, training, loss_fn), fixed, precision)
-        return validation.finite_loss(run.check(asked, settings), fixed)
-    except BadInputError:
-        raise
-    except Exception as error:  # of the model's code, or of the framework's
-        return exceptions.report_of(error, settings)
+    checker = Checker(options, data, name)
+    checker.take_batch()
+    checker.check_usable(model)
+    return checker.check(model, step)
+
+
+class Checker:
+    """Checks a model on one fixed batch, as often as it is asked.
+
+    The model is traced at the first check, and again when it has been
+    compiled, frozen or rebuilt since.
+
+    Args:
+        options: What each check is asked to do.
+        data: `(x, y, sample_weight, class_weight)` as `fit()` takes them.
+        name: Name of the checks in their reports.
+        warn: Called with each sentence that the user should read at once.
+
+    Attributes:
+        oracle: The traced `ModelOracle`; None before the first check.
+        seen: Flat indices compared so far.
+    """
+
+    def __init__(
+        self,
+        options: validation.Options,
+        data: Data,
+        name: str,
+        warn: Callable[[str], object] = lambda sentence: None,
+    ) -> None:
+        self._options, self._data, self._name = options, data, name
+        self._warn = warn
+        self._batch: Batch | None = None
+        self.oracle: oracle.ModelOracle | None = None
+        self.seen: frozenset[int] = frozenset()
+
+    @property
+    def batch(self) -> Batch:
+        """The fixed batch.
+
+        Raises:
+            RuntimeError: If it has not been taken yet.
+        """
+        if self._batch is None:
+            raise RuntimeError(
+                "The fixed batch is taken when training begins. Received: a check before that. "
+                "Expected a call of `on_train_begin`. Try `fit()`, or call it in your own loop."
+            )
+        return self._batch
+
+    def take_batch(self) -> None:
+        """Takes the fixed batch from the data, the first time it is called.
+
+        Raises:
+            BadInputError: If there is no example, or arrays of different
+                lengths would have to be cut.
+        """
+        if self._batch is None:
+            self._batch = batch.take_batch(*self._data, self._options.batch_size)
+            self._data = (None, None, None, None)  # so that data sets can be released
+
+    def forget_seen(self) -> None:
+        """Begins a new run: coverage counts from nothing."""
+        self.seen = frozenset()
+
+    def check_usable(self, model: Any) -> None:
+        """Raises a `BadInputError` for a model that cannot be checked."""
+        usable.check_usable(model, self._options.loss_fn, self.batch.y)
+
+    def check(
+        self,
+        model: Any,
+        step: int,
+        turn: int | None = None,
+        samples: int | None = None,
+        is_first: bool = True,
+        watch: Callable[[Layout, Vector], object] | None = None,
+    ) -> CheckReport:
+        """Checks the model in its present state.
+
+        Args:
+            model: A `keras.Model`.
+            step: Count of training batches before the check.
+            turn: Number of the check in its run; `step` if None.
+            samples: Number of parameters to sample; that of the options if None.
+            is_first: Whether bad input may raise, since nothing has been trained yet.
+            watch: Called with the layout and the gradient that the optimizer
+                receives (float32 or float64, shape (P,)), if it has been recorded.
+
+        Raises:
+            BadInputError: For a model that cannot be checked and for a loss
+                that is not a finite scalar, if `is_first`. Any other exception
+                becomes a report.
+        """
+        options = self._options
+        settings = Settings(
+            samples=options.samples if samples is None else samples,
+            threshold=options.threshold,
+            seed=options.seed,
+            step=step,
+            turn=turn,
+            name=self._name,
+            expect=options.declared,
+            train_step=options.train_step,
+        )
+        try:
+            traced = self._trace_if_changed(model)
+            report = run.check(traced, dataclasses.replace(settings, seen=self.seen), watch)
+            for complaint in traced.complaints:
+                self._warn(f"{self._name}: {complaint}")
+            if is_first:
+                _refuse_infinite_loss(report, self.batch)
+        except BadInputError as error:
+            if is_first:
+                raise
+            report = exceptions.report_of(error, settings)
+        except Exception as error:  # from the model's code, or from the framework
+            report = exceptions.report_of(error, settings)
+        self.seen |= proof.positions(report.comparisons)
+        return report
+
+    def _trace_if_changed(self, model: Any) -> oracle.ModelOracle:
+        """Returns the traced model; a new trace if the model is not as it was when it was traced."""
+        former = self.oracle
+        if former is not None and former.signature == oracle.signature(model):
+            return former
+        self.check_usable(model)
+        options = self._options
+        target = objective.Objective(model, options.training, options.loss_fn)
+        self.oracle = oracle.ModelOracle(target, self.batch, options.precision)
+        if former is not None and former.layout != self.oracle.layout:
+            self.seen = frozenset()  # flat indices mean other parameters now
+        precision = self.oracle.precision
+        if precision.level != "float64" and options.precision != "model":
+            self._warn(precision.note)
+        return self.oracle
+
+
+def _refuse_infinite_loss(report: CheckReport, fixed: Batch) -> None:
+    """Raises a `BadInputError` if the loss is NaN or infinite before training has begun."""
+    if report.reason is not Reason.NON_FINITE_LOSS:
+        return
+    parts = fixed.not_finite()
+    if parts:
+        advice = (
+            f"Entries of the batch that are NaN or infinite: {parts}. "
+            "Try leaving them out of the loss, or of the batch."
+        )
+    else:
+        advice = (
+            "All of the batch is finite. Try looking for weights that are NaN, "
+            "infinite or huge, and for huge inputs or targets."
+        )
+    raise bad_input(
+        "The loss must be finite to have a gradient.",
+        "loss",
+        report.loss,
+        "a finite scalar",
+        advice,
+    )

@@ -1,38 +1,48 @@
-"""assert_gradients(): a gradient check for the test suite of whoever writes layers, losses and models."""
+"""assert_gradients(): a gradient check for tests of layers, losses and models; and oracles without a model."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
+import keras
 import numpy as np
 
 from gradhooks import validation
-from gradhooks.check import check_gradients
+from gradhooks._types import LossFunction, MismatchKind, PrecisionName
+from gradhooks.check import check_once
+from gradhooks.checking.function_oracle import FunctionGradients, FunctionOracle
+from gradhooks.checking.oracle import Oracle
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, untouched
 from gradhooks.reports.errors import BadInputError, bad_input
 from gradhooks.reports.message import advice, failure_message
 from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.report import CheckReport
+
+__all__ = ["FunctionGradients", "FunctionOracle", "Oracle", "assert_gradients"]
 
 # The projection is drawn apart from the samples, which come from the same seed.
 _PROJECTION = 1
 
 
 def assert_gradients(
-    layer_or_model,
-    x,
-    y=None,
+    layer_or_model: Any,
+    x: Any,
+    y: Any = None,
     *,
-    call=None,
-    inputs=True,
-    sample_weight=None,
-    batch_size=32,
-    samples=64,
-    threshold=None,
-    loss_fn=None,
-    training=True,
-    precision="auto",
-    expect=MappingProxyType({}),
-    seed=0,
-):
+    call: Callable[[Any, Any, bool], Any] | None = None,
+    inputs: bool = True,
+    sample_weight: Any = None,
+    batch_size: int | None = 32,
+    samples: int = 64,
+    threshold: float | None = None,
+    loss_fn: LossFunction | None = None,
+    training: bool = True,
+    precision: PrecisionName = "auto",
+    expect: Mapping[str, MismatchKind] = MappingProxyType({}),
+    seed: int = 0,
+) -> CheckReport:
     """Fails a test unless the gradients of a layer, or of a compiled model, are right.
 
     A compiled model is checked by its own loss, or by `loss_fn`, in its
@@ -88,34 +98,15 @@ def assert_gradients(
     >>> sorted({c.path for c in report.comparisons if c.index is not None})
     ['dense/bias', 'dense/kernel', 'inputs']
     """
-    import keras
-
-    if not isinstance(layer_or_model, keras.layers.Layer):
-        raise bad_input(
-            "Gradients belong to a layer or a model.",
-            "layer_or_model",
-            layer_or_model,
-            "a keras.layers.Layer or a compiled keras.Model",
-            "Try wrapping a function in `keras.layers.Lambda`.",
-        )
-    validation.optional_callable("call", call, "Try call=lambda layer, x, training: layer(*x).")
-    validation.flag("inputs", inputs)
-    validation.natural_int("seed", seed, "Try seed=0.")
-    options = {
-        "samples": samples,
-        "threshold": threshold,
-        "training": training,
-        "precision": precision,
-        "expect": expect,
-        "seed": seed,
-        "batch_size": batch_size,
-    }
+    _check_layer(layer_or_model)
+    validation.check_callable("call", call, "Try call=lambda layer, x, training: layer(*x).")
+    validation.check_bool("inputs", inputs)
+    options = validation.Options(
+        batch_size=batch_size, samples=samples, threshold=threshold, loss_fn=loss_fn,
+        training=training, precision=precision, expect=expect, seed=seed,
+    )  # fmt: skip
     if loss_fn is not None or getattr(layer_or_model, "compiled", False):
-        return _asserted(
-            check_gradients(
-                layer_or_model, x, y, sample_weight=sample_weight, loss_fn=loss_fn, **options
-            )
-        )
+        return _require_pass(check_once(layer_or_model, (x, y, sample_weight, None), options))
     if y is not None or sample_weight is not None:
         raise bad_input(
             "A layer without a loss has no targets.",
@@ -124,7 +115,7 @@ def assert_gradients(
             "y=None and sample_weight=None",
             "Try compiling the model, or passing `loss_fn`.",
         )
-    fixed = batches.take_batch(x, batch_size=validation.batch_size(batch_size))
+    fixed = batches.take_batch(x, batch_size=options.batch_size)
     if inputs and fixed.not_finite():
         raise bad_input(
             "An input must be finite to be moved.",
@@ -133,64 +124,82 @@ def assert_gradients(
             "finite numbers, or inputs=False",
             "Try inputs=False to check the weights alone.",
         )
-    bench = _bench(layer_or_model, fixed.x, call or _called, inputs)
-    return _asserted(
-        check_gradients(bench, fixed.x, loss_fn=_projection(seed), **options | {"batch_size": None})
-    )
+    bench = _build_bench(layer_or_model, fixed.x, call or keras_internals.forward, inputs)
+    # The batch has been cut already.
+    options = dataclasses.replace(options, batch_size=None, loss_fn=_projection(options.seed))
+    return _require_pass(check_once(bench, (fixed.x, None, None, None), options))
 
 
-def _asserted(report):
+def _check_layer(subject: Any) -> None:
+    """Raises a `BadInputError` for what is neither a layer nor a model."""
+    if not isinstance(subject, keras.layers.Layer):
+        raise bad_input(
+            "Gradients belong to a layer or a model.",
+            "layer_or_model",
+            subject,
+            "a keras.layers.Layer or a compiled keras.Model",
+            "Try wrapping a function in `keras.layers.Lambda`.",
+        )
+
+
+def _require_pass(report: CheckReport) -> CheckReport:
+    """Returns the report; raises an AssertionError unless it has passed."""
     if report.verdict is Verdict.PASS:
         return report
     if report.verdict is Verdict.FAIL:
         raise AssertionError(f"{failure_message(report)}\n\n{report}")
     meaning = "\n".join(advice(report))
     raise AssertionError(
-        f"nothing could be decided about the gradients, so nothing is proved.\n{meaning}\n\n{report}"
+        "nothing could be decided about the gradients, so nothing is proved.\n"
+        f"{meaning}\n\n{report}"
     )
 
 
-def _called(layer, x, training):
-    return keras_internals.forward(layer, x, training)
-
-
-def _bench(layer, x, call, is_checking_inputs):
-    """A model around the layer, whose weights are the layer's weights and the inputs."""
-    import keras
-
-    class Bench(keras.Model):
-        """Calls a layer on what it holds in variables, and on what cannot be differentiated."""
-
-        def __init__(self):
-            super().__init__(name="bench")
-            self.subject = layer
-            arrays = keras.tree.flatten(x)
-            held = [is_checking_inputs and np.issubdtype(a.dtype, np.floating) for a in arrays]
-            self.held = [
-                keras.Variable(
-                    a, dtype=a.dtype.name, name=f"inputs_{i}" if sum(held) > 1 else "inputs"
-                )
-                if h
-                else None
-                for i, (a, h) in enumerate(zip(arrays, held, strict=True))
-            ]
-
-        def call(self, x, training=False):
-            own = iter(self.held)
-            mixed = keras.tree.map_structure(lambda a: _first_of(next(own), a), x)
-            return call(layer, mixed, training)
-
-    bench = Bench()
+def _build_bench(layer: Any, x: Any, call: Callable[..., Any], is_checking_inputs: bool) -> Any:
+    """Returns a model around a layer, whose weights are the layer's weights and its inputs."""
+    bench = _Bench(layer, x, call, is_checking_inputs)
     bench.built = True
     if not layer.built:
         _build(layer, x, call)
     return bench
 
 
-def _build(layer, x, call):
-    """Builds a layer as Keras does, by calling it; what it has beside weights stays as it is."""
-    import keras
+class _Bench(keras.Model):
+    """Calls a layer on inputs that are variables, so that they have a gradient; integers stay as they are."""
 
+    def __init__(
+        self, layer: Any, x: Any, call: Callable[..., Any], is_checking_inputs: bool
+    ) -> None:
+        super().__init__(name="bench")
+        self.subject = layer
+        self.function = call
+        arrays = keras.tree.flatten(x)
+        is_held = [is_checking_inputs and np.issubdtype(a.dtype, np.floating) for a in arrays]
+        is_alone = sum(is_held) == 1
+        held = []
+        for number, array in enumerate(arrays):
+            variable = None
+            if is_held[number]:
+                name = "inputs" if is_alone else f"inputs_{number}"
+                variable = keras.Variable(array, dtype=array.dtype.name, name=name)
+            held.append(variable)
+        #: Per input its variable, or None.
+        self.held = held
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Calls the layer on the variables in place of the inputs that they hold."""
+        held = iter(self.held)
+        mixed = keras.tree.map_structure(lambda array: _choose(next(held), array), x)
+        return self.function(self.subject, mixed, training)
+
+
+def _choose(variable: Any, array: Any) -> Any:
+    """Returns the variable's value as a tensor, as a layer gets it in training; the array where there is none."""
+    return array if variable is None else keras.ops.copy(variable)
+
+
+def _build(layer: Any, x: Any, call: Callable[..., Any]) -> None:
+    """Builds a layer as Keras does, by calling it; what it has beside weights stays as it is."""
     before = [(v, keras.ops.copy(v)) for v in layer.variables]
     try:
         with untouched.whole():
@@ -203,31 +212,28 @@ def _build(layer, x, call):
         variable.assign(value)
 
 
-def _first_of(variable, array):
-    import keras
+def _projection(seed: int) -> LossFunction:
+    """Returns a loss function: the sum of the outputs, each times a fixed standard normal number."""
 
-    # A tensor, as a layer gets it in training, and no variable.
-    return array if variable is None else keras.ops.copy(variable)
-
-
-def _projection(seed):
-    """Returns a loss function: the outputs times fixed random numbers, summed up."""
-    import keras
-
-    def projected(model, x, y, sample_weight, training):
-        outputs = keras.tree.flatten(model(x, training=training))
-        outputs = [o for o in outputs if keras.backend.is_float_dtype(keras_internals.dtype_of(o))]
+    def project(model: Any, x: Any, y: Any, sample_weight: Any, training: bool) -> Any:
+        outputs = []
+        for output in keras.tree.flatten(model(x, training=training)):
+            if keras.backend.is_float_dtype(keras_internals.dtype_of(output)):
+                outputs.append(output)
         if not outputs or any(size is None for o in outputs for size in o.shape):
             raise BadInputError(
-                "A layer must return tensors of real numbers, of known shape, to be projected to a scalar. "
+                "A layer must return tensors of real numbers, of known shape, to be projected to "
+                "a scalar. "
                 f"Received: outputs of shapes {[tuple(o.shape) for o in outputs]}. "
                 "Expected at least one, without None. Try passing `loss_fn`."
             )
+        # A new generator each time, and one order of outputs: every trace gets the same numbers.
         rng = np.random.default_rng((_PROJECTION, seed))
-        # Drawn per output and in its order, so that every trace gets the same numbers.
-        numbers = [
-            keras.ops.cast(rng.normal(size=o.shape), keras_internals.dtype_of(o)) for o in outputs
-        ]
-        return sum(keras.ops.sum(o * n) for o, n in zip(outputs, numbers, strict=True))
+        total = 0
+        for output in outputs:
+            dtype = keras_internals.dtype_of(output)
+            factors = keras.ops.cast(rng.normal(size=output.shape), dtype)
+            total += keras.ops.sum(output * factors)
+        return total
 
-    return projected
+    return project

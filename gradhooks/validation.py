@@ -1,61 +1,152 @@
-"""Bad input, told apart from bad gradients: the rule, what was received, what was expected, what to try."""
+"""The arguments that users give: which values are allowed, which are the defaults.
 
+Every rule and every default is written once, in `Options` and
+`CallbackOptions`. A value that is not allowed raises a `BadInputError` in four
+parts: the rule, what was received, what was expected, what to try.
+"""
+
+import dataclasses
 import math
 import numbers
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
+from gradhooks._types import Frequency, LossFunction, MismatchKind, OnFailure, PrecisionName
 from gradhooks.reports.errors import bad_input
-from gradhooks.reports.reasons import Reason
+from gradhooks.reports.report import CheckReport
 from gradhooks.verdicts.declared import KINDS
 
-FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
-ON_FAILURE = ("warn", "raise", "stop", "ignore")
-PRECISIONS = ("auto", "float64", "model")
+_FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
+_PATTERN_ADVICE = (
+    "Try expect={'*/quantize/*': 'mismatch'}; patterns are those of `fnmatch`, on variable paths."
+)
 
 
-def positive_int(name, value, advice):
-    """Returns the value if it is an int above 0; bools are not."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise bad_input(
-            f"`{name}` must be a positive int.", name, value, "an int of at least 1", advice
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a check is asked to do, validated and normalized.
+
+    `GradientCheck`, `check_gradients` and `assert_gradients` take these as
+    keyword arguments and have the same defaults, except that
+    `assert_gradients` samples 64 parameters.
+
+    Args:
+        batch_size: Largest number of examples used; None takes arrays as they are.
+        samples: Number of parameters to sample.
+        threshold: Relative difference above which a comparison can fail; None
+            for the default of the precision in use.
+        loss_fn: Loss to check in place of the compiled one; None for that one.
+        training: Value of the `training` argument of the forward pass.
+        precision: `"auto"`, `"float64"` or `"model"`.
+        train_step: Whether to compare the gradient that the optimizer receives.
+        expect: Declared mismatches, `{path pattern: "blocked" | "mismatch"}`.
+        seed: Seed of the sampling.
+
+    Raises:
+        BadInputError: For a value that is not allowed.
+
+    Example:
+
+    >>> Options(samples=8).samples
+    8
+    >>> Options(samples="8")
+    Traceback (most recent call last):
+    gradhooks.reports.errors.BadInputError: `samples` must be a positive int. Received: \
+samples='8'. Expected an int of at least 1. Try samples=32.
+    """
+
+    batch_size: int | None = 32
+    samples: int = 32
+    threshold: float | None = None
+    loss_fn: LossFunction | None = None
+    training: bool = True
+    precision: PrecisionName = "auto"
+    train_step: bool = True
+    expect: Mapping[str, MismatchKind] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._normalize(
+            batch_size=_check_batch_size(self.batch_size),
+            samples=_check_int("samples", self.samples, 1, "Try samples=32."),
+            threshold=_check_threshold(self.threshold),
+            loss_fn=check_callable(
+                "loss_fn", self.loss_fn, "Try loss_fn=None to check the compiled loss."
+            ),
+            training=check_bool("training", self.training),
+            precision=_check_word(
+                "precision", self.precision, get_args(PrecisionName), "Try precision='auto'."
+            ),
+            train_step=check_bool("train_step", self.train_step),
+            expect=_check_expect(self.expect),
+            seed=_check_int("seed", self.seed, 0, "Try seed=0."),
         )
-    return int(value)
+
+    def _normalize(self, **values: Any) -> None:
+        """Replaces fields by their normalized values; the record is frozen for everybody else."""
+        for field, value in values.items():
+            object.__setattr__(self, field, value)
+
+    @property
+    def declared(self) -> tuple[tuple[str, MismatchKind], ...]:
+        """The declared mismatches as pairs (path pattern, kind)."""
+        return tuple(self.expect.items())
 
 
-def natural_int(name, value, advice):
-    """Returns the value if it is an int of at least 0; bools are not."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-        raise bad_input(
-            f"`{name}` must be an int that is not negative.",
-            name,
-            value,
-            "an int of at least 0",
-            advice,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CallbackOptions(Options):
+    """What a `GradientCheck` is asked to do: an `Options`, when to check, and where reports go.
+
+    Args:
+        freq: `"epoch"`, an int of batches, or a callable `step -> bool`.
+        at_start: Whether to check before the first batch.
+        on_failure: `"warn"`, `"raise"`, `"stop"` or `"ignore"`.
+        log_dir: Directory for TensorBoard, None for no files.
+        histograms: Whether TensorBoard gets histograms of the gradients.
+        max_overhead: Largest share of the training time, None for no limit.
+        sinks: Functions that are called with every report.
+        verbose: 1 prints every report.
+        name: Name of the TensorBoard run and prefix of the tags.
+
+    Raises:
+        BadInputError: For a value that is not allowed.
+    """
+
+    freq: Frequency = "epoch"
+    at_start: bool = True
+    on_failure: OnFailure = "warn"
+    log_dir: str | os.PathLike[str] | None = None
+    histograms: bool = False
+    max_overhead: float | None = None
+    sinks: Sequence[Callable[[CheckReport], object]] = ()
+    verbose: int = 0
+    name: str = "gradcheck"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._normalize(
+            freq=_check_frequency(self.freq),
+            at_start=check_bool("at_start", self.at_start),
+            on_failure=_check_word(
+                "on_failure", self.on_failure, get_args(OnFailure), "Try on_failure='warn'."
+            ),
+            log_dir=_check_directory("log_dir", self.log_dir),
+            histograms=check_bool("histograms", self.histograms),
+            max_overhead=_check_share("max_overhead", self.max_overhead),
+            sinks=_check_callables("sinks", self.sinks),
+            verbose=_check_int("verbose", self.verbose, 0, "Try verbose=1."),
+            name=_check_file_name("name", self.name),
         )
-    return int(value)
 
 
-def batch_size(value):
-    """Returns None, for arrays as they are, or the value if it is an int above 0."""
-    return (
-        None
-        if value is None
-        else positive_int("batch_size", value, "Try batch_size=32, or None for all there is.")
-    )
+def check_step(value: int) -> int:
+    """Returns the count of training batches if it is an int of at least 0."""
+    return _check_int("step", value, 0, "Try step=0.")
 
 
-def one_of(name, value, choices, advice):
-    """Returns the value if it is one of the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise bad_input(
-            f"`{name}` must be one of a few words.", name, value, f"one of {choices}", advice
-        )
-    return value
-
-
-def flag(name, value):
+def check_bool(name: str, value: bool) -> bool:
     """Returns the value if it is a bool."""
     if not isinstance(value, bool):
         raise bad_input(
@@ -64,12 +155,43 @@ def flag(name, value):
     return value
 
 
-def threshold(value):
+def check_callable(name: str, value: Any, advice: str) -> Any:
+    """Returns None or the value if it can be called."""
+    if value is not None and not callable(value):
+        raise bad_input(f"`{name}` must be callable.", name, value, "None or a function", advice)
+    return value
+
+
+def _check_int(name: str, value: Any, least: int, advice: str) -> int:
+    """Returns the value if it is an int of at least 0 or 1; bools are not."""
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if is_int and int(value) >= least:
+        return int(value)
+    rule = "must be a positive int" if least == 1 else "must be an int that is not negative"
+    raise bad_input(f"`{name}` {rule}.", name, value, f"an int of at least {least}", advice)
+
+
+def _check_batch_size(value: Any) -> int | None:
+    """Returns None, for arrays as they are, or the value if it is an int above 0."""
+    if value is None:
+        return None
+    return _check_int("batch_size", value, 1, "Try batch_size=32, or None for all there is.")
+
+
+def _check_word(name: str, value: Any, choices: tuple[str, ...], advice: str) -> str:
+    """Returns the value if it is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise bad_input(
+            f"`{name}` must be one of a few words.", name, value, f"one of {choices}", advice
+        )
+    return value
+
+
+def _check_threshold(value: Any) -> float | None:
     """Returns None or the value if it is a finite float above 0."""
     if value is None:
         return None
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
+    if not _is_number(value) or not math.isfinite(value) or value <= 0:
         raise bad_input(
             "`threshold` is a relative difference.",
             "threshold",
@@ -80,12 +202,11 @@ def threshold(value):
     return float(value)
 
 
-def share(name, value):
+def _check_share(name: str, value: Any) -> float | None:
     """Returns None or the value if it is a float above 0 and below 1."""
     if value is None:
         return None
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < 1:
+    if not _is_number(value) or not 0 < value < 1:
         raise bad_input(
             f"`{name}` is a share of the training time.",
             name,
@@ -96,7 +217,11 @@ def share(name, value):
     return float(value)
 
 
-def frequency(value):
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _check_frequency(value: Any) -> Frequency:
     """Returns the value if it says when to check."""
     if value == "epoch" or (callable(value) and not isinstance(value, type)):
         return value
@@ -105,32 +230,30 @@ def frequency(value):
             "`freq` says when to check.",
             "freq",
             value,
-            FREQUENCIES,
+            _FREQUENCIES,
             "Try freq='epoch' or freq=100.",
         )
     return int(value)
 
 
-def optional_callable(name, value, advice):
-    """Returns None or the value if it can be called."""
-    if value is not None and not callable(value):
-        raise bad_input(f"`{name}` must be callable.", name, value, "None or a function", advice)
-    return value
+def _check_expect(value: Any) -> dict[str, MismatchKind]:
+    """Returns a copy of the declared mismatches."""
+    is_valid = isinstance(value, Mapping)
+    if is_valid:
+        for pattern, kind in value.items():
+            is_valid &= isinstance(pattern, str) and kind in KINDS
+    if not is_valid:
+        raise bad_input(
+            "`expect` declares mismatches.",
+            "expect",
+            value,
+            f"a dict of path patterns to one of {KINDS}",
+            _PATTERN_ADVICE,
+        )
+    return dict(value)
 
 
-def expectations(value):
-    """Returns declared mismatches as a tuple of pairs (path pattern, kind)."""
-    expected = f"a dict of path patterns to one of {KINDS}"
-    advice = "Try expect={'*/quantize/*': 'mismatch'}; patterns are those of `fnmatch`, on variable paths."
-    if not isinstance(value, Mapping):
-        raise bad_input("`expect` declares mismatches.", "expect", value, expected, advice)
-    for pattern, kind in value.items():
-        if not isinstance(pattern, str) or kind not in KINDS:
-            raise bad_input("`expect` declares mismatches.", "expect", value, expected, advice)
-    return tuple(value.items())
-
-
-def callables(name, value):
+def _check_callables(name: str, value: Any) -> tuple[Callable[..., object], ...]:
     """Returns a tuple of functions."""
     if not isinstance(value, (list, tuple)) or not all(callable(v) for v in value):
         raise bad_input(
@@ -143,7 +266,7 @@ def callables(name, value):
     return tuple(value)
 
 
-def directory(name, value):
+def _check_directory(name: str, value: Any) -> str | None:
     """Returns None or a path as a string."""
     if value is not None and not isinstance(value, (str, os.PathLike)):
         raise bad_input(
@@ -152,7 +275,7 @@ def directory(name, value):
     return None if value is None else os.fspath(value)
 
 
-def file_name(name, value):
+def _check_file_name(name: str, value: Any) -> str:
     """Returns a word that can stand in a file name, in a log key and in a tag."""
     if not isinstance(value, str) or not re.fullmatch(r"(?!\.+$)[A-Za-z0-9_.-]+", value):
         raise bad_input(
@@ -163,29 +286,3 @@ def file_name(name, value):
             f"Try {name}='gradcheck'.",
         )
     return value
-
-
-def finite_loss(report, batch):
-    """Returns the report of a first check, unless its loss was not finite.
-
-    Args:
-        report: The `CheckReport`.
-        batch: The `Batch` on which it was made.
-
-    Raises:
-        BadInputError: If the loss is NaN or infinite before training has begun.
-    """
-    if report.reason is Reason.NON_FINITE_LOSS:
-        found = batch.not_finite()
-        advice = f"Entries of the batch that are NaN or infinite: {found}. Try leaving them out of the loss, or of"
-        raise bad_input(
-            "The loss must be finite to have a gradient.",
-            "loss",
-            report.loss,
-            "a finite scalar",
-            f"{advice} the batch."
-            if found
-            else "All of the batch is finite. Try looking for weights that are NaN, "
-            "infinite or huge, and for huge inputs or targets.",
-        )
-    return report

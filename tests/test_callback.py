@@ -62,10 +62,10 @@ def test_a_second_fit_counts_on_and_starts_a_new_list():
     model, x, y = models.mlp()
     check = gradhooks.GradientCheck(x, y, samples=4)
     fit(model, x, y, [check])
-    traced = check._oracle
+    traced = check._checker.oracle
     fit(model, x, y, [check])
     assert steps_of(check) == [8, 12, 16]
-    assert check._oracle is traced
+    assert check._checker.oracle is traced
 
 
 def test_a_resumed_run_draws_what_the_uninterrupted_one_drew(tmp_path):

@@ -24,14 +24,14 @@ ARROWS = {
     "sinks": {"_types", "numerics", "reports"},
     "tensorboard_plugin": {"_types", "reports"},
     "validation": {"_types", "reports", "verdicts"},
-    "check": {"_types", "backends", "checking", "model", "reports", "validation"},
+    "check": {
+        "_types", "backends", "checking", "model", "numerics", "reports", "validation", "verdicts",
+    },
     "callback": {
-        "_types", "backends", "checking", "model", "reports", "schedule", "sinks", "validation",
-        "verdicts",
+        "_types", "backends", "check", "model", "numerics", "reports", "schedule", "sinks",
+        "validation",
     },
-    "testing": {
-        "_types", "check", "checking", "model", "numerics", "reports", "validation",
-    },
+    "testing": {"_types", "check", "checking", "model", "reports", "validation"},
     "cli": {"reports", "sinks", "verdicts"},
     "__init__": {"callback", "check", "reports", "testing"},
     "__main__": {"cli"},

@@ -28,8 +28,8 @@ def standing(check, directory=None):
         "memory": resident(),
         "threads": threading.active_count(),
         "handles": len(os.listdir("/proc/self/fd")),
-        "traces": check._oracle.traces,
-        "oracle": id(check._oracle),
+        "traces": check._checker.oracle.traces,
+        "oracle": id(check._checker.oracle),
         "log": size,
     }
 
