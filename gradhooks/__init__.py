@@ -5,6 +5,23 @@ starts, and must not have to wait for a framework.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # For editors and type checkers, which do not see what `__getattr__` loads. A test compares
+    # these imports with `_HOMES`.
+    from gradhooks import testing
+    from gradhooks.callback import GradientCheck
+    from gradhooks.check import check_gradients
+    from gradhooks.reports.errors import (
+        BadInputError,
+        GradientCheckWarning,
+        GradientMismatchError,
+        GradientMismatchWarning,
+    )
+    from gradhooks.reports.reasons import Reason, Verdict
+    from gradhooks.reports.records import Comparison
+    from gradhooks.reports.report import CheckReport
 
 __version__ = "0.1.0"
 
@@ -23,18 +40,33 @@ _HOMES = {
     "GradientMismatchWarning": "gradhooks.reports.errors",
 }
 
-__all__ = sorted([*_HOMES, "__version__"])
+# Written out, since type checkers do not evaluate it.
+__all__ = [
+    "BadInputError",
+    "CheckReport",
+    "Comparison",
+    "GradientCheck",
+    "GradientCheckWarning",
+    "GradientMismatchError",
+    "GradientMismatchWarning",
+    "Reason",
+    "Verdict",
+    "__version__",
+    "check_gradients",
+]
+
+if not TYPE_CHECKING:
+    # Hidden from type checkers: with a module `__getattr__` they would accept any name.
+
+    def __getattr__(name):
+        if name == "testing":
+            return importlib.import_module("gradhooks.testing")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
-def __getattr__(name):
-    if name == "testing":
-        return importlib.import_module("gradhooks.testing")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
+def __dir__() -> list[str]:
     return __all__
