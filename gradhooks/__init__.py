@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # For editors and type checkers, which do not see what `__getattr__` loads. A test compares
     # these imports with `_HOMES`.
-    from gradhooks import testing
+    from gradhooks import testing as testing
     from gradhooks.callback import GradientCheck
     from gradhooks.check import check_gradients
     from gradhooks.reports.errors import (
