@@ -1,4 +1,6 @@
-"""A hand-written `train_step` that forgets the weight penalties: it trains, and gradhooks says what it forgot.
+"""A hand-written `train_step` that forgets the weight penalties.
+
+It trains, and gradhooks says what it forgot.
 
 python examples/custom_train_step.py [--epochs 3]
 """
@@ -64,7 +66,8 @@ def main():
             "Keras' own train_step" if kind is keras.Sequential else "the hand-written train_step"
         )
         print(
-            f"\n{step}: {report.verdict}, trained relative difference {report.relative_difference['trained']:.1e}"
+            f"\n{step}: {report.verdict}, trained relative difference "
+            f"{report.relative_difference['trained']:.1e}"
         )
         for diagnosis in report.diagnoses:
             print(f"  {diagnosis.path}: {diagnosis.sentence}")

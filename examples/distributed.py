@@ -106,7 +106,8 @@ def work(log_dir):
     for report in check.reports:
         drawn = [c.label for c in report.comparisons if c.index is not None][:2]
         difference = report.relative_difference["total"]
-        text = f"worker {me}, step {report.step}: {report.verdict}, {difference:.1e}, loss {report.loss['total']:.6f}, "
+        text = f"worker {me}, step {report.step}: {report.verdict}, {difference:.1e}, "
+        text += f"loss {report.loss['total']:.6f}, "
         print(text + f"drew {' '.join(drawn)} ...", flush=True)
 
 

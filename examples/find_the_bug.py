@@ -1,4 +1,6 @@
-"""The same training with a hand-written layer whose gradient lacks a term: gradhooks warns and names it.
+"""The same training with a hand-written layer whose gradient lacks a term.
+
+gradhooks warns and names it.
 
 python examples/find_the_bug.py
 """

@@ -1,4 +1,6 @@
-"""Training in float16 with and without loss scaling: small gradients become zero, and gradhooks names where.
+"""Training in float16 with and without loss scaling.
+
+Small gradients become zero, and gradhooks names where.
 
 python examples/mixed_precision.py
 """
@@ -11,7 +13,9 @@ import gradhooks
 
 
 def network(is_scaled):
-    """Returns a regression network in half precision, compiled with or without the loss scaling that Keras adds."""
+    """Returns a regression network in half precision, compiled with or without the loss scaling
+    that Keras adds.
+    """
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_float16")
     stack = [layers.Dense(32, "sigmoid", name=name) for name in ("first", "second", "third")]
@@ -32,12 +36,14 @@ def main():
     for is_scaled in (False, True):
         report = gradhooks.check_gradients(network(is_scaled), x, y)
         print(
-            f"\n{'with' if is_scaled else 'without'} loss scaling: {report.verdict} ({report.reason})"
+            f"\n{'with' if is_scaled else 'without'} loss scaling: "
+            f"{report.verdict} ({report.reason})"
         )
         for comparison in report.comparisons:
             if comparison.term == "trained":
                 print(
-                    f"  {comparison.path:<22} {comparison.zeros:4.0%} of the gradient is zero, {comparison.verdict}"
+                    f"  {comparison.path:<22} {comparison.zeros:4.0%} of the gradient is zero, "
+                    f"{comparison.verdict}"
                 )
         for diagnosis in report.diagnoses[:1]:
             print(f"  {diagnosis.path}: {diagnosis.sentence}")

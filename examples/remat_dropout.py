@@ -1,4 +1,6 @@
-"""`keras.remat` around dropout on TensorFlow: the loss is right, the gradient belongs to another dropout mask.
+"""`keras.remat` around dropout on TensorFlow.
+
+The loss is right, the gradient belongs to another dropout mask.
 
 Seen with Keras 3.15.1 and TensorFlow 2.21. Rematerialization saves memory: it
 throws activations away and recomputes them on the way back. The recomputation
@@ -69,7 +71,8 @@ def main():
         print(f"\nAccused: {diagnosis.path}: {diagnosis.sentence}")
     if off < 1e-3:
         print(
-            "\nThis version of Keras recomputes with the mask of the forward pass: the defect is gone."
+            "\nThis version of Keras recomputes with the mask of the forward pass: "
+            "the defect is gone."
         )
 
 

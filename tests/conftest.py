@@ -41,7 +41,9 @@ def pytest_collection_finish():
 
 @pytest.fixture
 def unoptimized():
-    """Runs graphs as they are traced: optimizing a small one takes longer than all that a test does with it.
+    """Runs graphs as they are traced.
+
+    Optimizing a small one takes longer than all that a test does with it.
 
     For tests of hundreds of cases; the sweep, and every other test, run them as users do.
     """

@@ -9,7 +9,13 @@ import pytest
 from tests.floors.test_arrows import ARROWS
 
 ROOT = pathlib.Path(__file__).parents[1]
-DOCUMENTS = ("docs/architecture.md", "docs/accuracy.md", "docs/cost.md", "CONTRIBUTING.md", "README.md")
+DOCUMENTS = (
+    "docs/architecture.md",
+    "docs/accuracy.md",
+    "docs/cost.md",
+    "CONTRIBUTING.md",
+    "README.md",
+)
 DOTTED = re.compile(r"`(gradhooks(?:\.\w+)+)`")
 COMMAND = re.compile(r"python -m ((?:tools|gradhooks)[\w.]*)")
 PATH = re.compile(r"`((?:\.ci|docs|examples|gradhooks|tests|tools)/[\w./-]+)`")

@@ -1,4 +1,5 @@
-"""How much larger an error of the trained gradient is than what a unit of roundoff does to the gradient.
+"""How much larger an error of the trained gradient is than what a unit of roundoff does to the
+gradient.
 
 `python -m tools.calibrate_rounding [policy ...]` prints, for healthy models
 that multiply rounding and for wrong train steps, at several precisions, how many
@@ -33,7 +34,9 @@ DRAWS = 3
 
 
 def ratios(case, policy, seed):
-    """The ratio of every variable of a case that differs by more than the tolerance and not by underflow."""
+    """The ratio of every variable of a case that differs by more than the tolerance and not by
+    underflow.
+    """
     with dtype_policy(policy):
         model, x, y, *weights = case.build(seed)
     asked = oracle.ModelOracle(
@@ -75,7 +78,8 @@ def main():
             seen = {case: shares for case, shares in found.items() if shares}
             count = sum(map(len, seen.values()))
             print(
-                f"{policy:15s}{name:8s}{len(found):3d} models, {count:3d} variables beyond the tolerance",
+                f"{policy:15s}{name:8s}{len(found):3d} models, "
+                f"{count:3d} variables beyond the tolerance",
                 end="",
             )
             if seen:

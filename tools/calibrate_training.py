@@ -40,7 +40,10 @@ def rows(lines):
 
 
 def _row(variant, dtype, variables):
-    """`used`: the largest share of its allowance that any variable took; `noise`: excused by the floor alone."""
+    """`used`: the largest share of its allowance that any variable took; `noise`.
+
+    Excused by the floor alone.
+    """
     passed = [v for v in variables if v["verdict"] == "PASS"]
     tolerance = optimizer_gradient.tolerance(dtype)
     beyond = [v for v in passed if v["relative"] > tolerance]

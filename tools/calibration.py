@@ -1,4 +1,6 @@
-"""How small a threshold the healthy models bear: run `python -m tools.calibration [--seeds 3] [--part 0/4]`.
+"""How small a threshold the healthy models bear.
+
+Run `python -m tools.calibration [--seeds 3] [--part 0/4]`.
 
 Every control and every twin of a mutant is checked at the best precision and at its own,
 with the default threshold and with parts of it; the large ones and the declared
@@ -74,7 +76,9 @@ class Line:
 
 
 def excesses(layout, measured):
-    """Yields (excess, label, whether it failed) of every term of a measurement that could be decided."""
+    """Yields (excess, label, whether it failed) of every term of a measurement that could be
+    decided.
+    """
     for term, (analytic, estimate, magnitude, (judged, reason)) in enumerate(
         zip(
             measured.analytic,
@@ -101,9 +105,11 @@ def excesses(layout, measured):
 
 
 def watched(asked, settings):
-    """Checks, and returns the report with everything that two evaluations did not settle, as the ladder left it.
+    """Checks, and returns the report with everything that two evaluations did not settle, as
+    the ladder left it.
 
-    What they did settle agrees to within the threshold, and at a smaller one would have been measured better.
+    What they did settle agrees to within the threshold, and at a smaller one would have been
+    measured better.
     """
     seen, confirmed = [], confirm.CheckContext._confirm
 
@@ -164,9 +170,10 @@ def collect(cases, seeds, precisions=("auto", "model"), out=None, shares=SHARES)
             for precision in precisions:
                 try:
                     checked = list(lines(case, seed, precision, shares))
-                except Exception as error:  # one model that cannot be checked must not cost the figures of the others
+                except Exception as error:  # the figures of the others must not be lost
                     print(
-                        f"not checked: {case.name} at seed {seed}, precision {precision!r}: {error!r}",
+                        f"not checked: {case.name} at seed {seed}, "
+                        f"precision {precision!r}: {error!r}",
                         flush=True,
                     )
                     continue
@@ -191,12 +198,16 @@ def summary(found):
         values = np.array([max(line.excess, 0.0) for line in group])
         worst = sorted(group, key=lambda line: -line.excess)[:4]
         failed = [f"{line.case}-{line.seed}" for line in group if line.verdict == "FAIL"]
+        evaluations = sum(line.evaluations for line in group)
+        probes = sum(line.probes for line in group)
         rows += [
-            f"{level} at {threshold:.0e}: {len(group)} checks, largest excess: median {np.median(values):.1e}, "
+            f"{level} at {threshold:.0e}: {len(group)} checks, "
+            f"largest excess: median {np.median(values):.1e}, "
             f"99 % {np.quantile(values, 0.99):.1e}, max {values.max():.1e}; "
-            f"evaluations per probe {sum(g.evaluations for g in group) / max(1, sum(g.probes for g in group)):.2f}; "
+            f"evaluations per probe {evaluations / max(1, probes):.2f}; "
             f"inconclusive {sum(g.verdict == 'INCONCLUSIVE' for g in group)}; "
-            f"suspected at first {sum(g.accused > 0 for g in group)}, accused in the end {len(failed)} {failed}",
+            f"failed at first {sum(g.accused > 0 for g in group)}, "
+            f"failed in the end {len(failed)} {failed}",
             *(
                 f"    {line.case} at seed {line.seed}: {line.excess:.1e} in {line.culprit}"
                 for line in worst

@@ -1,4 +1,6 @@
-"""Which lines and branches the default tests reach: run `python -m tools.coverage [arguments of pytest]`.
+"""Which lines and branches the default tests reach.
+
+Run `python -m tools.coverage [arguments of pytest]`.
 
 Runs pytest with pytest-cov, which adds up what xdist's workers reach, and prints
 the lines of `gradhooks` that no test reached. The figure is a report, not a gate:

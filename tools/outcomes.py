@@ -1,4 +1,6 @@
-"""The table of training runs in docs/training_runs.md: run `python -m tools.outcomes [results.xml]`.
+"""The table of training runs in docs/training_runs.md.
+
+Run `python -m tools.outcomes [results.xml]`.
 
 The table is made from the names and the results of the tests in `tests/runs`. Without
 an argument these tests are run; with one, a file that `pytest --junitxml` wrote is read.
@@ -14,7 +16,10 @@ FOLDER = pathlib.Path(__file__).parents[1] / "tests" / "runs"
 
 
 def run_tests():
-    """Runs the tests of `tests/runs`; returns their names by outcome, as `group_by_outcome` does."""
+    """Runs the tests of `tests/runs`.
+
+    Returns their names by outcome, as `group_by_outcome` does.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory, "results.xml")
         command = [sys.executable, "-m", "pytest", "-q", str(FOLDER), f"--junitxml={path}"]

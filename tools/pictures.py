@@ -1,4 +1,7 @@
-"""Takes README's screenshots from the logs of the examples: run `python -m tools.pictures [folder]`."""
+"""Takes README's screenshots from the logs of the examples.
+
+Run `python -m tools.pictures [folder]`.
+"""
 
 import pathlib
 import sys

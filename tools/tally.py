@@ -147,7 +147,8 @@ def trained_rows(controls, with_all):
         worst = single[0]
         rows.append(
             f"trained relative difference over {len(single)} healthy checks in float32: "
-            f"worst {worst['trained']:.1e} ({worst['case']} at seed {worst['seed']}), limit {TRAINED_LIMIT:.0e}"
+            f"worst {worst['trained']:.1e} ({worst['case']} at seed {worst['seed']}), "
+            f"limit {TRAINED_LIMIT:.0e}"
         )
     if with_all:
         rows += [

@@ -10,8 +10,10 @@ def row(entry, factor):
     is_wrong = report.verdict not in allowed(entry, factor)
     covered = f"{report.coverage.variables} of {report.coverage.variables_total}"
     return (
-        f"{'!' if is_wrong else ' '} {entry.name:43} {factor:4} {report.verdict!s:12} {report.reason!s:20} {covered:8} "
-        f"{report.precision.level:8} noise {report.precision.noise:.0e} {report.evaluations:5} {report.seconds:5.2f} s"
+        f"{'!' if is_wrong else ' '} {entry.name:43} {factor:4} "
+        f"{report.verdict!s:12} {report.reason!s:20} {covered:8} "
+        f"{report.precision.level:8} noise {report.precision.noise:.0e} "
+        f"{report.evaluations:5} {report.seconds:5.2f} s"
     )
 
 

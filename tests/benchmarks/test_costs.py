@@ -61,13 +61,18 @@ def test_a_check_takes_the_time_of_a_few_steps(rows, name, steps):
 
 
 def test_memory_stays_within_bounds(rows):
-    """Twice the float64 parameters, the float64 activations of one pass forth and back, and 200 MB."""
+    """Twice the float64 parameters, the float64 activations of one pass forth and back, and 200
+    MB.
+    """
     for row in rows:
         assert row["peak MB"] <= 2 * row["parameters MB"] + row["activations MB"] + 200, row
 
 
 def test_cost_grows_with_the_forward_pass():
-    """Where a pass is work: of a small one, the call from Python is a good part, and sharing saves none of it."""
+    """Where a pass is work.
+
+    Of a small one, the call from Python is a good part, and sharing saves none of it.
+    """
     passes = []
     for width in (512, 1024, 2048, 4096):
         model, x, y = measuring.wide(lambda width=width: networks.chain(3, width, rows=128))

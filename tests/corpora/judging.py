@@ -1,4 +1,4 @@
-"""Puts one case of the corpora before the judge."""
+"""Checks one case of the corpora."""
 
 import contextlib
 import importlib.util
@@ -17,7 +17,7 @@ def check_case(case, seed):
 
 
 def check_case_with_model(case, seed):
-    """Returns the report on a case and what was examined, `(report, (model, x, y, sample_weight))`."""
+    """Returns `(report, (model, x, y, sample_weight))` for a case, with what was checked."""
     if case.needs and importlib.util.find_spec(case.needs) is None:
         pytest.skip(f"{case.name} needs {case.needs}")
     keras.utils.clear_session(free_memory=False)
@@ -33,7 +33,9 @@ def check_case_with_model(case, seed):
 
 @contextlib.contextmanager
 def compiled_once():
-    """While open, models of one case share a compiled check: each puts its weights, state and batch into the first.
+    """While open, models of one case share a compiled check.
+
+    Each puts its weights, state and batch into the first.
 
     Tracing is most of what a small check costs, and a check that is compiled
     once and asked again and again is what training sees. A model that does not

@@ -1,4 +1,6 @@
-"""The corpora are what they claim to be: cases that build and train, defects that are there and alone.
+"""The corpora are what they claim to be.
+
+Cases that build and train, defects that are there and alone.
 
 Nothing here knows how gradients are checked. A planted defect is proved twice:
 for whole models by the healthy twin, which has the same loss and another
@@ -188,7 +190,10 @@ FUNCTIONS = {
 
 
 def slopes(function, point, direction, weights):
-    """The slope of the weighted sum of `function` along `direction`: by the tape, and by differences."""
+    """The slope of the weighted sum of `function` along `direction`.
+
+    By the tape, and by differences.
+    """
 
     def value(offset):
         return tf.reduce_sum(weights * function(tf.constant(point + offset * direction)))

@@ -1,4 +1,6 @@
-"""What could not be measured does not pass, and is not accused either: the corpus of `tests/corpora/unproved`.
+"""What could not be measured does not pass, and is not accused either.
+
+The corpus of `tests/corpora/unproved`.
 
 A wrong gradient that passes here, or a right one that is accused, is a release
 blocker: find its cause, loosen nothing.

@@ -1,4 +1,6 @@
-"""No `fit()`: the callback driven from a hand-written loop, and a check in a plain test function."""
+"""No `fit()`: the callback driven from a hand-written loop, and a check in a plain test
+function.
+"""
 
 import keras
 import numpy as np

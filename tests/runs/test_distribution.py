@@ -36,16 +36,20 @@ def train(check):
     keras.utils.set_random_seed(0)
     strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
     with strategy.scope() if count > 1 else contextlib.nullcontext():
-        stack = [keras.Input((4,)), keras.layers.Dense(3, "tanh", kernel_regularizer="l2"), keras.layers.Dense(1)]
+        hidden = keras.layers.Dense(3, "tanh", kernel_regularizer="l2")
+        stack = [keras.Input((4,)), hidden, keras.layers.Dense(1)]
         model = keras.Sequential(stack)
         model.compile(keras.optimizers.SGD(0.1), "mse")
-    model.fit(x, y, epochs=2, batch_size=32, verbose=0, shuffle=False, callbacks=[check] if check else [])
+    callbacks = [check] if check else []
+    model.fit(x, y, epochs=2, batch_size=32, verbose=0, shuffle=False, callbacks=callbacks)
     values = [keras.ops.convert_to_numpy(v) for v in model.variables]
     return hashlib.sha256(b"".join(v.tobytes() for v in values)).hexdigest()
 
 check = gradhooks.GradientCheck(x, y, freq=1, samples=4, log_dir=log_dir)
 told = {"checked": train(check), "plain": train(None)}
-told["reports"] = [(r.step, str(r.verdict), r.loss["total"], r.loss["penalty"], r.error) for r in check.reports]
+told["reports"] = [
+    (r.step, str(r.verdict), r.loss["total"], r.loss["penalty"], r.error) for r in check.reports
+]
 told["drawn"] = [[(c.position, c.term) for c in r.comparisons] for r in check.reports]
 print(json.dumps(told))
 """
@@ -173,7 +177,10 @@ def start_workers(command):
 
 
 def test_keras_alone_cannot_fit_across_processes():
-    """Without the callback. When this fails, Keras has learnt it, and `fit()` with the callback is to be tested."""
+    """Without the callback.
+
+    When this fails, Keras has learnt it, and `fit()` with the callback is to be tested.
+    """
     processes = start_workers([sys.executable, "-c", KERAS_ALONE])
     for process in processes:
         text, _ = process.communicate(timeout=600)

@@ -1,4 +1,7 @@
-"""Whatever goes wrong while training is checked: the training goes on, untouched, and one warning says what it was."""
+"""Whatever goes wrong while training is checked.
+
+The training goes on, untouched, and one warning says what it was.
+"""
 
 import resource
 import shutil

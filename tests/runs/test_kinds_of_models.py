@@ -1,4 +1,7 @@
-"""Kinds of models that people train: with a check before every batch every bit stays, and no right gradient fails."""
+"""Kinds of models that people train.
+
+With a check before every batch every bit stays, and no right gradient fails.
+"""
 
 import keras
 import numpy as np
@@ -260,7 +263,10 @@ def test_ragged_rows_are_not_filled_up(is_dataset):
     ("expect", "verdict"), [({}, FAIL), ({"*/dense/*": "mismatch"}, PASS)], ids=["", "declared"]
 )
 def test_quantized_and_frozen_with_trainable_parts_around(expect, verdict):
-    """Rounding to int8 has a straight-through gradient: a true finding below it, unless it is declared."""
+    """Rounding to int8 has a straight-through gradient.
+
+    A true finding below it, unless it is declared.
+    """
     checked = training.with_and_without(
         quantized_with_lora, lambda x, y: check_of(x, y, expect=expect)
     )

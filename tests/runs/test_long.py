@@ -1,4 +1,7 @@
-"""Long runs leave nothing behind: memory, threads, file handles, traces and the size of the log stay in proportion."""
+"""Long runs leave nothing behind.
+
+Memory, threads, file handles, traces and the size of the log stay in proportion.
+"""
 
 import gc
 import os

@@ -1,4 +1,6 @@
-"""The callback beside everything else that `fit()` can be asked for, in both orders where the order matters."""
+"""The callback beside everything else that `fit()` can be asked for, in both orders where the
+order matters.
+"""
 
 import concurrent.futures
 import copy
@@ -117,7 +119,9 @@ def cut(model):
     ("order", "freq"), [("before the check", "epoch"), ("behind the check", 1)]
 )
 def test_a_run_resumed_from_a_backup(tmp_path, order, freq):
-    """The axis goes on, with the samples that the uninterrupted run draws, whoever comes first in the list."""
+    """The axis goes on, with the samples that the uninterrupted run draws, whoever comes first
+    in the list.
+    """
 
     def fit(log_dir, *others):
         def backup():
@@ -152,7 +156,10 @@ def test_a_run_resumed_from_a_backup(tmp_path, order, freq):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_model_checkpoint(tmp_path, order):
-    """Behind the check, it sees the key of the same epoch; before it, Keras says that there is none."""
+    """Behind the check, it sees the key of the same epoch.
+
+    Before it, Keras says that there is none.
+    """
     path = tmp_path / "best.keras"
 
     def checkpoint():
@@ -196,7 +203,10 @@ def test_csv_logger_behind_the_check(tmp_path):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_swapped_averages(order):
-    """The averages stand in for the weights at the end of an epoch; the check takes what is there."""
+    """The averages stand in for the weights at the end of an epoch.
+
+    The check takes what is there.
+    """
     checked = training.with_and_without(
         lambda: small(optimizer=ema()),
         others=in_order(order, lambda: keras.callbacks.SwapEMAWeights(swap_on_epoch=True)),
@@ -217,7 +227,10 @@ def test_the_learning_rate_is_reduced(order):
 
 
 def test_a_copy_per_trial(tmp_path):
-    """As KerasTuner does it: the callbacks are copied for every trial, and never trained with themselves."""
+    """As KerasTuner does it.
+
+    The callbacks are copied for every trial, and never trained with themselves.
+    """
     _, x, y = small()
     original = check_of(x, y, log_dir=tmp_path)
     for trial in range(2):

@@ -1,4 +1,7 @@
-"""What replicas add up to: a step that forgets to divide is caught; how far the weights really move is the judge."""
+"""What replicas add up to: a step that forgets to divide is caught.
+
+How far the weights really move is the judge.
+"""
 
 import json
 import os
@@ -55,10 +58,14 @@ STEPS = {
     "divided": own(lambda self, x, y, p: tf.reduce_mean(squares(y, p)) / replicas()),
     "divided, eagerly": own(lambda self, x, y, p: tf.reduce_mean(squares(y, p)) / replicas()),
     "divided by what the model knows": own(
-        lambda self, x, y, p: tf.reduce_mean(squares(y, p)) / self.distribute_strategy.num_replicas_in_sync
+        lambda self, x, y, p: (
+            tf.reduce_mean(squares(y, p)) / self.distribute_strategy.num_replicas_in_sync
+        )
     ),
     "averaged": own(lambda self, x, y, p: tf.nn.compute_average_loss(squares(y, p))),
-    "averaged over all": own(lambda self, x, y, p: tf.nn.compute_average_loss(squares(y, p), global_batch_size=ROWS)),
+    "averaged over all": own(
+        lambda self, x, y, p: tf.nn.compute_average_loss(squares(y, p), global_batch_size=ROWS)
+    ),
     "a loss of Keras": own(lambda self, x, y, p: keras.losses.MeanSquaredError()(y, p)),
     "summed": keras.Sequential,
     "reduced by hand": own(
@@ -73,11 +80,13 @@ def built(name, strategy):
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     middle = {
-        "statistics of all": [layers.BatchNormalization(synchronized=True)], "dropout": [layers.Dropout(0.3)],
+        "statistics of all": [layers.BatchNormalization(synchronized=True)],
+        "dropout": [layers.Dropout(0.3)],
     }.get(name, [])
     loss = keras.losses.MeanSquaredError(reduction="sum") if name == "summed" else "mse"
     with strategy.scope():
-        stack = [keras.Input((4,)), layers.Dense(3, "tanh", kernel_regularizer="l2" if name == "Keras' own" else None)]
+        penalty = "l2" if name == "Keras' own" else None
+        stack = [keras.Input((4,)), layers.Dense(3, "tanh", kernel_regularizer=penalty)]
         model = STEPS[name]([*stack, *middle, layers.Dense(1)])
         model.compile(keras.optimizers.SGD(1e-3), loss, run_eagerly="eagerly" in name)
     return model
@@ -85,7 +94,8 @@ def built(name, strategy):
 def moved(model):
     before = [np.array(v) for v in model.trainable_variables]
     model.fit(x, y, batch_size=ROWS, verbose=0, shuffle=False)
-    return np.concatenate([np.ravel(np.array(v) - b) for v, b in zip(model.trainable_variables, before)])
+    pairs = zip(model.trainable_variables, before)
+    return np.concatenate([np.ravel(np.array(v) - b) for v, b in pairs])
 
 one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 told = {}

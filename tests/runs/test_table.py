@@ -17,7 +17,8 @@ XML = """
     <properties><property name="outcome" value="PASS"/></properties>
   </testcase>
   <testcase name="test_a_full_disk">
-    <properties><property name="outcome" value="PASS; one warning"/></properties><failure message="no"/>
+    <properties><property name="outcome" value="PASS; one warning"/></properties>
+    <failure message="no"/>
   </testcase>
   <testcase name="test_who_leads[a]"/>
 </testsuite>

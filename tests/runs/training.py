@@ -72,12 +72,14 @@ def _none():
 
 
 def run(build, check=None, others=_none, between=None, **kwargs):
-    """Trains a model from the same start, with the callback that `check(x, y)` makes, or without one.
+    """Trains a model from the same start, with the callback that `check(x, y)` makes, or
+    without one.
 
     Args:
         build: Returns (model, x, y).
         check: None, or function of (x, y).
-        others: Returns callbacks that come before the check; a pair (before, after) of lists puts some behind it.
+        others: Returns callbacks that come before the check; a pair (before, after) of lists puts
+        some behind it.
         between: Called with the model after a first `fit`; a second one follows.
         **kwargs: Arguments of `fit`.
 

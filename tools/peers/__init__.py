@@ -1,1 +1,4 @@
-"""What a check costs beside the gradient checkers of other libraries: run `python -m tools.peers`."""
+"""What a check costs beside the gradient checkers of other libraries.
+
+Run `python -m tools.peers`.
+"""

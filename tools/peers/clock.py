@@ -10,13 +10,17 @@ _LEAST = 0.02
 
 
 def seconds(function, repeats=REPEATS):
-    """Median over repeats of what one call takes; short calls are repeated until the clock sees them."""
+    """Median over repeats of what one call takes.
+
+    Short calls are repeated until the clock sees them.
+    """
     calls = _calls(function)
     return float(np.median([_taken(function, calls) for _ in range(repeats)]))
 
 
 def ratio(function, unit, repeats=REPEATS):
-    """Median over repeats of what one call takes in units of another, timed one right after the other.
+    """Median over repeats of what one call takes in units of another, timed one right after the
+    other.
 
     Machines have faster and slower minutes. Neighbours share them, where two
     medians of what was timed minutes apart may not.

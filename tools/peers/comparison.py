@@ -1,4 +1,5 @@
-"""One table: what gradhooks costs beside other tools, measured in one run of `python -m tools.peers`.
+"""One table: what gradhooks costs beside other tools, measured in one run of `python -m
+tools.peers`.
 
 Each network is measured in a process of its own, so that the peak of its
 memory is its own. Costs are per sampled parameter, in units of one float64
@@ -83,7 +84,10 @@ TOOLS = {
 
 
 def elsewhere(name, model):
-    """What the tools of other frameworks cost and whether they are right, where they are installed; empty elsewhere."""
+    """What the tools of other frameworks cost and whether they are right, where they are installed.
+
+    Empty elsewhere.
+    """
     costs, right = {}, {}
     with tempfile.TemporaryDirectory() as directory:
         weights = os.path.join(directory, "weights.npz")
@@ -154,7 +158,9 @@ def _first_verdict(model, x, y):
 
 
 def verdicts():
-    """Whether each tool passes the healthy network and fails the wrong one, at the tolerance its documentation uses."""
+    """Whether each tool passes the healthy network and fails the wrong one, at the tolerance
+    its documentation uses.
+    """
 
     def ours(model, x, y):
         return check_gradients(model, x, y).verdict is Verdict.PASS
@@ -249,7 +255,8 @@ def main():
         rows.append(measured_apart(name))
         print(json.dumps(rows[-1]), flush=True)
     print(
-        f"\n{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, "
+        f"\n{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}\n"
     )
     print(table(rows, verdicts() | rows[0]["right"]))

@@ -18,7 +18,10 @@ from tools.peers import clock, networks, sampled
 
 
 def torchs(model, x, y):
-    """(check, loss, vector) per mode of `torch.autograd.gradcheck`; a check returns whether the gradient is right."""
+    """(check, loss, vector) per mode of `torch.autograd.gradcheck`.
+
+    A check returns whether the gradient is right.
+    """
     import torch
 
     loss, start = sampled.loss_of_sampled(model, x, y)
@@ -57,7 +60,9 @@ TOOLS = {"torch": torchs, "jax": jaxs}
 
 
 def main():
-    """Prints the cost of each tool per sampled parameter, and whether its verdicts are right, as JSON."""
+    """Prints the cost of each tool per sampled parameter, and whether its verdicts are right,
+    as JSON.
+    """
     weights, name = sys.argv[1:]
     prepare = TOOLS[keras.backend.backend()]
     model, x, y = networks.NETWORKS[name]()

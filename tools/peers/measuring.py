@@ -27,7 +27,9 @@ def asked(model, x, y):
 
 
 def forward_pass(model, x, y):
-    """Function that evaluates the loss of a batch once, called from Python, at the model's own precision."""
+    """Function that evaluates the loss of a batch once, called from Python, at the model's own
+    precision.
+    """
     x, y = tf.constant(x), tf.constant(y)
     compiled = tf.function(
         lambda x, y: model.compute_loss(x, y, model(x, training=True), None, True)
@@ -68,7 +70,9 @@ def check(answering):
 
 
 def activation_megabytes(answering):
-    """Size of everything that the traced pass forth and back computes from the batch, in float64 as it is."""
+    """Size of everything that the traced pass forth and back computes from the batch, in
+    float64 as it is.
+    """
     sizes = [
         tensor.shape.num_elements() * tensor.dtype.size
         for operation in answering._gradients.graph.get_operations()

@@ -1,4 +1,6 @@
-"""The loss as a function of a few parameters, on any backend of Keras, as checkers of single functions want it."""
+"""The loss as a function of a few parameters, on any backend of Keras, as checkers of single
+functions want it.
+"""
 
 import keras
 import numpy as np

@@ -11,7 +11,9 @@ MANY, FEW = 16, 4
 
 
 def application(name, size=32, scale=1.0, batch=MANY, **options):
-    """Builds `keras.applications.<name>`; `scale` is for networks that expect pixels from 0 to 255."""
+    """Builds `keras.applications.<name>`; `scale` is for networks that expect pixels from 0 to
+    255.
+    """
 
     def build(seed):
         rng = seeded(seed)

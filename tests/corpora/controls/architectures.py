@@ -150,7 +150,10 @@ def frozen(seed):
 
 
 def lora(seed):
-    """Low-rank adaptation of a dense layer, an einsum layer and a table; one factor each starts at zero."""
+    """Low-rank adaptation of a dense layer, an einsum layer and a table.
+
+    One factor each starts at zero.
+    """
     rng = seeded(seed)
     x = keras.Input((5,), dtype="int32", name="x")
     table = layers.Embedding(11, 6, name="table")
@@ -331,7 +334,10 @@ def triplets(seed):
 
 
 def adam(seed):
-    """Weight decay, clipping, averaging, accumulation: what the optimizer does is not the gradient."""
+    """Weight decay, clipping, averaging, accumulation.
+
+    What the optimizer does is not the gradient.
+    """
     rng = seeded(seed)
     optimizer = keras.optimizers.AdamW(
         1e-3, weight_decay=0.1, clipnorm=0.01, use_ema=True, gradient_accumulation_steps=2

@@ -1,4 +1,6 @@
-"""Networks that multiply small differences, rounding among them: their derivatives hold over a tiny way only.
+"""Networks that multiply small differences, rounding among them.
+
+Their derivatives hold over a tiny way only.
 
 Batch normalization over few examples divides by what little is left of their
 differences; a recurrent state, or an iterated map, may double them at each step.

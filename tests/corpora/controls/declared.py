@@ -1,4 +1,7 @@
-"""Gradients that are not the derivative of the loss, and are meant to be so: declared with `expect`."""
+"""Gradients that are not the derivative of the loss, and are meant to be so.
+
+Declared with `expect`.
+"""
 
 import keras
 import tensorflow as tf
@@ -118,7 +121,9 @@ def siamese(seed):
 
 
 def quantized_in_the_middle(seed):
-    """A frozen int8 layer rounds what it is given and sends back the gradient of a layer that does not."""
+    """A frozen int8 layer rounds what it is given and sends back the gradient of a layer that
+    does not.
+    """
     rng = seeded(seed)
     x = keras.Input((6,), name="x")
     below = layers.Dense(8, activation="tanh", name="below")(x)

@@ -1,4 +1,7 @@
-"""Corners and flat spots: the gradient is right, though naive differences see a half, a zero or a jump."""
+"""Corners and flat spots.
+
+The gradient is right, though naive differences see a half, a zero or a jump.
+"""
 
 import keras
 import numpy as np
@@ -67,7 +70,10 @@ def barely_dead(seed):
 
 
 def one_dead_unit(seed):
-    """One unit of a ReLU layer is off for every example: zero gradient in one row and one column."""
+    """One unit of a ReLU layer is off for every example.
+
+    Zero gradient in one row and one column.
+    """
     bias = CONSTANT([0.0, 0.0, -4.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     return around(
         seed, (6,), dense(8, "relu", bias_initializer=bias, name="planted"), dense(6, "relu")
@@ -90,7 +96,10 @@ def constant_images(seed):
 
 
 def black_and_white(seed):
-    """Images of zeros and ones, straight into max pooling and on: ties, and zeros at zero biases."""
+    """Images of zeros and ones, straight into max pooling and on.
+
+    Ties, and zeros at zero biases.
+    """
     rng = seeded(seed)
     x = keras.Input((6, 6, 1), name="x")
     h = layers.MaxPooling2D(2)(x)
@@ -113,7 +122,10 @@ def prelu_at_zero(seed):
 
 
 def under(loss, bias=0.0, target=0.0):
-    """A linear model that starts at `bias` everywhere; half of the targets put it on the corner of `loss`."""
+    """A linear model that starts at `bias` everywhere.
+
+    Half of the targets put it on the corner of `loss`.
+    """
 
     def build(seed):
         rng = seeded(seed)
@@ -210,7 +222,8 @@ def median_and_top(seed):
 
 
 def mixture_of_experts(seed):
-    """Each example goes to the expert with the highest gate, and the gate's weight is multiplied in.
+    """Each example goes to the expert with the highest gate, and the gate's weight is
+    multiplied in.
 
     The choice has no derivative, but needs none: the loss is smooth wherever
     the choice does not change.
@@ -257,7 +270,10 @@ def stable_softmax(seed):
 
 
 def frozen_target(seed):
-    """Bootstrapped learning: the target is a frozen copy behind a stop_gradient, which changes nothing."""
+    """Bootstrapped learning.
+
+    The target is a frozen copy behind a stop_gradient, which changes nothing.
+    """
 
     class Bootstrap(keras.Model):
         def __init__(self):

@@ -1,4 +1,7 @@
-"""Ways to run a model: eager, compiled, checkpointed; with loops, strings, counters, a step of its own."""
+"""Ways to run a model: eager, compiled, checkpointed.
+
+With loops, strings, counters, a step of its own.
+"""
 
 import keras
 import numpy as np

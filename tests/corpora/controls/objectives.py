@@ -1,4 +1,6 @@
-"""Losses: all that Keras has, and such as are huge, tiny, constant, weighted, added or written by hand."""
+"""Losses: all that Keras has, and such as are huge, tiny, constant, weighted, added or written
+by hand.
+"""
 
 import keras
 import numpy as np

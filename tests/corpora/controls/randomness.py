@@ -1,4 +1,7 @@
-"""Layers that draw random numbers: right as long as numeric and analytic derivative see the same draw."""
+"""Layers that draw random numbers.
+
+Right as long as numeric and analytic derivative see the same draw.
+"""
 
 import keras
 from keras import layers, ops

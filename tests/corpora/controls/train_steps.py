@@ -73,7 +73,10 @@ class WithState(Custom):
 
 
 class TwoOptimizers(Custom):
-    """One optimizer for the first layer, one for the rest: there is no single gradient to compare."""
+    """One optimizer for the first layer, one for the rest.
+
+    There is no single gradient to compare.
+    """
 
     def compile(self, optimizer, other=None, **options):
         super().compile(optimizer, **options)
@@ -94,7 +97,9 @@ def with_optimizer(make):
 
 
 def half_precision(policy, kind, **options):
-    """A network in half precision with a hand-written step, which scales the loss as the optimizer asks."""
+    """A network in half precision with a hand-written step, which scales the loss as the
+    optimizer asks.
+    """
 
     def build(seed):
         with dtype_policy(policy):
@@ -104,7 +109,9 @@ def half_precision(policy, kind, **options):
 
 
 def stateful(seed):
-    """A recurrent layer that keeps its state from batch to batch, in variables that Keras lists nowhere."""
+    """A recurrent layer that keeps its state from batch to batch, in variables that Keras lists
+    nowhere.
+    """
     rng = seeded(seed)
     x = keras.Input(batch_shape=(8, 5, 3), name="x")
     h = layers.GRU(6, stateful=True, name="recurrent")(x)

@@ -1,4 +1,6 @@
-"""Attention whose backward pass is not that of its forward pass, as in hand-written fused kernels."""
+"""Attention whose backward pass is not that of its forward pass, as in hand-written fused
+kernels.
+"""
 
 import keras
 import tensorflow as tf
@@ -9,7 +11,10 @@ from tests.corpora.mutants import planted
 
 
 class Attention(layers.Layer):
-    """Self-attention with places for defects: on queries, keys, their kernels, scores and weights."""
+    """Self-attention with places for defects.
+
+    On queries, keys, their kernels, scores and weights.
+    """
 
     def __init__(
         self,
@@ -42,7 +47,10 @@ class Attention(layers.Layer):
         )
 
     def split(self, x, kernel):
-        """Projects and splits into heads: (batch, time, width) -> (batch, heads, time, width / heads)."""
+        """Projects and splits into heads.
+
+        (batch, time, width) -> (batch, heads, time, width / heads).
+        """
         projected = tf.matmul(x, kernel)
         _, steps, width = x.shape
         return tf.transpose(
@@ -102,7 +110,10 @@ def mask_forgotten():
 
 
 def _rotated(x, sign):
-    """Rotary position embedding: pairs of channels turned by an angle that grows with the position."""
+    """Rotary position embedding.
+
+    Pairs of channels turned by an angle that grows with the position.
+    """
     steps, width = x.shape[-2], x.shape[-1] // 2
     rates = 10.0 ** (-tf.range(width, dtype=x.dtype) / width)
     angles = tf.range(steps, dtype=x.dtype)[:, None] * rates[None, :]

@@ -1,4 +1,7 @@
-"""Paths through which no gradient comes back: detached branches, rounding, argmax, excursions to NumPy."""
+"""Paths through which no gradient comes back.
+
+Detached branches, rounding, argmax, excursions to NumPy.
+"""
 
 import keras
 import numpy as np

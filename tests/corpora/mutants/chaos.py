@@ -1,4 +1,6 @@
-"""Wrong gradients in networks that multiply small differences: the derivative holds over a tiny way only.
+"""Wrong gradients in networks that multiply small differences.
+
+The derivative holds over a tiny way only.
 
 What keeps a check from accusing healthy ones must not excuse these.
 """
@@ -11,7 +13,10 @@ from tests.corpora.mutants import planted
 
 
 def normalized(seed, depth, width, examples, factor):
-    """Dense layers, each under batch normalization; half way up the gradient is multiplied by a factor."""
+    """Dense layers, each under batch normalization.
+
+    Half way up the gradient is multiplied by a factor.
+    """
     rng = seeded(seed)
     model = keras.Sequential([layers.Input((8,))], name="network")
     for k in range(depth):

@@ -16,7 +16,10 @@ CHANNELS = 8
 
 
 def crowded(seed, factors):
-    """Three convolutions with 200,000 ReLUs; behind the second the upstream gradient is multiplied by `factors`."""
+    """Three convolutions with 200,000 ReLUs.
+
+    Behind the second the upstream gradient is multiplied by `factors`.
+    """
     rng = seeded(seed)
     wrong = planted.function(
         tf.identity, lambda upstream, x: upstream * tf.cast(factors, upstream.dtype)

@@ -92,7 +92,10 @@ def log_softmax_over_the_wrong_axis(seed):
 
 
 def table_summed_over_the_wrong_axis(seed):
-    """A learned table over time and channels, both 6 wide; its gradient comes back with the two swapped."""
+    """A learned table over time and channels, both 6 wide.
+
+    Its gradient comes back with the two swapped.
+    """
 
     class Table(layers.Layer):
         def __init__(self, **options):
@@ -142,7 +145,10 @@ def one_of_two_outputs(seed):
 
 
 def reversal_nobody_declared(seed):
-    """Domain-adversarial training: the trunk gets the domain head's gradient with its sign turned."""
+    """Domain-adversarial training.
+
+    The trunk gets the domain head's gradient with its sign turned.
+    """
     rng = seeded(seed)
     x = keras.Input((6,), name="x")
     trunk = layers.Dense(8, activation="tanh", name="trunk")(x)

@@ -1,4 +1,7 @@
-"""Lookups whose gradient is scattered back wrongly: duplicates overwritten, rows confused or dropped."""
+"""Lookups whose gradient is scattered back wrongly.
+
+Duplicates overwritten, rows confused or dropped.
+"""
 
 import tensorflow as tf
 from keras import layers, ops
@@ -79,7 +82,10 @@ def text(seed, rule):
 
 
 class Messages(layers.Layer):
-    """Graph convolution on a ring with one hub: neighbours are gathered along an edge list and summed."""
+    """Graph convolution on a ring with one hub.
+
+    Neighbours are gathered along an edge list and summed.
+    """
 
     def __init__(self, nodes, **options):
         super().__init__(**options)

@@ -1,4 +1,7 @@
-"""Losses that bring their own wrong gradient; the culprit is the layer nearest to the loss, the head."""
+"""Losses that bring their own wrong gradient.
+
+The culprit is the layer nearest to the loss, the head.
+"""
 
 import keras
 import tensorflow as tf
@@ -119,7 +122,9 @@ def second_output(seed):
 
 
 class _Divergence(layers.Layer):
-    """Samples a code and adds its divergence from the prior, whose gradient for the variance lacks a half."""
+    """Samples a code and adds its divergence from the prior, whose gradient for the variance
+    lacks a half.
+    """
 
     def __init__(self, **options):
         super().__init__(**options)

@@ -1,4 +1,7 @@
-"""Gradients that are NaN or infinite while the loss is finite. The healthy twin guards the bad spot."""
+"""Gradients that are NaN or infinite while the loss is finite.
+
+The healthy twin guards the bad spot.
+"""
 
 import keras
 import tensorflow as tf
@@ -52,7 +55,10 @@ def logarithm_behind_where(seed):
 
 
 def deviation_of_a_constant(seed):
-    """The deviation over the batch as a further feature, as in progressive GANs; one never changes."""
+    """The deviation over the batch as a further feature, as in progressive GANs.
+
+    One never changes.
+    """
 
     def deviation(floor):
         def apply(x):
@@ -73,7 +79,10 @@ def deviation_of_a_constant(seed):
 
 
 def distances(seed):
-    """Pairwise distances within the batch: each example's distance to itself is the root of zero."""
+    """Pairwise distances within the batch.
+
+    Each example's distance to itself is the root of zero.
+    """
 
     def pairwise(floor):
         def apply(x):

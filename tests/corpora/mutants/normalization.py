@@ -11,7 +11,10 @@ from tests.corpora.mutants.transposed import images
 
 
 class Normalize(layers.Layer):
-    """Normalizes over `axes`, with places for defects: on the mean, the variance, gamma and beta."""
+    """Normalizes over `axes`, with places for defects.
+
+    On the mean, the variance, gamma and beta.
+    """
 
     def __init__(
         self,

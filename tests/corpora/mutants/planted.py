@@ -1,4 +1,6 @@
-"""How a defect is planted: functions whose gradient is wrong, and layers that have a place for them.
+"""How a defect is planted.
+
+Functions whose gradient is wrong, and layers that have a place for them.
 
 Every planted function follows the dtype of what it is given, so that it stays
 wrong in the same way at every precision. Inside `healthy()` the same builders
@@ -17,7 +19,10 @@ _HEALTHY = [False]
 
 @contextlib.contextmanager
 def healthy():
-    """While this is open, nothing that is built is planted: mutants come out as their healthy twins."""
+    """While this is open, nothing that is built is planted.
+
+    Mutants come out as their healthy twins.
+    """
     before, _HEALTHY[0] = _HEALTHY[0], True
     try:
         yield
@@ -26,7 +31,10 @@ def healthy():
 
 
 def choose(wrong, right):
-    """Returns `right` in a healthy twin and `wrong` otherwise; for use while building, not while calling."""
+    """Returns `right` in a healthy twin and `wrong` otherwise.
+
+    For use while building, not while calling.
+    """
     return right if _HEALTHY[0] else wrong
 
 
@@ -89,7 +97,10 @@ class Through(keras.layers.Layer):
 
 
 class Dense(keras.layers.Dense):
-    """A dense layer with places for defects: on its input, kernel, product, bias and pre-activation."""
+    """A dense layer with places for defects.
+
+    On its input, kernel, product, bias and pre-activation.
+    """
 
     def __init__(
         self,

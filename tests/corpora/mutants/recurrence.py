@@ -9,7 +9,10 @@ from tests.corpora.mutants import planted
 
 
 class Cell(layers.Layer):
-    """A plain tanh cell with places for defects: on the old state, the recurrent kernel and the new state."""
+    """A plain tanh cell with places for defects.
+
+    On the old state, the recurrent kernel and the new state.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,10 @@ class GatedCell(Cell):
 
 
 class Unrolled(layers.Layer):
-    """Runs a cell in a Python loop and detaches the state every `cut` steps: truncated backpropagation."""
+    """Runs a cell in a Python loop and detaches the state every `cut` steps.
+
+    Truncated backpropagation.
+    """
 
     def __init__(self, units, cut, **options):
         super().__init__(**options)

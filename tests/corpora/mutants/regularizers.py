@@ -9,7 +9,9 @@ from tests.corpora.mutants import planted
 
 
 class Penalty(keras.regularizers.Regularizer):
-    """A penalty with a planted gradient: `forward(w)` gives a number, `rule(upstream, w)` its gradient."""
+    """A penalty with a planted gradient: `forward(w)` gives a number, `rule(upstream, w)` its
+    gradient.
+    """
 
     def __init__(self, forward, rule):
         self.value = planted.function(forward, rule)
@@ -41,7 +43,10 @@ def orthogonality(strength):
 
 
 class Detached(keras.regularizers.Regularizer):
-    """A penalty computed from a detached copy of the weights: it is in the loss, and teaches nothing."""
+    """A penalty computed from a detached copy of the weights.
+
+    It is in the loss, and teaches nothing.
+    """
 
     def __init__(self):
         self.detach = planted.stop()

@@ -1,4 +1,7 @@
-"""Straight-through estimators that nobody declared: the loss is a staircase, the gradient says a ramp."""
+"""Straight-through estimators that nobody declared.
+
+The loss is a staircase, the gradient says a ramp.
+"""
 
 import keras
 import tensorflow as tf
@@ -10,7 +13,10 @@ from tests.corpora.mutants.factors import dense, through
 
 
 def straight_through(quantize):
-    """Returns `quantize` with the gradient of the identity; the healthy twin does not quantize at all."""
+    """Returns `quantize` with the gradient of the identity.
+
+    The healthy twin does not quantize at all.
+    """
     return planted.choose(planted.function(quantize, lambda g, x: g), planted.honest)
 
 
@@ -47,7 +53,10 @@ def hard_choice(seed):
 
 
 class _Codebook(layers.Layer):
-    """The quantizer of a VQ-VAE: the nearest code forward, the gradient handed straight to the encoder."""
+    """The quantizer of a VQ-VAE.
+
+    The nearest code forward, the gradient handed straight to the encoder.
+    """
 
     def __init__(self, codes, **options):
         super().__init__(**options)

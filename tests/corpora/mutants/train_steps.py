@@ -1,4 +1,6 @@
-"""Right gradients that never reach the optimizer: defects of `train_step`, and of what it is trained with.
+"""Right gradients that never reach the optimizer.
+
+Defects of `train_step`, and of what it is trained with.
 
 The loss and its backpropagation are right in all of these, so nothing but the
 gradient that the optimizer receives can tell. Inside `planted.healthy()` the
@@ -145,7 +147,9 @@ class Recomputed(layers.Layer):
 
 
 def regression(kind, seed, **options):
-    """A penalized network of two hidden layers with the train step of `kind`, and targets of some size."""
+    """A penalized network of two hidden layers with the train step of `kind`, and targets of
+    some size.
+    """
     rng = seeded(seed)
     model = kind(
         [
@@ -165,7 +169,9 @@ def with_step(wrong, right=Custom):
 
 
 def rounded(seed):
-    """Layers under batch normalization over few examples, which multiply the rounding a thousandfold."""
+    """Layers under batch normalization over few examples, which multiply the rounding a
+    thousandfold.
+    """
     rng = seeded(seed)
     blocks = [
         (layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU())
@@ -191,7 +197,9 @@ def recomputed(seed):
 
 
 def small_units(seed, policy, per_layer):
-    """A stack of sigmoids in half precision: targets of the size 0.003, as metres are for millimetres.
+    """A stack of sigmoids in half precision.
+
+    Targets of the size 0.003, as metres are for millimetres.
 
     Each layer shrinks the gradient some twenty times, so that what should
     reach the lower ones is smaller than the smallest float16.
@@ -216,7 +224,10 @@ def unscaled(seed):
 
 
 def unscaled_layers(seed):
-    """Keras adds loss scaling where the model is mixed, not where its layers are; in the twin it is passed by hand."""
+    """Keras adds loss scaling where the model is mixed, not where its layers are.
+
+    In the twin it is passed by hand.
+    """
     model, x, y = small_units(seed, "float32", "mixed_float16")
     optimizer = keras.optimizers.SGD(0.01)
     return (

@@ -1,4 +1,6 @@
-"""Weight gradients with the right numbers in the wrong places, or averaged where they should be apart."""
+"""Weight gradients with the right numbers in the wrong places, or averaged where they should be
+apart.
+"""
 
 import tensorflow as tf
 from keras import layers

@@ -1,4 +1,7 @@
-"""Gradients that are wrong only somewhere: in one unit, class, row, example, position, or for one sign."""
+"""Gradients that are wrong only somewhere.
+
+In one unit, class, row, example, position, or for one sign.
+"""
 
 import tensorflow as tf
 from keras import layers
@@ -121,7 +124,7 @@ CASES = [
         "one_unit_of_64",
         lambda s: wide(s, on_kernel=along_last(17, 1.5)),
         "planted",
-        note="one column of a kernel's gradient: a race or an indexing error in a parallel reduction",
+        note="one column of a kernel's gradient: a race or a wrong index in a parallel reduction",
     ),
     Case(
         "one_unit_of_64_silent",

@@ -1,5 +1,7 @@
-"""Weights that no loss reaches. No derivative is wrong here: numeric and analytic are both zero, and a check
-can only name the variable. These cases are therefore kept apart from the other mutants, as `UNREACHED`.
+"""Weights that no loss reaches. No derivative is wrong here: numeric and analytic are both
+zero, and a check
+can only name the variable. These cases are therefore kept apart from the other mutants, as
+`UNREACHED`.
 """
 
 import keras

@@ -55,7 +55,10 @@ def stem(factor, units=WIDTH):
 
 
 def regression(inputs, hidden, loss="mse", make=keras.Model, outputs=1, rows=ROWS, **options):
-    """Returns an entry's model, with a dense head, and its batch; the first row and its targets are zero."""
+    """Returns an entry's model, with a dense head, and its batch.
+
+    The first row and its targets are zero.
+    """
     rng = np.random.default_rng(1)
     x, y = features(rng, rows, *inputs.shape[1:]), features(rng, rows, outputs)
     x[0] = y[0] = 0

@@ -25,7 +25,10 @@ def dead_units(factor):
 
 
 def zero_branches(factor):
-    """Branches that end in zeros, as residual networks begin: what is inside of them has no gradient yet."""
+    """Branches that end in zeros, as residual networks begin.
+
+    What is inside of them has no gradient yet.
+    """
     seeded(0)
     inputs, hidden = stem(factor)
     for number in range(6):

@@ -66,7 +66,10 @@ def declared_beside(factor, function, kind, units=WIDTH, join=layers.Concatenate
 
 
 def undeclared(factor, units):
-    """Could be accused at any factor for its rounding; with a wrong gradient above that it must not pass, either."""
+    """Could be accused at any factor for its rounding.
+
+    With a wrong gradient above that it must not pass, either.
+    """
     seeded(0)
     inputs = keras.Input((3,))
     hidden = applied(straight_through, layers.Dense(units, "tanh", name="below")(inputs))

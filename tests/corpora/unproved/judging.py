@@ -1,4 +1,4 @@
-"""Puts one entry before the judge."""
+"""Checks one entry, and says which verdicts it may get."""
 
 import keras
 
@@ -8,7 +8,10 @@ from tests.corpora.unproved.building import HEALTHY
 
 
 def allowed(entry, factor):
-    """Returns the verdicts that an entry may get at a factor: no right gradient is accused, no wrong one passes."""
+    """Returns the verdicts that an entry may get at a factor.
+
+    No right gradient is accused, no wrong one passes.
+    """
     decided = Verdict.PASS if factor == HEALTHY else Verdict.FAIL
     return (decided,) if entry.is_measurable else (decided, Verdict.INCONCLUSIVE)
 

@@ -1,4 +1,7 @@
-"""Losses that jump at the point, or beside it: the output for the first row is zero, and so is its target."""
+"""Losses that jump at the point, or beside it.
+
+The output for the first row is zero, and so is its target.
+"""
 
 from functools import partial
 
@@ -57,7 +60,10 @@ def tied_ranks(factor):
 
 
 class Curvature(keras.Model):
-    """The second derivative of a network of ReLUs whose ends are held: it jumps wherever a unit sets in."""
+    """The second derivative of a network of ReLUs whose ends are held.
+
+    It jumps wherever a unit sets in.
+    """
 
     def __init__(self, factor, low):
         super().__init__()
