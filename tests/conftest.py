@@ -19,18 +19,26 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 
 # Tiers that tests are put into by hand, with a marker; see pyproject.toml.
-TIERS = ("system", "sweep", "versions", "benchmarks")
+TIERS = ("slow_cases", "system", "sweep", "versions", "benchmarks")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Puts tests that cost much into the tier `slow_cases`, by their stored durations."""
-    untiered = {}
+    by_id, kinds = {}, {}
     for item in items:
         if not any(item.get_closest_marker(tier) for tier in TIERS):
-            untiered[item.nodeid] = item
-    for test_id in durations.find_slow_tests(untiered, durations.read()):
-        untiered[test_id].add_marker("slow_cases")
+            by_id[item.nodeid] = item
+            kinds[item.nodeid] = kind_of(item)
+    for test_id in durations.find_slow_tests(kinds, durations.read()):
+        by_id[test_id].add_marker("slow_cases")
+
+
+def kind_of(item):
+    """Returns what a test tests: its function, and of the corpora also the file of the case."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    build = getattr(parameters.get("case"), "build", None)
+    return item.nodeid.partition("[")[0], getattr(build, "__module__", "")
 
 
 def pytest_collection_finish():

@@ -7,7 +7,6 @@ else the machine does. Tests that did not run keep the figure that they had.
 `tests/conftest.py` reads that file to decide which tests are in the tier
 `slow_cases`."""
 
-import collections
 import json
 import os
 import pathlib
@@ -16,13 +15,13 @@ import sys
 import pytest
 
 FILE = pathlib.Path(__file__).parents[1] / "tests" / "durations.json"
-# Tests below this share of a second are left out of the file: they are cheap, and many.
+# Tests below this many CPU seconds are left out of the file: they are cheap, and many.
 SHORTEST = 0.1
-# CPU seconds above which a test is in the tier `slow_cases`. A free choice: the default run costs
-# about 480 CPU seconds with it, which is four to five minutes on two cores.
-SLOW = 1.0
-# The cheapest case of a test function stays in the default run up to this many CPU seconds, so that
-# what it tests is tested there too. A free choice, as above.
+# CPU seconds above which a test is in the tier `slow_cases`. A free choice: with it the default run
+# costs about 480 CPU seconds, which is less than five minutes on two cores.
+SLOW = 0.7
+# The cheapest test of a kind stays in the default run up to this many CPU seconds, so that every
+# kind of thing is tested there. A free choice, as above.
 SLOWEST_REPRESENTATIVE = 4.0
 
 _STARTED = pytest.StashKey[float]()
@@ -34,27 +33,29 @@ def read():
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 
 
-def find_slow_tests(test_ids, seconds):
-    """Returns those of `test_ids` that the default run leaves out.
+def find_slow_tests(kinds, seconds):
+    """Returns the ids of the tests that the default run leaves out.
 
     Args:
-        test_ids: Ids of tests, such as `tests/test_check.py::test_a_layer[dense]`.
-        seconds: CPU seconds by test id. A test without an entry is taken for a fast one.
+        kinds: dict from test id, such as `tests/test_check.py::test_a_layer[dense]`, to
+            its kind: tests of one kind test the same thing on different cases.
+        seconds: CPU seconds by test id. A test without an entry is taken for a cheap one.
 
     Returns:
-        set of ids: what costs more than `SLOW`, but not the cheapest case of a function
+        set of ids: what costs more than `SLOW`, but not the cheapest test of a kind
         unless even that costs more than `SLOWEST_REPRESENTATIVE`.
     """
-    by_function = collections.defaultdict(list)
-    for test_id in test_ids:
-        by_function[test_id.partition("[")[0]].append(test_id)
+    cheapest = {}
+    for test_id, kind in kinds.items():
+        best = cheapest.setdefault(kind, test_id)
+        if seconds.get(test_id, 0.0) < seconds.get(best, 0.0):
+            cheapest[kind] = test_id
+    representatives = set(cheapest.values())
     slow = set()
-    for cases in by_function.values():
-        cheapest = min(cases, key=lambda test_id: seconds.get(test_id, 0.0))
-        for test_id in cases:
-            limit = SLOWEST_REPRESENTATIVE if test_id == cheapest else SLOW
-            if seconds.get(test_id, 0.0) > limit:
-                slow.add(test_id)
+    for test_id in kinds:
+        limit = SLOWEST_REPRESENTATIVE if test_id in representatives else SLOW
+        if seconds.get(test_id, 0.0) > limit:
+            slow.add(test_id)
     return slow
 
 
