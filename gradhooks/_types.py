@@ -14,6 +14,9 @@ PerVariable: TypeAlias = NDArray[np.float64]
 PerTerm: TypeAlias = NDArray[np.float64]
 # float64, shape (N, T): one row per evaluation, one column per loss term.
 Losses: TypeAlias = NDArray[np.float64]
+# float64 or bool of any other shape, which the docstring names.
+Floats: TypeAlias = NDArray[np.float64]
+Bools: TypeAlias = NDArray[np.bool_]
 
 # The words that arguments take; `validation` refuses any other.
 OnFailure: TypeAlias = Literal["warn", "raise", "stop", "ignore"]

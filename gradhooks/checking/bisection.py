@@ -1,76 +1,102 @@
-"""Finding the culprit when a direction disagrees but no single sampled parameter does.
+"""Finds a wrong parameter where a direction disagrees but no sampled parameter does.
 
 The gap of a direction is the sum of the gaps of its parts. Halving it finds the
-parameter in as many rounds as the number of parameters has binary digits, two
-evaluations each. While there are several variables the later half is taken
-whenever it disagrees: an error in a backward pass spoils all that lies below
-it, so the last variable in forward order is where the bug is.
+parameter in as many rounds as the number of parameters has binary digits, at two
+evaluations each. While several variables are left, the later half is taken if it
+disagrees at all: an error in a backward pass reaches all variables before it, so
+the last wrong variable in forward order is where the error is made.
 """
+
+from typing import Any
 
 import numpy as np
 
+from gradhooks._types import Vector
+from gradhooks.checking.baseline import EvaluationPoint
+from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import differences
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Verdict
 
+# The later half is wrong if its gap exceeds this many times what a correct half may show. A free
+# choice: the larger it is, the sooner the search turns to the earlier half.
+_BEYOND_ALLOWED = 10
+# It must also exceed this fraction of the earlier half's gap, from which it is subtracted with
+# rounding: far above 1e-16 times the parts of a sum, and far below any gap of interest.
+_BEYOND_ROUNDING = 1e-6
 
-def bisect(layout, oracle, place, measured, tolerance):
+
+def bisect(
+    layout: Layout,
+    oracle: Any,
+    at: EvaluationPoint,
+    measurement: Measurement,
+    threshold: float,
+) -> tuple[int, list[str]]:
     """Halves a direction until a single parameter is left.
 
     Args:
         layout: The `Layout`.
         oracle: The oracle.
-        place: The `Place` at which the direction was measured.
-        measured: The `Measurement` that failed.
-        tolerance: Allowed relative difference.
+        at: The `EvaluationPoint` at which the direction was measured.
+        measurement: The `Measurement` of the direction, which failed.
+        threshold: Relative difference that the verdict allows.
 
     Returns:
         (position, trail): flat index of the parameter, and one line for each
         halving.
     """
-    term = next(t for t, (v, _) in enumerate(measured.judgements) if v is Verdict.FAIL)
-    gradient = list(place.gradients.values())[term]
-    step = measured.estimates[term].step_size
-    rounding = differences.rounding_error(place.noise[term], step)
-    probe, gap = measured.probe, measured.analytic[term] - measured.estimates[term].slope
-    trail = [f"{_where(layout, probe)}: gap {gap:+.3e}"]
+    failed = [verdict is Verdict.FAIL for verdict, _ in measurement.judgements]
+    term = failed.index(True)
+    gradient = list(at.gradients.values())[term]
+    estimate = measurement.estimates[term]
+    step = estimate.step_size
+    rounding = differences.rounding_error(at.noise[term], step)
+
+    probe = measurement.probe
+    gap = measurement.analytic[term] - estimate.slope
+    trail = [_describe(layout, probe, gap)]
     while len(probe.weights) > 1:
-        first, second = _halves(layout, probe)
-        plus, minus = oracle.losses(place.point, [second], [(0, step), (0, -step)])[:, term]
+        first, second = _halve(layout, probe)
+        plus, minus = oracle.losses(at.point, [second], [(0, step), (0, -step)])[:, term]
         second_gap = second.slope_of(gradient) - (plus - minus) / (2 * step)
         first_gap = gap - second_gap
-        if _is_later(layout, second_gap, first_gap, first, second, gradient, tolerance, rounding):
-            probe, gap = second, second_gap
+        if layout.variable_of(first.start) == layout.variable_of(second.stop - 1):
+            takes_second = abs(second_gap) > abs(first_gap)
         else:
-            probe, gap = first, first_gap
-        trail.append(f"{_where(layout, probe)}: gap {gap:+.3e}")
+            allowed = threshold * _norm_along(second, gradient) + rounding
+            takes_second = abs(second_gap) > max(
+                _BEYOND_ALLOWED * allowed, _BEYOND_ROUNDING * abs(first_gap)
+            )
+        probe, gap = (second, second_gap) if takes_second else (first, first_gap)
+        trail.append(_describe(layout, probe, gap))
     return probe.start, trail
 
 
-def _is_later(layout, second_gap, first_gap, first, second, gradient, tolerance, rounding):
-    """Whether to go on with the later half."""
-    if layout.variable_of(first.start) == layout.variable_of(second.stop - 1):
-        return abs(second_gap) > abs(first_gap)
-    size = np.linalg.norm(second.weights * gradient[second.start : second.stop])
-    # Ten times what a healthy half may show, and not a crumb of what the other half shows.
-    return abs(second_gap) > max(10 * (tolerance * size + rounding), 1e-6 * abs(first_gap))
+def _norm_along(probe: Probe, gradient: Vector) -> float:
+    return float(np.linalg.norm(probe.weights * gradient[probe.start : probe.stop]))
 
 
-def _halves(layout, probe):
-    """Splits between variables while there are several, then between rows, then anywhere."""
-    middle = _split(layout, probe.start, probe.stop) - probe.start
+def _halve(layout: Layout, probe: Probe) -> tuple[Probe, Probe]:
+    """Splits a probe between variables if there are several, else between rows, else anywhere."""
+    middle = _find_middle(layout, probe.start, probe.stop)
+    count = middle - probe.start
     return (
-        Probe(probe.start, probe.weights[:middle], probe.length_scale),
-        Probe(probe.start + middle, probe.weights[middle:], probe.length_scale),
+        Probe(probe.start, probe.weights[:count], probe.length_scale),
+        Probe(middle, probe.weights[count:], probe.length_scale),
     )
 
 
-def _split(layout, start, stop):
-    borders = layout.offsets[(layout.offsets > start) & (layout.offsets < stop)]
+def _find_middle(layout: Layout, start: int, stop: int) -> int:
+    """Returns the flat index at which a range is split."""
+    is_inside = (layout.offsets > start) & (layout.offsets < stop)
+    borders = layout.offsets[is_inside]
     if len(borders):
         return int(borders[len(borders) // 2])
     variable = layout.variable_of(start)
-    shape, origin = layout.shapes[variable], layout.offsets[variable]
+    shape = layout.shapes[variable]
+    origin = layout.offsets[variable]
     middle = (start + stop) // 2
     for axis in range(1, len(shape)):
         row = int(np.prod(shape[axis:]))
@@ -80,12 +106,18 @@ def _split(layout, start, stop):
     return middle
 
 
-def _where(layout, probe):
-    first, last = layout.variable_of(probe.start), layout.variable_of(probe.stop - 1)
+def _describe(layout: Layout, probe: Probe, gap: float) -> str:
+    """Returns a line of the trail: which parameters are left, and their gap."""
+    first = layout.variable_of(probe.start)
+    last = layout.variable_of(probe.stop - 1)
+    count = len(probe.weights)
     if first != last:
-        return f"{last - first + 1} variables from {layout.paths[first]} to {layout.paths[last]}"
-    if len(probe.weights) == layout.sizes[first]:
-        return layout.paths[first]
-    if len(probe.weights) == 1:
-        return layout.label(probe.start)
-    return f"{len(probe.weights)} parameters from {layout.label(probe.start)}"
+        variables = f"{last - first + 1} variables"
+        label = f"{variables} from {layout.paths[first]} to {layout.paths[last]}"
+    elif count == layout.sizes[first]:
+        label = layout.paths[first]
+    elif count == 1:
+        label = layout.label(probe.start)
+    else:
+        label = f"{count} parameters from {layout.label(probe.start)}"
+    return f"{label}: gap {gap:+.3e}"

@@ -1,27 +1,34 @@
-"""Where the bug is: the last variable in forward order that is wrong, and a pattern in it."""
+"""Where the error is made: the last wrong variable in forward order, and a pattern in it."""
 
 import numpy as np
 
-from gradhooks.checking import baseline, bisection
+from gradhooks.checking import bisection
+from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
-from gradhooks.numerics.probe import Probe
+from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
 
-# How often a search for the culprit goes on above what it has found.
+# How many times the search is repeated downstream of what it found: a bound on the cost, since each
+# repetition needs another error further down.
 _SEARCHES = 4
-# How many single parameters it measures where directions tell nothing: enough to halve a thousand
-# variables.
-_ONE_BY_ONE = 10
+# How many single parameters are measured where directions are inconclusive: halving a thousand
+# (2^10) variables takes ten.
+_SINGLES = 10
 
 
-def find_last_wrong_variable(settling, coordinates, directions):
-    """Looks for the last variable in forward order that is wrong: that is where the bug is.
+def find_last_wrong_variable(
+    context: CheckContext,
+    coordinates: list[Measurement],
+    directions: list[Measurement],
+) -> tuple[list[Measurement], list[str]]:
+    """Searches for the last wrong variable in forward order, where the error is made.
 
-    What lies above the last variable known to be wrong is measured as one
-    direction; while that disagrees, bisection names a parameter in it. Where a
-    direction is too blurred to tell, single parameters are asked instead.
+    The variables behind the last one known to be wrong are measured as one
+    direction; if that fails, bisection finds a parameter in it, and so on. Where
+    a direction is inconclusive, single parameters are measured instead.
 
     Args:
-        settling: A `Settling`.
+        context: The `CheckContext`.
         coordinates: Measurements of single parameters.
         directions: Measurements of directions, the screening probe among them.
 
@@ -29,83 +36,126 @@ def find_last_wrong_variable(settling, coordinates, directions):
         (measurements, trail): further measurements of single parameters, and
         one line per step of the search.
     """
-    layout, found, trail = settling.layout, [], []
-    failed = [m for m in coordinates if m.has_failed and not settling.is_declared(m)]
-    suspect = next((m for m in directions if m.has_failed and m.probe.start == 0), None)
+    layout = context.layout
+    found: list[Measurement] = []
+    trail: list[str] = []
+    failed = _select_failed(context, coordinates)
+    direction: Measurement | None = None
+    for measurement in directions:
+        if measurement.has_failed and measurement.probe.start == 0:
+            direction = measurement
+            break
     for _ in range(_SEARCHES):
         if failed:
-            suspect = _above(settling, max(layout.variable_of(m.probe.start) for m in failed))
-        if suspect is None or not suspect.has_failed:
+            last = max(layout.variable_of(m.probe.start) for m in failed)
+            direction = _measure_downstream(context, last)
+        if direction is None or not direction.has_failed:
             break
-        position, steps = bisection.bisect(
-            layout, settling.oracle, settling.baseline, suspect, settling.threshold
+        position, lines = bisection.bisect(
+            layout, context.oracle, context.baseline, direction, context.threshold
         )
-        trail += steps
+        trail += lines
         if any(m.probe.start == position for m in [*coordinates, *found]):
             break
-        named = settling.measure([settling.coordinate(position)])
-        found += named
-        if not named[0].has_failed:
+        (single,) = context.measure([context.coordinate(position)])
+        found.append(single)
+        if not single.has_failed:
             break
-        failed = [*failed, *named]
-    if failed and suspect is not None and not (suspect.has_failed or suspect.is_accepted):
-        asked, steps = _one_by_one(settling, [*coordinates, *found])
-        found, trail = [*found, *asked], [*trail, *steps]
+        failed.append(single)
+
+    if failed and direction is not None:
+        is_inconclusive = not (direction.has_failed or direction.is_accepted)
+        if is_inconclusive:
+            singles, lines = _bisect_by_singles(context, [*coordinates, *found])
+            found += singles
+            trail += lines
     return found, trail
 
 
-def _one_by_one(settling, coordinates):
-    """Halves what lies between the last wrong variable and the next right one, a single parameter at a time."""
-    layout, gradient, found, trail = settling.layout, settling.baseline.gradients["total"], [], []
-    between = _between(settling, coordinates)
-    while between and len(found) < _ONE_BY_ONE:
-        middle = len(between) // 2
-        part = layout.slice(between[middle])
+def _select_failed(context: CheckContext, coordinates: list[Measurement]) -> list[Measurement]:
+    return [m for m in coordinates if m.has_failed and not context.is_declared(m)]
+
+
+def _bisect_by_singles(
+    context: CheckContext,
+    coordinates: list[Measurement],
+) -> tuple[list[Measurement], list[str]]:
+    """Bisects the variables behind the last wrong one, measuring one parameter of each.
+
+    Of a variable the parameter with the largest gradient is measured.
+    """
+    layout = context.layout
+    gradient = context.baseline.gradients["total"]
+    found: list[Measurement] = []
+    trail: list[str] = []
+    candidates = _list_candidates(context, coordinates)
+    while candidates and len(found) < _SINGLES:
+        middle = len(candidates) // 2
+        before, after = candidates[:middle], candidates[middle + 1 :]
+        part = layout.slice(candidates[middle])
         position = part.start + int(np.argmax(np.abs(gradient[part])))
-        (measured,) = settling.measure([settling.coordinate(position)])
-        found.append(measured)
-        outcome, left = "tells nothing", between[:middle] + between[middle + 1 :]
-        if measured.has_failed:
-            outcome, left = "is wrong", between[middle + 1 :]
-        elif measured.has_passed:
-            outcome, left = "is right", between[:middle]
+        (single,) = context.measure([context.coordinate(position)])
+        found.append(single)
+        if single.has_failed:
+            outcome, candidates = "is wrong", after
+        elif single.has_passed:
+            outcome, candidates = "is right", before
+        else:
+            outcome, candidates = "is inconclusive", before + after
         trail.append(f"{layout.label(position)} by itself {outcome}")
-        between = left
     return found, trail
 
 
-def _between(settling, coordinates):
-    """Numbers of the variables behind the last wrong one and before the next right one, as far as they may be asked."""
-    layout = settling.layout
-    asked = [
-        (layout.variable_of(m.probe.start), m) for m in coordinates if not settling.is_declared(m)
-    ]
-    last = max(v for v, m in asked if m.has_failed)
-    end = min((v for v, m in asked if v > last and m.has_passed), default=len(layout))
-    sizes = layout.norms(settling.baseline.gradients["total"])
-    return [v for v in range(last + 1, end) if sizes[v] > 0 and v not in settling.declared]
+def _list_candidates(context: CheckContext, coordinates: list[Measurement]) -> list[int]:
+    """Returns the variables behind the last wrong one and before the next right one.
+
+    Those without a gradient, and those declared to mismatch, are left out.
+    """
+    layout = context.layout
+    wrong: list[int] = []
+    right: list[int] = []
+    for measurement in coordinates:
+        if context.is_declared(measurement):
+            continue
+        variable = layout.variable_of(measurement.probe.start)
+        if measurement.has_failed:
+            wrong.append(variable)
+        elif measurement.has_passed:
+            right.append(variable)
+    last = max(wrong)
+    end = min((v for v in right if v > last), default=len(layout))
+    norms = layout.norms(context.baseline.gradients["total"])
+    return [v for v in range(last + 1, end) if norms[v] > 0 and v not in context.declared]
 
 
-def measure_neighbours(settling, coordinates):
-    """Measures neighbours of a wrong parameter in the last wrong variable, so that a pattern can be named."""
-    failed = [m.probe.start for m in coordinates if m.has_failed and not settling.is_declared(m)]
+def measure_neighbours(
+    context: CheckContext,
+    coordinates: list[Measurement],
+) -> list[Measurement]:
+    """Measures neighbours of a wrong parameter in the last wrong variable, to show a pattern.
+
+    Args:
+        context: The `CheckContext`.
+        coordinates: Measurements of single parameters.
+    """
+    failed = _select_failed(context, coordinates)
     if not failed:
         return []
-    rng = sampling.generator(
-        settling.settings.seed, settling.settings.step, sampling.Stream.NEIGHBOURS
-    )
+    seed, step = context.settings.seed, context.settings.step
+    rng = sampling.generator(seed, step, sampling.Stream.NEIGHBOURS)
+    last = max(m.probe.start for m in failed)
     taken = {m.probe.start for m in coordinates}
-    neighbours = sampling.draw_neighbours(settling.layout, max(failed), taken, rng)
-    return settling.measure([settling.coordinate(p) for p in neighbours])
+    neighbours = sampling.draw_neighbours(context.layout, last, taken, rng)
+    return context.measure([context.coordinate(position) for position in neighbours])
 
 
-def _above(settling, variable):
-    """Measures the screening probe cut down to the variables above; None at the top."""
-    start = int(settling.layout.offsets[variable + 1])
-    weights = settling.screening.weights[start:]
+def _measure_downstream(context: CheckContext, variable: int) -> Measurement | None:
+    """Measures the screening probe, restricted to the variables behind one; None at the last."""
+    assert context.screening is not None
+    start = int(context.layout.offsets[variable + 1])
+    weights = context.screening.weights[start:]
     if not weights.any():
         return None
-    probe = Probe(start, weights, settling.screening.length_scale)
-    return settling.measure(
-        [probe], [baseline.uncancelled_magnitudes(probe, settling.baseline.gradients)]
-    )[0]
+    probe = Probe(start, weights, context.screening.length_scale)
+    magnitude = uncancelled_magnitudes(probe, context.baseline.gradients)
+    return context.measure([probe], [magnitude])[0]

@@ -1,127 +1,189 @@
-"""Steps or lost digits? Single parameters tell what a direction over all of them cannot.
+"""Are jumps of the loss lost digits or steps of the model? Single parameters show the difference.
 
-Along a direction the steps of many quantized units look like a loss of few
-digits. For one parameter alone they are far apart, and most see none at all;
-digits that were lost are missed by the parameters below the place that lost them.
+Along a direction over all parameters the steps of many quantized units look like
+a loss of few digits. Along one parameter they are far apart, and most parameters
+cross none; lost digits show in every parameter on which the rounded value
+depends.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from gradhooks.numerics import noise
+from gradhooks._types import Bools, Floats, PerTerm, Vector
+from gradhooks.checking.stencil import estimate_roughness
+from gradhooks.numerics import differences, noise
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 
-# How many variables are asked, and how many parameters of each. More make it less likely to meet a
-# step by chance; at nine evaluations each, and in networks alone that have jumps everywhere.
+# How many variables are sampled, and how many parameters of each. More make it less likely that a
+# step is met by chance, at nine evaluations each; only networks full of jumps get this far. Free
+# choices.
 _VARIABLES, _PARAMETERS = 8, 3
-# The same where a core of few digits is known, which is asked in every check.
+# The same where a core of low precision is known. Half as many, since every check of such a model
+# pays for them.
 _VARIABLES_OF_SUSPECTS = 4
-# Roughness above so many times the noise is no rounding.
+# Roughness above this many times the noise level is more than rounding; as in `baseline`.
 _ROUGH = 10.0
-# A parameter follows backpropagation if its slope agrees to within this share: what was rounded
-# away would show.
-_FOLLOWS = 0.02
+# A slope agrees with its gradient if they differ by less than this fraction. A free choice: a value
+# that is rounded away takes the whole slope with it, or a large part.
+_MISMATCH = 0.02
 
 
-def lose_digits(oracle, point, gradients, screening, spacing, level):
-    """Returns, per term, whether single parameters see the roughness that a direction over all of them has shown.
+def lose_digits(
+    oracle: Any,
+    point: Vector,
+    gradients: Mapping[str, Vector],
+    screening: Probe,
+    spacing: float,
+    level: PerTerm,
+) -> Bools:
+    """Returns whether single parameters show the roughness of a direction over all of them.
 
-    It takes a loss that is known to move in steps: digits that were lost in the
-    last sum of all may be seen by as few parameters.
+    Meant for a loss that is known to depend on parameters in steps. Digits that
+    are lost in the last sum of all show in few parameters too, so one variable is
+    enough in which most parameters show them.
 
     Args:
         oracle: The oracle.
         point: float64, shape (P,).
         gradients: Per term name, float64, shape (P,).
         screening: The direction, a `Probe` over all parameters.
-        spacing: Distance, in units of the direction, at which it was rough.
-        level: float64, shape (T,). Noise of each term nearby.
+        spacing: Spacing of the rough stencil, in units of the direction.
+        level: float64, shape (T,). Noise level of each term nearby.
 
     Returns:
-        bool, shape (T,).
+        bool, shape (T,); True if there is no parameter to sample.
     """
-    seen = np.zeros(len(gradients), bool)
-    chosen = _chosen(oracle.layout, gradients["total"], screening, _VARIABLES)
-    for positions in chosen:
-        told = [_Single(oracle, point, gradients, screening, p, level) for p in positions]
-        seen |= 2 * np.sum([one.is_rough(spacing) for one in told], axis=0) > len(told)
-    return seen if chosen else ~seen
+    sample = _select_parameters(oracle.layout, gradients["total"], screening, _VARIABLES)
+    are_lost = np.zeros(len(gradients), bool)
+    if not sample:
+        return ~are_lost
+    for positions in sample:
+        rough: list[Bools] = []
+        for position in positions:
+            line = _CoordinateLine(oracle, point, gradients, screening, position, level)
+            rough.append(line.is_rough(spacing))
+        are_lost |= 2 * np.sum(rough, axis=0) > len(positions)
+    return are_lost
 
 
-def hidden_level(oracle, point, gradients, screening, spacings, level):
-    """Returns, per term, the size of steps that hide at a small distance: float64, shape (T,), 0 where there are none.
+def hidden_level(
+    oracle: Any,
+    point: Vector,
+    gradients: Mapping[str, Vector],
+    screening: Probe,
+    spacings: Sequence[float],
+    level: PerTerm,
+) -> PerTerm:
+    """Returns the size of jumps that no small distance shows: float64, shape (T,), 0 without any.
 
     A core of few digits that carries a value far from zero rounds it coarsely:
-    the loss stands still along parameters below it, and further away it jumps.
+    the loss stands still along the parameters on which the value depends, and
+    jumps at a larger distance.
 
     Args:
         oracle: The oracle.
         point: float64, shape (P,).
         gradients: Per term name, float64, shape (P,).
         screening: The direction, a `Probe` over all parameters.
-        spacings: Distances, ascending, in units of the direction.
-        level: float64, shape (T,). Noise of each term nearby.
+        spacings: Spacings, ascending, in units of the direction.
+        level: float64, shape (T,). Noise level of each term nearby.
     """
-    found = [np.zeros(len(gradients))]
-    for positions in _chosen(oracle.layout, gradients["total"], screening, _VARIABLES_OF_SUSPECTS):
-        told = [_Single(oracle, point, gradients, screening, p, level) for p in positions]
-        found.append(np.median([one.hidden_level(spacings) for one in told], axis=0))
-    return np.max(found, axis=0)
+    gradient = gradients["total"]
+    largest = np.zeros(len(gradients))
+    for positions in _select_parameters(oracle.layout, gradient, screening, _VARIABLES_OF_SUSPECTS):
+        levels: list[PerTerm] = []
+        for position in positions:
+            line = _CoordinateLine(oracle, point, gradients, screening, position, level)
+            levels.append(line.hidden_level(spacings))
+        largest = np.maximum(largest, np.median(levels, axis=0))
+    return largest
 
 
-def _chosen(layout, gradient, screening, count):
-    """The parameters with the largest gradients of some variables from all over the model: lists of flat indices."""
-    parts = [layout.slice(v) for v in range(len(layout))]
-    alive = [part for part in parts if gradient[part].any() and screening.weights[part].any()]
-    if not alive:
+def _select_parameters(
+    layout: Layout,
+    gradient: Vector,
+    screening: Probe,
+    count: int,
+) -> list[list[int]]:
+    """Returns the parameters with the largest gradients, of variables from all over the model.
+
+    Returns:
+        For each variable, at most `count` of them, the flat indices.
+    """
+    live: list[slice] = []
+    for variable in range(len(layout)):
+        part = layout.slice(variable)
+        if gradient[part].any() and screening.weights[part].any():
+            live.append(part)
+    if not live:
         return []
-    parts = [alive[k] for k in np.unique(np.linspace(0, len(alive) - 1, count, dtype=int))]
-    return [
-        [
-            part.start + int(k)
-            for k in np.argsort(-np.abs(gradient[part]), kind="stable")[:_PARAMETERS]
-        ]
-        for part in parts
-    ]
+    selected: list[list[int]] = []
+    for k in np.unique(np.linspace(0, len(live) - 1, count, dtype=int)):
+        part = live[k]
+        order = np.argsort(-np.abs(gradient[part]), kind="stable")
+        selected.append([part.start + int(index) for index in order[:_PARAMETERS]])
+    return selected
 
 
-class _Single:
+class _CoordinateLine:
     """The loss along a single parameter, moved by as much as the direction moves it."""
 
-    def __init__(self, oracle, point, gradients, screening, position, level):
-        self._oracle, self._point, self._level = oracle, point, level
+    def __init__(
+        self,
+        oracle: Any,
+        point: Vector,
+        gradients: Mapping[str, Vector],
+        screening: Probe,
+        position: int,
+        level: PerTerm,
+    ) -> None:
+        self._oracle = oracle
+        self._point = point
+        self._level = level
         self._probe = Probe(position, np.ones(1))
         self._unit = abs(float(screening.weights[position]))
         self._expected = np.array([gradient[position] for gradient in gradients.values()])
 
-    def is_rough(self, spacing):
-        """bool, shape (T,): whether the loss is rough along the parameter."""
-        _, window = self._window(spacing)
-        return _roughness(window) > _ROUGH * self._level
+    def is_rough(self, spacing: float) -> Bools:
+        """Whether each term is rough along the parameter: bool, shape (T,)."""
+        _, stencil = self._sample(spacing)
+        return estimate_roughness(stencil, 3) > _ROUGH * self._level
 
-    def hidden_level(self, spacings):
-        """float64, shape (T,): how rough the loss is where it first moves; 0 if it follows its gradient nearby."""
-        found, still = np.zeros(len(self._expected)), None
+    def hidden_level(self, spacings: Sequence[float]) -> PerTerm:
+        """Returns how rough each term is at the spacing at which it first moves.
+
+        Returns:
+            float64, shape (T,); 0 for a term that follows its gradient at the
+            first spacing, or moves at none.
+        """
+        levels = np.zeros(len(self._expected))
+        is_still: Bools | None = None
         for spacing in spacings:
-            places, window = self._window(spacing)
-            still = ~self._follows(places, window) if still is None else still
-            moves = still & (np.ptp(window, axis=0) > _ROUGH * self._level)
-            found, still = np.where(moves, _roughness(window), found), still & ~moves
-            if not still.any():
+            offsets, stencil = self._sample(spacing)
+            if is_still is None:
+                is_still = ~self._follows_gradient(offsets, stencil)
+            is_moving = is_still & (np.ptp(stencil, axis=0) > _ROUGH * self._level)
+            levels = np.where(is_moving, estimate_roughness(stencil, 3), levels)
+            is_still = is_still & ~is_moving
+            if not is_still.any():
                 break
-        return found
+        return levels
 
-    def _window(self, spacing):
-        places = spacing * self._unit * np.array(noise.OFFSETS)
-        found = self._oracle.losses(
-            self._point, [self._probe], [(0, float(place)) for place in places]
-        )
-        return places, np.asarray(found)
+    def _sample(self, spacing: float) -> tuple[Floats, Floats]:
+        """Returns (offsets, losses): float64, shapes (POINTS,) and (POINTS, T)."""
+        offsets = spacing * self._unit * np.array(noise.OFFSETS)
+        pairs = [(0, float(offset)) for offset in offsets]
+        return offsets, np.asarray(self._oracle.losses(self._point, [self._probe], pairs))
 
-    def _follows(self, places, window):
-        slopes = (window[-1] - window[0]) / (places[-1] - places[0])
-        bars = _FOLLOWS * np.abs(self._expected) + 4.0 * self._level / abs(places[-1])
-        return np.abs(slopes - self._expected) <= bars
-
-
-def _roughness(window):
-    return np.array([noise.roughness(column, 3, noise.OFFSETS) for column in window.T])
+    def _follows_gradient(
+        self,
+        offsets: Floats,
+        stencil: Floats,
+    ) -> Bools:
+        slopes = (stencil[-1] - stencil[0]) / (offsets[-1] - offsets[0])
+        error = differences.DEVIATIONS * self._level / abs(offsets[-1])
+        allowed = _MISMATCH * np.abs(self._expected) + error
+        return np.abs(slopes - self._expected) <= allowed

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from gradhooks.checking import baseline, steps
+from gradhooks.checking import steps
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.measurement import (
     Magnitudes,
@@ -29,6 +29,7 @@ from gradhooks.checking.measurement import (
     compare_pair,
     judge_estimates,
 )
+from gradhooks.checking.stencil import REACH
 from gradhooks.numerics import differences
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 
@@ -58,7 +59,7 @@ def from_stencil(
         magnitude: Per term, the size of the slope before its parts cancel.
         threshold: Relative difference that the verdict allows.
     """
-    step = baseline.REACH * spacing
+    step = REACH * spacing
     return compare_pair(at, probe, step, (window[-1], window[0]), magnitude, threshold)
 
 

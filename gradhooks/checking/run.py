@@ -20,6 +20,7 @@ from gradhooks.checking import (
 from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.numerics import determinism, sampling
+from gradhooks.numerics.probe import uncancelled_magnitudes
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, Coverage, DerivativeComparison
 from gradhooks.reports.report import CheckReport
@@ -216,7 +217,7 @@ class _Examination:
         """Measures directions over many parameters: the screening probe, and whole variables where digits are few."""
         settling = self._settling
         spacing = settling.spacing.working
-        magnitude = baseline.uncancelled_magnitudes(settling.screening, self._place.gradients)
+        magnitude = uncancelled_magnitudes(settling.screening, self._place.gradients)
         screened = measure.from_stencil(
             self._place,
             settling.screening,

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gradhooks._types import Floats
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.measurement import Measurement, accepts
 from gradhooks.numerics import differences
@@ -54,7 +54,7 @@ def step_sequence(
     probe: Probe,
     threshold: float,
     is_fine: bool,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Returns the step sizes that are tried where a single quotient did not decide.
 
     Args:

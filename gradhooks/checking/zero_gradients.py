@@ -1,36 +1,46 @@
 """Variables whose gradient is zero everywhere: does the loss depend on them or not?
 
-Behind rounding, an argmax or a hard gate the loss is a staircase: flat around
-the point, so that numeric and analytic derivative agree on zero, and yet it
-moves when the variable moves far. A dead ReLU looks the same from nearby, but
-wakes up on the way, and then it has a gradient.
+Behind rounding, an argmax or a hard gate the loss is a staircase. It is flat
+around the point, so that numeric and analytic derivative agree on zero, but it
+changes when the variable moves far. A ReLU that is off looks the same nearby,
+but is on at some distance, and then the variable has a gradient there.
 """
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
+from gradhooks._types import Floats, PerVariable, Vector
+from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.numerics import sampling
+from gradhooks.numerics.layout import Layout
+from gradhooks.numerics.probe import Probe
 
-# Distances in units of the variable's scale, at which the loss is looked at.
+# Offsets at which the loss is evaluated, in units of the variable's scale: from a change that keeps
+# the network as it is to one that replaces the variable. Free choices.
 _DISTANCES = (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
-# A single jump may lie between two dead regions of a continuous function; a staircase has more
-# steps.
+# A staircase shows at least this many levels. Two may be the two sides of a single jump between
+# regions in which a continuous function is off.
 _LEVELS = 3
-# Movement of the loss counts from this many standard deviations of its noise.
-_FELT = 100.0
-# Searching takes evaluations for each variable, so it is done for this many at most.
+# The loss changes if it does so by more than this many standard deviations of its noise. A free
+# choice, far above any chance: the changes in question are those of a network without a variable.
+_VISIBLE = 100.0
+# Variables that are moved at most: each takes as many evaluations as there are distances. A bound
+# on the cost; a note names those that are left out.
 _MOST = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class ZeroGradient:
-    """A variable without any gradient, and what moving it far does to the loss.
+    """A variable without any gradient, and how the loss changes when it moves far.
 
     Args:
         variable: Number of the variable.
-        change: Largest change of the loss seen, in loss units.
-        distance: At which offset along `probe`.
+        change: Largest change of the loss, in loss units.
+        distance: The offset along `probe` at which it was found.
         is_blocked: Whether the loss moves in steps while the gradient stays zero.
         probe: The direction over the variable.
     """
@@ -39,87 +49,104 @@ class ZeroGradient:
     change: float
     distance: float
     is_blocked: bool
-    probe: object
+    probe: Probe
 
 
-def find_zero_gradients(layout, gradient):
-    """Returns the numbers of the variables whose analytic gradient is exactly zero."""
-    return [
-        v for v in range(len(layout)) if layout.sizes[v] and not gradient[layout.slice(v)].any()
-    ]
+def find_zero_gradients(layout: Layout, gradient: Vector) -> list[int]:
+    """Returns the numbers of the variables whose analytic gradient is exactly zero.
+
+    Args:
+        layout: The `Layout`.
+        gradient: float64, shape (P,).
+    """
+    zero: list[int] = []
+    for variable in range(len(layout)):
+        if layout.sizes[variable] and not gradient[layout.slice(variable)].any():
+            zero.append(variable)
+    return zero
 
 
-def move_variables(layout, oracle, place, variable_scales, variables, rng):
-    """Moves silent variables far, one after the other, and looks at loss and gradient.
+def move_variables(
+    layout: Layout,
+    oracle: Any,
+    at: EvaluationPoint,
+    scales: PerVariable,
+    variables: Iterable[int],
+    rng: Generator,
+) -> list[ZeroGradient]:
+    """Moves variables without a gradient far, one by one, and evaluates loss and gradient there.
 
     Args:
         layout: The `Layout`.
         oracle: The oracle.
-        place: The `Place`.
-        variable_scales: float64, shape (V,).
-        variables: Numbers of the variables in question.
-        rng: `numpy.random.Generator`.
+        at: The `EvaluationPoint`.
+        scales: float64, shape (V,). Typical parameter size per variable.
+        variables: Numbers of the variables.
+        rng: The random number generator.
 
     Returns:
-        One `Silence` per variable, at most 16.
+        One `ZeroGradient` per variable, at most 16.
     """
     variables = list(variables)[:_MOST]
     if not variables:
         return []
     zeros = np.zeros(layout.size)
-    probes = [
-        sampling.variable_probe(layout, v, variable_scales[v], zeros, rng, aligned=False)
-        for v in variables
-    ]
-    pairs = [(k, t * probe.length_scale) for k, probe in enumerate(probes) for t in _DISTANCES]
-    moved = (
-        oracle.losses(place.point, probes, pairs)[:, 0].reshape(len(probes), len(_DISTANCES))
-        - place.base[0]
-    )
-    threshold = _FELT * place.noise[0]
-    felt = [bool(np.any(np.abs(row) > threshold)) for row in moved]
-    # The gradient is looked at wherever the loss has moved, for all variables in question at once.
-    where = [
-        t
-        for t, column in zip(_DISTANCES, moved.T, strict=True)
-        if np.any(np.abs(column) > threshold)
-    ]
-    wakes = _wake(
-        layout,
-        oracle,
-        place,
-        [p for p, is_felt in zip(probes, felt, strict=True) if is_felt],
-        where,
-    )
-    found = []
-    for variable, probe, row, is_felt in zip(variables, probes, moved, felt, strict=True):
-        far = int(np.nanargmax(np.abs(row))) if np.isfinite(row).any() else 0
-        is_blocked = is_felt and variable not in wakes and _levels(row, threshold) >= _LEVELS
-        found.append(
-            ZeroGradient(
-                variable,
-                float(abs(row[far])),
-                _DISTANCES[far] * probe.length_scale,
-                is_blocked,
-                probe,
-            )
+    probes: list[Probe] = []
+    pairs: list[tuple[int, float]] = []
+    for k, v in enumerate(variables):
+        probe = sampling.variable_probe(layout, v, scales[v], zeros, rng, aligned=False)
+        probes.append(probe)
+        for distance in _DISTANCES:
+            pairs.append((k, distance * probe.length_scale))
+    losses = oracle.losses(at.point, probes, pairs)[:, 0]
+    changes = losses.reshape(len(probes), len(_DISTANCES)) - at.base[0]
+    threshold = _VISIBLE * at.noise[0]
+    is_visible = np.abs(changes) > threshold
+
+    # Gradients are evaluated wherever the loss has changed, for all these variables at once.
+    moving = [probe for probe, row in zip(probes, is_visible, strict=True) if row.any()]
+    distances = np.array(_DISTANCES)[is_visible.any(axis=0)]
+    with_gradient = _find_distant_gradients(layout, oracle, at, moving, distances.tolist())
+
+    results: list[ZeroGradient] = []
+    for k, variable in enumerate(variables):
+        row = changes[k]
+        farthest = 0
+        if np.isfinite(row).any():
+            farthest = int(np.nanargmax(np.abs(row)))
+        is_blocked = (
+            bool(is_visible[k].any())
+            and variable not in with_gradient
+            and _count_levels(row, threshold) >= _LEVELS
         )
-    return found
+        change = float(abs(row[farthest]))
+        offset = _DISTANCES[farthest] * probes[k].length_scale
+        results.append(ZeroGradient(variable, change, offset, is_blocked, probes[k]))
+    return results
 
 
-def _wake(layout, oracle, place, probes, distances):
-    """Numbers of the variables that have a gradient somewhere away from the point."""
-    awake = set()
+def _find_distant_gradients(
+    layout: Layout,
+    oracle: Any,
+    at: EvaluationPoint,
+    probes: list[Probe],
+    distances: list[float],
+) -> set[int]:
+    """Returns the numbers of the variables that have a gradient at one of the distances."""
+    with_gradient: set[int] = set()
     for distance in distances:
-        point = place.point.copy()
+        point = at.point.copy()
         for probe in probes:
-            point[probe.start : probe.stop] += distance * probe.length_scale * probe.weights
+            offset = distance * probe.length_scale
+            point[probe.start : probe.stop] += offset * probe.weights
         gradient = oracle.gradients(point).terms["total"]
-        awake |= {layout.variable_of(p.start) for p in probes if gradient[p.start : p.stop].any()}
-    return awake
+        for probe in probes:
+            if gradient[probe.start : probe.stop].any():
+                with_gradient.add(layout.variable_of(probe.start))
+    return with_gradient
 
 
-def _levels(values, threshold):
-    """How many distinct values there are, counting as equal what lies within the threshold."""
-    ordered = np.sort(np.append(values[np.isfinite(values)], 0.0))
-    return 1 + int(np.sum(np.diff(ordered) > threshold))
+def _count_levels(changes: Floats, threshold: float) -> int:
+    """Returns how many values differ by more than the threshold, zero among them."""
+    levels = np.sort(np.append(changes[np.isfinite(changes)], 0.0))
+    return 1 + int(np.sum(np.diff(levels) > threshold))

@@ -14,8 +14,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from gradhooks._types import Floats
 from gradhooks.numerics.probe import DerivativeEstimate
 
 # Half width of an error bar, in standard deviations of the rounding noise. Four is a choice; that
@@ -31,11 +32,19 @@ FINE_STEP_FACTORS = (3e-4, 3e-3, 2e-2, 5e-2, 0.2, 0.5, 2.0, 5.0, 30.0)
 # crosses more kinks, and less leaves more quotients undecided.
 _FIRST_PRECISION = 10.0
 # Precisions of the smaller steps, round by round, for probes whose first step crossed a kink.
-REFINEMENTS = ((1.0,), (0.1,), (0.01,), (1e-3,))
+REFINEMENTS = (
+    (1.0,),
+    (0.1,),
+    (0.01,),
+    (1e-3,),
+)
 # The same where most probes crossed kinks: the first round takes the smallest worthwhile step of
 # several. Measured once on a ResNet50 at 32 probes: steps of precision 1 are accepted for 14, those
 # of 0.1, 0.01 and 0.001 for 17, 27 and 32.
-REFINEMENTS_AMONG_KINKS = ((1.0, 0.1, 0.01), (1e-3,))
+REFINEMENTS_AMONG_KINKS = (
+    (1.0, 0.1, 0.01),
+    (1e-3,),
+)
 # Precisions that the fine sequence adds below its smallest step: a derivative of a chaotic loss may
 # hold only over a distance below all the others. Half a decade apart, a free choice.
 FINE_REFINEMENTS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)
@@ -85,7 +94,8 @@ def first_step(
     """
     relative_noise = float(np.finfo(float).eps)
     if noise_level:
-        relative_noise = noise_level / max(abs(loss), noise_level, np.finfo(float).tiny)
+        size = max(abs(loss), noise_level, np.finfo(float).tiny)
+        relative_noise = noise_level / size
     lowest = length_scale * relative_noise ** (1 / 3) / _BELOW_BALANCE
     highest = min(
         _ABOVE_BALANCE * length_scale * relative_noise**0.25,
@@ -124,7 +134,12 @@ def step_for_precision(
     return math.inf
 
 
-def step_precision(slope: float, step: float, noise_level: float, threshold: float) -> float:
+def step_precision(
+    slope: float,
+    step: float,
+    noise_level: float,
+    threshold: float,
+) -> float:
     """Returns the precision of a step: the inverse of `step_for_precision`."""
     return step * threshold * abs(slope) / noise_level
 
@@ -132,8 +147,8 @@ def step_precision(slope: float, step: float, noise_level: float, threshold: flo
 def step_sequence(
     step: float,
     length_scale: float,
-    factors: Sequence[float] | NDArray[np.float64] = STEP_FACTORS,
-) -> NDArray[np.float64]:
+    factors: Sequence[float] | Floats = STEP_FACTORS,
+) -> Floats:
     """Returns the step sizes around a first step, none above the largest that the scale permits.
 
     Args:
@@ -188,9 +203,17 @@ def central(
     left = (base - minus) / step
     right = (plus - base) / step
     ratio = step / (_CURVATURE_LENGTH * length_scale)
-    truncation = ratio**2 * abs(slope) + ratio * abs(right - left)
+    opening = abs(right - left)
+    truncation = ratio**2 * abs(slope) + ratio * opening
     error = rounding_error(noise_level, step) + truncation
-    return DerivativeEstimate(slope, error, step, left, right, truncation=truncation)
+    return DerivativeEstimate(
+        slope,
+        error,
+        step,
+        left,
+        right,
+        truncation=truncation,
+    )
 
 
 def select_estimate(
@@ -220,18 +243,28 @@ def select_estimate(
     plus = np.asarray(plus, dtype=np.float64)
     minus = np.asarray(minus, dtype=np.float64)
     is_finite = np.isfinite(plus) & np.isfinite(minus)
-    steps, plus, minus = steps[is_finite], plus[is_finite], minus[is_finite]
+    steps = steps[is_finite]
+    plus = plus[is_finite]
+    minus = minus[is_finite]
     evaluations = 2 * len(steps)
     if len(steps) < 2:
-        nan = math.nan
-        return DerivativeEstimate(nan, math.inf, nan, nan, nan, evaluations=evaluations)
+        return DerivativeEstimate(
+            slope=math.nan,
+            error=math.inf,
+            step_size=math.nan,
+            left=math.nan,
+            right=math.nan,
+            evaluations=evaluations,
+        )
 
     slopes = (plus - minus) / (2 * steps)
     left = (base - minus) / steps
     right = (plus - base) / steps
+    openings = np.abs(right - left)
     rounding = np.array([rounding_error(noise_level, h) for h in steps])
     # The largest step has no larger one to be compared with, so its truncation is unknown.
-    bounds = (rounding + truncation_errors(slopes, rounding))[:-1]
+    truncation = truncation_errors(slopes, rounding)
+    bounds = (rounding + truncation)[:-1]
     best = int(np.argmin(bounds))
     return DerivativeEstimate(
         slope=float(slopes[best]),
@@ -239,16 +272,16 @@ def select_estimate(
         step_size=float(steps[best]),
         left=float(left[best]),
         right=float(right[best]),
-        is_kink=is_kink(steps, np.abs(right - left), rounding),
+        is_kink=is_kink(steps, openings, rounding),
         evaluations=evaluations,
         truncation=float(bounds[best] - rounding[best]),
     )
 
 
 def truncation_errors(
-    slopes: NDArray[np.float64],
-    rounding: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    slopes: Floats,
+    rounding: Floats,
+) -> Floats:
     """Returns a bound on the truncation error of each quotient: float64, shape (S,).
 
     The bound is the difference to the quotient of the next larger step; a kink
@@ -265,14 +298,15 @@ def truncation_errors(
     differences = np.abs(slopes[:, None] - slopes)
     to_next = np.append(np.diagonal(differences, 1), 0.0)
     unexplained = differences - rounding[:, None] - rounding
-    to_smaller = np.max(np.tril(unexplained, -1), axis=1, initial=0.0)
+    below = np.tril(unexplained, -1)
+    to_smaller = np.max(below, axis=1, initial=0.0)
     return np.maximum(to_next, to_smaller)
 
 
 def is_kink(
-    steps: NDArray[np.float64],
-    openings: NDArray[np.float64],
-    rounding: NDArray[np.float64],
+    steps: Floats,
+    openings: Floats,
+    rounding: Floats,
 ) -> bool:
     """Whether the one-sided slopes fail to meet as the step shrinks.
 
@@ -292,4 +326,5 @@ def is_kink(
     if len(visible) < 2:
         return False
     small, large = visible[0], visible[1]
-    return bool(openings[small] > openings[large] * math.sqrt(steps[small] / steps[large]))
+    shrinkage = math.sqrt(steps[small] / steps[large])
+    return bool(openings[small] > openings[large] * shrinkage)

@@ -11,7 +11,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from gradhooks._types import Floats
 
 # Points of a stencil. Beside a parabola nine leave six degrees of freedom, with which a standard
 # deviation is known within a factor of two in 95 of 100 cases (chi-squared distribution).
@@ -63,7 +65,8 @@ def roughness(
     if offsets is None:
         offsets = tuple(range(len(values)))
     projection = _residual_projection(offsets, degree, has_kink)
-    residuals = projection @ (values - values[len(values) // 2])
+    middle = values[len(values) // 2]
+    residuals = projection @ (values - middle)
     largest = np.max(np.abs(residuals))
     if not largest:
         return 0.0
@@ -77,10 +80,11 @@ def _residual_projection(
     offsets: Sequence[float],
     degree: int,
     has_kink: bool,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Returns the matrix that maps values to their residuals: float64, shape (M, M)."""
     centred = np.asarray(offsets) - np.mean(offsets)
-    columns = np.vander(centred / np.max(np.abs(centred)), degree + 1)
+    reach = np.max(np.abs(centred))
+    columns = np.vander(centred / reach, degree + 1)
     if has_kink:
         distances = np.abs(offsets)
         columns = np.column_stack([columns, distances / np.max(distances)])

@@ -1,11 +1,15 @@
 """A probe, which is what is varied, and the derivative estimated along it."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gradhooks._types import Vector
+from gradhooks._types import Floats, Vector
+
+# Norms between this and its inverse have squares that float64 can hold (1e-308 to 1e308), with
+# room for a sum over parameters.
+_TAME = 1e-130
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Probe:
     """
 
     start: int
-    weights: NDArray[np.float64]
+    weights: Floats
     length_scale: float = 1.0
 
     @property
@@ -75,3 +79,27 @@ class DerivativeEstimate:
     is_kink: bool = False
     evaluations: int = 2
     truncation: float = 0.0
+
+
+def uncancelled_magnitudes(probe: Probe, gradients: Mapping[str, Vector]) -> tuple[float, ...]:
+    """Returns, per term, the size of the slope along a probe as if its parts did not cancel.
+
+    Args:
+        probe: The `Probe`.
+        gradients: Per term name, float64, shape (P,).
+    """
+    part = slice(probe.start, probe.stop)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return tuple(_norm(probe.weights * gradient[part]) for gradient in gradients.values())
+
+
+def _norm(values: Floats) -> float:
+    """Returns the Euclidean norm, also where squares overflow; 0 where an entry is not finite."""
+    plain = float(np.linalg.norm(values))
+    if _TAME < plain < 1 / _TAME:
+        return plain
+    largest = np.max(np.abs(values), initial=0.0)
+    if not largest or not np.isfinite(largest):
+        return 0.0
+    norm = float(largest * np.linalg.norm(values / largest))
+    return min(norm, float(np.finfo(np.float64).max))

@@ -9,9 +9,10 @@ import enum
 from collections.abc import Collection, Iterable
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
-from gradhooks._types import PerVariable, Vector
+from gradhooks._types import Floats, PerVariable, Vector
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 
@@ -22,7 +23,8 @@ DEFAULT_SCALE = 0.1
 # probability that a single parameter without one is kept. Both only need to be small and positive:
 # a zero may be what is wrong, but variables without a gradient are also moved as a whole, see
 # `checking/zero_gradients`.
-_DEAD_FRACTION, _KEPT_ZEROS = 0.25, 0.25
+_DEAD_FRACTION = 0.25
+_KEPT_ZEROS = 0.25
 # Draws made in search of a parameter with a gradient before all of them are listed. It affects
 # speed alone: listing reads the whole variable.
 _TRIES = 64
@@ -56,7 +58,12 @@ class Stream(enum.IntEnum):
     NATIVE_LOSS = 11
 
 
-def generator(seed: int, step: int, stream: Stream, replicate: int = 0) -> np.random.Generator:
+def generator(
+    seed: int,
+    step: int,
+    stream: Stream,
+    replicate: int = 0,
+) -> Generator:
     """Returns the random number generator for one purpose.
 
     Args:
@@ -109,7 +116,8 @@ def draw_coordinates(
     variables = _select_variables(layout, samples, seed, check_index, gradient)
     chosen = {_draw_from(layout, v, rng, gradient) for v in variables}
     while len(chosen) < samples:
-        uniform: list[int] = rng.integers(layout.size, size=samples - len(chosen)).tolist()
+        missing = samples - len(chosen)
+        uniform: list[int] = rng.integers(layout.size, size=missing).tolist()
         drawn: set[int] = set()
         for position in uniform:
             drawn.add(_prefer_gradient(layout, position, rng, gradient))
@@ -141,18 +149,25 @@ def _select_variables(
     ]
 
 
-def _alternate(variables: list[int], count: int, seed: int, check_index: int) -> list[int]:
+def _alternate(
+    variables: list[int],
+    count: int,
+    seed: int,
+    check_index: int,
+) -> list[int]:
     """Returns `count` of the variables, successive checks getting successive ones."""
     if count >= len(variables):
         return variables
     order = np.random.default_rng([seed]).permutation(variables)
-    return order[(check_index * count + np.arange(count)) % len(order)].tolist()
+    first = check_index * count
+    chosen = (first + np.arange(count)) % len(order)
+    return order[chosen].tolist()
 
 
 def _prefer_gradient(
     layout: Layout,
     position: int,
-    rng: np.random.Generator,
+    rng: Generator,
     gradient: Vector | None,
 ) -> int:
     """Returns a position; in place of one without a gradient mostly another of its variable."""
@@ -164,7 +179,7 @@ def _prefer_gradient(
 def _draw_from(
     layout: Layout,
     variable: int,
-    rng: np.random.Generator,
+    rng: Generator,
     gradient: Vector | None,
 ) -> int:
     """Draws a parameter of a variable, one with a gradient if there are any."""
@@ -186,7 +201,7 @@ def draw_replacement(
     layout: Layout,
     variable: int,
     taken: Collection[int],
-    rng: np.random.Generator,
+    rng: Generator,
     gradient: Vector | None = None,
 ) -> int | None:
     """Draws a parameter of a variable that is not in `taken`; None if eight draws find none.
@@ -210,7 +225,7 @@ def draw_neighbours(
     layout: Layout,
     position: int,
     taken: Iterable[int],
-    rng: np.random.Generator,
+    rng: Generator,
     count: int = _NEIGHBOURS,
 ) -> list[int]:
     """Draws parameters of the same unit (last axis), of the same row (first axis), and of neither.
@@ -236,7 +251,10 @@ def draw_neighbours(
         for _ in range(count):
             neighbour: list[int] = []
             for axis, length in enumerate(shape):
-                neighbour.append(index[axis] if axis == shared else int(rng.integers(length)))
+                if axis == shared:
+                    neighbour.append(index[axis])
+                else:
+                    neighbour.append(int(rng.integers(length)))
             drawn.add(int(origin + np.ravel_multi_index(neighbour, shape)))
     return sorted(drawn - set(taken))
 
@@ -250,7 +268,8 @@ def variable_scales(layout: Layout, point: Vector) -> PerVariable:
         layout: The `Layout`.
         point: float64, shape (P,).
     """
-    rms = layout.norms(point) / np.sqrt(np.maximum(layout.sizes, 1))
+    counts = np.maximum(layout.sizes, 1)
+    rms = layout.norms(point) / np.sqrt(counts)
     return np.where(rms > 0, rms, DEFAULT_SCALE)
 
 
@@ -268,7 +287,7 @@ def screening_probe(
     layout: Layout,
     scales: PerVariable,
     gradient: Vector,
-    rng: np.random.Generator,
+    rng: Generator,
     left_out: Collection[int] = (),
 ) -> Probe:
     """Returns a random-sign direction over all parameters in which every variable counts.
@@ -290,8 +309,10 @@ def screening_probe(
     with np.errstate(over="ignore", invalid="ignore"):
         norms = layout.norms(gradient)
     is_finite = np.isfinite(norms) & np.isfinite(scales)
-    shares = np.where(is_finite, norms, 0.0) * np.nan_to_num(scales)
-    contributing = shares[shares > _CONTRIBUTES * shares.max(initial=0.0)]
+    finite_norms = np.where(is_finite, norms, 0.0)
+    shares = finite_norms * np.nan_to_num(scales)
+    largest = shares.max(initial=0.0)
+    contributing = shares[shares > _CONTRIBUTES * largest]
     target = 0.0
     if len(contributing):
         target = float(np.quantile(contributing, _DAMPING_QUANTILE))
@@ -303,7 +324,8 @@ def screening_probe(
     weights = np.empty(layout.size)
     for v in range(len(layout)):
         size = 0.0 if v in left_out else scales[v] * damping[v]
-        weights[layout.slice(v)] = size * _draw_signs(rng, int(layout.sizes[v]))
+        signs = _draw_signs(rng, int(layout.sizes[v]))
+        weights[layout.slice(v)] = size * signs
     weights.flags.writeable = False  # what is computed from it may be cached
     return Probe(0, weights)
 
@@ -313,7 +335,7 @@ def variable_probe(
     variable: int,
     variable_scale: float,
     gradient: Vector,
-    rng: np.random.Generator,
+    rng: Generator,
     aligned: bool,
 ) -> Probe:
     """Returns a direction over one variable, along its gradient or with random signs.
@@ -341,15 +363,16 @@ def variable_probe(
     return Probe(part.start, weights, float(variable_scale))
 
 
-def _draw_signs(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    return rng.choice(np.array([-1.0, 1.0]), size=count)
+def _draw_signs(rng: Generator, count: int) -> Floats:
+    signs = np.array([-1.0, 1.0])
+    return rng.choice(signs, size=count)
 
 
 def nudge(
     layout: Layout,
     point: Vector,
     scales: PerVariable,
-    rng: np.random.Generator,
+    rng: Generator,
     size: float,
 ) -> Vector:
     """Returns the point moved by Gaussian noise: float64, shape (P,).

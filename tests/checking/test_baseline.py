@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from gradhooks.checking import baseline
+from gradhooks.checking import baseline, stencil
 from gradhooks.numerics import noise
-from gradhooks.numerics.probe import Probe
+from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
 from tests.fakes import FunctionOracle, kinky, quadratic, surveyed
 
 WINDOWS = 2 * noise.POINTS
@@ -99,7 +99,7 @@ def nearly_level(slope):
 def test_slopes_that_cancel_along_a_direction_are_no_standstill(slope):
     """Taken for one, a float64 loss was said to have the noise of float32, and a wrong factor of 1.0001 passed."""
     place, probe, _ = surveyed(nearly_level(slope))
-    assert baseline.uncancelled_magnitudes(probe, place.gradients)[0] > 1.0
+    assert uncancelled_magnitudes(probe, place.gradients)[0] > 1.0
     assert place.noise[0] < 1e-13
 
 
@@ -133,15 +133,15 @@ def test_corners_at_native_precision_are_told_from_lost_digits(digits):
 @pytest.mark.parametrize("factor", [1.0, 1e160, 1e-160])
 def test_the_natural_size_survives_squares_that_overflow(factor):
     probe = Probe(0, np.array([3.0, 4.0]))
-    assert baseline.uncancelled_magnitudes(probe, {"total": factor * np.ones(2)}) == pytest.approx(
+    assert uncancelled_magnitudes(probe, {"total": factor * np.ones(2)}) == pytest.approx(
         (5 * factor,)
     )
 
 
 def test_a_gradient_that_is_not_finite_has_no_natural_size():
-    assert baseline.uncancelled_magnitudes(
-        Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}
-    ) == (0.0,)
+    assert uncancelled_magnitudes(Probe(0, np.ones(2)), {"total": np.array([1.0, math.inf])}) == (
+        0.0,
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -210,7 +210,7 @@ def test_rounding_hides_no_part_with_few_digits(offset):
     """The larger the loss, the less is seen at a tiny distance; then the look further out decides."""
     part, smooth = float32_loss(), 0.02
     # This much of the slope stands still.
-    share = 3 * baseline._VISIBLE * smooth * np.linalg.norm(part.point())
+    share = 3 * stencil._VISIBLE * smooth * np.linalg.norm(part.point())
     share /= np.linalg.norm(part.gradients(part.point()).terms["total"])
     oracle = FunctionOracle(
         lambda p: (
