@@ -20,7 +20,11 @@ if TYPE_CHECKING:
         GradientMismatchWarning,
     )
     from gradhooks.reports.reasons import Reason, Verdict
-    from gradhooks.reports.records import Comparison
+    from gradhooks.reports.records import (
+        Comparison,
+        DerivativeComparison,
+        GradientComparison,
+    )
     from gradhooks.reports.report import CheckReport
 
 __version__ = "0.1.0"
@@ -45,8 +49,10 @@ __all__ = [
     "BadInputError",
     "CheckReport",
     "Comparison",
+    "DerivativeComparison",
     "GradientCheck",
     "GradientCheckWarning",
+    "GradientComparison",
     "GradientMismatchError",
     "GradientMismatchWarning",
     "Reason",

@@ -164,9 +164,10 @@ class GradientCheck(keras.callbacks.Callback):
     @property
     def _is_built(self) -> bool:
         """Whether the loss can be evaluated without making weights; the user's may need only a part of the model."""
-        if self.model.built:
+        model: Any = self.model
+        if model.built:
             return True
-        return self._options.loss_fn is not None and keras_internals.are_parts_built(self.model)
+        return self._options.loss_fn is not None and keras_internals.are_parts_built(model)
 
     def _start(self, epoch: int) -> None:
         """Makes the first check, now that every callback in the list has restored what it restores."""
@@ -295,4 +296,5 @@ class GradientCheck(keras.callbacks.Callback):
         if not was_bad:
             warnings.warn(failure_message(report), GradientMismatchWarning, stacklevel=2)
         if options.on_failure == "stop":
-            self.model.stop_training = True
+            model: Any = self.model
+            model.stop_training = True

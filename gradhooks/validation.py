@@ -221,7 +221,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _check_frequency(value: Any) -> Frequency:
+def _check_frequency(value: Any) -> Any:
     """Returns the value if it says when to check."""
     if value == "epoch" or (callable(value) and not isinstance(value, type)):
         return value

@@ -1,4 +1,9 @@
-"""Bad input is told before training starts: the rule, what was received, what was expected, what to try."""
+"""Bad input raises before training starts: the rule, what was received, what was expected, what to try."""
+
+import dataclasses
+import inspect
+import pathlib
+from typing import get_args
 
 import keras
 import numpy as np
@@ -6,6 +11,9 @@ import pytest
 from keras import layers
 
 import gradhooks
+from gradhooks import _types, validation
+from gradhooks.testing import assert_gradients
+from gradhooks.verdicts import declared
 from tests import models
 
 pytestmark = pytest.mark.lowest
@@ -83,6 +91,59 @@ def test_bad_arguments_of_the_function(name, value):
     model, x, y = models.mlp()
     with pytest.raises(ValueError, match=name) as error:
         gradhooks.check_gradients(model, x, y, **{name: value})
+    assert_four_parts(str(error.value))
+
+
+def defaults_of(function):
+    """Returns {name: default} of the arguments that have one."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def test_defaults_are_those_of_the_options():
+    options = dataclasses.asdict(validation.Options())
+    of_callback = dataclasses.asdict(validation.CallbackOptions())
+    data = dict.fromkeys(("y", "sample_weight", "class_weight"))
+    own = {"step": 0, "name": "gradcheck"}
+    assert defaults_of(gradhooks.check_gradients) == options | data | own
+    assert defaults_of(gradhooks.GradientCheck) == of_callback | data
+    # A layer has no training step, and tests sample more.
+    del options["train_step"], data["class_weight"]
+    own = {"samples": 64, "call": None, "inputs": True}
+    assert defaults_of(assert_gradients) == options | data | own
+
+
+def test_the_words_that_arguments_take_are_those_of_the_types():
+    assert get_args(_types.MismatchKind) == declared.KINDS
+    for word in get_args(_types.PrecisionName):
+        assert validation.Options(precision=word).precision == word
+    for word in get_args(_types.OnFailure):
+        assert validation.CallbackOptions(on_failure=word).on_failure == word
+
+
+def test_options_are_normalized():
+    options = validation.CallbackOptions(
+        samples=np.int64(3),
+        threshold=1,
+        sinks=[print],
+        log_dir=pathlib.Path("logs"),
+        expect={"w": "blocked"},
+    )
+    assert type(options.samples) is int
+    assert type(options.threshold) is float
+    assert options.sinks == (print,)
+    assert options.log_dir == "logs"
+    assert options.declared == (("w", "blocked"),)
+    assert dataclasses.replace(options, seed=1).declared == options.declared
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [b for b in BAD_ARGUMENTS if b[0] not in {*ONLY_OF_THE_CALLBACK, "train_step"}],
+)
+def test_bad_arguments_of_the_assertion(name, value):
+    with pytest.raises(ValueError, match=name) as error:
+        assert_gradients(layers.Dense(1), X, **{name: value})
     assert_four_parts(str(error.value))
 
 

@@ -1,10 +1,16 @@
 """What importing costs, and which names are public."""
 
+import ast
+import importlib.metadata
+import pathlib
 import subprocess
 import sys
+import tomllib
 import typing
 
 import pytest
+
+import gradhooks
 
 pytestmark = pytest.mark.lowest
 
@@ -35,9 +41,27 @@ def test_records_load_no_framework(name):
     assert loaded_by(f"import gradhooks; gradhooks.{name}") == "[]"
 
 
-def test_public_names():
-    import gradhooks
+def imports_for_type_checkers():
+    """Returns {name: module} of the imports under `if TYPE_CHECKING:` in the package's `__init__`."""
+    tree = ast.parse(pathlib.Path(gradhooks.__file__).read_text(encoding="utf-8"))
+    (block,) = (
+        n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"
+    )
+    modules = {}
+    for statement in block.body:
+        modules |= {alias.name: statement.module for alias in statement.names}
+    return modules
 
+
+def test_type_checkers_see_what_is_loaded_on_first_use():
+    modules = imports_for_type_checkers()
+    assert modules.pop("testing") == "gradhooks"
+    assert modules == gradhooks._HOMES
+    for name, module in modules.items():
+        assert getattr(gradhooks, name) is getattr(sys.modules[module], name)
+
+
+def test_public_names():
     assert gradhooks.__all__ == sorted(
         [
             "BadInputError",
@@ -74,12 +98,6 @@ def test_a_comparison_is_of_one_of_two_kinds():
 
 
 def test_the_version_is_that_of_the_metadata():
-    import importlib.metadata
-    import pathlib
-    import tomllib
-
-    import gradhooks
-
     declared = tomllib.loads((pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text())[
         "project"
     ]["version"]

@@ -35,7 +35,13 @@ class Batch:
         return ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
 
 
-def take_batch(x, y=None, sample_weight=None, class_weight=None, batch_size=32):
+def take_batch(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    batch_size: int | None = 32,
+) -> Batch:
     """Takes the first batch, once, in the form in which `fit()` would feed it to the model.
 
     Args:
