@@ -202,7 +202,7 @@ def _build(layer: Any, x: Any, call: Callable[..., Any]) -> None:
     """Builds a layer as Keras does, by calling it; what it has beside weights stays as it is."""
     before = [(v, keras.ops.copy(v)) for v in layer.variables]
     try:
-        with untouched.whole():
+        with untouched.restore_keras_on_error():
             call(layer, keras.tree.map_structure(keras.ops.convert_to_tensor, x), False)
     except Exception:
         # It need not run eagerly, as long as it is built.

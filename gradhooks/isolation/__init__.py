@@ -1,1 +1,1 @@
-"""What a check changes in the process is changed for its own thread alone, and what user code changes is put back."""
+"""A check changes the process for its own thread alone, and restores what user code changes."""

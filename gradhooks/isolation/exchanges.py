@@ -1,7 +1,8 @@
-"""What keeps results, or moves on, where nobody can put it back: exchanged for something else meanwhile.
+"""Stand-ins for what caches results or advances, and cannot be restored.
 
-Each stands where the original stands, in an attribute, a closure, a container or
-a namespace, and is the original for every thread but the checking one.
+A stand-in replaces the original wherever that was found, in an attribute, a
+closure, a container or a namespace. For the checking thread it has a state of
+its own, for every other thread it is the original.
 """
 
 import copy
@@ -10,95 +11,100 @@ import io
 import itertools
 import types
 
-from gradhooks.isolation import draws, reachable, threads
+from gradhooks.isolation import draws, objects, threads
 
-# What can be copied where it stands, so that the original is not advanced.
-_COPIED = (itertools.count, itertools.cycle, type(iter([])), type(iter(())), type(iter(range(0))))
+# Iterators that can be copied in the state in which they are.
+_COPYABLE = (
+    itertools.count,
+    itertools.cycle,
+    type(iter([])),
+    type(iter(())),
+    type(iter(range(0))),
+)
+# Iterators that cannot.
 _ADVANCING = (types.GeneratorType, types.AsyncGeneratorType, io.IOBase, map, filter, zip, enumerate)
 
 
 class CannotRestoreError(RuntimeError):
-    """User code would change, or has changed, something that cannot be put back."""
+    """User code would change, or has changed, something that cannot be restored."""
 
 
-def is_exchanged(value):
-    """Whether an object is exchanged wherever it stands."""
-    return (
-        reachable.is_cached(value)
-        or isinstance(value, _COPIED + _ADVANCING)
-        or draws.is_global_draw(value)
-    )
+def needs_exchange(value):
+    """Returns whether an object is exchanged wherever it is found."""
+    is_iterator = isinstance(value, _COPYABLE + _ADVANCING)
+    return objects.is_cached(value) or is_iterator or draws.is_global_draw(value)
 
 
-def exchange(stack, places, own):
-    """Exchanges what cannot be put back until a stack closes.
+def exchange(stack, places, copies):
+    """Exchanges what cannot be restored for stand-ins, until a stack closes.
 
     Args:
         stack: A `contextlib.ExitStack`.
         places: All places, see `reachable`.
-        own: Random generators of the check's own, by the ids of those that they are copies of.
+        copies: Copies of the global random generators, by the ids of the originals.
 
     Returns:
-        What stands there now; `renew()` puts it into the state of the originals.
+        List of the stand-ins; `renew()` brings one into the state of its original.
     """
-    made = {}
+    standins = {}
     for place in places:
-        if place.link != "other" and is_exchanged(place.value):
-            if id(place.value) not in made:
-                made[id(place.value)] = _made(place, own)
-            _put(stack, place, made[id(place.value)])
-    return list(made.values())
+        if place.link == "other" or not needs_exchange(place.value):
+            continue
+        if id(place.value) not in standins:
+            standins[id(place.value)] = _make_standin(place, copies)
+        _replace(stack, place, standins[id(place.value)])
+    return list(standins.values())
 
 
-def _made(place, own):
+def _make_standin(place, copies):
     value = place.value
-    if reachable.is_cached(value):
-        return _Cached(value)
-    if isinstance(value, _COPIED):
-        return _Advanced(value, lambda: copy.copy(value))
+    if objects.is_cached(value):
+        return _OwnCache(value)
+    if isinstance(value, _COPYABLE):
+        return _OwnIterator(value, lambda: copy.copy(value))
     if isinstance(value, _ADVANCING):
-        return _Advanced(value, lambda: _Refusing(value, place))
-    return _Drawing(value, getattr(own[id(value.__self__)], value.__name__))
+        return _OwnIterator(value, lambda: _Refusal(value, place))
+    return _OwnDraw(value, getattr(copies[id(value.__self__)], value.__name__))
 
 
-def _put(stack, place, exchanged):
-    """Puts something in the place of an object; where other threads look, too, it answers by thread itself."""
+def _replace(stack, place, standin):
+    """Puts a stand-in where an object was found, until a stack closes."""
     owner, key, value = place.owner, place.key, place.value
     if place.link == "attribute" and isinstance(owner, types.FunctionType):
-        owner.__dict__[key] = exchanged
+        owner.__dict__[key] = standin
         stack.callback(owner.__dict__.__setitem__, key, value)
     elif place.link == "attribute":
-        threads.Patcher(stack)(owner, key, exchanged)
+        threads.Patcher(stack)(owner, key, standin)
     elif place.link == "class":
-        type.__setattr__(owner, key, exchanged)
+        type.__setattr__(owner, key, standin)
         stack.callback(type.__setattr__, owner, key, value)
     elif place.link == "cell":
-        owner.cell_contents = exchanged
+        owner.cell_contents = standin
         stack.callback(setattr, owner, "cell_contents", value)
     elif isinstance(owner, (dict, list)):
-        owner[key] = exchanged
+        owner[key] = standin
         stack.callback(owner.__setitem__, key, value)
     elif place.above is not None:
-        # What cannot be written to is exchanged itself.
-        rebuilt = _rebuilt(owner, key, exchanged)
+        # The owner cannot be written to, so that it is exchanged itself.
+        rebuilt = _rebuild(owner, key, standin)
         if rebuilt is not None:
-            _put(stack, place.above, rebuilt)
+            _replace(stack, place.above, rebuilt)
 
 
-def _rebuilt(owner, key, exchanged):
-    """Something like a partial, a static method or a tuple with something else in it; None if it is none of them."""
+def _rebuild(owner, key, standin):
+    """Returns a static method, partial or tuple with another member; None if it is none of them."""
     if isinstance(owner, (staticmethod, classmethod)):
-        return type(owner)(exchanged)
+        return type(owner)(standin)
     if isinstance(owner, functools.partial):
-        return functools.partial(exchanged, *owner.args, **owner.keywords)
+        return functools.partial(standin, *owner.args, **owner.keywords)
     if isinstance(owner, tuple):
-        members = [*owner[:key], exchanged, *owner[key + 1 :]]
+        members = [*owner[:key], standin, *owner[key + 1 :]]
         return owner._make(members) if hasattr(owner, "_make") else tuple(members)
     return None
 
 
-class _Cached:
-    """A function with a cache for every other thread, and one with an empty cache for the checking one."""
+class _OwnCache:
+    """A cached function, with an own and empty cache for the checking thread."""
 
     def __init__(self, original):
         self._original = original
@@ -107,12 +113,12 @@ class _Cached:
 
     def renew(self):
         """Forgets what the checking thread has cached."""
-        self._own = functools.lru_cache(**self._original.cache_parameters())(
-            self._original.__wrapped__
-        )
+        make_cache = functools.lru_cache(**self._original.cache_parameters())
+        self._own = make_cache(self._original.__wrapped__)
 
     def __call__(self, *args, **kwargs):
-        return (self._own if threads.is_checking() else self._original)(*args, **kwargs)
+        function = self._own if threads.is_checking() else self._original
+        return function(*args, **kwargs)
 
     def __get__(self, owner, kind=None):
         return self if owner is None else types.MethodType(self, owner)
@@ -121,54 +127,57 @@ class _Cached:
         return getattr(self.__dict__["_own" if threads.is_checking() else "_original"], name)
 
 
-class _Drawing:
-    """A method of a global generator for every other thread, and of a copy of it for the checking one."""
+class _OwnDraw:
+    """A method of a global generator, and of its copy for the checking thread."""
 
     def __init__(self, original, own):
-        self._asked = threads.by_thread(original, own)
+        self._draw = threads.choose_by_thread(original, own)
 
     def renew(self):
-        """Goes on where it is, as draws by way of the module do."""
+        """Does nothing: the copy goes on from where it is, as for draws by way of the module."""
 
     def __call__(self, *args, **kwargs):
-        return self._asked(*args, **kwargs)
+        return self._draw(*args, **kwargs)
 
 
-class _Advanced:
-    """An iterator for every other thread, and a copy of it, or one that refuses, for the checking one."""
+class _OwnIterator:
+    """An iterator for every other thread, and a copy, or one that refuses, for the checking one."""
 
     def __init__(self, original, make):
-        self._original, self._make = original, make
+        self._original = original
+        self._make = make
         self.renew()
 
     def renew(self):
-        """Begins where the original stands."""
+        """Begins where the original is."""
         self._own = self._make()
 
-    def _chosen(self):
+    def _current(self):
         return self._own if threads.is_checking() else self._original
 
     def __iter__(self):
-        return iter(self._chosen())
+        return iter(self._current())
 
     def __next__(self):
-        return next(self._chosen())
+        return next(self._current())
 
     def __getattr__(self, name):
         return getattr(self.__dict__["_own" if threads.is_checking() else "_original"], name)
 
 
-class _Refusing:
-    """Stands for what cannot be put back once it has been advanced."""
+class _Refusal:
+    """Stands for what cannot be restored once it has been advanced: any use raises an error."""
 
     def __init__(self, original, place):
-        self._original, self._place = original, place
+        self._original = original
+        self._place = place
 
     def _refuse(self):
         raise CannotRestoreError(
-            "The model's code advances something that a check could not put back, so it was not run. "
-            f"Received: {self._place}, a {type(self._original).__name__}. Expected state in attributes, containers "
-            "or variables. Try an index and a list, or a keras.random.SeedGenerator."
+            "The model's code advances something that a check could not put back, so it was not "
+            f"run. Received: {self._place}, a {type(self._original).__name__}. Expected state in "
+            "attributes, containers or variables. Try an index and a list, or a "
+            "keras.random.SeedGenerator."
         )
 
     def __iter__(self):

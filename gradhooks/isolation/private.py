@@ -1,9 +1,9 @@
-"""Plain data in attributes of the user's objects: the checking thread reads and writes copies of it.
+"""Plain data in attributes of the user's objects: the checking thread uses copies of it.
 
-Counters, flags, caches and lists are what threads share. What a check does to
-them others do not see, and what others do to them meanwhile a check does not
-undo. What can also be reached another way stays where it is, since one part of
-the code would not see any more what another has written; of that a note is taken.
+Counters, flags, caches and lists are what threads share. Other threads do not
+see what a check does to them, and a check does not undo what other threads do
+meanwhile. Data that can also be reached in another way are not copied, since
+the two ways would then lead to different objects; snapshots are taken of them.
 """
 
 import collections
@@ -11,7 +11,7 @@ import enum
 
 import numpy as np
 
-from gradhooks.isolation import reachable, threads
+from gradhooks.isolation import objects, threads
 
 _CONTAINERS = (
     list,
@@ -25,95 +25,105 @@ _CONTAINERS = (
 
 
 def is_container(value):
-    """Whether an object is a container that can be copied member by member, or an array."""
-    return type(value) in _CONTAINERS or (
-        type(value) is np.ndarray and value.nbytes <= reachable.LARGE
-    )
+    """Returns whether an object is an array, or a container that can be copied by its members."""
+    if type(value) is np.ndarray:
+        return value.nbytes <= objects.LARGE
+    return type(value) in _CONTAINERS
 
 
 class PrivateData:
     """Shows the checking thread copies of plain data in attributes.
 
     Args:
-        stack: A `contextlib.ExitStack` that ends it.
+        stack: The `contextlib.ExitStack` whose end is the end of the copies.
         places: All places, with every place of a container, see `reachable`.
 
     Attributes:
         names: dict of ids of objects to the names of their attributes that are copies.
-        containers: ids of the containers that are copied, and so need no note.
+        containers: ids of the containers that are copied, and so need no snapshot.
     """
 
     def __init__(self, stack, places):
-        self.containers = _private_containers(places)
-        self._attributes = [
-            (owner, name, value)
-            for owner in [place.value for place in places if _is_owner(place.value)]
-            for name, value in reachable.attributes(owner).items()
-            if _is_shown(owner, name)
-            and (reachable.is_plain(value) or id(value) in self.containers)
-        ]
+        self.containers = _find_private_containers(places)
+        self._attributes = self._find_attributes(places)
         self.names = collections.defaultdict(set)
-        put = threads.Patcher(stack)
+        patch = threads.Patcher(stack)
         for owner, name, value in self._attributes:
             if name not in self.names[id(owner)]:
                 self.names[id(owner)].add(name)
-                put(owner, name, value)
+                patch(owner, name, value)
         self.renew()
+
+    def _find_attributes(self, places):
+        """Returns a list of (owner, name, value) of the attributes that are copied."""
+        attributes = []
+        for owner in [place.value for place in places if _can_be_patched(place.value)]:
+            for name, value in objects.attributes(owner).items():
+                is_data = objects.is_plain(value) or id(value) in self.containers
+                if is_data and _is_users_attribute(owner, name):
+                    attributes.append((owner, name, value))
+        return attributes
 
     def renew(self):
         """Begins with fresh copies."""
         copies = {}
         for owner, name, value in self._attributes:
-            threads.show(owner, name, self._copied(value, copies))
+            threads.update_patch(owner, name, self._copy(value, copies))
 
-    def _copied(self, value, copies):
+    def _copy(self, value, copies):
+        """Returns a copy of a private container and of those inside of it; others as they are."""
         if id(value) not in self.containers:
             return value
         if id(value) not in copies:
             copies[id(value)] = copy = value.copy()
             if isinstance(copy, dict):
                 for key, member in copy.items():
-                    copy[key] = self._copied(member, copies)
+                    copy[key] = self._copy(member, copies)
             elif isinstance(copy, (list, collections.deque)):
                 for k, member in enumerate(copy):
-                    copy[k] = self._copied(member, copies)
+                    copy[k] = self._copy(member, copies)
         return copies[id(value)]
 
 
-def _is_owner(value):
-    """Whether an object is of a class of the user's, which can be given attributes that answer by thread."""
-    kind = type(value)
-    is_users = reachable.has_attributes(value) and not reachable.is_library(
-        reachable.module_of(kind)
-    )
-    return is_users and reachable.attributes(value) is not None and not isinstance(value, enum.Enum)
+def _can_be_patched(value):
+    """Returns whether an object is of a class of the user's, and has attributes of its own."""
+    if not objects.has_attributes(value) or objects.attributes(value) is None:
+        return False
+    is_users = not objects.is_library(objects.module_of(type(value)))
+    return is_users and not isinstance(value, enum.Enum)
 
 
-def _is_shown(owner, name):
-    """Leaves out what Keras and TensorFlow keep for themselves."""
-    is_keras = any(reachable.module_of(c).partition(".")[0] == "keras" for c in type(owner).__mro__)
-    return not name.startswith("_" if is_keras else "_self_")
+def _is_users_attribute(owner, name):
+    """Returns whether an attribute is none that Keras and TensorFlow keep to themselves."""
+    roots = {objects.module_of(kind).partition(".")[0] for kind in type(owner).__mro__}
+    return not name.startswith("_" if "keras" in roots else "_self_")
 
 
-def _private_containers(places):
-    """ids of the containers that only attributes of owners lead to, through other such containers at most."""
-    held = collections.defaultdict(list)
+def _find_private_containers(places):
+    """Returns the ids of the containers that only attributes of the user's objects lead to.
+
+    Between the attribute and the container there may be other such containers.
+    """
+    places_of = collections.defaultdict(list)
     for place in places:
         if is_container(place.value):
-            held[id(place.value)].append(place)
-    private = set(held)
+            places_of[id(place.value)].append(place)
+    private = set(places_of)
     while True:
-        shared = {i for i in private if not all(_is_private(place, private) for place in held[i])}
+        shared = set()
+        for container in private:
+            if not all(_is_private(place, private) for place in places_of[container]):
+                shared.add(container)
         if not shared:
             return private
         private -= shared
 
 
 def _is_private(place, private):
+    """Returns whether a place is in an attribute of the user's, or in a private container."""
+    owner = place.owner
     if place.link == "attribute":
-        return _is_owner(place.owner) and _is_shown(place.owner, place.key)
-    return (
-        place.link == "item"
-        and id(place.owner) in private
-        and not isinstance(place.owner, np.ndarray)
-    )
+        return _can_be_patched(owner) and _is_users_attribute(owner, place.key)
+    if place.link != "item" or isinstance(owner, np.ndarray):
+        return False
+    return id(owner) in private

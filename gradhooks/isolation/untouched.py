@@ -1,4 +1,4 @@
-"""A context in which user code may run: whatever it changes is as before when the context ends."""
+"""A context in which user code may run: whatever it changes is restored when the context ends."""
 
 import contextlib
 import contextvars
@@ -7,55 +7,74 @@ import types
 
 import numpy as np
 
-from gradhooks.isolation import draws, exchanges, notes, private, reachable, threads
+from gradhooks.isolation import draws, exchanges, objects, private, reachable, snapshots, threads
+
+_TRANSPARENT = (
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    np.ndarray,
+    types.FunctionType,
+    types.MethodType,
+    type,
+)
 
 
 class Untouched:
-    """Context in which user code may run: what it changed is as before when the context ends.
+    """Context in which user code may run: what it changes is restored when the context ends.
 
-    Attributes and slots of all objects that the roots lead to, contents of
-    containers and arrays, variables that functions close over, globals that
-    they name, attributes of classes, random generators. Functions that cache
-    their results, and iterators, are exchanged for others meanwhile, in the
-    calling thread alone.
+    That is: attributes and slots of all objects that the roots lead to,
+    contents of containers and arrays, variables that functions close over,
+    globals that they name, attributes of classes, random generators. Functions
+    that cache their results, and iterators, are exchanged for stand-ins
+    meanwhile, in the calling thread alone.
 
     Args:
         roots: dict of names to objects; the names appear in messages.
 
     Attributes:
-        places: What the roots lead to, see `reachable`.
-        drawn: Set of the functions of Python's and NumPy's global generators that the user's code has called, by name.
+        places: Everything that the roots lead to, see `reachable`.
+        drawn: Set of the names of those functions of Python's and NumPy's
+            global generators that the user's code has called.
     """
 
     def __init__(self, roots):
-        self.places = reachable.reachable(
-            roots, lambda v: exchanges.is_exchanged(v) or private.is_container(v)
-        )
+        self.places = reachable.find_places(roots, _needs_every_place)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            stack.enter_context(threads.own_turn())
+            stack.enter_context(threads.take_turn())
             self.drawn = set()
-            own = stack.enter_context(draws.own_draws(self.drawn))
-            self._exchanges = exchanges.exchange(stack, self.places, own)
+            generators = stack.enter_context(draws.copy_generators(self.drawn))
+            self._standins = exchanges.exchange(stack, self.places, generators)
             self._data = private.PrivateData(stack, self.places)
-            # Of what stands there now, so that putting back does not remove it.
-            noted = {
-                id(place.value): place.value
-                for place in self.places
-                if id(place.value) not in self._data.containers
-            }
-            self._notes = [
-                note
-                for value in noted.values()
-                for note in notes.notes_of(
-                    value, self._data.names.get(id(value), set()) | reachable.COMPILED
-                )
-            ]
-            hidden = [p for p in self.places if p.link == "other" and reachable.is_cached(p.value)]
-            self._caches = [(place, place.value.cache_info()) for place in hidden]
+            # After the exchanges, so that restoring does not remove the stand-ins.
+            self._snapshots = self._take_snapshots()
+            self._caches = self._find_hidden_caches()
             self._stack = stack.pop_all()
         return self
+
+    def _take_snapshots(self):
+        """Returns snapshots of all objects of which there are no copies, each object once."""
+        values = {}
+        for place in self.places:
+            if id(place.value) not in self._data.containers:
+                values[id(place.value)] = place.value
+        taken = []
+        for value in values.values():
+            names = self._data.names.get(id(value), set())
+            taken += snapshots.take_snapshots(value, names | objects.COMPILED)
+        return taken
+
+    def _find_hidden_caches(self):
+        """Returns pairs (place, statistics) of the cached functions that cannot be exchanged."""
+        caches = []
+        for place in self.places:
+            if place.link == "other" and objects.is_cached(place.value):
+                caches.append((place, place.value.cache_info()))
+        return caches
 
     def __exit__(self, *exception):
         try:
@@ -68,49 +87,59 @@ class Untouched:
         return contextvars.copy_context().run(function)
 
     def restore(self):
-        """Puts everything back as it was when the context began, which stays open."""
-        for exchanged in [*self._exchanges, self._data]:
-            exchanged.renew()
-        for is_changed, put_back in self._notes:
-            if is_changed():
-                put_back()
+        """Makes everything as it was when the context began; the context stays open."""
+        for standin in self._standins:
+            standin.renew()
+        self._data.renew()
+        for snapshot in self._snapshots:
+            if snapshot.is_changed():
+                snapshot.restore()
 
     def leftovers(self, is_foreign):
-        """Returns the places of what could not be put back.
+        """Returns the places, as text, of what could not be restored.
 
-        Caches that could not be exchanged are emptied. In objects that cannot
-        be looked into, only what is foreign can be told.
+        Caches that could not be exchanged are emptied. Of the content of
+        objects that cannot be looked into, only what is foreign is recognized.
 
         Args:
-            is_foreign: Function that tells what must not be left, such as a tensor of a trace.
+            is_foreign: Function (object) -> whether it must not be left, as a tensor of a trace.
         """
         filled = [place for place, before in self._caches if place.value.cache_info() != before]
         for place in filled:
             place.value.cache_clear()
-        opaque = [place for place in self.places if _is_opaque(place.value)]
-        return [
-            str(place)
-            for place in filled + [p for p in opaque if any(map(is_foreign, _within(p.value)))]
-        ]
+        holding = []
+        for place in self.places:
+            if _is_opaque(place.value) and any(map(is_foreign, _referents(place.value))):
+                holding.append(place)
+        return [str(place) for place in filled + holding]
+
+
+def _needs_every_place(value):
+    return exchanges.needs_exchange(value) or private.is_container(value)
 
 
 def _is_opaque(value):
-    is_known = isinstance(
-        value, (list, tuple, dict, set, frozenset, np.ndarray, types.FunctionType, types.MethodType)
-    )
-    return (
-        not is_known
-        and gc.is_tracked(value)
-        and not reachable.attributes(value)
-        and not isinstance(value, type)
-    )
+    """Returns whether an object may hold others, but not in attributes or as a known container."""
+    if isinstance(value, _TRANSPARENT) or not gc.is_tracked(value):
+        return False
+    return not objects.attributes(value)
 
 
-def _within(value, depth=3):
-    found = gc.get_referents(value)
+def _referents(value, depth=3):
+    """Returns what an object refers to, and what containers among that hold.
+
+    Args:
+        value: The object.
+        depth: How many levels of containers to open; a free choice, since
+            extension types hold objects directly or in a container of their own.
+    """
+    referents = gc.get_referents(value)
     for _ in range(depth - 1):
-        containers = [v for v in found if isinstance(v, (list, tuple, dict))]
-        found = [inner for v in containers for inner in gc.get_referents(v)] + [
-            v for v in found if not isinstance(v, (list, tuple, dict))
-        ]
-    return found
+        opened, rest = [], []
+        for referent in referents:
+            if isinstance(referent, (list, tuple, dict)):
+                opened += gc.get_referents(referent)
+            else:
+                rest.append(referent)
+        referents = opened + rest
+    return referents

@@ -8,14 +8,21 @@ import keras
 import numpy as np
 
 from gradhooks import backends
-from gradhooks.model import keras_internals, untouched
+from gradhooks.model import data_adapters, untouched
 from gradhooks.reports.errors import BadInputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """The examples on which every gradient is checked; NumPy arrays, or ragged tensors, in the structure the
-    model expects."""
+    """The examples on which every gradient is checked.
+
+    NumPy arrays, or ragged tensors, in the structure that the model expects.
+
+    Args:
+        x: Inputs.
+        y: Targets; None without any.
+        sample_weight: Weights of the examples; None without any.
+    """
 
     x: Any
     y: Any = None
@@ -23,16 +30,21 @@ class Batch:
 
     @property
     def size(self):
-        """Number of examples; None where the arrays have no common length, as the nodes and edges of one graph."""
+        """Number of examples.
+
+        None where the arrays have no common length, as the nodes and edges of one graph.
+        """
         lengths = _lengths((self.x, self.y, self.sample_weight))
         return lengths[0] if len(set(lengths)) == 1 else None
 
     def not_finite(self):
-        """Returns, as text, which parts hold how many entries that are NaN or infinite; empty if none does."""
-        counts = {
-            name: _count_not_finite(getattr(self, name)) for name in ("x", "y", "sample_weight")
-        }
-        return ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
+        """Returns, as text, how many entries of which parts are NaN or infinite."""
+        counts = []
+        for name in ("x", "y", "sample_weight"):
+            count = _count_not_finite(getattr(self, name))
+            if count:
+                counts.append(f"{count} in {name}")
+        return ", ".join(counts)
 
 
 def take_batch(
@@ -57,33 +69,33 @@ def take_batch(
         A `Batch` of at most `batch_size` examples.
 
     Raises:
-        BadInputError: If there is nothing in it, or arrays of different
-            lengths would have to be cut.
+        BadInputError: If the batch is empty, or arrays of different lengths
+            would have to be cut.
     """
     with untouched.Untouched():
         try:
-            parts = _first(x, y, sample_weight, class_weight, batch_size)
+            parts = _take_first(x, y, sample_weight, class_weight, batch_size)
         except BadInputError:
             raise
-        except (
-            Exception
-        ) as error:  # of Keras, which does not take such data, or of whatever makes them
+        except Exception as error:
+            # Keras does not take data of this kind, or the code that makes them fails.
             raise BadInputError(
                 "The data for a gradient check must be readable, as for `fit()`. "
                 f"Received: data that raise {type(error).__name__}: {error}"
             ) from error
-    parts = keras.tree.map_structure(lambda a: None if a is None else _array(a), tuple(parts))
+    parts = keras.tree.map_structure(_to_array, tuple(parts))
     if batch_size is not None:
         lengths = _lengths(parts)
         if len(set(lengths)) > 1 and max(lengths) > batch_size:
             raise _without_common_length(lengths, batch_size)
         parts = keras.tree.map_structure(lambda a: None if a is None else a[:batch_size], parts)
     batch = Batch(*parts)
-    _validate(batch)
+    _check_not_empty(batch)
     return batch
 
 
-def _first(x, y, sample_weight, class_weight, batch_size):
+def _take_first(x, y, sample_weight, class_weight, batch_size):
+    """Returns (x, y, sample_weight) of the first batch."""
     if x is None:
         raise BadInputError(
             "A gradient check needs a batch to evaluate the loss on. Received: x=None. "
@@ -91,68 +103,69 @@ def _first(x, y, sample_weight, class_weight, batch_size):
             "Try passing the first rows of the training data."
         )
     if isinstance(x, types.GeneratorType):
-        # Keras' adapter would take several batches to find their shapes; one is all that may be
-        # taken.
-        return _unpacked(keras, next(x, None))
+        # Keras' adapter would take several batches to find their shapes; a check may take only one.
+        return _unpack(next(x, None))
     lengths = _lengths((x, y, sample_weight))
     if lengths and batch_size is None:
-        return keras_internals.whole_arrays(x, y, sample_weight, class_weight)
+        return data_adapters.take_whole_arrays(x, y, sample_weight, class_weight)
     if len(set(lengths)) > 1:
         raise _without_common_length(lengths, batch_size)
-    adapter = keras_internals.data_adapter(
-        _without_sharing(x), y, sample_weight, batch_size, class_weight
-    )
+    backend = backends.current()
+    independent = backend.copy_dataset(x)
+    adapter = data_adapters.make_adapter(independent, y, sample_weight, batch_size, class_weight)
     if isinstance(x, keras.utils.PyDataset):
         # Asking for one item starts no worker processes.
-        return _unpacked(keras, adapter._standardize_batch(x[0]) if len(x) else None)
-    # NumPy has no ragged arrays: rows would be filled up, and the loss be another one.
+        return _unpack(adapter._standardize_batch(x[0]) if len(x) else None)
     specs = getattr(x, "element_spec", None)
-    is_ragged = any(
-        map(backends.current().is_ragged, keras.tree.flatten((x, y) if specs is None else specs))
-    )
+    parts = keras.tree.flatten((x, y) if specs is None else specs)
+    # NumPy has no ragged arrays: rows would be padded, which makes another loss.
+    is_ragged = any(backend.is_ragged(part) for part in parts)
     batches = adapter.get_tf_dataset() if is_ragged else adapter.get_numpy_iterator()
-    return _unpacked(keras, next(iter(batches), None))
+    return _unpack(next(iter(batches), None))
 
 
 def _lengths(parts):
-    """The length of every array; empty where not all is arrays. What is no array has one of Keras' adapters."""
+    """Returns the length of every array; an empty list where anything else is among them.
+
+    Keras has adapters of its own for anything else.
+    """
     is_ragged = backends.current().is_ragged
-    flat = [part for part in keras.tree.flatten(parts) if part is not None]
-    if not all(hasattr(part, "__array__") or is_ragged(part) for part in flat):
-        return []
-    return [int(part.nrows()) if is_ragged(part) else int((*part.shape, 1)[0]) for part in flat]
+    lengths = []
+    for part in keras.tree.flatten(parts):
+        if part is None:
+            continue
+        if is_ragged(part):
+            lengths.append(int(part.nrows()))
+        elif hasattr(part, "__array__"):
+            lengths.append(int((*part.shape, 1)[0]))
+        else:
+            return []
+    return lengths
 
 
 def _without_common_length(lengths, batch_size):
     return BadInputError(
         "A batch is the first rows of every array, so all must have the same length. "
         f"Received: arrays of lengths {', '.join(map(str, lengths))}, and batch_size={batch_size}. "
-        "Expected one length, or batch_size=None, which takes all arrays as they are: the nodes and edges of one "
-        "graph belong together. Try batch_size=None; and for a layer that takes several arguments, `call=` of "
-        "gradhooks.testing.assert_gradients."
+        "Expected one length, or batch_size=None, which takes all arrays as they are: the nodes "
+        "and edges of one graph belong together. Try batch_size=None; and for a layer that takes "
+        "several arguments, `call=` of gradhooks.testing.assert_gradients."
     )
 
 
-def _without_sharing(x):
-    """Iterating a `tf.data` pipeline advances its shuffling; iterating a copy leaves the original alone."""
-    if type(x).__module__.startswith("tensorflow") and hasattr(x, "element_spec"):
-        from gradhooks.backends import tensorflow
-
-        return tensorflow.copy_first_element(x)
-    return x
-
-
-def _unpacked(keras, data):
+def _unpack(data):
     if data is None:
         raise BadInputError(
-            "The data for a gradient check must hold at least one batch. Received: an empty dataset or generator. "
-            "Expected `(x, y)` or `(x, y, sample_weight)`. Try a dataset that is not exhausted."
+            "The data for a gradient check must hold at least one batch. Received: an empty "
+            "dataset or generator. Expected `(x, y)` or `(x, y, sample_weight)`. Try a dataset "
+            "that is not exhausted."
         )
     return keras.utils.unpack_x_y_sample_weight(data)
 
 
-def _array(value):
-    if backends.current().is_ragged(value):
+def _to_array(value):
+    """Returns a NumPy array; a ragged tensor and None as they are."""
+    if value is None or backends.current().is_ragged(value):
         return value
     if hasattr(value, "numpy"):
         value = value.numpy()
@@ -160,34 +173,42 @@ def _array(value):
 
 
 def _count_not_finite(part):
-    arrays = [_values(array) for array in keras.tree.flatten(part)]
-    return sum(int((~np.isfinite(a)).sum()) for a in arrays if np.issubdtype(a.dtype, np.floating))
+    """Returns how many floats in a part of a batch are NaN or infinite."""
+    count = 0
+    for array in keras.tree.flatten(part):
+        entries = _entries(array)
+        if np.issubdtype(entries.dtype, np.floating):
+            count += int((~np.isfinite(entries)).sum())
+    return count
 
 
-def _values(value):
-    """All numbers of a part of a batch, as an array."""
+def _entries(value):
+    """Returns all numbers of an array or a ragged tensor, as an array."""
     if value is None:
         return np.empty(0)
     return value.flat_values.numpy() if backends.current().is_ragged(value) else value
 
 
-def _validate(batch):
+def _check_not_empty(batch):
     if not keras.tree.flatten(batch.x) or not any(_lengths(batch.x)):
         raise BadInputError(
-            "The batch for a gradient check must hold at least one example. Received: an empty batch. "
-            "Expected 1 to `batch_size` rows. Try passing the first rows of the training data."
+            "The batch for a gradient check must hold at least one example. Received: an empty "
+            "batch. Expected 1 to `batch_size` rows. Try passing the first rows of the training "
+            "data."
         )
 
 
 def have_same_shapes(values, others):
-    """Returns whether two sequences of arrays or variables agree in their shapes and dtypes, None included."""
-    return [_shape_and_dtype(value) for value in values] == [
-        _shape_and_dtype(other) for other in others
-    ]
+    """Returns whether two sequences of arrays or variables agree in shapes and dtypes.
+
+    None counts as equal to None alone.
+    """
+    own = [_shape_and_dtype(value) for value in values]
+    return own == [_shape_and_dtype(other) for other in others]
 
 
 def have_same_structure(nested, others):
-    """Returns whether two nested structures are built alike, of arrays of the same shapes and dtypes."""
+    """Returns whether two nested structures of arrays agree, also in shapes and dtypes."""
     try:
         keras.tree.assert_same_structure(nested, others)
     except (TypeError, ValueError):

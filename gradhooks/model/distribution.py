@@ -1,13 +1,13 @@
-"""Which of several training processes tells: every one checks, one writes.
+"""Which of several training processes writes: every one checks, one writes.
 
-Keras 3 runs the callbacks in every process. What a check draws follows from
-seed and step alone and its batch is the same everywhere, so all come to the
-same verdict, and all warn, stop or raise together.
+Keras 3 runs the callbacks in every process. The random numbers of a check follow
+from seed and step alone, and its batch is the same everywhere, so all processes
+come to the same verdict, and all warn, stop or raise together.
 """
 
 
 def strategy_of(model):
-    """Returns the `tf.distribute` strategy that a model trains under, its backend's default one, or None."""
+    """Returns the `tf.distribute` strategy that a model trains under; None without one."""
     return getattr(model, "distribute_strategy", None)
 
 
@@ -41,10 +41,13 @@ def is_primary(task_type, task_id, cluster):
 
     Example:
 
-    >>> leads("worker", 0, {"worker": ["a:1", "b:1"]}), leads("worker", 0, {"chief": ["c:1"], "worker": ["a:1"]})
-    (True, False)
+    >>> is_primary("worker", 0, {"worker": ["a:1", "b:1"]})
+    True
+    >>> is_primary("worker", 0, {"chief": ["c:1"], "worker": ["a:1"]})
+    False
     """
     if not task_type or not cluster:
         return True
     # Without a chief of its own, a cluster is led by its first worker.
-    return (task_type, task_id or 0) == (("chief" if "chief" in cluster else "worker"), 0)
+    primary_type = "chief" if "chief" in cluster else "worker"
+    return (task_type, task_id or 0) == (primary_type, 0)

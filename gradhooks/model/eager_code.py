@@ -1,18 +1,18 @@
-"""Code that only runs eagerly, for it asks a tensor for its numbers: where it is, and what it costs in training."""
+"""Code that only runs eagerly, since it needs the numbers in a tensor."""
 
 import os
 import re
 import traceback
 
-from gradhooks.isolation import reachable
+from gradhooks.isolation import objects
 
-# So many variables are named.
-_NAMED = 4
-# What is asked of a tensor that has no numbers yet, as Python and TensorFlow put it, and what it
-# means.
+# How many variables are named: a free choice, so that it stays one sentence.
+_MOST_NAMED = 4
 _LEAVES = "leaves TensorFlow ({}): no gradient comes back from there"
 _DECIDES = "decides by the numbers of a tensor ({}), as only eager code can, and cannot be traced"
-_ASKED = (
+# What Python and TensorFlow say when code needs the numbers in a tensor that has none yet, how to
+# write what the code did, and what that means.
+_MESSAGES = (
     (re.compile(r"object has no attribute '(numpy|tolist|item|__array__|ndim)'"), ".{}()", _LEAVES),
     (re.compile(r"(numpy)\(\) is only available when eager"), ".{}()", _LEAVES),
     (re.compile(r"[Cc]annot convert a symbolic tf\.Tensor .*to a (numpy) array"), "{}", _LEAVES),
@@ -22,32 +22,40 @@ _ASKED = (
 )
 
 
-def sentence(error):
-    """Returns where and how code of the user's asks a tensor for its numbers; None if that is not what is wrong.
+def describe(error):
+    """Returns where and how the user's code needs the numbers in a tensor.
 
     Args:
         error: An exception that ended a trace, with its traceback.
+
+    Returns:
+        A sentence; None if the error is of another kind.
     """
-    told = " ".join(str(error).split())
-    asked = ((pattern.search(told), how, words) for pattern, how, words in _ASKED)
-    found = next(((match, how, words) for match, how, words in asked if match), None)
-    frame = _last_of_the_user(error)
-    if found is None or frame is None:
+    effect = _find_effect(" ".join(str(error).split()))
+    frame = _last_frame_of_the_user(error)
+    if effect is None or frame is None:
         return None
-    match, how, words = found
     code, line = frame
-    place = f"line {line} of {os.path.basename(code.co_filename)} ({code.co_qualname})"
-    return f"run_eagerly: {place} {words.format(how.format(match.group(1)))}"
+    file = os.path.basename(code.co_filename)
+    return f"run_eagerly: line {line} of {file} ({code.co_qualname}) {effect}"
 
 
-def _last_of_the_user(error):
-    """The code and the line of the innermost frame that belongs to no library; None without one."""
-    frames = [
-        (frame.f_code, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if not reachable.is_library(frame.f_globals.get("__name__"))
-    ]
-    return frames[-1] if frames else None
+def _find_effect(message):
+    """Returns what the code does with the numbers; None for an error of another kind."""
+    for pattern, spelling, effect in _MESSAGES:
+        match = pattern.search(message)
+        if match:
+            return effect.format(spelling.format(match.group(1)))
+    return None
+
+
+def _last_frame_of_the_user(error):
+    """Returns the code and the line of the innermost frame of no library; None without one."""
+    last = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if not objects.is_library(frame.f_globals.get("__name__")):
+            last = frame.f_code, line
+    return last
 
 
 def gradient_remark(paths, received):
@@ -57,8 +65,14 @@ def gradient_remark(paths, received):
         paths: Paths of the variables.
         received: bool, shape (V,). Whether a gradient came for the variable.
     """
-    missed = [path for path, came in zip(paths, received, strict=True) if not came]
+    missed = []
+    for path, is_received in zip(paths, received, strict=True):
+        if not is_received:
+            missed.append(path)
     if not missed:
         return "in training every variable receives a gradient"
-    rest = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
-    return f"in training {', '.join(missed[:_NAMED])}{rest} {'receive' if len(missed) > 1 else 'receives'} none"
+    names = ", ".join(missed[:_MOST_NAMED])
+    rest = len(missed) - _MOST_NAMED
+    if rest > 0:
+        names = f"{names} and {rest} more"
+    return f"in training {names} {'receive' if len(missed) > 1 else 'receives'} none"

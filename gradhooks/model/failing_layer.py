@@ -1,77 +1,93 @@
-"""Which layer an error arose in, or whether in the compiled loss, so that it alone can stay at its own precision."""
+"""The layer, or the compiled loss, in which an error arose: it alone can stay native."""
 
 import contextlib
 import re
 
-from gradhooks.model import keras_internals
+import keras
+
+from gradhooks.model import compiled_loss, keras_internals
 from gradhooks.reports.errors import GradientFailsError
 
+# How much of a message is quoted: a free choice, so that it stays one line of a report.
+_MOST_CHARACTERS = 160
 
-def failing_layer(error, model, known=()):
-    """Finds the layer in which an error arose, or the compiled loss: by the traceback, or by the names of operations.
+
+def find_failing_layer(error, model, known=()):
+    """Finds the layer in which an error arose, by the traceback or by the names of operations.
+
+    Args:
+        error: The exception.
+        model: The model.
+        known: Layers that are known to fail, and are left out.
 
     Returns:
-        The layer, the container of the compiled loss, or None.
+        The layer; the container of the compiled loss if the error arose there;
+        None if neither is found.
     """
     candidates = _candidates(model, known)
-    found, said, traceback = None, str(error), error.__traceback__
-    container = keras_internals.compile_loss(model)
+    container = compiled_loss.compile_loss(model)
+    failing, text, traceback = None, str(error), error.__traceback__
     while traceback is not None:
-        held = traceback.tb_frame.f_locals
-        inside = held.get("self")
-        if container is not None and type(inside) is type(container):
-            inside = container  # a stand-in for it
-        if id(inside) in candidates:
-            found = inside
-        # While a graph is differentiated, this is the operation whose turn it is.
-        said += f" {getattr(held.get('op'), 'name', '')}"
+        variables = traceback.tb_frame.f_locals
+        owner = variables.get("self")
+        if container is not None and type(owner) is type(container):
+            owner = container  # a stand-in for it
+        if id(owner) in candidates:
+            failing = owner
+        # While a graph is differentiated, this is the operation whose gradient is being taken.
+        text += f" {getattr(variables.get('op'), 'name', '')}"
         traceback = traceback.tb_next
-    if found is not None:
-        return found
+    if failing is not None:
+        return failing
+    names = set(re.split(r"[/\s'\"{}]+", text))
     # In a graph, a scope that is entered again gets a number.
-    names = re.split(r"[/\s'\"{}]+", said)
-    scopes = {*names, *(re.sub(r"_\d+$", "", name) for name in names)}
-    named = [owner for owner in candidates.values() if owner.name in scopes]
-    # A layer in the loss goes before the loss.
-    return max(
-        named, key=lambda o: -1 if o is container else len(keras_internals.path_of(o)), default=None
-    )
+    names.update([re.sub(r"_\d+$", "", name) for name in names])
+    named = [owner for owner in candidates.values() if owner.name in names]
+
+    def depth(owner):
+        # A layer inside of the loss takes precedence over the loss.
+        return -1 if owner is container else len(compiled_loss.path_of(owner))
+
+    return max(named, key=depth, default=None)
 
 
 def _candidates(model, known):
-    owners = [*keras_internals.layers_of(model)[1:], keras_internals.compile_loss(model)]
-    return {
-        id(owner): owner
-        for owner in owners
-        if owner is not None and not any(owner is k for k in known)
-    }
+    """Returns a dict of ids to the layers, without the model, and the compiled loss."""
+    candidates = {}
+    owners = [*keras_internals.layers_of(model)[1:], compiled_loss.compile_loss(model)]
+    for owner in owners:
+        is_known = any(owner is other for other in known)
+        if owner is not None and not is_known:
+            candidates[id(owner)] = owner
+    return candidates
 
 
 def gradient_fails(error, model):
-    """Returns the `GradientFailsError` that says in which layer an exception of the backward pass arose."""
-    layer = failing_layer(error, model)
-    return GradientFailsError(
-        "" if layer is None else keras_internals.path_of(layer), first_line(error)
-    )
+    """Returns a `GradientFailsError` that says in which layer the backward pass failed."""
+    layer = find_failing_layer(error, model)
+    path = "" if layer is None else compiled_loss.path_of(layer)
+    return GradientFailsError(path, first_line(error))
 
 
 def note_where_the_loss_may_be(error, model):
-    """Adds a note to an exception of the compiled loss where the model's own `train_step` may do without that."""
-    is_of_the_loss = isinstance(error, NotImplementedError) or failing_layer(
-        error, model
-    ) is keras_internals.compile_loss(model)
-    if is_of_the_loss and keras_internals.has_own_train_step(model):
+    """Adds a note to an error of the compiled loss, if the model's `train_step` may not need it."""
+    if not keras_internals.has_own_train_step(model):
+        return
+    is_of_the_loss = isinstance(error, NotImplementedError)
+    if not is_of_the_loss:
+        failing = find_failing_layer(error, model)
+        is_of_the_loss = failing is compiled_loss.compile_loss(model)
+    if is_of_the_loss:
         error.add_note(
-            "The model has a `train_step` of its own. If that computes the loss, pass it to the check: "
-            "loss_fn=, a function (model, x, y, sample_weight, training) that returns the scalar loss."
+            "The model has a `train_step` of its own. If that computes the loss, pass it to the "
+            "check: loss_fn=, a function (model, x, y, sample_weight, training) that returns the "
+            "scalar loss."
         )
 
 
 @contextlib.contextmanager
-def whole_tracebacks():
-    """Keras cuts its own frames out of tracebacks, and with them the layer in which an error arose."""
-    import keras
-
+def keep_whole_tracebacks():
+    """While open, Keras does not remove its frames, and so the failing layer, from tracebacks."""
     was_filtering = keras.config.is_traceback_filtering_enabled()
     keras.config.disable_traceback_filtering()
     try:
@@ -82,9 +98,10 @@ def whole_tracebacks():
 
 
 def first_line(error):
-    """Returns the type of an error and the first line of what it says, or the line that tells most."""
+    """Returns the type of an error and the first line of its message, or the most telling one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0] == "Graph execution error:":
-        # TensorFlow tells first where the operation was made, and what happened last.
+        # TensorFlow first says where the operation was made, and in the last line what happened.
         lines = [line for line in lines if not line.startswith("[[")][-1:]
-    return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
+    line = lines[0][:_MOST_CHARACTERS] if lines else ""
+    return f"{type(error).__name__}: {line}"

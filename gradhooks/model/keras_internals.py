@@ -1,17 +1,28 @@
-"""The one place that touches names Keras keeps to itself.
+"""Names that Keras keeps to itself, and what can be known about a model by them.
 
-A future Keras may rename any of them; then `require` says which one is missing
-and what needs it, and nothing else in gradhooks has to be searched.
+Together with `compiled_loss` and `data_adapters` this is where such names are
+looked up. A future Keras may rename any of them: then `require` says which one is
+missing and what needs it, and little else in gradhooks has to be searched.
 """
 
 import collections
-import functools
+import importlib
+
+import keras
 
 from gradhooks.isolation import threads
+
+# From narrow to wide.
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def require(owner, name, purpose):
     """Returns `getattr(owner, name)`, or says clearly that this Keras no longer has it.
+
+    Args:
+        owner: An object of Keras', or the name of a module that this Keras does not have.
+        name: Name of an attribute.
+        purpose: What gradhooks needs it for: `"list the layers"`.
 
     Raises:
         RuntimeError: If the attribute is missing.
@@ -19,163 +30,100 @@ def require(owner, name, purpose):
     try:
         return getattr(owner, name)
     except AttributeError as cause:
-        import keras
-
         raise RuntimeError(
-            f"gradhooks needs a name inside Keras to {purpose}, and this version does not have it. "
-            f"Received: keras=={keras.__version__}, missing {name!r} on {owner!r}. Expected Keras 3.12 or a "
-            "release tested with this version of gradhooks. Try upgrading gradhooks."
+            f"gradhooks needs a name inside Keras to {purpose}, and this version does not have "
+            f"it. Received: keras=={keras.__version__}, missing {name!r} on {owner!r}. Expected "
+            "Keras 3.12 or a release tested with this version of gradhooks. Try upgrading "
+            "gradhooks."
         ) from cause
 
 
-def layers_of(model):
-    """Returns the model and every layer that Keras or a plain attribute of a layer leads to, each once."""
-    import keras
+def private_module(name):
+    """Returns a module inside Keras; its name if there is none, of which `require` then speaks.
 
-    kind = keras.layers.Layer
+    Args:
+        name: Name of the module without `"keras.src."`.
+    """
+    full_name = f"keras.src.{name}"
+    try:
+        return importlib.import_module(full_name)
+    except ImportError:
+        return full_name
+
+
+_backend = private_module("backend")
+_config = private_module("backend.config")
+_global_state = private_module("backend.common.global_state")
+_name_scope = private_module("backend.common.name_scope")
+_python_utils = private_module("utils.python_utils")
+_seed_generator = private_module("random.seed_generator")
+
+
+def layers_of(model):
+    """Returns the model and every layer that it leads to, each once.
+
+    Some packages keep layers in plain attributes, where Keras does not look.
+    """
+    flatten_layers = require(model, "_flatten_layers", "list the layers")
     found, seen = [], set()
-    queue = collections.deque([model, *require(model, "_flatten_layers", "list the layers")()])
+    queue = collections.deque([model, *flatten_layers()])
     while queue:
         layer = queue.popleft()
         if id(layer) in seen:
             continue
         seen.add(id(layer))
         found.append(layer)
-        # Some packages keep layers where Keras does not look, so their dtype policy would be
-        # missed.
         for value in list(vars(layer).values()):
-            if isinstance(value, kind):
-                queue.append(value)
-            elif isinstance(value, (list, tuple, dict)):
-                members = value.values() if isinstance(value, dict) else value
-                queue.extend(member for member in members if isinstance(member, kind))
+            queue.extend(_layers_in(value))
     return found
 
 
-def are_parts_built(model):
-    """Whether a model that was never called as a whole has trainable weights, and no layer that would make more."""
-    from keras.src.utils import python_utils
+def _layers_in(value):
+    """Returns the layers among an attribute and the members of a list, tuple or dict."""
+    members = ()
+    if isinstance(value, keras.layers.Layer):
+        members = (value,)
+    elif isinstance(value, (list, tuple)):
+        members = value
+    elif isinstance(value, dict):
+        members = value.values()
+    return [member for member in members if isinstance(member, keras.layers.Layer)]
 
-    makes_weights = [
-        not layer.built and not python_utils.is_default(layer.build)
-        for layer in layers_of(model)[1:]
-    ]
-    return bool(model.trainable_variables) and not any(makes_weights)
+
+def are_parts_built(model):
+    """Returns whether a model that was never called as a whole has all of its weights.
+
+    It has trainable weights, and no layer that would make more.
+    """
+    is_default = require(_python_utils, "is_default", "find layers that are not built")
+    for layer in layers_of(model)[1:]:
+        if not layer.built and not is_default(layer.build):
+            return False
+    return bool(model.trainable_variables)
 
 
 def dtype_of(tensor):
     """Returns the dtype of a tensor as Keras spells it, for example `"float32"`."""
-    import keras
-
     return keras.backend.standardize_dtype(tensor.dtype)
 
 
 def is_complex(variable):
-    """Whether a Keras variable holds complex numbers."""
+    """Returns whether a Keras variable holds complex numbers."""
     return str(variable._dtype).startswith("complex")
 
 
-def path_of(owner):
-    """Returns the path of a layer, or its name before it is built; the names of the losses in a compiled loss."""
-    import keras
-
-    if isinstance(owner, keras.layers.Layer):
-        return getattr(owner, "path", None) or owner.name
-    names = [
-        _name_of_loss(loss) for loss in keras.tree.flatten(owner._user_loss) if loss is not None
-    ]
-    return f"the loss {', '.join(dict.fromkeys(names))}"
-
-
-def _name_of_loss(loss):
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    if isinstance(loss, str):
-        return loss
-    return getattr(loss, "name", None) or getattr(loss, "__name__", None) or type(loss).__name__
-
-
-def compile_loss(model):
-    """Returns the container of the losses given to `compile()`; None without one."""
-    return getattr(model, "_compile_loss", None)
-
-
-def fresh_compile_loss(model, y):
-    """Returns a stand-in for the compiled loss, so that the user's container is never built or changed.
-
-    The container builds its inner losses, and metrics for them, at its first
-    call, which may not have come yet.
-    """
-    container = compile_loss(model)
-    if container is None:
-        return None
-    if container.built:
-        # Not copy.copy: Keras objects copy themselves through their configuration, which this one
-        # has not.
-        standin = object.__new__(type(container))
-        vars(standin).update(vars(container))
-        # Plain tuples, so that replacing the dtype of an entry's loss is all that is ever done to
-        # them.
-        standin._flat_losses = list(container._flat_losses)
-        return standin
-    arguments = [
-        require(container, f"_user_{name}", "evaluate the compiled loss")
-        for name in ("loss", "loss_weights")
-    ]
-    standin = type(container)(*arguments, output_names=container.output_names)
-    outputs = getattr(model, "_outputs_struct", None)
-    if outputs is not None and y is not None:
-        # Several outputs bring metric variables, which must not be made inside a trace. A container
-        # that cannot be built from specifications alone builds itself at its first call instead.
-        try:
-            standin.build(y, outputs)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            standin = type(container)(*arguments, output_names=container.output_names)
-    return standin
-
-
-def losses_in(container):
-    """Returns the loss objects of a container, the container itself first."""
-    import keras
-
-    if container is None:
-        return []
-    given = [
-        loss
-        for loss in keras.tree.flatten(container._user_loss)
-        if isinstance(loss, keras.losses.Loss)
-    ]
-    inner = [entry.loss for entry in container._flat_losses or ()]
-    return list({id(loss): loss for loss in [container, *given, *inner]}.values())
-
-
-def metrics_of(model, container):
-    """Returns every metric that computing the loss may update, also inside other metrics."""
-    found, queue = {}, [*model.metrics, *(container.metrics if container is not None else ())]
-    while queue:
-        metric = queue.pop()
-        if id(metric) not in found:
-            found[id(metric)] = metric
-            queue.extend(getattr(metric, "_metrics", ()))
-    return list(found.values())
-
-
 def has_own_compute_loss(model):
-    """Whether the model overrides `compute_loss`."""
-    import keras
-
+    """Returns whether the model overrides `compute_loss`."""
     return type(model).compute_loss is not keras.Model.compute_loss
 
 
 def has_own_train_step(model):
-    """Whether the model overrides `train_step`."""
-    import keras
-
+    """Returns whether the model overrides `train_step`."""
     return type(model).train_step is not keras.Model.train_step
 
 
 def batches_trained(model):
-    """Returns how many batches the optimizer has seen, to continue counting where a resumed run left off."""
+    """Returns how many batches the optimizer has seen; a resumed run goes on counting there."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return 0
@@ -186,7 +134,10 @@ def batches_trained(model):
 
 
 def compute_loss(model, x, y, y_pred, sample_weight, training):
-    """Calls `compute_loss`, also where it is overridden without the `training` argument of Keras 3.3."""
+    """Returns what `compute_loss` returns.
+
+    It may be overridden without the `training` argument, as in Keras 3.3.
+    """
     inner = require(model, "_compute_loss", "evaluate the loss")
     return inner(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
@@ -204,13 +155,10 @@ def variables_with_regularizer(model):
 
 
 def regularizers_of(model):
-    """Returns the regularizers of weights and of activities, some perhaps twice."""
-    of_activities = [getattr(layer, "activity_regularizer", None) for layer in layers_of(model)]
-    return [
-        r
-        for r in [*of_activities, *(v.regularizer for v in variables_with_regularizer(model))]
-        if r is not None
-    ]
+    """Returns the regularizers of activities and of weights, some perhaps twice."""
+    regularizers = [getattr(layer, "activity_regularizer", None) for layer in layers_of(model)]
+    regularizers += [variable.regularizer for variable in variables_with_regularizer(model)]
+    return [regularizer for regularizer in regularizers if regularizer is not None]
 
 
 def weights_of(model):
@@ -219,57 +167,57 @@ def weights_of(model):
 
 
 def state_of(model):
-    """Returns every variable that a loss evaluation may read or write and that is not a trainable weight."""
-    from keras.src.backend.common import global_state
-
+    """Returns the variables, beside the trainable weights, that a loss may read or write."""
     trainable = {id(v) for v in model.trainable_variables}
-    state = {
-        id(v): v for v in [*model.variables, *model.metrics_variables] if id(v) not in trainable
-    }
-    # `keras.random` would create it when asked for it, and so draw from Python's generator; the
-    # name of the attribute is a constant in newer versions of Keras only.
-    seeds = global_state.get_global_attribute("global_seed_generator")
+    state = {}
+    for variable in [*model.variables, *model.metrics_variables]:
+        if id(variable) not in trainable:
+            state[id(variable)] = variable
+    # Not by `keras.random`, which would create it, and so draw from Python's generator. Newer
+    # versions of Keras have a constant for the name.
+    seeds = _get_global_attribute("global_seed_generator")
     if seeds is not None:
         state[id(seeds.state)] = seeds.state
     return list(state.values())
 
 
-def backend_module(name):
-    """Returns the backend's module of operations of a kind: `"numpy"`, `"nn"`, or `"random"`, in which layers draw."""
-    from keras.src import backend
+def _get_global_attribute(name):
+    get = require(_global_state, "get_global_attribute", "find the state of a thread")
+    return get(name)
 
-    return getattr(backend, name)
+
+def backend_module(name):
+    """Returns the backend's module of operations of a kind.
+
+    Args:
+        name: `"numpy"`, `"nn"`, or `"random"`, in which layers draw.
+    """
+    return getattr(_backend, name)
 
 
 def draw_seed(seed):
     """Draws a seed tensor the way a random operation does, advancing its generator."""
-    from keras.src.random.seed_generator import draw_seed
-
-    return draw_seed(seed)
+    draw = require(_seed_generator, "draw_seed", "draw the same noise as training")
+    return draw(seed)
 
 
 def is_xla(model):
-    """Whether training compiles with XLA."""
-    return (
-        bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
-    )
+    """Returns whether training compiles with XLA."""
+    is_compiled = getattr(model, "compiled", False)
+    return bool(is_compiled and getattr(model, "jit_compile", False))
 
 
 def training_dtype(model):
-    """Returns the narrowest float dtype in which any layer computes."""
-    import keras
-
-    order = ("float16", "bfloat16", "float32", "float64")
-    dtypes = {
-        layer.compute_dtype
-        for layer in layers_of(model)
-        if keras.backend.is_float_dtype(layer.compute_dtype)
-    }
-    return next((dtype for dtype in order if dtype in dtypes), "float32")
+    """Returns the narrowest float dtype in which any layer computes; `"float32"` if none does."""
+    dtypes = {layer.compute_dtype for layer in layers_of(model)}
+    for dtype in _FLOATS:
+        if dtype in dtypes:
+            return dtype
+    return "float32"
 
 
 def has_noise(model):
-    """Whether any layer draws random numbers."""
+    """Returns whether any layer draws random numbers."""
     return any(seed_generators(layer) for layer in layers_of(model))
 
 
@@ -278,71 +226,31 @@ def seed_generators(layer):
     return list(getattr(layer, "_seed_generators", ()))
 
 
-def data_adapter(x, y, sample_weight, batch_size, class_weight):
-    """Returns Keras' own adapter for whatever `fit()` accepts, without shuffling."""
-    from keras.src.trainers.data_adapters import get_data_adapter
-
-    return get_data_adapter(
-        x,
-        y,
-        sample_weight=sample_weight,
-        batch_size=batch_size,
-        shuffle=False,
-        class_weight=class_weight,
-    )
-
-
-def whole_arrays(x, y, sample_weight, class_weight):
-    """Returns arrays as they are, floats in `floatx` as Keras' adapters give them; None for what is not there."""
-    import keras
-    import numpy as np
-    from keras.src.trainers.data_adapters import data_adapter_utils
-
-    def converted(array):
-        if array is None or not hasattr(array, "__array__"):
-            return array
-        array = np.asarray(array)
-        return (
-            array.astype(keras.config.floatx())
-            if array.dtype.name.startswith(("float", "bfloat"))
-            else array
-        )
-
-    x, y, sample_weight = (
-        keras.tree.map_structure(converted, part) for part in (x, y, sample_weight)
-    )
-    if class_weight is not None:
-        # Raises where there are sample weights as well, as for `fit()`.
-        if sample_weight is not None:
-            raise ValueError("`class_weight` and `sample_weight` cannot be given at once.")
-        sample_weight = data_adapter_utils.class_weight_to_sample_weights(y, class_weight)
-    return x, y, sample_weight
-
-
-def answer_floatx(dtype):
-    """Returns a context in which `floatx()` answers with a dtype to the checking thread."""
-    from keras.src.backend import config
-
-    return threads.answered(config.floatx, lambda: dtype)
+def patch_floatx(dtype):
+    """Returns a context in which `floatx()` is a dtype for the checking thread."""
+    floatx = require(_config, "floatx", "trace in float64")
+    return threads.patch_function(floatx, lambda: dtype)
 
 
 def path_of_scopes():
     """Returns the path of the layers that are being called, such as `"model/block/dense"`."""
-    from keras.src.backend.common.name_scope import current_path
-
+    current_path = require(_name_scope, "current_path", "name the place of a random draw")
     return current_path()
 
 
 def layer_of_scopes():
     """Returns the innermost layer that is being called; None outside of all."""
-    from keras.src.backend.common import global_state
-
-    scopes = global_state.get_global_attribute("name_scope_stack") or ()
-    return next((scope.caller for scope in reversed(scopes) if scope.caller is not None), None)
+    scopes = _get_global_attribute("name_scope_stack") or ()
+    for scope in reversed(scopes):
+        if scope.caller is not None:
+            return scope.caller
+    return None
 
 
 def thread_state():
-    """Returns the dict in which Keras keeps what it holds for this thread: name counters, scopes, default policy."""
-    from keras.src.backend.common import global_state
+    """Returns the dict in which Keras keeps what it holds for this thread.
 
-    return vars(global_state.GLOBAL_STATE_TRACKER)
+    Name counters, scopes, the default dtype policy and the like.
+    """
+    tracker = require(_global_state, "GLOBAL_STATE_TRACKER", "restore the state of a thread")
+    return vars(tracker)

@@ -1,19 +1,20 @@
-"""A loss and its gradient watched layer by layer: what goes in and comes out of every call, forth and back."""
+"""A loss and its gradient observed layer by layer: what goes into and comes out of every call."""
 
 import contextlib
 import dataclasses
 import itertools
 
+import keras
 import numpy as np
 
 from gradhooks.isolation import threads
-from gradhooks.model import keras_internals
+from gradhooks.model import compiled_loss
 from gradhooks.numerics import departure
 
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """What was seen in one evaluation.
+    """What was observed in one evaluation.
 
     Args:
         calls: `departure.Call`s, in the order in which they ended.
@@ -27,8 +28,15 @@ class Watched:
 
 
 @dataclasses.dataclass
-class _Call:
-    """One call while it is traced: its tensors, and where their summaries will be."""
+class _TracedCall:
+    """One call of a layer while it is traced.
+
+    Args:
+        layer: The layer.
+        entered: Its number in the order in which calls began.
+        inputs: Tensors that went in.
+        outputs: Tensors that came out.
+    """
 
     layer: object
     entered: int
@@ -36,8 +44,34 @@ class _Call:
     outputs: list
 
 
+def watch_twice(tracer, backend, layers, promote, scale):
+    """Observes two evaluations: one as training computes, one promoted.
+
+    Args:
+        tracer: A `tracing.Tracer`.
+        backend: The backend module.
+        layers: The layers of the model, the model first.
+        promote: Function that makes the context of a promoted trace; None if
+            nothing is promoted.
+        scale: The factor of the loss before it is differentiated.
+
+    Returns:
+        Two `Watched`, the second one None if nothing is promoted.
+    """
+
+    def watch(promote):
+        return watch_calls(tracer, backend, layers, promote, scale)
+
+    with tracer.untouched() as belongings:
+        native = belongings.run(lambda: watch(None))
+        belongings.restore()
+        if promote is None:
+            return native, None
+        return native, belongings.run(lambda: watch(promote))
+
+
 def watch_calls(tracer, backend, layers, promote, scale):
-    """Returns what is `Watched` in one evaluation at the model's present state.
+    """Observes one evaluation at the model's present state.
 
     Args:
         tracer: A `tracing.Tracer`.
@@ -45,100 +79,116 @@ def watch_calls(tracer, backend, layers, promote, scale):
         layers: The layers of the model, the model first.
         promote: Function that makes the context of the trace; None for the
             precision at which training computes.
-        scale: By what the loss is multiplied before it is differentiated; the
-            gradient is divided by it.
+        scale: The factor of the loss before it is differentiated; the gradient
+            is divided by it.
+
+    Returns:
+        What was `Watched`.
     """
-    calls, told = [], {}
-    owned = _owned(tracer.variables, layers)
+    noted, calls, is_dense = [], [], []
+    weights_of = _assign_weights(tracer.variables, layers)
 
     def finish(total, values):
-        seen = list(calls)  # the backward pass may call layers again
-        tensors = [*values, *(t for call in seen for t in [*call.inputs, *call.outputs])]
+        calls[:] = noted  # the backward pass may call layers again
+        tensors = list(values)
+        for call in calls:
+            tensors += [*call.inputs, *call.outputs]
         slopes = backend.differentiate_scaled(total, scale, tensors)
-        told["calls"], told["is_dense"] = seen, [s is not None for s in slopes]
-        summaries = [
-            backend.summarize(t) for t in [*tensors, *(s for s in slopes if s is not None)]
-        ]
-        return [
-            total,
-            *backend.fill_missing_gradients(slopes[: len(values)], [v.shape for v in values]),
-            *summaries,
-        ]
+        is_dense[:] = [slope is not None for slope in slopes]
+        summaries = [backend.summarize(tensor) for tensor in tensors]
+        summaries += [backend.summarize(slope) for slope in slopes if slope is not None]
+        gradient = backend.fill_missing_gradients(slopes[: len(values)], [v.shape for v in values])
+        return [total, *gradient, *summaries]
 
     tracer.take_fresh_loss()
     with promote() if promote else contextlib.nullcontext():
-        loss, *found = tracer.evaluated(
-            finish, promote, lambda: _calls_watched(backend, layers, calls)
-        )
+        results = tracer.evaluate(finish, promote, lambda: _note_calls(backend, layers, noted))
     count = len(tracer.variables)
-    gradient = np.concatenate([np.zeros(0), *(np.ravel(part) for part in found[:count])]) / scale
-    summaries = iter([departure.Summary(*map(float, s)) for s in found[count:]])
-    tensors = [next(summaries) for _ in told["is_dense"]]
-    slopes = [next(summaries) if is_dense else None for is_dense in told["is_dense"]]
-    return Watched(
-        tuple(_told(told["calls"], tensors, slopes, owned, count)), float(loss), gradient
-    )
+    loss, gradients, summaries = results[0], results[1 : count + 1], results[count + 1 :]
+    flat = np.concatenate([np.zeros(0), *(np.ravel(part) for part in gradients)])
+    remaining = iter([departure.Summary(*map(float, summary)) for summary in summaries])
+    tensors = [next(remaining) for _ in is_dense]
+    slopes = [next(remaining) if has_slope else None for has_slope in is_dense]
+    summed_up = _sum_up(calls, tensors, slopes, weights_of, count)
+    return Watched(tuple(summed_up), float(loss), flat / scale)
 
 
-def _told(calls, tensors, slopes, owned, count):
-    """The `departure.Call`s, by the summaries of values and gradients: variables first, then inputs and outputs."""
+def _sum_up(calls, tensors, slopes, weights_of, count):
+    """Returns a `departure.Call` for each traced call.
+
+    Args:
+        calls: `_TracedCall`s.
+        tensors: Summaries of values: of the variables, then of each call's
+            inputs and outputs.
+        slopes: Summaries of their gradients; None where there is none.
+        weights_of: dict of ids of layers to the numbers of their own variables.
+        count: How many variables there are.
+    """
+    summed_up = []
     start, seen = count, set()
     for call in calls:
-        middle, stop = start + len(call.inputs), start + len(call.inputs) + len(call.outputs)
+        middle = start + len(call.inputs)
+        stop = middle + len(call.outputs)
         # A layer's weights have one gradient, however often it is called.
-        own = [] if id(call.layer) in seen else [slopes[v] for v in owned.get(id(call.layer), ())]
+        numbers = () if id(call.layer) in seen else weights_of.get(id(call.layer), ())
         seen.add(id(call.layer))
-        yield departure.Call(
-            keras_internals.path_of(call.layer),
-            call.entered,
-            tuple(tensors[start:middle]),
-            tuple(tensors[middle:stop]),
-            (*slopes[start:middle], *own),
-            tuple(slopes[middle:stop]),
+        weight_slopes = [slopes[number] for number in numbers]
+        summed_up.append(
+            departure.Call(
+                compiled_loss.path_of(call.layer),
+                call.entered,
+                tuple(tensors[start:middle]),
+                tuple(tensors[middle:stop]),
+                (*slopes[start:middle], *weight_slopes),
+                tuple(slopes[middle:stop]),
+            )
         )
         start = stop
+    return summed_up
 
 
-def _owned(variables, layers):
-    """id of a layer -> numbers of the variables that it holds itself."""
-    found = {}
-    sizes = {id(layer): {id(v) for v in layer.trainable_variables} for layer in layers}
+def _assign_weights(variables, layers):
+    """Returns a dict of ids of layers to the numbers of the variables that they hold themselves."""
+    held = {}
+    for layer in layers:
+        held[id(layer)] = {id(variable) for variable in layer.trainable_variables}
+    numbers = {}
     for number, variable in enumerate(variables):
-        holders = [layer for layer in layers if id(variable) in sizes[id(layer)]]
+        holders = [layer for layer in layers if id(variable) in held[id(layer)]]
         if holders:
             # The last of the smallest: a layer comes after those that hold it.
-            owner = min(reversed(holders), key=lambda layer: len(sizes[id(layer)]))
-            found.setdefault(id(owner), []).append(number)
-    return found
+            owner = min(reversed(holders), key=lambda layer: len(held[id(layer)]))
+            numbers.setdefault(id(owner), []).append(number)
+    return numbers
 
 
 @contextlib.contextmanager
-def _calls_watched(backend, layers, calls):
-    """While open, every call of a layer is noted when it ends."""
+def _note_calls(backend, layers, calls):
+    """While open, every call of a layer is appended to a list when it ends."""
     order = itertools.count()
-    with contextlib.ExitStack() as stack:
-        put = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         for layer in layers:
-            put(layer, "call", _noting(backend, layer, layer.call, calls, order))
+            patch(layer, "call", _wrap(backend, layer, layer.call, calls, order))
         yield
 
 
-def _noting(backend, layer, call, calls, order):
-    import keras
+def _wrap(backend, layer, call, calls, order):
+    """Wraps `call` of a layer so that its inputs and outputs are noted."""
 
-    def noted_call(*args, **kwargs):
+    def call_and_note(*args, **kwargs):
         entered, inputs = next(order), []
 
-        def passed_on(value):
+        def pass_on(value):
             if not backend.is_watchable(value):
                 return value
             inputs.append(backend.insert_identity(value))
             return inputs[-1]
 
-        args, kwargs = keras.tree.map_structure(passed_on, (args, kwargs))
-        outputs = call(*args, **kwargs)
-        found = [value for value in keras.tree.flatten(outputs) if backend.is_watchable(value)]
-        calls.append(_Call(layer, entered, inputs, found))
-        return outputs
+        args, kwargs = keras.tree.map_structure(pass_on, (args, kwargs))
+        results = call(*args, **kwargs)
+        flat = keras.tree.flatten(results)
+        outputs = [value for value in flat if backend.is_watchable(value)]
+        calls.append(_TracedCall(layer, entered, inputs, outputs))
+        return results
 
-    return noted_call
+    return call_and_note

@@ -1,26 +1,31 @@
-"""The trainable variables of a model as parameters: where each lies in the flat vector."""
+"""The trainable variables of a model as parameters: where each is in the flat vector."""
 
 from gradhooks.model import keras_internals
 from gradhooks.numerics import layout as layouts
 
 
 def layout_of(variables):
-    """Returns the `Layout` of Keras variables; of a complex one, each part is a parameter of its own."""
-    shapes = tuple(
-        (*v.shape, 2) if keras_internals.is_complex(v) else tuple(v.shape) for v in variables
-    )
-    return layouts.Layout(layouts.unique_paths([v.path for v in variables]), shapes)
+    """Returns the `Layout` of Keras variables.
+
+    Real and imaginary part of a complex number are parameters of their own.
+    """
+    shapes = []
+    for variable in variables:
+        shape = tuple(variable.shape)
+        shapes.append((*shape, 2) if keras_internals.is_complex(variable) else shape)
+    paths = layouts.unique_paths([variable.path for variable in variables])
+    return layouts.Layout(paths, tuple(shapes))
 
 
 def remarks(variables, layout):
     """Returns what people must know to read the indices of parameters, a tuple of sentences."""
-    found = [
-        path
-        for path, v in zip(layout.paths, variables, strict=True)
-        if keras_internals.is_complex(v)
-    ]
-    if not found:
+    complex_paths = []
+    for path, variable in zip(layout.paths, variables, strict=True):
+        if keras_internals.is_complex(variable):
+            complex_paths.append(path)
+    if not complex_paths:
         return ()
     return (
-        f"{', '.join(found)}: complex; the last index of a parameter is 0 for the real part, 1 for the imaginary",
+        f"{', '.join(complex_paths)}: complex; the last index of a parameter is 0 for the real "
+        "part, 1 for the imaginary",
     )

@@ -1,28 +1,28 @@
-"""The precision ladder: as much of a model in float64 as can be traced and run there."""
+"""The levels of precision: as much of a model in float64 as can be traced and run there."""
 
 import dataclasses
 
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import failing_layer, keras_internals
+from gradhooks.model import compiled_loss, failing_layer
 from gradhooks.model.promotion import Extent
 from gradhooks.reports.errors import BadInputError, StateWriteError
 from gradhooks.reports.records import Precision
 
-# No lower level helps, and nobody is to run what cannot be put back.
+# A lower level does not help, and code whose changes cannot be restored must not run again.
 FINAL = (BadInputError, CannotRestoreError, StateWriteError)
-# What cannot be promoted is left native and the trace tried again; more than this many are a lost
-# cause.
+# What cannot be promoted is left native, one thing after the other, each for one more trace. A free
+# choice: a model with more than this many is better checked at its own precision as a whole.
 _MOST_NATIVE = 8
 
 
 def choose_precision(
     model, precision, trace_promoted, trace_native, is_exhausted, has_narrow_sources
 ):
-    """Climbs down from full promotion until a trace succeeds and runs.
+    """Goes down from full promotion until a trace succeeds and runs.
 
     Args:
         model: The model.
-        precision: `"auto"` goes down as far as it must, `"float64"` stays on
+        precision: `"auto"` goes down as far as necessary, `"float64"` stays on
             the first level, `"model"` begins on the last.
         trace_promoted: Function `Extent -> names of narrow operations` that
             traces and runs once, or raises.
@@ -35,93 +35,108 @@ def choose_precision(
         The `Precision` of the last trace.
 
     Raises:
-        Exception: Whatever the first level raised, where it must be that one;
-            want of memory and writes to state, from any.
+        Exception: With `precision="float64"`, what the first level raised;
+            errors in `FINAL` and lack of memory, from any level.
     """
     if precision == "model":
         trace_native()
         return Precision("model", note="precision='model': nothing was promoted")
-    descent = _Descent(model, trace_promoted, is_exhausted)
-    promoted = descent.with_native(
-        has_narrow_sources, 0 if precision == "float64" else _MOST_NATIVE
-    )
+    attempts = _Attempts(model, trace_promoted, is_exhausted)
+    most_native = 0 if precision == "float64" else _MOST_NATIVE
+    promoted = attempts.promote(has_narrow_sources, most_native)
     if promoted is None and precision == "float64":
-        raise descent.causes[0]
+        raise attempts.causes[0]
     if promoted is None and has_narrow_sources():
         # Code may insist on what it holds being narrow.
-        promoted = descent.with_native(lambda: False, cause=descent.causes[0])
+        promoted = attempts.promote(lambda: False, cause=attempts.causes[0])
     if promoted is None:
-        # A widened cast may be what an operation cannot take; the noise will tell what is left of
-        # the digits.
-        promoted = descent.attempt(Extent(is_widening_casts=False))
+        # An operation may not take a widened cast. If this loses digits, the noise level shows it.
+        promoted = attempts.attempt(Extent(is_widening_casts=False))
     if promoted is None:
         trace_native()
-        return descent.bottom()
+        return attempts.native_precision()
     return promoted
 
 
-class _Descent:
+class _Attempts:
     """What has been tried and why it failed.
 
     Attributes:
         causes: Exceptions, one per attempt that failed.
-        native: What had to stay at its own precision, so far as was tried last: layers, the compiled loss.
+        native: What had to stay at its own precision in the latest attempts:
+            layers, the compiled loss.
     """
 
     def __init__(self, model, trace_promoted, is_exhausted):
-        self._model, self._trace, self._is_exhausted = model, trace_promoted, is_exhausted
-        self.causes, self.native = [], ()
+        self._model = model
+        self._trace = trace_promoted
+        self._is_exhausted = is_exhausted
+        self.causes = []
+        self.native = ()
 
-    def with_native(self, is_to_widen_sources, most=_MOST_NATIVE, cause=None):
-        """Promotes, leaving one thing more native after every failure; None if that does not help.
+    def promote(self, needs_wide_sources, most_native=_MOST_NATIVE, cause=None):
+        """Promotes, leaving one more layer native after every failure.
 
         Args:
-            is_to_widen_sources: Function, asked after a failure: whether to
-                widen sources, too. What meets nothing wide had better stay as it is.
-            most: How many things may be left native.
+            needs_wide_sources: Function, called after a failure: whether to
+                widen sources, too. Those that meet nothing wide are better left
+                as they are.
+            most_native: How many layers may be left native.
             cause: Exception of a failure with nothing native, if there was one.
+
+        Returns:
+            The `Precision`; None if that does not help.
         """
         extent = Extent()
-        while len(extent.native) <= most:
+        while len(extent.native) <= most_native:
             self.native = extent.native
-            promoted = None if cause else self.attempt(extent)
-            if promoted is not None:
-                return promoted
-            cause, raised = None, cause or self.causes[-1]
-            if not extent.is_widening_sources and is_to_widen_sources():
+            if cause is None:
+                promoted = self.attempt(extent)
+                if promoted is not None:
+                    return promoted
+                cause = self.causes[-1]
+            if not extent.is_widening_sources and needs_wide_sources():
                 extent = dataclasses.replace(extent, is_widening_sources=True)
-                continue
-            culprit = failing_layer.failing_layer(raised, self._model, extent.native)
-            if culprit is None:
-                return None
-            extent = dataclasses.replace(extent, native=(*extent.native, culprit))
+            else:
+                failing = failing_layer.find_failing_layer(cause, self._model, extent.native)
+                if failing is None:
+                    return None
+                extent = dataclasses.replace(extent, native=(*extent.native, failing))
+            cause = None
         return None
 
     def attempt(self, extent):
-        """Traces and runs once; returns the `Precision`, or None and a cause more."""
+        """Traces and runs once; returns the `Precision`, or None and adds to the causes."""
         try:
             narrow = self._trace(extent)
         except FINAL:
             raise
         except Exception as error:
             if self._is_exhausted(error):
-                raise  # nothing to do with promotion, and no reason to settle for fewer digits
+                raise  # it has nothing to do with promotion, and is no reason for fewer digits
             self.causes.append(error)
             return None
         if not extent.native:
             return Precision("float64", narrow_operations=narrow)
-        paths = self._paths()
-        note = f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision ({self._cause()})"
+        paths = self._native_paths()
+        note = (
+            f"{', '.join(paths)} cannot be evaluated in float64 and stayed at its own precision "
+            f"({self._first_cause()})"
+        )
         return Precision("partial", native_layers=paths, narrow_operations=narrow, note=note)
 
-    def bottom(self):
-        """The `Precision` of a model of which nothing could be promoted."""
-        where = self._paths()[0] if self.native else "the model"
-        note = f"{where} cannot be evaluated in float64, so the model was checked at its own precision ({self._cause()})"
-        return Precision("model", native_layers=self._paths(), note=note)
+    def native_precision(self):
+        """Returns the `Precision` of a model of which nothing could be promoted."""
+        paths = self._native_paths()
+        where = paths[0] if paths else "the model"
+        note = (
+            f"{where} cannot be evaluated in float64, so the model was checked at its own "
+            f"precision ({self._first_cause()})"
+        )
+        return Precision("model", native_layers=paths, note=note)
 
-    def _paths(self):
-        return tuple(keras_internals.path_of(owner) for owner in self.native)
+    def _native_paths(self):
+        return tuple(compiled_loss.path_of(owner) for owner in self.native)
 
-    def _cause(self):
+    def _first_cause(self):
         return failing_layer.first_line(self.causes[0])

@@ -1,22 +1,21 @@
-"""Float64 at trace time: while `promoted` is open, tracing the live model gives a float64 graph.
+"""Float64 at trace time: while `promote` is open, tracing the live model gives a float64 graph.
 
-Nothing is cloned and no weight is written. Dtype policies, variable dtypes, the
-loss' dtype and `floatx` say float64 to the thread that traces, for as long as the
-trace lasts; the traced graph stays float64.
+Nothing is cloned and no weight is written. For the thread that traces, and as
+long as the trace lasts, dtype policies, dtypes of variables, the dtype of the loss
+and `floatx` are float64; the traced graph stays float64.
 """
 
 import contextlib
 import dataclasses
 from typing import Any
 
-from gradhooks.isolation import threads
-from gradhooks.model import keras_internals
+import keras
 
-WIDE = "float64"
-_WIDE_COMPLEX = "complex128"
-_NARROW = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
-_HALF = ("float16", "bfloat16")
-_DRAWS = ("normal", "uniform", "truncated_normal", "gamma", "beta", "binomial")
+from gradhooks.isolation import threads
+from gradhooks.model import compiled_loss, keras_internals, promoted_draws
+from gradhooks.model.dtypes import HALF, NARROW, WIDE, WIDE_COMPLEX, sum_wide
+from gradhooks.model.promoted_operations import patch_signbit, split_grouped_convolutions
+from gradhooks.model.widening import cast_around, hide_logits, keep_wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +25,11 @@ class Extent:
     Args:
         native: Layers to leave at their own precision, with casts around them;
             at float32 where their own is half of that. The container of the
-            compiled loss stands for what is computed in it.
+            compiled loss stands for everything that is computed in it.
         is_widening_casts: Whether casts from float64 to a narrower float are
             left out.
-        is_widening_sources: Whether constants and variables that the model
-            does not know of enter the graph in float64, too.
+        is_widening_sources: Whether constants, and variables that the model
+            does not know of, enter the graph in float64, too.
     """
 
     native: tuple[Any, ...] = ()
@@ -40,7 +39,7 @@ class Extent:
 
 @contextlib.contextmanager
 def promote(model, container, state, backend, extent, note_narrow):
-    """Opens a stretch of time in which tracing `model` yields float64.
+    """While open, tracing `model` yields float64.
 
     Args:
         model: The live Keras model.
@@ -51,274 +50,148 @@ def promote(model, container, state, backend, extent, note_narrow):
         note_narrow: Function, called when a narrow constant or a variable that
             the model does not know of enters the graph.
     """
-    import keras
-
-    layers = keras_internals.layers_of(model)
-    losses = keras_internals.losses_in(container) + keras_internals.metrics_of(model, container)
-    native_layers = [owner for owner in extent.native if isinstance(owner, keras.layers.Layer)]
-    native = {id(inner) for layer in native_layers for inner in keras_internals.layers_of(layer)}
-    is_loss_native = len(native_layers) < len(extent.native)
-    wide_layers = [layer for layer in layers if id(layer) not in native and _is_promotable(layer)]
-    native_variables = {id(v) for layer in layers if id(layer) in native for v in layer.variables}
-    draw_dtypes = _draw_dtypes(layers)
+    parts = _Parts(model, container, extent)
+    floatx = keras.config.floatx()
     with contextlib.ExitStack() as stack:
-        put = threads.Patcher(stack)
-        native_floatx = keras.config.floatx()
-        switch = stack.enter_context(_widened(backend, extent, note_narrow))
-        draw = _drawn_by_xla(backend) if keras_internals.is_xla(model) else _drawn_directly
-        _promote_draws(put, draw_dtypes, native_floatx, switch, draw)
-        stack.enter_context(keras_internals.answer_floatx(WIDE))
-        for layer in wide_layers:
-            if layer.compute_dtype != native_floatx:
-                put(layer, "call", _without_logits(layer.call))
-            put(layer, "_dtype_policy", keras.DTypePolicy(WIDE))
-        for layer in layers:
-            if id(layer) in native and layer.compute_dtype in _HALF:
-                # What has no operation in float64 may have none in half precision either, and
-                # digits are welcome.
-                put(layer, "_dtype_policy", keras.DTypePolicy("float32"))
-        for variable in [*model.trainable_variables, *state]:
-            if id(variable) in native_variables:
-                put(variable, "_dtype", "float32" if variable._dtype in _HALF else variable._dtype)
-            elif keras.backend.is_float_dtype(variable._dtype):
-                put(variable, "_dtype", WIDE)
-            elif keras_internals.is_complex(variable):
-                put(variable, "_dtype", _WIDE_COMPLEX)
-        for loss in () if is_loss_native else losses:
-            put(loss, "_dtype", WIDE)
-        if is_loss_native:
-            put(
-                container,
-                "call",
-                _with_casts(container.call, container.dtype, native_floatx, switch, backend),
-            )
-            losses = []
-        for owner in {
-            id(o): o for o in [*keras_internals.regularizers_of(model), *losses, *wide_layers]
-        }.values():
-            _promote_constants(put, owner, backend)
-        put(model, "_aggregate_additional_loss", wide_sum)
-        # Keras takes the sign from the bits of a float32, which a widened cast no longer gives.
-        put(keras_internals.backend_module("numpy"), "signbit", _signbit)
-        _take_groups_apart(put)
-        for layer in layers:
-            if id(layer) in native:
-                put(
-                    layer,
-                    "call",
-                    _with_casts(layer.call, layer.compute_dtype, native_floatx, switch, backend),
-                )
+        stack.enter_context(threads.take_turn())
+        switch = stack.enter_context(keep_wide(backend, extent, note_narrow))
+        # The seed generators' dtypes must be known before the layers' policies are replaced.
+        stack.enter_context(promoted_draws.patch_draws(model, floatx, switch, backend))
+        stack.enter_context(keras_internals.patch_floatx(WIDE))
+        stack.enter_context(_promote_layers(parts, floatx))
+        stack.enter_context(_promote_variables(parts, [*model.trainable_variables, *state]))
+        stack.enter_context(_promote_losses(parts, container, floatx, switch, backend))
+        stack.enter_context(_promote_constants(parts, backend))
+        stack.enter_context(_sum_added_losses_wide(model))
+        stack.enter_context(patch_signbit())
+        stack.enter_context(split_grouped_convolutions())
+        # Last, around everything that the layers' `call` has become.
+        stack.enter_context(_cast_around_native_layers(parts, floatx, switch, backend))
         yield
 
 
 @contextlib.contextmanager
 def suspend_promotion():
-    """Opens a stretch of time in which tracing a model leaves every precision as it is."""
-    with contextlib.ExitStack() as stack:
-        _take_groups_apart(threads.Patcher(stack))
+    """While open, tracing a model leaves every precision as it is."""
+    with split_grouped_convolutions():
         yield
 
 
-def _promote_constants(put, owner, backend):
-    """Widens the tensors that an object keeps as attributes: some regularizers of Keras hold their factor so."""
-    import keras
+class _Parts:
+    """What of a model is promoted, and what stays native.
 
-    for name, value in list(vars(owner).items()):
-        if backend.is_constant(value) and keras_internals.dtype_of(value) in _NARROW:
-            put(owner, name, keras.ops.cast(value, WIDE))
-
-
-def _take_groups_apart(put):
-    """Computes convolutions in groups one after the other: TensorFlow cannot differentiate them at once in float64.
-
-    With one channel a group they are the depthwise convolution, which it can; that has one stride and two dimensions.
-    In three dimensions it can do nothing in groups at any precision, unless it first rewrites the graph to fuse them.
+    Attributes:
+        wide_layers: Layers that are promoted.
+        native_layers: Layers at their own precision, with those inside of them.
+        losses: Losses and metrics that are promoted.
+        is_loss_native: Whether the compiled loss stays at its own precision.
+        regularizers: The model's regularizers.
     """
-    import keras
-    from keras import ops
 
-    module = keras_internals.backend_module("nn")
-    convolve = keras_internals.require(module, "conv", "check convolutions in groups")
-
-    def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
-        axis = 1 if (data_format or keras.config.image_data_format()) == "channels_first" else -1
-        groups = inputs.shape[axis] // kernel.shape[-2]
-        strides, dilation_rate = (
-            n if isinstance(n, int) else tuple(n) for n in (strides, dilation_rate)
-        )
-        options = strides, padding, data_format, dilation_rate
-        is_volume = len(inputs.shape) == 5
-        if groups == 1 or (keras_internals.dtype_of(kernel) != WIDE and not is_volume):
-            return convolve(inputs, kernel, *options)
-        has_one_stride = isinstance(strides, int) or len(set(strides)) == 1
-        if kernel.shape[-2] == 1 and not is_volume and has_one_stride:
-            apart = ops.reshape(kernel, (*kernel.shape[:-2], groups, kernel.shape[-1] // groups))
-            return module.depthwise_conv(inputs, apart, *options)
-        pairs = zip(ops.split(inputs, groups, axis), ops.split(kernel, groups, -1), strict=True)
-        return ops.concatenate([convolve(*pair, *options) for pair in pairs], axis)
-
-    put(module, "conv", conv)
-
-
-def _signbit(x):
-    from keras import ops
-
-    x = ops.convert_to_tensor(x)
-    return ops.logical_or(ops.less(x, 0), ops.logical_and(ops.equal(x, 0), ops.less(1 / x, 0)))
-
-
-def wide_sum(loss):
-    """Adds up what a layer added to the loss, at whatever precision, in float64."""
-    import keras
-
-    return keras.ops.sum(keras.ops.cast(loss, WIDE))
+    def __init__(self, model, container, extent):
+        layers = keras_internals.layers_of(model)
+        outermost = [owner for owner in extent.native if isinstance(owner, keras.layers.Layer)]
+        native = set()
+        for layer in outermost:
+            native.update(id(inner) for inner in keras_internals.layers_of(layer))
+        self.wide_layers, self.native_layers = [], []
+        for layer in layers:
+            if id(layer) in native:
+                self.native_layers.append(layer)
+            elif _is_promotable(layer):
+                self.wide_layers.append(layer)
+        self.is_loss_native = len(outermost) < len(extent.native)
+        self.losses = []
+        if not self.is_loss_native:
+            self.losses += compiled_loss.losses_in(container)
+            self.losses += compiled_loss.metrics_of(model, container)
+        self.regularizers = keras_internals.regularizers_of(model)
 
 
 def _is_promotable(layer):
-    """Preprocessing layers may compute integers or strings, quantized layers hold integers: both stay as they are."""
-    import keras
+    """Returns whether a layer computes floats, and holds them.
 
+    Preprocessing layers may compute integers or strings, and quantized layers
+    hold integers.
+    """
     if getattr(layer, "quantization_mode", None) is not None:
         return False
     return keras.backend.is_float_dtype(layer.compute_dtype)
 
 
-def _draw_dtypes(layers):
-    """id of a seed generator -> dtype at which its layer draws in training."""
-    return {
-        id(g): layer.compute_dtype
-        for layer in layers
-        for g in keras_internals.seed_generators(layer)
-    }
-
-
-def _drawn_directly(draw, seed):
-    return draw(seed)
-
-
-def _drawn_by_xla(backend):
-    """XLA draws other numbers from the same seed than TensorFlow; training with XLA sees those."""
-
-    def drawn(draw, seed):
-        # The seed advances out here: a compiled function must not leave its tensors in a generator.
-        return backend.call_with_xla(draw, keras_internals.draw_seed(seed))
-
-    return drawn
-
-
-def _promote_draws(put, draw_dtypes, floatx, switch, draw_from):
-    """Draws at the native dtype and widens: from one seed, a float64 draw gives other numbers."""
-    from keras import ops
-
-    module = keras_internals.backend_module("random")
-
-    def native_dtype(seed):
-        return draw_dtypes.get(id(seed), floatx)
-
-    def same_draw(draw):
-        def drawn(*args, **kwargs):
-            with switch.off():
-                seed, dtype = kwargs.pop("seed", None), kwargs.pop("dtype", None)
-                # Without a dtype a draw follows floatx, whatever its layer computes in; float64 is
-                # what was promoted.
-                native = floatx if dtype is None else native_dtype(seed) if dtype == WIDE else dtype
-                numbers = draw_from(lambda s: draw(*args, **kwargs, dtype=native, seed=s), seed)
-                return ops.cast(numbers, dtype or WIDE)
-
-        return drawn
-
-    draw_dropout = module.dropout
-
-    def same_dropout(inputs, rate, noise_shape=None, seed=None):
-        if keras_internals.dtype_of(inputs) != WIDE:
-            return draw_dropout(inputs, rate, noise_shape, seed)
-        with switch.off():
-            ones = ops.ones(ops.shape(inputs), dtype=native_dtype(seed))
-            kept = ops.not_equal(
-                draw_from(lambda s: draw_dropout(ones, rate, noise_shape, s), seed), 0
-            )
-        return ops.where(kept, inputs / (1 - rate), ops.zeros_like(inputs))
-
-    draw_seed = module.draw_seed
-    put(module, "draw_seed", lambda seed: seed if ops.is_tensor(seed) else draw_seed(seed))
-    for name in _DRAWS:
-        put(
-            module,
-            name,
-            same_draw(keras_internals.require(module, name, "draw the same noise as training")),
-        )
-    put(module, "dropout", same_dropout)
-
-
-def _without_logits(call):
-    """Wraps `call` of a layer whose output is cast before the loss sees it in training.
-
-    A loss looks for the logits behind a softmax or sigmoid, which a cast hides:
-    it is then computed, and clipped, from probabilities. Promoted there is no
-    cast, but the loss must be the same one.
-    """
-    import keras
-
-    def forget(tensor):
-        # A copy has neither the attribute nor the operation by which the loss would know.
-        return keras.ops.copy(tensor) if hasattr(tensor, "_keras_logits") else tensor
-
-    return lambda *args, **kwargs: keras.tree.map_structure(forget, call(*args, **kwargs))
+@contextlib.contextmanager
+def _promote_layers(parts, floatx):
+    """While open, layers compute in float64, native ones in float32 at least."""
+    with threads.open_patcher() as patch:
+        for layer in parts.wide_layers:
+            if layer.compute_dtype != floatx:
+                patch(layer, "call", hide_logits(layer.call))
+            patch(layer, "_dtype_policy", keras.DTypePolicy(WIDE))
+        for layer in parts.native_layers:
+            if layer.compute_dtype in HALF:
+                # An operation without a kernel in float64 may have none in half precision either,
+                # and float32 keeps more digits.
+                patch(layer, "_dtype_policy", keras.DTypePolicy("float32"))
+        yield
 
 
 @contextlib.contextmanager
-def _widened(backend, extent, note_narrow):
-    """Keeps float64 from becoming narrower while the switch that it yields is on."""
-    switch = _Switch(True)
-
-    def is_left_out(source, target):
-        return switch.is_on and extent.is_widening_casts and source == WIDE and target in _NARROW
-
-    with (
-        backend.intercept_casts(is_left_out),
-        backend.widen_mixed_operands(lambda: switch.is_on),
-        backend.intercept_sources(lambda: switch.is_on, extent.is_widening_sources, note_narrow),
-    ):
-        yield switch
-
-
-class _Switch:
-    def __init__(self, is_on):
-        self.is_on = is_on
-
-    @contextlib.contextmanager
-    def off(self):
-        """Keeps the switch off for a while."""
-        before, self.is_on = self.is_on, False
-        try:
-            yield
-        finally:
-            self.is_on = before
+def _promote_variables(parts, variables):
+    """While open, variables are float64 or complex128, those of native layers at least float32."""
+    native = set()
+    for layer in parts.native_layers:
+        native.update(id(variable) for variable in layer.variables)
+    with threads.open_patcher() as patch:
+        for variable in variables:
+            dtype = variable._dtype
+            if id(variable) in native:
+                patch(variable, "_dtype", "float32" if dtype in HALF else dtype)
+            elif keras.backend.is_float_dtype(dtype):
+                patch(variable, "_dtype", WIDE)
+            elif keras_internals.is_complex(variable):
+                patch(variable, "_dtype", WIDE_COMPLEX)
+        yield
 
 
-def _with_casts(call, narrow, floatx, switch, backend):
-    """Wraps `call` of a layer or loss that stays native: its inputs are cast down, its outputs up again."""
-    import keras
-
-    def cast(value, source, target):
-        if keras.ops.is_tensor(value) and keras_internals.dtype_of(value) == source:
-            return backend.cast(value, target)
-        return value
-
-    def native_call(*args, **kwargs):
-        with switch.off(), keras_internals.answer_floatx(floatx):
-            args, kwargs = keras.tree.map_structure(lambda v: cast(v, WIDE, narrow), (args, kwargs))
-            outputs = call(*args, **kwargs)
-        return keras.tree.map_structure(lambda v: cast(v, narrow, WIDE), outputs)
-
-    return native_call
+@contextlib.contextmanager
+def _promote_losses(parts, container, floatx, switch, backend):
+    """While open, losses and metrics compute in float64, or the loss stays native."""
+    with threads.open_patcher() as patch:
+        for loss in parts.losses:
+            patch(loss, "_dtype", WIDE)
+        if parts.is_loss_native:
+            call = cast_around(container.call, container.dtype, floatx, switch, backend)
+            patch(container, "call", call)
+        yield
 
 
-def widen(value):
-    """Returns a tensor of floats in float64, complex numbers as wide, any other as it is."""
-    import keras
+@contextlib.contextmanager
+def _promote_constants(parts, backend):
+    """While open, tensors in attributes are float64, such as the factors of some regularizers."""
+    owners = {}
+    for owner in [*parts.regularizers, *parts.losses, *parts.wide_layers]:
+        owners[id(owner)] = owner
+    with threads.open_patcher() as patch:
+        for owner in owners.values():
+            for name, value in list(vars(owner).items()):
+                if backend.is_constant(value) and keras_internals.dtype_of(value) in NARROW:
+                    patch(owner, name, keras.ops.cast(value, WIDE))
+        yield
 
-    dtype = keras_internals.dtype_of(value)
-    if dtype.startswith("complex"):
-        return keras.ops.cast(value, _WIDE_COMPLEX)
-    return keras.ops.cast(value, WIDE) if keras.backend.is_float_dtype(dtype) else value
+
+@contextlib.contextmanager
+def _sum_added_losses_wide(model):
+    """While open, what layers add to the loss is summed in float64."""
+    with threads.open_patcher() as patch:
+        patch(model, "_aggregate_additional_loss", sum_wide)
+        yield
+
+
+@contextlib.contextmanager
+def _cast_around_native_layers(parts, floatx, switch, backend):
+    """While open, what native layers take is cast down, and what they return is cast up again."""
+    with threads.open_patcher() as patch:
+        for layer in parts.native_layers:
+            call = cast_around(layer.call, layer.compute_dtype, floatx, switch, backend)
+            patch(layer, "call", call)
+        yield

@@ -1,10 +1,12 @@
 """The gradient that the replicas of a strategy add up to, from the step of one of them.
 
 An optimizer adds up what the replicas hand it. `train_step` therefore divides a
-mean by their number, and where it does not, steps are too large by it. It runs
-here as one replica would run it, on the whole batch, and what it hands on is
-taken as often as there are replicas.
+mean by their number, and where it does not, steps are too large by that factor.
+Here the step runs as one replica would run it, on the whole batch, and the
+gradient that it hands over is multiplied by the number of replicas.
 """
+
+import keras
 
 from gradhooks import backends
 from gradhooks.model import distribution
@@ -12,24 +14,33 @@ from gradhooks.model.batch import Batch
 from gradhooks.model.train_step import TrainStep
 from gradhooks.reports.errors import RecordingError
 
-# A mean over examples that are all there twice is the same mean; a sum is twice as large. Random
-# layers drawn for more examples make a mean smaller.
-_SAME = 1.1
+# The largest ratio of two norms of a gradient that counts as the same: that for examples which are
+# all there R times, and that for the same examples once. A mean has the ratio 1, or less where
+# random layers draw for more examples, and a sum the ratio R, which is 2 at least. A free choice
+# between 1 and 2, near to 1 since nothing but rounding makes it larger for a mean.
+_LARGEST_RATIO = 1.1
 
 
-def step_of(model, batch, layout):
-    """Returns what records the train step of a model: a `TrainStep`, or a `ReplicatedStep` under a strategy."""
+def make_step(model, batch, layout):
+    """Returns what records the train step of a model.
+
+    Args:
+        model: A compiled `keras.Model`.
+        batch: The fixed minibatch, a `batch.Batch`.
+        layout: The `Layout` of the trainable variables.
+
+    Returns:
+        A `TrainStep`; under a strategy with several replicas a `ReplicatedStep`.
+    """
     strategy = distribution.strategy_of(model)
     replicas = backends.current().count_devices(strategy)
-    return (
-        ReplicatedStep(model, batch, layout, strategy, replicas)
-        if replicas > 1
-        else TrainStep(model, batch, layout)
-    )
+    if replicas > 1:
+        return ReplicatedStep(model, batch, layout, strategy, replicas)
+    return TrainStep(model, batch, layout)
 
 
 class ReplicatedStep:
-    """Records like a `TrainStep`, in the place of all replicas.
+    """Records like a `TrainStep`, on behalf of all replicas.
 
     Args:
         model: A compiled `keras.Model` with a strategy.
@@ -37,65 +48,72 @@ class ReplicatedStep:
         layout: The `Layout` of the trainable variables.
         strategy: The strategy.
         count: How many replicas there are.
+
+    Attributes:
+        replicas: How many replicas there are.
+        remark: Why it is not known what the replicas add up to; empty if it is.
     """
 
     def __init__(self, model, batch, layout, strategy, count):
-        self._made = lambda b, *replicas: TrainStep(model, b, layout, *replicas)
-        self._batch, self._strategy = batch, strategy
-        #: How many replicas there are.
+        self._model = model
+        self._batch = batch
+        self._layout = layout
+        self._strategy = strategy
         self.replicas = count
-        self._chosen = None
-        #: Why what the replicas add up to is not known; empty if it is.
         self.remark = ""
+        self._step = None
 
     @property
     def draws(self):
-        """See `TrainStep`; what has been chosen last has drawn."""
-        return self._chosen.draws
+        """See `TrainStep`; those of the step that was chosen."""
+        return self._step.draws
 
     @property
     def handed(self):
         """See `TrainStep`."""
-        return self._chosen.handed if self._chosen is not None else frozenset()
+        return self._step.handed if self._step is not None else frozenset()
 
     def record(self, point=None, is_unscaled=False):
         """Runs the step once, see `TrainStep.record`."""
-        if self._chosen is None:
-            self._chosen = self._choose()
-        return self._chosen.record(point, is_unscaled)
+        if self._step is None:
+            self._step = self._choose_step()
+        return self._step.record(point, is_unscaled)
 
     def replace_batch(self, batch):
-        """Runs on another `batch.Batch` from now on; what a replica's step is, is found anew."""
-        self._batch, self._chosen, self.remark = batch, None, ""
+        """Runs on another `batch.Batch` from now on; the step of a replica is chosen anew."""
+        self._batch = batch
+        self._step = None
+        self.remark = ""
 
-    def _choose(self):
-        """The step of a replica, times their number; where that means nothing, the step of a single device."""
-        as_replica = self._strategy, self.replicas
+    def _choose_step(self):
+        """Returns the step of a replica; that of a single device where a replica's says nothing."""
         try:
-            once, repeated = (self._made(b, *as_replica).record().norm for b in self._shares())
+            once = self._make_replica(self._share(1)).record().norm
+            repeated = self._make_replica(self._share(self.replicas)).record().norm
         except RecordingError as error:
-            return self._unknown(str(error))
-        # Divided by the size of the global batch, it is right for a share of the batch alone.
-        if not repeated <= _SAME * once:
-            return self._unknown("what a replica hands on grows with the number of its examples")
-        return self._made(self._batch, *as_replica)
+            return self._give_up(str(error))
+        # Divided by the size of the global batch, it is right for a share of the batch alone. NaN
+        # is no ratio at all.
+        if not repeated <= _LARGEST_RATIO * once:
+            return self._give_up("what a replica hands on grows with the number of its examples")
+        return self._make_replica(self._batch)
 
-    def _unknown(self, why):
+    def _make_replica(self, batch):
+        return TrainStep(self._model, batch, self._layout, self._strategy, self.replicas)
+
+    def _give_up(self, why):
         kind = type(self._strategy).__name__
         self.remark = (
             f"under {kind} what the {self.replicas} replicas add up to was not checked: {why}"
         )
-        return self._made(self._batch)
+        return TrainStep(self._model, self._batch, self._layout)
 
-    def _shares(self):
-        """One replica's share of the batch, and the same examples as many times as there are replicas."""
-        import keras
-
-        backend, rows = backends.current(), max(1, self._batch.size // self.replicas)
-        for count in (1, self.replicas):
-            parts = (self._batch.x, self._batch.y, self._batch.sample_weight)
-            yield Batch(
-                *keras.tree.map_structure(
-                    lambda a, n=count: None if a is None else backend.repeat_rows(a, rows, n), parts
-                )
-            )
+    def _share(self, count):
+        """Returns one replica's share of the batch, repeated a number of times."""
+        repeat_rows = backends.current().repeat_rows
+        rows = max(1, self._batch.size // self.replicas)
+        parts = (self._batch.x, self._batch.y, self._batch.sample_weight)
+        shares = keras.tree.map_structure(
+            lambda a: None if a is None else repeat_rows(a, rows, count), parts
+        )
+        return Batch(*shares)

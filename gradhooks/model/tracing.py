@@ -2,9 +2,20 @@
 
 import contextlib
 
+import keras
+
 from gradhooks.isolation import threads
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import draws, failing_layer, keras_internals, objective, promotion, untouched
+from gradhooks.model import (
+    compiled_loss,
+    draws,
+    dtypes,
+    failing_layer,
+    keras_internals,
+    objective,
+    promotion,
+    untouched,
+)
 from gradhooks.model.batch import have_same_structure
 
 
@@ -13,7 +24,7 @@ class Tracer:
 
     Args:
         backend: The backend module.
-        objective: What to evaluate, a `terms.Objective`.
+        objective: What to evaluate, an `objective.Objective`.
         batch: The fixed minibatch, a `batch.Batch`.
         shapes: Shape of each trainable variable, with a last axis of two for a complex one.
 
@@ -24,9 +35,9 @@ class Tracer:
         term_names: `"total"`, and `"data"` and `"penalty"` where the model has a penalty.
         tape: None, or the tape that takes gradients which a graph refuses.
         has_wide_loss: Whether at the model's own precision the loss is reduced in float64.
-        has_narrow_sources: Whether a constant, or a variable that the model does not know of, has entered a promoted
-            trace in a narrow float.
-        draws: The `noise.Draws` of the latest trace.
+        has_narrow_sources: Whether a constant, or a variable that the model does not know of, has
+            entered a promoted trace in a narrow float.
+        draws: The `draws.Draws` of the latest trace.
     """
 
     def __init__(self, backend, objective, batch, shapes):
@@ -37,7 +48,9 @@ class Tracer:
         self.tensors = self._present_tensors()
         self._y, self._container = batch.y, None
         self.term_names = ("total", "data", "penalty") if objective.has_penalty else ("total",)
-        self.tape, self.has_wide_loss, self.has_narrow_sources = None, True, False
+        self.tape = None
+        self.has_wide_loss = True
+        self.has_narrow_sources = False
         self.draws = draws.Draws(objective.model, keras_internals.is_xla(objective.model))
 
     def untouched(self):
@@ -49,35 +62,47 @@ class Tracer:
         return self._backend.snapshot(self.state)
 
     def promotion(self, extent):
-        """Returns a function that makes a context in which all is float64 as far as a `promotion.Extent` goes."""
+        """Returns a function that makes the context of a promoted trace.
+
+        Args:
+            extent: How far promotion goes, a `promotion.Extent`.
+        """
+        model, backend = self._objective.model, self._backend
 
         def note_narrow():
             self.has_narrow_sources = True
 
         return lambda: promotion.promote(
-            self._objective.model, self._container, self.state, self._backend, extent, note_narrow
+            model, self._container, self.state, backend, extent, note_narrow
         )
 
     def gradients(self, promote=None):
-        """Returns the backend's `Gradients` of one trace.
+        """Traces once; returns the backend's `GradientProgram`.
 
         Args:
-            promote: Function that makes the context of the trace; None for the model's own precision.
+            promote: Function that makes the context of the trace; None for the
+                model's own precision.
 
         Raises:
             GradientFailsError: If the loss can be traced and its gradient cannot.
         """
         self.take_fresh_loss()
-        with (
-            promote() if promote else promotion.suspend_promotion(),
-            self.draws.fixed(self._backend),
-        ):
+        precision = promote() if promote else promotion.suspend_promotion()
+        with precision, self.draws.fix(self._backend):
+            differentiate = self._differentiator(promote)
             return self._backend.GradientProgram(
-                self._differentiator(promote), self._shapes, self.present_state(), self.tensors
+                differentiate, self._shapes, self.present_state(), self.tensors
             )
 
     def replace_batch(self, batch):
-        """Evaluates on another batch from now on; returns False, and changes nothing, if it does not fit."""
+        """Evaluates on another batch from now on.
+
+        Args:
+            batch: A `batch.Batch`.
+
+        Returns:
+            True; False, with nothing changed, if its structure or shapes differ.
+        """
         nested = (batch.x, batch.y, batch.sample_weight)
         if not have_same_structure(self._nested_batch, nested):
             return False
@@ -86,16 +111,17 @@ class Tracer:
         return True
 
     def take_fresh_loss(self):
-        """What is built at its first call keeps the precision of that call: none outlives its trace."""
-        is_custom = self._objective.loss_fn is not None
-        self._container = (
-            None
-            if is_custom
-            else keras_internals.fresh_compile_loss(self._objective.model, self._y)
-        )
+        """Makes a new stand-in for the compiled loss.
 
-    def evaluated(self, finish, promote, watch):
-        """Returns what the loss is as training computes it, or promoted: a list of arrays, traced and run once.
+        What is built at its first call keeps the precision of that call, so
+        none is used for more than one trace.
+        """
+        self._container = None
+        if self._objective.loss_fn is None:
+            self._container = compiled_loss.make_standin(self._objective.model, self._y)
+
+    def evaluate(self, finish, promote, watch):
+        """Traces the loss and runs it once, as training computes it or promoted.
 
         Args:
             finish: Function (total loss, values of the trainable variables) ->
@@ -103,96 +129,99 @@ class Tracer:
             promote: Function that made the context of the trace; None for the
                 model's own precision, in which the loss is reduced, too.
             watch: Function that makes a context around the forward pass.
+
+        Returns:
+            What `finish` returns, as a list of arrays.
         """
 
-        def evaluate(values, state, batch):
-            def finished(found, reset):
-                objective.check_scalar(found[0])
+        def evaluate_terms(values, state, batch):
+            def finish_terms(terms, reset):
+                objective.check_scalar(terms[0])
                 reset()
-                return finish(found[0], values)
+                return finish(terms[0], values)
 
             with watch():
-                return self._terms(values, state, batch, promote, finished, contextlib.nullcontext)
+                return self._terms(
+                    values, state, batch, promote, finish_terms, contextlib.nullcontext
+                )
 
         values = [self._backend.to_pairs(value) for value in self._backend.snapshot(self.variables)]
-        with (
-            contextlib.nullcontext() if promote else promotion.suspend_promotion(),
-            self.draws.fixed(self._backend),
-        ):
-            values = [promotion.widen(value) for value in values] if promote else values
-            arguments = values, self.present_state(), self.tensors
+        precision = contextlib.nullcontext() if promote else promotion.suspend_promotion()
+        options = {} if promote else self._options_of_training()
+        with precision, self.draws.fix(self._backend):
+            if promote:
+                values = [dtypes.widen(value) for value in values]
             return self._backend.evaluate_once(
-                evaluate, *arguments, **({} if promote else self._as_trained())
+                evaluate_terms, values, self.present_state(), self.tensors, **options
             )
 
-    def _as_trained(self):
-        """How a graph of the model's runs in training."""
+    def _options_of_training(self):
+        """Returns how a graph of the model's runs in training, as options of `evaluate_once`."""
         model = self._objective.model
         is_graph = bool(getattr(model, "compiled", False)) and not model.run_eagerly
         return {"is_optimized": is_graph, "is_xla": is_graph and bool(model.jit_compile)}
 
     def _present_tensors(self):
-        """The arrays of the batch that are not None, as a flat list of dense tensors."""
-        import keras
+        """Returns the arrays of the batch that are not None, as a flat list of dense tensors."""
+        dense = []
+        for array in keras.tree.flatten(self._nested_batch):
+            if array is not None:
+                dense += self._backend.disassemble(self._backend.to_tensor(array))
+        return dense
 
-        present = [
-            self._backend.to_tensor(a)
-            for a in keras.tree.flatten(self._nested_batch)
-            if a is not None
-        ]
-        return [part for tensor in present for part in self._backend.disassemble(tensor)]
-
-    def _nested(self, tensors):
-        """The inverse of `_present_tensors`."""
-        import keras
-
+    def _nest(self, tensors):
+        """Returns tensors in the structure of the batch: the inverse of `_present_tensors`."""
         remaining = iter(tensors)
-        return keras.tree.map_structure(
-            lambda a: None if a is None else self._backend.reassemble(a, remaining),
-            self._nested_batch,
-        )
+
+        def reassemble(array):
+            return None if array is None else self._backend.reassemble(array, remaining)
+
+        return keras.tree.map_structure(reassemble, self._nested_batch)
 
     def _differentiator(self, promote):
         """Returns a function (values, state, batch) -> (loss terms, their gradients)."""
-        while_losing = (
-            contextlib.nullcontext if promote or not self.has_wide_loss else self._wide_losses
-        )
+        is_widening_losses = not promote and self.has_wide_loss
+        around_loss = self._widen_losses if is_widening_losses else contextlib.nullcontext
 
         def differentiate(values, state, batch):
-            def finish(found, reset):
-                objective.check_scalar(found[0])
+            def finish(terms, reset):
+                objective.check_scalar(terms[0])
                 self._refuse_new_weights()
-                # The backward pass may run layers again; they must draw what the forward pass drew.
-                per_term = []
-                for term in found[: len(self.term_names)]:
+                gradients = []
+                for term in terms[: len(self.term_names)]:
+                    # The backward pass may run layers again; they must draw what the forward pass
+                    # drew.
                     reset()
-                    try:
-                        with self.draws.differentiating():
-                            per_term.append(gradient(term, values))
-                    except Exception as error:
-                        raise failing_layer.gradient_fails(error, self._objective.model) from error
-                return found, tuple(per_term)
+                    gradients.append(self._differentiate(gradient, term, values))
+                return terms, tuple(gradients)
 
-            taken = (
-                self.tape.record(values)
-                if self.tape
-                else contextlib.nullcontext(self._backend.differentiate)
-            )
-            with taken as gradient:
-                return self._terms(values, state, batch, promote, finish, while_losing)
+            with self._open_tape(values) as gradient:
+                return self._terms(values, state, batch, promote, finish, around_loss)
 
         return differentiate
 
-    def _terms(self, values, state, batch, promote, finish, while_losing):
-        """Evaluates the loss terms in the trace that goes on, see `terms.evaluate`."""
+    def _open_tape(self, values):
+        """Returns a context that yields a function (term, values) -> gradient."""
+        if self.tape:
+            return self.tape.record(values)
+        return contextlib.nullcontext(self._backend.differentiate)
+
+    def _differentiate(self, gradient, term, values):
+        try:
+            with self.draws.suspend():
+                return gradient(term, values)
+        except Exception as error:
+            raise failing_layer.gradient_fails(error, self._objective.model) from error
+
+    def _terms(self, values, state, batch, promote, finish, around_loss):
+        """Evaluates the loss terms in the trace that is going on, see `objective.evaluate`."""
         self.draws.begin()
-        weights, others = (
-            zip(self.variables, values, strict=True),
-            zip(self.state, state, strict=True),
-        )
-        mapping = [(v, self._backend.from_pairs(value, v._dtype)) for v, value in weights]
-        mapping += [(v, self._backend.cast(value, v._dtype)) for v, value in others]
-        nested = self._nested([promotion.widen(a) for a in batch] if promote else batch)
+        mapping = []
+        for variable, value in zip(self.variables, values, strict=True):
+            mapping.append((variable, self._backend.from_pairs(value, variable._dtype)))
+        for variable, value in zip(self.state, state, strict=True):
+            mapping.append((variable, self._backend.cast(value, variable._dtype)))
+        nested = self._nest([dtypes.widen(tensor) for tensor in batch] if promote else batch)
         return objective.evaluate(
             self._objective,
             self._container,
@@ -201,27 +230,34 @@ class Tracer:
             finish,
             self._backend.make_stand_in,
             self.draws,
-            while_losing,
+            around_loss,
         )
 
     def _refuse_new_weights(self):
-        """Weights that the trace makes are none of the model's, which would make others: nothing is known of these."""
+        """Raises an error if the trace has made weights.
+
+        They are none of the model's: training would make others, of which
+        nothing is known.
+
+        Raises:
+            CannotRestoreError: If there are any.
+        """
         known = {id(variable) for variable in self.variables}
-        made = [v.path for v in self._objective.model.trainable_variables if id(v) not in known]
-        if made:
+        variables = self._objective.model.trainable_variables
+        paths = [variable.path for variable in variables if id(variable) not in known]
+        if paths:
             raise CannotRestoreError(
-                "Evaluating the loss must not make weights: a check leaves none behind, and training makes others. "
-                f"Received: a loss that makes {', '.join(made[:3])}. Expected layers that are built. "
-                "Try calling the layers, or the model, once on a batch."
+                "Evaluating the loss must not make weights: a check leaves none behind, and "
+                f"training makes others. Received: a loss that makes {', '.join(paths[:3])}. "
+                "Expected layers that are built. Try calling the layers, or the model, once on a "
+                "batch."
             )
 
     @contextlib.contextmanager
-    def _wide_losses(self):
-        """At native precision the outputs are what they are, but the loss is reduced in float64."""
-        with contextlib.ExitStack() as stack:
-            put = threads.Patcher(stack)
-            stack.enter_context(keras_internals.answer_floatx(promotion.WIDE))
-            for loss in keras_internals.losses_in(self._container):
-                put(loss, "_dtype", promotion.WIDE)
-            put(self._objective.model, "_aggregate_additional_loss", promotion.wide_sum)
+    def _widen_losses(self):
+        """While open, the loss is reduced in float64; the outputs keep their own precision."""
+        with threads.open_patcher() as patch, keras_internals.patch_floatx(dtypes.WIDE):
+            for loss in compiled_loss.losses_in(self._container):
+                patch(loss, "_dtype", dtypes.WIDE)
+            patch(self._objective.model, "_aggregate_additional_loss", dtypes.sum_wide)
             yield

@@ -1,32 +1,33 @@
-"""A model after its code has run: what it was before, and Keras with it."""
+"""A context for the code of a model, after which model and Keras are what they were before."""
 
 import contextlib
 
 from gradhooks.isolation import untouched
 from gradhooks.model import keras_internals
 
-# What is put back by those who open it.
-_SCOPES = frozenset(("traceback_filtering",))
+# Parts of Keras' state that are restored by the contexts that change them.
+_LEFT_OUT = frozenset(("traceback_filtering",))
 
 
 @contextlib.contextmanager
-def whole():
-    """While open, an exception in Keras' own bookkeeping leaves it as it was."""
-    held, before = keras_internals.thread_state(), _copied(keras_internals.thread_state())
+def restore_keras_on_error():
+    """While open, an exception restores what Keras holds for this thread."""
+    state = keras_internals.thread_state()
+    before = _copy(state)
     try:
         yield
     except BaseException:
-        held.clear()
-        held.update(before)
+        state.clear()
+        state.update(before)
         raise
 
 
 class Untouched:
-    """Context in which the user's code may be traced or run: nothing outside Keras variables remembers it.
+    """Context in which the user's code may be traced or run: only Keras variables remember it.
 
     Tracing a model draws names and perhaps seeds, and lists losses on layers;
-    the user's code writes to attributes, caches and globals. All of it is put
-    back, see `isolation.untouched`.
+    the user's code writes to attributes, caches and globals. All of it is
+    restored, see `isolation.untouched`.
 
     Args:
         model: The model; None where only Keras' own state is at stake.
@@ -34,44 +35,45 @@ class Untouched:
     """
 
     def __init__(self, model=None, **others):
-        roots = {"model": model, **others}
-        self._belongings = untouched.Untouched(
-            {name: root for name, root in roots.items() if root is not None}
-        )
+        roots = {}
+        for name, root in {"model": model, **others}.items():
+            if root is not None:
+                roots[name] = root
+        self._belongings = untouched.Untouched(roots)
 
     @property
     def places(self):
-        """Where everything stands that the model and the others lead to, see `isolation.reachable`."""
+        """Everything that the model and the others lead to, see `isolation.reachable`."""
         return self._belongings.places
 
     @property
     def objects(self):
-        """Everything that the model and the others lead to."""
+        """The same without the places, a list."""
         return [place.value for place in self._belongings.places]
 
     @property
     def drawn(self):
-        """Set of the functions of Python's and NumPy's global generators that the user's code has called, by name."""
+        """Set of the names of the global random functions that the user's code has called."""
         return self._belongings.drawn
 
     def leftovers(self, is_foreign):
-        """Returns the places, as text, of what could not be put back and holds something foreign."""
+        """Returns the places, as text, of what could not be restored, see `isolation.untouched`."""
         return self._belongings.leftovers(is_foreign)
 
     def __enter__(self):
-        self._state = _copied(keras_internals.thread_state())
+        self._state = _copy(keras_internals.thread_state())
         self._belongings.__enter__()
         return self
 
     def restore(self):
-        """Puts everything back; the context stays open."""
+        """Restores everything; the context stays open."""
         state = keras_internals.thread_state()
-        for name in set(state) - set(self._state) - _SCOPES:
+        for name in set(state) - set(self._state) - _LEFT_OUT:
             del state[name]
-        # Copies, for it may all be needed again.
-        state.update(
-            {name: value for name, value in _copied(self._state).items() if name not in _SCOPES}
-        )
+        # Copies, since everything may have to be restored again.
+        for name, value in _copy(self._state).items():
+            if name not in _LEFT_OUT:
+                state[name] = value
         self._belongings.restore()
 
     def run(self, function):
@@ -85,7 +87,9 @@ class Untouched:
             self._belongings.__exit__(*exception)
 
 
-def _copied(state):
-    return {
-        name: value.copy() if hasattr(value, "copy") else value for name, value in state.items()
-    }
+def _copy(state):
+    """Returns a copy of a dict and of those of its values that can be copied."""
+    copies = {}
+    for name, value in state.items():
+        copies[name] = value.copy() if hasattr(value, "copy") else value
+    return copies

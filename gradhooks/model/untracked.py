@@ -1,11 +1,13 @@
-"""Variables that the loss depends on and that Keras does not know: nobody trains them."""
+"""Variables that the loss depends on and that Keras does not know, so that nothing trains them."""
 
 import dataclasses
 
-from gradhooks.model import keras_internals
+import keras
 
-# So many are named.
-_NAMED = 3
+from gradhooks.model import compiled_loss, keras_internals
+
+# How many variables are named: a free choice, so that it stays one sentence.
+_MOST_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Untracked:
         id: id of the framework's variable.
         name: Where it is kept, for people: `"model/layer.attribute"`, or its own name.
         size: How many numbers it holds.
-        owner: Path of the layer outside of the model whose weight it is, a teacher above all; empty without one.
+        owner: Path of the layer outside of the model whose weight it is, for
+            example that of a teacher model; empty without one.
     """
 
     id: int
@@ -26,72 +29,95 @@ class Untracked:
 
 
 def find_untracked(model, known, read, places):
-    """Returns an `Untracked` for each trainable variable that is read and that training does not reach.
+    """Finds the trainable variables that the loss reads and training does not reach.
 
     Args:
         model: The model.
         known: Keras variables: weights, metrics, states of generators.
-        read: Tuples (framework's variable, name, number of entries) of trainable floats that a trace reads.
-        places: Everything that the model and the loss lead to, see `isolation.reachable`.
+        read: Tuples (framework's variable, name, number of entries) of
+            trainable floats that a trace reads.
+        places: Everything that the model and the loss lead to, see
+            `isolation.reachable`.
+
+    Returns:
+        A tuple of `Untracked`.
     """
     optimizer = getattr(model, "optimizer", None)
-    known = {
-        id(v._value) for v in [*known, *(optimizer.variables if optimizer is not None else ())]
-    }
-    own = {id(layer) for layer in keras_internals.layers_of(model)}
-    by_id = {}
-    for place in places:  # the Keras variable comes before what is inside of it
-        by_id.setdefault(id(getattr(place.value, "_value", place.value)), place)
-    return tuple(
-        Untracked(id(variable), *_described(by_id.get(id(variable)), name, size, own))
-        for variable, name, size in read
-        if id(variable) not in known and not _is_frozen(by_id.get(id(variable)))
-    )
+    slots = optimizer.variables if optimizer is not None else ()
+    known_ids = {id(variable._value) for variable in [*known, *slots]}
+    own_layers = {id(layer) for layer in keras_internals.layers_of(model)}
+    place_of = {}
+    for place in places:  # a Keras variable comes before the framework's inside of it
+        place_of.setdefault(id(getattr(place.value, "_value", place.value)), place)
+    found = []
+    for variable, name, size in read:
+        place = place_of.get(id(variable))
+        if id(variable) not in known_ids and not _is_frozen(place):
+            found.append(_describe(id(variable), place, name, size, own_layers))
+    return tuple(found)
 
 
 def _is_frozen(place):
-    """Freezing a layer tells its Keras variables, and not the framework's inside of them."""
+    """Returns whether a variable is frozen.
+
+    Freezing a layer changes its Keras variables, and not the framework's inside
+    of them.
+    """
     return place is not None and not getattr(place.value, "trainable", True)
 
 
-def _described(place, name, size, own):
-    """The name, the size, and the path of the layer outside of the model."""
-    import keras
-
-    above = []
+def _describe(variable_id, place, name, size, own_layers):
+    """Returns an `Untracked`, named by where the variable was found."""
+    chain = []
     while place is not None:
-        above.append(place)
+        chain.append(place)
         place = place.above
-    layers = [p for p in above if isinstance(p.value, keras.layers.Layer)]
-    foreign = [p for p in layers if id(p.value) not in own]
+    layers = [p for p in chain if isinstance(p.value, keras.layers.Layer)]
+    foreign = [p for p in layers if id(p.value) not in own_layers]
     if foreign:
-        return name, size, keras_internals.path_of(foreign[-1].value)
-    if layers and all(p.link in ("attribute", "item") for p in above[: above.index(layers[0])]):
-        name = keras_internals.path_of(layers[0].value) + str(above[0]).removeprefix(str(layers[0]))
-    return name, size, ""
+        owner = compiled_loss.path_of(foreign[-1].value)
+        return Untracked(variable_id, name, size, owner)
+    if layers:
+        innermost = layers[0]
+        links = [p.link for p in chain[: chain.index(innermost)]]
+        if all(link in ("attribute", "item") for link in links):
+            path = compiled_loss.path_of(innermost.value)
+            name = path + str(chain[0]).removeprefix(str(innermost))
+    return Untracked(variable_id, name, size)
 
 
 def sentences(variables, handed):
-    """Yields what to tell people.
+    """Yields warnings for people.
 
     Args:
         variables: Sequence of `Untracked`.
-        handed: ids of the variables of which a gradient was seen on its way to an optimizer.
+        handed: ids of the variables of which an optimizer was handed a gradient.
     """
-    variables = [v for v in variables if v.id not in handed]
-    alone = [
-        f"{v.name} ({v.size} number{'s' if v.size != 1 else ''})" for v in variables if not v.owner
-    ]
-    if alone:
-        are, them = ("is no weight", "it") if len(alone) == 1 else ("are no weights", "them")
-        yield f"the loss reads {_some(alone)}, which {are} of the model: Keras does not train {them}"
-    owners = list(dict.fromkeys(v.owner for v in variables if v.owner))
+    names, owners = [], {}
+    for variable in variables:
+        if variable.id in handed:
+            continue
+        if variable.owner:
+            owners[variable.owner] = True
+        else:
+            plural = "s" if variable.size != 1 else ""
+            names.append(f"{variable.name} ({variable.size} number{plural})")
+    if names:
+        are, them = ("is no weight", "it") if len(names) == 1 else ("are no weights", "them")
+        yield (
+            f"the loss reads {_enumerate(names)}, which {are} of the model: Keras does not train "
+            f"{them}"
+        )
     if owners:
         are = "is no part" if len(owners) == 1 else "are no parts"
-        yield f"the loss reads weights of {_some(owners)}, which {are} of the model and not trained with it"
+        yield (
+            f"the loss reads weights of {_enumerate(list(owners))}, which {are} of the model and "
+            "not trained with it"
+        )
 
 
-def _some(names):
-    return ", ".join(names[:_NAMED]) + (
-        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    )
+def _enumerate(names):
+    """Returns `"a, b, c and 3 more"`."""
+    named = ", ".join(names[:_MOST_NAMED])
+    rest = len(names) - _MOST_NAMED
+    return f"{named} and {rest} more" if rest > 0 else named

@@ -8,7 +8,7 @@ from tests import models
 def test_a_loop_is_compiled_for_no_derivative_of_higher_order():
     model, x, y = models.lstm()
     asked = oracle.ModelOracle(objective.Objective(model), batches.take_batch(x, y))
-    definition = asked._gradients.graph.as_graph_def()
+    definition = asked._compilation.gradients.graph.as_graph_def()
     assert any("while" in node.op.lower() for node in definition.node)
     # The function in which TensorFlow wraps a loop that it expects to differentiate again.
     wrapped = [node.name for node in definition.node if node.op.endswith("PartitionedCall")]

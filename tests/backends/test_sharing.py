@@ -125,7 +125,7 @@ def test_pairs_come_back_in_the_order_in_which_they_were_asked_for():
 
 def test_a_deep_network_is_divided_and_the_parts_shrink_upwards():
     o = asked(deep(), *models.data((8,), (1,), 0))
-    forward, bounds = o._gradients.forward, o._losses._bounds
+    forward, bounds = o._compilation.gradients.forward, o._compilation.losses._bounds
     assert bounds[0] == 0
     assert bounds[-1] == len(o.layout)
     sizes = [len(forward.above(a, b).nodes) for a, b in itertools.pairwise(bounds)]

@@ -112,9 +112,9 @@ def answer():
 
 def test_a_function_answers_by_thread_however_it_was_imported():
     held, code = answer, answer.__code__
-    with threads.own_turn(), threads.answered(answer, lambda: "own"):
+    with threads.take_turn(), threads.patch_function(answer, lambda: "own"):
         assert (held(), elsewhere(held)) == ("own", "everybody's")
-        with threads.answered(answer, lambda: "inner"):
+        with threads.patch_function(answer, lambda: "inner"):
             assert (held(), elsewhere(held)) == ("inner", "everybody's")
         assert held() == "own"
     assert (held(), answer.__code__, answer.__kwdefaults__) == ("everybody's", code, None)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gradhooks.isolation import reachable
-from gradhooks.isolation.draws import own_draws
+from gradhooks.isolation.draws import copy_generators
 from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.isolation.untouched import Untouched
 
@@ -262,7 +262,7 @@ def test_global_generators_are_drawn_from_by_others_only(module, draw, state_of)
     expected = [module.random() for _ in range(3)]
     module.seed(3)
     found = []
-    with own_draws():
+    with copy_generators():
         assert module.random() == expected[0]
         for _ in range(3):
             thread = threading.Thread(target=lambda: found.append(module.random()))
@@ -284,7 +284,8 @@ def test_a_method_of_a_global_generator_draws_from_a_copy():
 def test_places_are_named():
     o = Plain()
     places = {
-        id(place.value): str(place) for place in reachable.reachable({"o": o, "count": counting()})
+        id(place.value): str(place)
+        for place in reachable.find_places({"o": o, "count": counting()})
     }
     assert places[id(o.list[1])] == "o.list[1]"
     assert places[id(o.dict["a"])] == "o.dict['a']"

@@ -75,7 +75,7 @@ def activation_megabytes(answering):
     """
     sizes = [
         tensor.shape.num_elements() * tensor.dtype.size
-        for operation in answering._gradients.graph.get_operations()
+        for operation in answering._compilation.gradients.graph.get_operations()
         for tensor in operation.outputs
         if tensor.shape.is_fully_defined()
         and tensor.dtype.is_floating

@@ -7,7 +7,7 @@ from gradhooks.backends.tensorflow.casts import (
     widen_mixed_operands,
 )
 from gradhooks.backends.tensorflow.compiled_writes import find_written_handles
-from gradhooks.backends.tensorflow.datasets import copy_first_element
+from gradhooks.backends.tensorflow.datasets import copy_dataset
 from gradhooks.backends.tensorflow.functions import copy_functions, inline_functions
 from gradhooks.backends.tensorflow.gradients import GradientProgram, Tape, differentiate
 from gradhooks.backends.tensorflow.graphs import (
@@ -64,7 +64,7 @@ __all__ = [
     "cast",
     "find_nondeterministic_operations",
     "copy_functions",
-    "copy_first_element",
+    "copy_dataset",
     "disassemble",
     "evaluate_once",
     "fix_draws",

@@ -134,6 +134,6 @@ def intercept_casts(is_narrowing):
     gradient = registered["type"]
     with contextlib.ExitStack() as stack:
         threads.Patcher(stack)(gen_math_ops, "cast", cast)
-        registered["type"] = threads.by_thread(gradient, exact_gradient)
+        registered["type"] = threads.choose_by_thread(gradient, exact_gradient)
         stack.callback(registered.__setitem__, "type", gradient)
         yield

@@ -6,7 +6,21 @@ import tensorflow as tf
 _SEED_INPUTS = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5}
 
 
-def copy_first_element(dataset):
+def copy_dataset(data):
+    """Returns what can be iterated without advancing the data.
+
+    Args:
+        data: Anything.
+
+    Returns:
+        Of a `tf.data` pipeline the first element, as a pipeline of its own;
+        anything else as it is.
+    """
+    is_pipeline = type(data).__module__.startswith("tensorflow") and hasattr(data, "element_spec")
+    return _copy_first_element(data) if is_pipeline else data
+
+
+def _copy_first_element(dataset):
     """Returns the first element of a `tf.data` pipeline as a pipeline of its own.
 
     Iterating a shuffled pipeline advances its generator of seeds, and so the

@@ -235,7 +235,7 @@ def _own_generators():
             seeds = random.Random()
             seeds.setstate(global_seeds.getstate())
             put(context, "internal_operation_seed", lambda: seeds.randint(0, 2**31 - 1))
-        stack.enter_context(threads.answered(tf.random.get_global_generator, own))
+        stack.enter_context(threads.patch_function(tf.random.get_global_generator, own))
         yield
 
 

@@ -1,0 +1,203 @@
+"""From a model to compiled programs: tries of one precision after the other, until one runs."""
+
+from gradhooks.isolation.exchanges import CannotRestoreError
+from gradhooks.model import distribution, eager_code
+from gradhooks.model.precision import FINAL, choose_precision
+from gradhooks.reports.errors import (
+    EagerCodeError,
+    GradientFailsError,
+    RecordingError,
+    StateWriteError,
+)
+
+
+class Compilation:
+    """Traces a model and compiles its losses and its gradient.
+
+    Args:
+        backend: The backend module.
+        objective: What to evaluate, an `objective.Objective`.
+        tracer: Its `tracing.Tracer`.
+        paths: Paths of the trainable variables.
+        is_sharing: Whether moving single parameters shares the computation of
+            what does not depend on them.
+
+    Attributes:
+        gradients: The gradient as a program; None while there is none.
+        losses: The losses as a program.
+        promote: Function that makes the context of the latest trace; None at
+            the model's own precision.
+        drawn: Names of the functions of global random generators that the
+            model's code called in the latest trace.
+        traces: How often the model was traced.
+        notes: Remarks for people, a tuple of sentences.
+    """
+
+    def __init__(self, backend, objective, tracer, paths, is_sharing):
+        self._backend = backend
+        self._objective = objective
+        self._tracer = tracer
+        self._paths = paths
+        self._is_sharing = is_sharing
+        self.gradients = None
+        self.losses = None
+        self.promote = None
+        self.drawn = []
+        self.traces = 0
+        self.notes = ()
+
+    @property
+    def is_eager(self):
+        """Whether training runs the model's code eagerly."""
+        return bool(getattr(self._objective.model, "run_eagerly", False))
+
+    def compile(self, precision, belongings, run_once, record):
+        """Compiles at the highest precision possible.
+
+        A tape takes the gradient where a graph cannot be differentiated.
+
+        Args:
+            precision: `"auto"`, `"float64"` or `"model"`.
+            belongings: The `untouched.Untouched` that is open.
+            run_once: Function that runs the gradient: missing kernels show only
+                when a graph runs.
+            record: Function that records the train step, or raises a
+                `RecordingError`.
+
+        Returns:
+            The `Precision` of the programs.
+
+        Raises:
+            EagerCodeError: If the model's code can only run eagerly.
+            GradientFailsError: If the loss can be traced and its gradient cannot.
+        """
+        self._belongings, self._run_once = belongings, run_once
+        try:
+            return self._choose_precision(precision)
+        except GradientFailsError as error:
+            if self.gradients is not None:
+                raise  # it could be traced, and fails when it runs
+            return self._compile_with_tape(error, precision, record)
+        except Exception as error:
+            message = eager_code.describe(error) if self.is_eager else None
+            if message is None:
+                raise
+            recording = self._record_eagerly(record)
+            if recording is not None:
+                remark = eager_code.gradient_remark(self._paths, recording.received)
+                message = f"{message}; {remark}"
+            raise EagerCodeError(message) from error
+        finally:
+            self._belongings, self._run_once = None, None
+
+    def _choose_precision(self, precision):
+        return choose_precision(
+            self._objective.model,
+            precision,
+            self._trace_promoted,
+            self._trace_native,
+            self._backend.is_out_of_memory,
+            lambda: self._tracer.has_narrow_sources,
+        )
+
+    def _compile_with_tape(self, error, precision, record):
+        """Compiles with a tape, as training takes gradients, after an error of the graph's."""
+        tape = self._tracer.tape = self._backend.Tape()
+        try:
+            chosen = self._choose_precision(precision)
+        except GradientFailsError:
+            if self._record_eagerly(record) is not None:
+                message = f"{error}; training runs eagerly, where it does not"
+                raise RuntimeError(message) from error
+            raise error from None  # names the operation, which a tape does not
+        remarks = "; ".join(tape.remarks) or "silently"
+        self.notes += (f"{error}; a tape, as in training, goes on: {remarks}",)
+        return chosen
+
+    def _record_eagerly(self, record):
+        """Returns the recording of an eager train step; None if there is none."""
+        try:
+            return record() if self.is_eager else None
+        except RecordingError:
+            return None
+
+    def _trace_native(self):
+        """Traces at the model's own precision.
+
+        The loss is reduced in float64, unless the code does not take that.
+        """
+        try:
+            self._trace(None)
+            self._run_once()
+        except FINAL:
+            raise
+        except Exception as error:
+            # The user's code may raise anything about numbers of another precision than in
+            # training.
+            if self._backend.is_out_of_memory(error):
+                raise
+            self._tracer.has_wide_loss = False
+            self._trace(None)
+
+    def _trace_promoted(self, extent):
+        """Traces with as much promoted as an `Extent` says, and runs once.
+
+        Returns:
+            The names of narrow operations.
+        """
+        self._trace(self._tracer.promotion(extent))
+        self._run_once()
+        return self._backend.find_narrow_operations(self.gradients.graph, self.gradients.forward)
+
+    def _trace(self, promote):
+        """Compiles losses and gradient from one trace.
+
+        Args:
+            promote: Function that makes the context of the trace; None for the
+                model's own precision.
+
+        Raises:
+            CannotRestoreError: If the model's code changes what cannot be restored.
+            StateWriteError: If an evaluation would write to state that cannot be kept out.
+        """
+        belongings = self._belongings
+        self.promote, self.gradients = promote, None
+        try:
+            self.gradients = belongings.run(lambda: self._tracer.gradients(promote))
+            self.drawn = sorted(belongings.drawn)
+        finally:
+            # The next attempt must find everything as this one did.
+            belongings.restore()
+        self.traces += 1
+        leftovers = belongings.leftovers(self._backend.is_symbolic)
+        if leftovers:
+            raise CannotRestoreError(
+                "The model's code keeps tensors where a check cannot put back what was there. "
+                f"Received: {', '.join(leftovers[:3])}. Expected state in attributes, containers "
+                "or variables."
+            )
+        written = self._backend.find_writes(self.gradients.graph)
+        if written:
+            raise StateWriteError(written)
+        self.losses = self._backend.LossProgram(
+            self.gradients,
+            self._tracer.present_state(),
+            self._tracer.tensors,
+            self._is_sharing,
+            distribution.strategy_of(self._objective.model),
+        )
+
+    def drawing_notes(self):
+        """Returns remarks on numbers that the user's code has drawn in Python, a tuple.
+
+        They are constants of the trace.
+        """
+        if not self.drawn:
+            return ()
+        when = "while it is traced: training sees the same numbers in every step"
+        if self.is_eager:
+            when = "while it runs: the check has seen one draw of many"
+        return (
+            f"the model's code draws from {' and '.join(self.drawn)} {when}; use keras.random with "
+            "a keras.random.SeedGenerator that the layer keeps",
+        )

@@ -1,0 +1,30 @@
+"""Tracing a model several times in a row, to find out whether it is the same function each time."""
+
+# How often. A counter that wraps around may look the same in a single new trace.
+_TRACES = 2
+
+
+def trace_anew(tracer, promote):
+    """Returns the gradient programs of new traces, one after the other.
+
+    Code that counts its calls goes on counting from one trace to the next.
+
+    Args:
+        tracer: A `tracing.Tracer`.
+        promote: Function that makes the context of the trace; None for the
+            model's own precision.
+    """
+
+    def trace():
+        return tracer.gradients(promote)
+
+    with tracer.untouched() as belongings:
+        try:
+            return belongings.run(lambda: [trace() for _ in range(_TRACES)])
+        except Exception:
+            # Code that kept a tensor of the first trace cannot use it in the second.
+            programs = []
+            for _ in range(_TRACES):
+                belongings.restore()
+                programs.append(belongings.run(trace))
+            return programs
