@@ -40,7 +40,7 @@ def times_without_conjugation(z, w):
 
 @tf.custom_gradient
 def times_conjugated(z, w):
-    """What the mathematics of holomorphic functions calls the derivative; TensorFlow wants its conjugate."""
+    """Returns the derivative of a holomorphic function; TensorFlow wants its conjugate."""
 
     def gradient(upstream):
         return upstream * tf.math.conj(w), tf.reduce_sum(

@@ -1,4 +1,4 @@
-"""Models that run eagerly because their code asks tensors for numbers: the line is named, and what it costs."""
+"""Models whose code asks tensors for numbers, so they run eagerly: reports name the line."""
 
 import inspect
 

@@ -32,7 +32,7 @@ def known_only(at):
 
 
 def filled_first(at):
-    """The safe way to leave out by `where`: the entry is replaced before anything is computed from it."""
+    """The safe way to leave out by `where`: entries are replaced before anything uses them."""
 
     def loss(y, p):
         known = ops.isfinite(y)

@@ -1,4 +1,4 @@
-"""Losses that hold narrow numbers are checked in float64; those that insist on float32 are given it, and they alone."""
+"""Losses with narrow constants are checked in float64, unless they insist on float32."""
 
 import functools
 import warnings

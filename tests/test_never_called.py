@@ -1,4 +1,4 @@
-"""With a loss function of the user's, trainable variables are enough: the model need not be called as a whole."""
+"""With a `loss_fn`, a model with trainable variables need not be called as a whole."""
 
 import keras
 import numpy as np

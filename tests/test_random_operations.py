@@ -1,4 +1,4 @@
-"""TensorFlow's own random operations: checked under one noise, while training draws what it drew."""
+"""TensorFlow's own random operations: checked under one noise; training is not changed."""
 
 import functools
 import random
@@ -128,7 +128,7 @@ def checked(model):
 
 
 def assert_judged(report, factor):
-    """The derivatives by the factor, in float64; the optimizer receives what backpropagation gives, right or wrong."""
+    """Asserts the derivatives by the factor, in float64, and what the optimizer receives."""
     assert report.precision.level == "float64", report
     assert report.verdict is (Verdict.PASS if factor == 1.0 else Verdict.FAIL), report
     failed = {c.path for c in report.failures if c.index is not None}
@@ -213,7 +213,7 @@ def test_iterations_draw_different_numbers():
 
 
 class InALoss(keras.losses.Loss):
-    """Draws while the loss is computed from the outputs, which a model with a penalty does twice."""
+    """Draws in `compute_loss`, which runs twice for a model with a penalty."""
 
     def call(self, y, y_pred):
         return tf.reduce_mean(

@@ -1,4 +1,4 @@
-"""The gradient that the optimizer receives: planted defects of `train_step` are named, right ones are not accused.
+"""The gradient that the optimizer receives: defects of `train_step` fail, right ones pass.
 
 `tests/corpora/test_corpora.py` runs the same cases as they stand; here, apart from the
 default run, they run in every mode, and what is said about them is read.
@@ -93,7 +93,7 @@ def test_a_right_train_step_is_not_accused_and_nothing_changes(case, mode):
 @pytest.mark.sweep
 @named(mutants.TRAIN_STEPS)
 def test_the_defects_are_there(case):
-    """Proved without any recording: one step of training ends elsewhere than that of the twin, at the culprit."""
+    """Without any recording: one step of training moves the wrong variable elsewhere."""
     moved = []
     for twin in (contextlib.nullcontext, planted.healthy):
         keras.utils.clear_session(free_memory=False)
@@ -162,7 +162,7 @@ def remat_model(around, seed, **mode):
 
 
 def first_gradient(around):
-    """The gradient of the first weight, by a plain tape: whether this Keras recomputes with another mask."""
+    """Returns the gradient of the first weight by a tape, to see how this Keras recomputes."""
     model, (x, y) = remat_model(around, 0), models.data((10,), (1,), 0)
     with tf.GradientTape() as tape:
         loss = ops.mean(ops.square(y - model(x, training=True)))
@@ -302,7 +302,7 @@ def test_opinions_on_rounding_are_asked_for_until_nobody_is_suspect(monkeypatch)
 
 
 def test_rounding_that_a_network_multiplies_is_told_and_keeps_no_check_from_passing():
-    """At some of these points more than half of the variables differ by more than float32 usually explains."""
+    """At some points over half of the variables differ more than float32 usually explains."""
     reports = [
         gradhooks.check_gradients(*chaos.normalized(25, 16, 6)(seed), seed=seed)
         for seed in range(4)

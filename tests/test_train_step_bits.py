@@ -1,4 +1,4 @@
-"""Training is bit for bit the same with `train_step` recorded at every step, however the step is written."""
+"""Recording `train_step` at every step leaves training the same, bit for bit."""
 
 import keras
 import pytest

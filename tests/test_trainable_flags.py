@@ -1,4 +1,4 @@
-"""`trainable` flags that change between `compile()` and `fit()`: what is said is what the next `fit()` does.
+"""`trainable` flags that change between `compile()` and `fit()`: warnings are true.
 
 Keras keeps its compiled step until `compile()` is called, so a layer that was
 frozen may go on moving. Every case trains on and looks.

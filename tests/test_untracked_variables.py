@@ -1,4 +1,4 @@
-"""Variables that the loss reads and that Keras does not know: they are named, and what is meant to stay is not."""
+"""Variables that the loss reads and Keras does not know: named, unless meant to be frozen."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The arrays of one graph have no common batch: nodes, edges and their weights are taken as they are."""
+"""The nodes and edges of one graph have no common batch: arrays are taken as they are."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Whatever code changes in what some objects lead to is put back, and other threads never see another object."""
+"""Whatever code changes in reach of some objects is restored, unseen by other threads."""
 
 import collections
 import contextvars

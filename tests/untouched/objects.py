@@ -1,7 +1,8 @@
-"""Small models whose own code remembers what it saw first, counts, or draws, in all the places where Python lets it.
+"""Small models whose code remembers, counts or draws, wherever Python has state.
 
-Every model takes 4 numbers to 2. A tensor made while a function is traced is of no use outside that function, and a
-dtype seen in float64 gives other bits in float32: where a check leaves either behind, training crashes or changes.
+Every model maps 4 numbers to 2. A tensor made while a function is traced is of no use
+outside that function, and a dtype seen in float64 gives other bits in float32: where a check
+leaves either behind, training crashes or changes.
 """
 
 import collections
@@ -43,7 +44,8 @@ def times(x, value):
 class Net(keras.Model):
     """Two dense layers, and between them what the user's code does.
 
-    It builds itself from shapes, since Keras would call `between` with symbols where a model is built by calling it.
+    It builds itself from shapes, since Keras would call `between` with symbols where a model is
+    built by calling it.
     """
 
     def __init__(self, between=lambda x: x):
@@ -62,7 +64,7 @@ class Net(keras.Model):
 
 
 def compiled(model, loss="mse", optimizer=None, metric=None, **mode):
-    """Compiles with all variables made, so that `fit` traces the step only once and may use what the trace cached."""
+    """Compiles with all variables made, so that `fit` traces the step only once."""
     metric = metric or keras.metrics.MeanAbsoluteError(name="mae")
     model.build((None, 4))
     model.compile(
@@ -219,7 +221,7 @@ class Memory(dict):
 
 
 class Holder:
-    """Holds what the standard library has to hold things, and does with it in a call what is said."""
+    """Holds objects of the standard library, and applies a function to them in every call."""
 
     def __init__(self, held, use):
         self.held, self.use = held, use

@@ -1,4 +1,4 @@
-"""Layers that find their variables by identity or by resource: tapes in `call`, recomputation, gradients by hand."""
+"""Layers that find variables by identity or resource: tapes, recomputation, own gradients."""
 
 import keras
 import pytest

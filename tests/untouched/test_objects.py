@@ -1,4 +1,4 @@
-"""A check leaves everything as it was that can be reached from a model, wherever the user's code remembers things."""
+"""A check leaves everything as it was that can be reached from a model."""
 
 import collections
 import contextvars
@@ -132,7 +132,7 @@ def test_what_remembers_is_no_reason_not_to_pass(name, mode):
 
 @pytest.mark.parametrize(("name", "mode"), CASES)
 def test_what_training_has_filled_before_the_check_is_left_too(name, mode):
-    """Compiled, a step is not traced again, and goes on with tensors of its trace that nothing else can use."""
+    """A compiled step is not traced again, and goes on with tensors of its own trace."""
     check = gradhooks.GradientCheck(*objects.data(), freq=1, samples=4, on_failure="ignore")
     model = built(name, mode)
     trained(model)
@@ -167,7 +167,7 @@ COMBINED = list(itertools.product(("graph", "xla", objects.EAGER), LOOPS, SIZES)
 
 
 def combined():
-    """Every kind with every mode, loop and size: a few by default, some in the whole runs, all in the sweep."""
+    """Yields combinations of kind, mode, loop and size: a few by default, all in the sweep."""
     for i, (name, kind) in enumerate(objects.KINDS.items()):
         for k, (mode, loop, size) in enumerate(COMBINED):
             if ("graph" if mode == "xla" else mode) in kind.modes:
@@ -183,7 +183,7 @@ def combined():
 
 
 def stepped(name, mode, loop, size, is_checked):
-    """What a few steps leave, with a check before each of them or without; or what plain training raises."""
+    """Returns what a few steps leave, with a check before each or without, or what they raise."""
     model = built(name, objects.EAGER if mode == objects.EAGER else "graph")
     if mode == "xla":
         model.jit_compile = True

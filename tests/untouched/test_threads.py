@@ -1,4 +1,4 @@
-"""What a check changes it changes for its own thread alone: data workers, other trainings, servers see nothing."""
+"""A check changes things for its own thread alone: no other thread sees anything of it."""
 
 import functools
 import random
@@ -30,7 +30,7 @@ def afresh():
 
 
 def checks(is_at_start, **options):
-    """Two callbacks where the model is checked at the start: Keras begins to fetch only after that check."""
+    """Returns two callbacks; Keras begins to fetch only after the check at the start."""
     options = {"freq": 1, "samples": 4, "on_failure": "ignore", **options}
     later = gradhooks.GradientCheck(X, Y, at_start=False, name="later", **options)
     return [gradhooks.GradientCheck(X, Y, **options), later] if is_at_start else [later]
@@ -207,7 +207,7 @@ def test_another_training_may_begin_within_a_check():
 
 
 def outlook(model):
-    """Returns a function without arguments: everything that a thread can see of a model, of Keras and of TensorFlow."""
+    """Returns a function () -> all that a thread can see of a model, Keras and TensorFlow."""
     traces = []
     optimizer, container = model.optimizer, model._compile_loss
 
@@ -409,7 +409,7 @@ IN_PYTHON = tuple(DRAWS)[:4]
 
 
 class Drawing(layers.Layer):
-    """Draws in Python, as code does that makes something up when it is traced, and nothing comes of it."""
+    """Draws in Python, as some code does while it is traced, and uses nothing of it."""
 
     def __init__(self, draw, **kwargs):
         super().__init__(**kwargs)

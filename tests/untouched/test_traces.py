@@ -1,4 +1,4 @@
-"""Functions that cache traces come out of a check as they went in, and what they compute is judged rightly."""
+"""Functions that cache traces are unchanged by a check, and checked correctly."""
 
 import numpy as np
 import pytest

@@ -142,7 +142,7 @@ def hashed(*arrays):
 
 
 class Gate:
-    """Holds some fetches back until a check stands at a place, and the check until they have been made.
+    """Delays some fetches until a check has come to a place, and the check until they are made.
 
     Args:
         gated: How many fetches in all may be held back; 0 holds back none.
@@ -257,7 +257,7 @@ class Making:
         return ops.convert_to_numpy(x), y
 
     def batches(self):
-        """Returns what was made, by index: every batch was made alike each time, or there are several."""
+        """Returns the different batches that were made, by index: one, if all were alike."""
         return {index: sorted({repr(seen) for seen in made}) for index, made in self.made.items()}
 
 
@@ -278,7 +278,7 @@ class Fetched(keras.utils.PyDataset):
 
 
 def called_from_tensorflow(gate, function, count=12):
-    """Returns a pipeline that calls Python, as `tf.py_function` or `tf.numpy_function` does, and its `Making`."""
+    """Returns a pipeline that calls Python by `tf.py_function` or the like, and its `Making`."""
     making = Making()
 
     def make(index):
@@ -348,7 +348,7 @@ class Onlooker:
 
 
 class Together:
-    """A hook at which some threads wait for each other, each once; where one does not come, the others go on."""
+    """A hook at which threads wait for each other, each once, and at most for a while."""
 
     def __init__(self, count, seconds=2.5):
         self._barrier, self._seconds = threading.Barrier(count), seconds
@@ -438,7 +438,7 @@ CLASSES = {
 
 
 def process():
-    """Returns everything that a check could change for all threads, by name; compare with `changes`."""
+    """Returns all that a check could change for all threads, by name; see `changes`."""
     found = {"generator": tf.random.get_global_generator()}
     for name in MODULES:
         module = _module(name)
@@ -476,7 +476,7 @@ def process():
 
 
 def repair(before):
-    """Puts back what `process` finds changed, so that what one test finds spoilt does not spoil the next."""
+    """Restores what `process` finds changed, so that one failing test does not spoil the next."""
     owners = {name: _module(name) for name in MODULES} | CLASSES
     for changed in changes(before, process()):
         owner, _, attribute = changed.rpartition(".")
@@ -523,7 +523,7 @@ def objects(model):
 
 
 def changes(before, after):
-    """Returns the names of what is another object, gone or new; modules may be imported for the first time."""
+    """Returns the names of what is another object, gone or new; modules may be new."""
     gone = [name for name in before if name not in after]
     new = [
         name
@@ -538,7 +538,7 @@ def changes(before, after):
 
 
 def _is_same(one, other):
-    """Containers are compared member by member, and those by identity: tensors have no truth value."""
+    """Compares containers by the identity of their members: tensors have no truth value."""
     if one is other:
         return True
     if type(one) is not type(other):

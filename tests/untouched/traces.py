@@ -1,4 +1,4 @@
-"""Small networks that hold on to variables themselves: in traces of `tf.function`, in tapes, in gradients by hand.
+"""Small networks that hold variables themselves: in `tf.function`, tapes, own gradients.
 
 Every `build` takes a factor, by which the gradient is wrong in the very place
 that is in question; at 1 nothing is planted.
@@ -256,7 +256,7 @@ class LoopingOverARange(Plain):
 
 
 class LoopingWhile(Plain):
-    """How often is decided by what is computed; a helper that is not decorated itself has the loop."""
+    """The number of iterations depends on tensors; a helper without decorator has the loop."""
 
     def repeated(self, x):
         rounds = 0
@@ -395,7 +395,7 @@ def method(name):
 
 
 def stepping(name, network):
-    """A kind whose function of this name computes what is handed to the optimizer, wrong for every variable."""
+    """Returns a kind whose function of this name hands the optimizer a wrong gradient."""
     return Kind(
         name,
         lambda factor: compiled(network(Plain(), factor)),
@@ -490,7 +490,7 @@ class RecomputedInFunction(Recomputed):
 
 
 class ByHand(Plain):
-    """The gradient of x w by hand: TensorFlow says which variables were read, and gets a gradient for each."""
+    """The gradient of x w by hand: TensorFlow names the variables that were read."""
 
     def call(self, x):
         @tf.custom_gradient
@@ -610,7 +610,7 @@ class Penalized(Plain):
 
 
 class Newton(Plain):
-    """The z with z + tanh(w z) = x, in a few steps whose slopes a tape computes; it watches w as well."""
+    """Solves z + tanh(w z) = x for z by a few steps whose slopes a tape computes."""
 
     def build(self, shape):
         self.w = self.add_weight(shape=(shape[-1],), initializer="ones", name="w")
@@ -695,7 +695,7 @@ class Trained:
 
 
 def trained(kind, mode, loop, size, is_checked):
-    """Trains a network of this kind by one of `LOOPS` at one of `SIZES`, with a check before every step or none."""
+    """Trains a network by one of `LOOPS` at one of `SIZES`, with checks before steps or without."""
     model, reports = kind.healthy(mode), []
     x, y = data()
 
@@ -743,7 +743,7 @@ def _by_fit(kind, model, rows, check, reports):
 
 
 class Witness(keras.callbacks.Callback):
-    """Notes what has been traced whenever a check may be made; one stands before the check, one behind it."""
+    """Notes what has been traced whenever a check may be made, before it or after it."""
 
     def __init__(self, kind):
         super().__init__()
@@ -795,8 +795,8 @@ SIZES = {"fixed": ROWS, "varying": 6}
 def crossed(kinds, *others):
     """Every kind with every mode, and with all of each other table, as parameters of a test.
 
-    One combination of each kind is run by default, a different one for each; a few more belong to the whole runs,
-    and all of them to the sweep.
+    One combination of each kind is run by default, a different one for each; a few more belong
+    to the whole runs, and all of them to the sweep.
     """
     whole, sweep = [pytest.mark.system], [pytest.mark.system, pytest.mark.sweep]
     parameters = []
@@ -827,7 +827,7 @@ def assert_untouched(kind, mode, loop, size):
 
 
 def assert_passed(report):
-    """Asserts that everything is right and was measured in float64, also what the optimizer receives."""
+    """Asserts that everything passes in float64, also what the optimizer receives."""
     assert report.verdict is gradhooks.Verdict.PASS, report
     assert report.precision.level == "float64"
     recorded = [c for c in report.comparisons if c.term == "trained"]
@@ -835,7 +835,7 @@ def assert_passed(report):
 
 
 def assert_caught(kind, report):
-    """Asserts that a mutant fails where it is wrong and nowhere else, and for what is wrong with it alone."""
+    """Asserts that a mutant fails where it is wrong and nowhere else, for the right reason."""
     if not kind.wrong:
         assert_passed(report)
         return

@@ -1,4 +1,4 @@
-"""Everything that can be reached from an object, by value: the witness that a check left all of it as it was."""
+"""A fingerprint of all that can be reached from an object: a check must not change it."""
 
 import collections
 import contextvars
@@ -29,10 +29,11 @@ SYMBOLIC = "symbolic, out of a trace"
 
 
 def belongings(*roots):
-    """Returns {path: (type, fingerprint)} of all that is reachable from the roots; the shortest path to it comes first.
+    """Returns {path: (type, fingerprint)} of all that can be reached from the roots.
 
-    Code of the tests is followed into its classes, closures, defaults and the globals that it names, Keras' objects
-    into their attributes, containers into their items; TensorFlow, NumPy and the standard library are not.
+    The shortest path to an object counts. Code of the tests is followed into its classes,
+    closures, defaults and the globals that it names, Keras' objects into their attributes,
+    containers into their items; TensorFlow, NumPy and the standard library are not.
     """
     found, seen = {}, {}
     queue = collections.deque((f"{type(root).__name__}", root) for root in roots)
@@ -78,7 +79,7 @@ def _position(file):
 
 
 def _fingerprint(value):
-    """What there is to say of a value itself, without its parts; nothing that two equal runs do not have in common."""
+    """Returns a description of a value without its parts, the same in two equal runs."""
     if isinstance(value, int) and value in ADDRESSES:
         return "an address"
     if isinstance(value, PRIMITIVE):
@@ -130,7 +131,7 @@ def _parts(value):
 
 
 def _key(key):
-    """A key for people; TensorFlow numbers the variables of a process, `sequential/dense/kernel_27`."""
+    """Returns a key for people, without TensorFlow's numbers: `dense/kernel_27`."""
     return re.sub(r"(/\w+)_\d+$", r"\1", str(_fingerprint(key)))
 
 
