@@ -36,7 +36,7 @@ class Untouched:
 
     Attributes:
         places: Everything that the roots lead to, see `reachable`.
-        drawn: Set of the names of those functions of Python's and NumPy's
+        global_draws: Set of the names of those functions of Python's and NumPy's
             global generators that the user's code has called.
     """
 
@@ -46,8 +46,8 @@ class Untouched:
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(threads.take_turn())
-            self.drawn = set()
-            generators = stack.enter_context(draws.copy_generators(self.drawn))
+            self.global_draws = set()
+            generators = stack.enter_context(draws.copy_generators(self.global_draws))
             self._standins = exchanges.exchange(stack, self.places, generators)
             self._data = private.PrivateData(stack, self.places)
             # After the exchanges, so that restoring does not remove the stand-ins.

@@ -27,7 +27,7 @@ class Compilation:
         losses: The losses as a program.
         promote: Function that makes the context of the latest trace; None at
             the model's own precision.
-        drawn: Names of the functions of global random generators that the
+        global_draws: Names of the functions of global random generators that the
             model's code called in the latest trace.
         traces: How often the model was traced.
         notes: Remarks for people, a tuple of sentences.
@@ -42,7 +42,7 @@ class Compilation:
         self.gradients = None
         self.losses = None
         self.promote = None
-        self.drawn = []
+        self.global_draws = []
         self.traces = 0
         self.notes = ()
 
@@ -164,7 +164,7 @@ class Compilation:
         self.promote, self.gradients = promote, None
         try:
             self.gradients = belongings.run(lambda: self._tracer.gradients(promote))
-            self.drawn = sorted(belongings.drawn)
+            self.global_draws = sorted(belongings.global_draws)
         finally:
             # The next attempt must find everything as this one did.
             belongings.restore()
@@ -192,12 +192,12 @@ class Compilation:
 
         They are constants of the trace.
         """
-        if not self.drawn:
+        if not self.global_draws:
             return ()
         when = "while it is traced: training sees the same numbers in every step"
         if self.is_eager:
             when = "while it runs: the check has seen one draw of many"
         return (
-            f"the model's code draws from {' and '.join(self.drawn)} {when}; use keras.random with "
+            f"the model's code draws from {' and '.join(self.global_draws)} {when}; use keras.random with "
             "a keras.random.SeedGenerator that the layer keeps",
         )

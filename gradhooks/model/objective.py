@@ -76,9 +76,8 @@ def evaluate(
         mapping: Pairs (variable, tensor) for every variable that the loss may use.
         batch: `(x, y, sample_weight)`, nested tensors.
         finish: Called with (total, data, penalty) and a function that resets
-            all state to the start, while the values still stand for the
-            variables. A backward pass belongs here: recomputed layers read
-            variables and draw noise again.
+            all state, while the values still stand for the variables. A
+            backward pass belongs here, which may run layers again.
         stand_in: Function (tensor, variable) -> what stands for the variable
             when the tensor is its value.
         draws: The `draws.Draws` of the trace.

@@ -219,14 +219,19 @@ class ModelOracle:
         Returns:
             True; False, with nothing changed, if shapes or dtypes differ.
         """
-        own = [*self.variables, *self._tracer.state]
-        given = [*model.trainable_variables, *keras_internals.state_of(model)]
-        if not have_same_shapes(own, given) or not self._tracer.replace_batch(batch):
+        pairs = [
+            (self.variables, model.trainable_variables),
+            (self._tracer.state, keras_internals.state_of(model)),
+        ]
+        if not all(have_same_shapes(own, given) for own, given in pairs):
+            return False
+        if not self._tracer.replace_batch(batch):
             return False
         if self._train_step is not None:
             self._train_step.replace_batch(batch)
-        for variable, other in zip(own, given, strict=True):
-            variable.assign(other)
+        for own, given in pairs:
+            for variable, other in zip(own, given, strict=True):
+                variable.assign(other)
         self._first = _NOTHING
         self.evaluations = 0
         self.gradient_evaluations = 0

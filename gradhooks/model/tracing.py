@@ -12,10 +12,10 @@ from gradhooks.model import (
     dtypes,
     failing_layer,
     keras_internals,
-    objective,
     promotion,
     untouched,
 )
+from gradhooks.model import objective as objectives
 from gradhooks.model.batch import have_same_structure
 
 
@@ -136,7 +136,7 @@ class Tracer:
 
         def evaluate_terms(values, state, batch):
             def finish_terms(terms, reset):
-                objective.check_scalar(terms[0])
+                objectives.check_scalar(terms[0])
                 reset()
                 return finish(terms[0], values)
 
@@ -185,7 +185,7 @@ class Tracer:
 
         def differentiate(values, state, batch):
             def finish(terms, reset):
-                objective.check_scalar(terms[0])
+                objectives.check_scalar(terms[0])
                 self._refuse_new_weights()
                 gradients = []
                 for term in terms[: len(self.term_names)]:
@@ -222,7 +222,7 @@ class Tracer:
         for variable, value in zip(self.state, state, strict=True):
             mapping.append((variable, self._backend.cast(value, variable._dtype)))
         nested = self._nest([dtypes.widen(tensor) for tensor in batch] if promote else batch)
-        return objective.evaluate(
+        return objectives.evaluate(
             self._objective,
             self._container,
             mapping,

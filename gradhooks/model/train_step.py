@@ -89,7 +89,7 @@ class TrainStep:
 
     def replace_batch(self, batch):
         """Runs on another `batch.Batch` of the same shapes and dtypes from now on."""
-        self._batch = _nested_tensors(self._backend, batch)
+        self._batch = pack_tensors(self._backend, batch)
 
     def _run_compiled(self, point, is_unscaled):
         """Runs the compiled step; traces it at first, and when the optimizer was built since."""

@@ -52,9 +52,9 @@ class Untouched:
         return [place.value for place in self._belongings.places]
 
     @property
-    def drawn(self):
+    def global_draws(self):
         """Set of the names of the global random functions that the user's code has called."""
-        return self._belongings.drawn
+        return self._belongings.global_draws
 
     def leftovers(self, is_foreign):
         """Returns the places, as text, of what could not be restored, see `isolation.untouched`."""

@@ -1,4 +1,4 @@
-"""What one thread is shown, no other sees."""
+"""Patches that one thread sees, and no other."""
 
 import contextlib
 import threading
@@ -44,12 +44,12 @@ def elsewhere(function):
 
 
 @pytest.mark.parametrize("make", [Base, Derived, Slotted])
-def test_an_attribute_is_shown_to_one_thread(make):
+def test_an_attribute_is_patched_for_one_thread(make):
     owner = make()
     before = dict(vars(make))
     with contextlib.ExitStack() as stack:
-        threads.Patcher(stack)(owner, "held", "shown")
-        assert (owner.held, elsewhere(lambda: owner.held)) == ("shown", "held")
+        threads.Patcher(stack)(owner, "held", "patched")
+        assert (owner.held, elsewhere(lambda: owner.held)) == ("patched", "held")
         owner.held = "written here"
         assert (owner.held, elsewhere(lambda: owner.held)) == ("written here", "held")
         elsewhere(lambda: setattr(owner, "held", "written there"))
@@ -58,27 +58,25 @@ def test_an_attribute_is_shown_to_one_thread(make):
     assert dict(vars(make)) == before
 
 
-def test_a_method_is_shown_and_super_still_leads_to_the_class():
+def test_a_method_is_patched_and_super_still_leads_to_the_class():
     owner, other = Derived(), Base()
-    with contextlib.ExitStack() as stack:
-        put = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         original = owner.call
-        put(owner, "call", lambda: "shown, " + original())
-        put(other, "call", lambda: "another")
-        assert owner.call() == "shown, derived, base"
+        patch(owner, "call", lambda: "patched, " + original())
+        patch(other, "call", lambda: "another")
+        assert owner.call() == "patched, derived, base"
         assert other.call() == "another"
         assert (Derived().call(), Base().call()) == ("derived, base", "base")
-        assert elsewhere(owner.call) == "shown, derived, base"  # bound here, and called there
+        assert elsewhere(owner.call) == "patched, derived, base"  # bound here, and called there
         assert elsewhere(lambda: owner.call()) == "derived, base"
     assert owner.call() == "derived, base"
 
 
-def test_what_is_shown_can_be_deleted_and_what_was_never_there_can_be_shown():
+def test_a_patch_can_be_deleted_and_a_new_attribute_can_be_patched():
     owner = Base()
-    with contextlib.ExitStack() as stack:
-        put = threads.Patcher(stack)
-        put(owner, "held", "shown")
-        put(owner, "new", "new")
+    with threads.open_patcher() as patch:
+        patch(owner, "held", "patched")
+        patch(owner, "new", "new")
         del owner.held
         assert not hasattr(owner, "held")
         assert owner.new == "new"
@@ -87,16 +85,16 @@ def test_what_is_shown_can_be_deleted_and_what_was_never_there_can_be_shown():
     assert (owner.held, hasattr(owner, "new")) == ("held", False)
 
 
-def test_a_property_is_shown_too():
+def test_a_property_is_patched_too():
     owner = Base()
     with contextlib.ExitStack() as stack:
-        threads.Patcher(stack)(owner, "worked_out", "shown")
-        assert (owner.worked_out, Base().worked_out) == ("shown", "worked out")
+        threads.Patcher(stack)(owner, "worked_out", "patched")
+        assert (owner.worked_out, Base().worked_out) == ("patched", "worked out")
         assert elsewhere(lambda: owner.worked_out) == "worked out"
     assert isinstance(vars(Base)["worked_out"], property)
 
 
-def test_what_is_shown_last_counts_and_comes_off_first():
+def test_the_last_patch_counts_and_is_undone_first():
     owner = Base()
     with contextlib.ExitStack() as outer:
         threads.Patcher(outer)(owner, "held", 1)
@@ -106,18 +104,18 @@ def test_what_is_shown_last_counts_and_comes_off_first():
         assert owner.held == 1
 
 
-def answer():
+def function():
     return "everybody's"
 
 
-def test_a_function_answers_by_thread_however_it_was_imported():
-    held, code = answer, answer.__code__
-    with threads.take_turn(), threads.patch_function(answer, lambda: "own"):
+def test_a_function_is_patched_however_it_was_imported():
+    held, code = function, function.__code__
+    with threads.take_turn(), threads.patch_function(function, lambda: "own"):
         assert (held(), elsewhere(held)) == ("own", "everybody's")
-        with threads.patch_function(answer, lambda: "inner"):
+        with threads.patch_function(function, lambda: "inner"):
             assert (held(), elsewhere(held)) == ("inner", "everybody's")
         assert held() == "own"
-    assert (held(), answer.__code__, answer.__kwdefaults__) == ("everybody's", code, None)
+    assert (held(), function.__code__, function.__kwdefaults__) == ("everybody's", code, None)
 
 
 def test_two_threads_take_turns():
@@ -138,7 +136,7 @@ def test_two_threads_take_turns():
     assert owner.held == "held"
 
 
-def test_an_exception_takes_everything_off():
+def test_an_exception_undoes_every_patch():
     owner, before = Base(), dict(vars(Base))
 
     def interrupted():
