@@ -1,7 +1,11 @@
 """From a model to compiled programs: tries of one precision after the other, until one runs."""
 
+import dataclasses
+
+import numpy as np
+
 from gradhooks.isolation.exchanges import CannotRestoreError
-from gradhooks.model import distribution, eager_code
+from gradhooks.model import distribution, eager_code, keras_internals, scopes
 from gradhooks.model.precision import FINAL, choose_precision
 from gradhooks.reports.errors import (
     EagerCodeError,
@@ -9,6 +13,21 @@ from gradhooks.reports.errors import (
     RecordingError,
     StateWriteError,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossGradients:
+    """The analytic gradient at one point.
+
+    Args:
+        terms: float64, shape (P,), per term: `"total"`, and `"data"` and
+            `"penalty"` where the model has a penalty.
+        connected: bool, shape (V,). Whether backpropagation reaches the
+            variable at all.
+    """
+
+    terms: dict
+    connected: np.ndarray
 
 
 class Compilation:
@@ -198,6 +217,34 @@ class Compilation:
         if self.is_eager:
             when = "while it runs: the check has seen one draw of many"
         return (
-            f"the model's code draws from {' and '.join(self.global_draws)} {when}; use keras.random with "
-            "a keras.random.SeedGenerator that the layer keeps",
+            f"the model's code draws from {' and '.join(self.global_draws)} {when}; use "
+            "keras.random with a keras.random.SeedGenerator that the layer keeps",
         )
+
+    def evaluate_losses(self, point, probes, pairs):
+        """Evaluates the loss terms, see `oracle.ModelOracle.losses`."""
+        state, tensors = self._tracer.present_state(), self._tracer.tensors
+        values = self.losses(point, state, tensors, probes, pairs)
+        return values[:, : len(self._tracer.term_names)]
+
+    def evaluate_gradients(self, point):
+        """Returns the `LossGradients` at a point (float64, shape (P,))."""
+        state, tensors = self._tracer.present_state(), self._tracer.tensors
+        values = self.gradients(point, state, tensors)
+        terms = dict(zip(self._tracer.term_names, values, strict=True))
+        return LossGradients(terms, self.gradients.connected)
+
+    def find_bypassed(self, variables):
+        """Returns the numbers of the variables whose own storage the trace reads, a tuple."""
+        read = self.gradients.captured_ids()
+        numbers = []
+        for number, variable in enumerate(variables):
+            if self._backend.handle_id(variable) in read:
+                numbers.append(number)
+        return tuple(numbers)
+
+    def find_chance(self):
+        """Returns pairs (place, kind) of what the trace leaves to chance, see the backend."""
+        pairs = self._backend.find_nondeterministic_operations(self.gradients.graph)
+        layers = keras_internals.layers_of(self._objective.model)
+        return [(scopes.name_layers(place, layers), kind) for place, kind in pairs]

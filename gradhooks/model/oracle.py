@@ -12,7 +12,6 @@ from gradhooks.model import (
     layerwise,
     parameters,
     replicated,
-    scopes,
     tracing,
     untracked,
 )
@@ -22,21 +21,6 @@ from gradhooks.model.retracing import trace_anew
 from gradhooks.model.signature import signature
 from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
-
-
-@dataclasses.dataclass(frozen=True)
-class LossGradients:
-    """The analytic gradient at one point.
-
-    Args:
-        terms: float64, shape (P,), per term: `"total"`, and `"data"` and
-            `"penalty"` where the model has a penalty.
-        connected: bool, shape (V,). Whether backpropagation reaches the
-            variable at all.
-    """
-
-    terms: dict
-    connected: np.ndarray
 
 
 class ModelOracle:
@@ -146,12 +130,7 @@ class ModelOracle:
 
         Nothing could stand in for them.
         """
-        read = self._compilation.gradients.captured_ids()
-        numbers = []
-        for number, variable in enumerate(self.variables):
-            if self._backend.handle_id(variable) in read:
-                numbers.append(number)
-        return tuple(numbers)
+        return self._compilation.find_bypassed(self.variables)
 
     @property
     def calls_python(self):
@@ -177,9 +156,7 @@ class ModelOracle:
         """
         self.evaluations += len(pairs)
         with self._running():
-            state = self._tracer.present_state()
-            values = self._compilation.losses(point, state, self._tracer.tensors, probes, pairs)
-        return values[:, : len(self.term_names)]
+            return self._compilation.evaluate_losses(point, probes, pairs)
 
     def gradients(self, point):
         """Returns the analytic `LossGradients` at a point (float64, shape (P,))."""
@@ -190,15 +167,12 @@ class ModelOracle:
             return first
         # A gradient takes the most memory, and can do without what losses have left.
         self._backend.trim_memory(self.layout.size)
-        values = self._evaluate_gradients(point)
-        terms = dict(zip(self.term_names, values, strict=True))
-        return LossGradients(terms, self._compilation.gradients.connected)
+        return self._evaluate_gradients(point)
 
     def _evaluate_gradients(self, point):
         try:
             with self._running():
-                state = self._tracer.present_state()
-                return self._compilation.gradients(point, state, self._tracer.tensors)
+                return self._compilation.evaluate_gradients(point)
         except Exception as error:
             if self._backend.is_out_of_memory(error):
                 raise
@@ -311,9 +285,7 @@ class ModelOracle:
 
     def chance(self):
         """Returns pairs (place, kind) of what the trace leaves to chance, see the backend."""
-        pairs = self._backend.find_nondeterministic_operations(self._compilation.gradients.graph)
-        layers = keras_internals.layers_of(self._objective.model)
-        return [(scopes.name_layers(place, layers), kind) for place, kind in pairs]
+        return self._compilation.find_chance()
 
     def draws_alike(self):
         """Returns whether the train step drew random numbers where the loss did, and only there."""
