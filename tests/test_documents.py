@@ -23,10 +23,13 @@ FLOOR = re.compile(r"^\| `(\w+)` \| .* \| (.*) \|$", re.MULTILINE)
 
 
 def find_names(pattern):
+    """Returns the names in all documents, as parameters of a test."""
+    names = []
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
         for name in sorted(set(pattern.findall(text))):
-            yield pytest.param(name, id=f"{document}: {name}")
+            names.append(pytest.param(name, id=f"{document}: {name}"))
+    return names
 
 
 def resolve(dotted):
