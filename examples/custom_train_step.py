@@ -57,9 +57,8 @@ def main():
         keras.utils.set_random_seed(0)
         check = gradhooks.GradientCheck(x, y)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", gradhooks.GradientMismatchWarning
-            )  # told below, from the report
+            # The report is printed below.
+            warnings.simplefilter("ignore", gradhooks.GradientMismatchWarning)
             network(kind).fit(x, y, epochs=epochs, verbose=2, callbacks=[check])
         report = check.reports[0]
         step = (

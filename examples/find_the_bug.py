@@ -58,14 +58,14 @@ def main():
     check = gradhooks.GradientCheck(x, y, log_dir=log_dir)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", gradhooks.GradientMismatchWarning)
-        # The network learns all the same, only worse: nothing else would have told.
+        # The network learns all the same, only worse: no training curve shows the error.
         model.fit(x, y, epochs=3, verbose=2, callbacks=[check])
     for warning in caught:
         if issubclass(warning.category, gradhooks.GradientMismatchWarning):
             print(f"\n{warning.category.__name__}: {warning.message}")
     print()
     print(check.reports[0])
-    print(f"\nAccused: {check.reports[0].diagnoses[0].path}")
+    print(f"\nThe gradient is wrong at: {check.reports[0].diagnoses[0].path}")
     print(f"See it in TensorBoard:\n  tensorboard --logdir {log_dir}")
 
 

@@ -68,7 +68,7 @@ def main():
     report = gradhooks.check_gradients(network(True), x, y)
     print(report)
     for diagnosis in report.diagnoses:
-        print(f"\nAccused: {diagnosis.path}: {diagnosis.sentence}")
+        print(f"\nThe gradient is wrong at: {diagnosis.path}: {diagnosis.sentence}")
     if off < 1e-3:
         print(
             "\nThis version of Keras recomputes with the mask of the forward pass: "

@@ -23,7 +23,7 @@ PROMISES = {
             "GradientMismatchWarning",
             "one over the batch",
             "FAIL (mismatch)",
-            "Accused: digits/scale",
+            "The gradient is wrong at: digits/scale",
         ],
     ),
     "custom_train_step.py": (
@@ -68,4 +68,4 @@ def test_an_example_runs_and_keeps_its_promise(name):
         at = text.index(promise, at) + len(promise)
     if name == "remat_dropout.py":
         # Either this Keras has the defect and it is named, or it is said to be gone.
-        assert ("Accused: network/block/kernel" in text) != ("the defect is gone" in text), text
+        assert ("The gradient is wrong at: network/block/kernel" in text) != ("the defect is gone" in text), text

@@ -3,17 +3,18 @@
 Run `python -m tools.calibration [--seeds 3] [--part 0/4]`.
 
 Every control and every twin of a mutant is checked at the best precision and at its own,
-with the default threshold and with parts of it; the large ones and the declared
-mismatches are left out. The rule: a default threshold is the smallest power of
-ten at three tenths of which, for another machine rounds differently, nobody is
-accused in the end and a healthy parameter takes three evaluations at most. The
-error bars and the second opinion acquit at smaller thresholds, too, but at ever
-more evaluations. Too few models stay at the level `partial` for that rule: there
-the threshold is what training in float32 explains (`training.tolerance`).
+with the default threshold and with parts of it. Large models and declared
+mismatches are left out. The rule: default thresholds are powers of ten, and each is
+the smallest at 0.3 times which no healthy model fails and a healthy parameter takes
+three evaluations on average at most; the factor 0.3 is a margin for machines that
+round differently. At smaller thresholds error bars and replicates keep healthy
+models from failing too, but at the price of more evaluations. At the level `partial`
+there are too few models for that rule: there the threshold is what training in
+float32 explains (`optimizer_gradient.tolerance`).
 
-What is printed besides is how the first measurement alone would have done: the
-*excess* of a healthy comparison is its gap beyond the error bar, in units of its
-size, and suspects are those that a second opinion had to acquit.
+The summary also says what the first measurement alone would have given: the *excess*
+of a healthy comparison is its gap beyond the error bar, in units of its size;
+"failed at first" counts the checks with a failure that confirmation then withdrew.
 """
 
 import argparse
@@ -56,7 +57,7 @@ class Line:
         excess: The largest gap beyond the error bar, in units of the size.
         excesses: Those of all comparisons, sampled for the distribution.
         culprit: Label of the worst comparison.
-        accused: Comparisons that the first measurement alone would have accused.
+        failures: Comparisons that the first measurement alone would have failed.
         evaluations: Losses evaluated.
         probes: Probes measured.
     """
@@ -70,7 +71,7 @@ class Line:
     excess: float
     excesses: list
     culprit: str
-    accused: int
+    failures: int
     evaluations: int
     probes: int
 
@@ -206,7 +207,7 @@ def summary(found):
             f"99 % {np.quantile(values, 0.99):.1e}, max {values.max():.1e}; "
             f"evaluations per probe {evaluations / max(1, probes):.2f}; "
             f"inconclusive {sum(g.verdict == 'INCONCLUSIVE' for g in group)}; "
-            f"failed at first {sum(g.accused > 0 for g in group)}, "
+            f"failed at first {sum(g.failures > 0 for g in group)}, "
             f"failed in the end {len(failed)} {failed}",
             *(
                 f"    {line.case} at seed {line.seed}: {line.excess:.1e} in {line.culprit}"

@@ -1,8 +1,8 @@
 """What the two corpora are made of: a case, and the small tools that build its model and its batch.
 
 `tests/corpora/mutants` holds models whose gradient is wrong and must be caught,
-`tests/corpora/controls` models whose gradient is right (or declared) and must not be
-accused. Neither knows how gradients are checked.
+`tests/corpora/controls` models whose gradient is right (or declared) and must not
+fail. Neither knows how gradients are checked.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class Case:
             `(model, x, y, sample_weight)`: a compiled model and one fixed
             batch of NumPy arrays. The seed decides everything random.
         culprit: Mutants only. A substring of the path of the variable that
-            must be accused.
+            must be named.
         reasons: Names of the acceptable reasons, in lower case; empty if any
             reason will do.
         options: Further keyword arguments of the check, such as `expect`.

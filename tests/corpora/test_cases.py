@@ -144,8 +144,8 @@ def test_the_healthy_twin_differs_at_the_culprit(case):
 def test_gradients_called_non_finite_are(case):
     loss, paths, gradients = loss_and_gradients(case)
     assert np.isfinite(loss)
-    accused = [g for path, g in zip(paths, gradients, strict=True) if case.culprit in path]
-    assert any(not np.isfinite(gradient).all() for gradient in accused)
+    wrong = [g for path, g in zip(paths, gradients, strict=True) if case.culprit in path]
+    assert any(not np.isfinite(gradient).all() for gradient in wrong)
 
 
 def _rows(rng):

@@ -1,8 +1,8 @@
-"""What could not be measured does not pass, and is not accused either.
+"""What could not be measured neither passes nor fails.
 
 The corpus of `tests/corpora/unproved`.
 
-A wrong gradient that passes here, or a right one that is accused, is a release
+A wrong gradient that passes here, or a right one that fails, is a release
 blocker: find its cause, loosen nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Every test of this folder tells what happened in it, for `python -m tools.outcomes`."""
+"""Every test of this folder records what happened in it, for `python -m tools.outcomes`."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def outcome(record_property, request):
     """Records the outcome of the training runs in a test, once it is over."""
     training.NOTED.clear()
     yield
-    told = training.outcome(training.NOTED)
-    if told and request.path.name != "test_table.py":
-        record_property("outcome", told)
+    happened = training.outcome(training.NOTED)
+    if happened and request.path.name != "test_table.py":
+        record_property("outcome", happened)
     training.NOTED.clear()

@@ -281,7 +281,7 @@ def test_recompiled_between_fits():
         model.compile("sgd", loss)
         model.fit(x, y, verbose=0, callbacks=[check])
         assert {r.verdict for r in check.reports} == {PASS}, loss
-        # An oracle traced for an earlier loss would tell that one.
+        # An oracle traced for an earlier loss would evaluate that one.
         fresh = gradhooks.check_gradients(model, x, y, samples=4)
         assert check.reports[-1].loss["data"] == pytest.approx(fresh.loss["data"], rel=1e-12), loss
 

@@ -123,25 +123,22 @@ def _run(build, check, others, between, kwargs):
 
 def outcome(runs):
     """Returns what happened in the runs that had a callback, in words; empty if there were none."""
-    plain, checked = (
-        [r.left for r in runs if r.check is None],
-        [r for r in runs if r.check is not None],
-    )
+    plain = [r.left for r in runs if r.check is None]
+    checked = [r for r in runs if r.check is not None]
     if not checked:
         return ""
     turns = [str(r.verdict) for one in checked for r in one.reports]
     verdicts = ", then ".join(v for k, v in enumerate(turns) if v not in turns[:k])
-    told = [verdicts or "no check"]
+    parts = [verdicts or "no check"]
     if any(r.complaints for r in checked):
-        told.append(
-            f"{'one warning' if max(len(r.complaints) for r in checked) == 1 else 'two warnings'}"
-        )
-    told += sorted({f"{type(r.error).__name__} comes out" for r in checked if r.error is not None})
+        most = max(len(r.complaints) for r in checked)
+        parts.append("one warning" if most == 1 else "two warnings")
+    parts += sorted({f"{type(r.error).__name__} comes out" for r in checked if r.error is not None})
     # A test may have further runs with nothing to compare them with; where bits must be the same,
     # it says so itself.
     if any(r.left in plain for r in checked):
-        told.append("every bit the same")
-    return "; ".join(told)
+        parts.append("every bit the same")
+    return "; ".join(parts)
 
 
 def _both(others):

@@ -1,7 +1,7 @@
-"""Models whose gradient is right, or declared. None may be accused.
+"""Models whose gradient is right, or declared. None may fail.
 
 `CASES` holds those written for the purpose, `TWINS` the healthy twin of every
-mutant, which must not be accused either.
+mutant, which must not fail either.
 """
 
 from tests.corpora.controls import (

@@ -1,4 +1,4 @@
-"""Corners and flat spots.
+"""Kinks and flat spots.
 
 The gradient is right, though naive differences see a half, a zero or a jump.
 """
@@ -109,7 +109,7 @@ def black_and_white(seed):
 
 
 def padded_examples(seed):
-    """Some examples are zero throughout: with zero biases they sit on every ReLU's corner."""
+    """Some examples are zero throughout: with zero biases they sit on every ReLU's kink."""
     model, x, y = around(seed, (6,), dense(8, "relu"), dense(8, "relu"))
     x[::3] = 0
     return model, x, y
@@ -124,7 +124,7 @@ def prelu_at_zero(seed):
 def under(loss, bias=0.0, target=0.0):
     """A linear model that starts at `bias` everywhere.
 
-    Half of the targets put it on the corner of `loss`.
+    Half of the targets put it on the kink of `loss`.
     """
 
     def build(seed):
@@ -152,7 +152,7 @@ def satisfied_hinge(seed):
 
 
 def l1_at_zero(seed):
-    """An L1 penalty on weights that start at zero: the corner of an absolute value."""
+    """An L1 penalty on weights that start at zero: the kink of an absolute value."""
     return around(
         seed, (6,), dense(kernel_regularizer="l1", bias_regularizer="l1", name="sparse"), dense()
     )
@@ -298,7 +298,7 @@ CASES = [
     Case("zero_layer_under_relu", zero_layer, note="all pre-activations are exactly zero"),
     Case("zero_head", zero_head, note="nothing below has a gradient yet"),
     Case("zero_gamma_residual", zero_gamma, note="blocks that start as the identity"),
-    Case("relu_network", relu_network, note="corners everywhere nearby"),
+    Case("relu_network", relu_network, note="kinks everywhere nearby"),
     Case(
         "barely_dead_relu",
         barely_dead,
@@ -314,7 +314,7 @@ CASES = [
     Case("hinge_at_the_margin", under("hinge", 1.0, 1.0), note="exactly on the margin"),
     Case("huber_at_its_corner", under("huber", 0.0, 1.0), note="where the square becomes a line"),
     Case("satisfied_hinge", satisfied_hinge, note="a zero loss that a large step makes positive"),
-    Case("l1_at_zero", l1_at_zero, note="a penalty at its corner"),
+    Case("l1_at_zero", l1_at_zero, note="a penalty at its kink"),
     Case("saturated_softmax", saturated(30.0, False), note="probabilities clipped at 1e-7"),
     Case(
         "saturated_softmax_logits",

@@ -1,6 +1,4 @@
-"""Losses: all that Keras has, and such as are huge, tiny, constant, weighted, added or written
-by hand.
-"""
+"""Losses: all of Keras, and huge, tiny, constant, weighted, added and hand-written ones."""
 
 import keras
 import numpy as np
@@ -106,7 +104,7 @@ def connectionist(seed):
 
 
 class _Quantile(keras.losses.Loss):
-    """A custom loss object with a corner."""
+    """A custom loss object with a kink."""
 
     def __init__(self, share):
         super().__init__(name="quantile")

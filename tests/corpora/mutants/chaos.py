@@ -2,7 +2,7 @@
 
 The derivative holds over a tiny way only.
 
-What keeps a check from accusing healthy ones must not excuse these.
+What keeps healthy networks of this kind from failing must not let these pass.
 """
 
 import keras

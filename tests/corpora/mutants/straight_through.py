@@ -1,4 +1,4 @@
-"""Straight-through estimators that nobody declared.
+"""Straight-through estimators that are not declared.
 
 The loss is a staircase, the gradient says a ramp.
 """

@@ -24,7 +24,7 @@ class Entry:
         build: `build(factor)` returns `(model, x, y, options)`: a compiled
             model, one batch, and further arguments of `check_gradients`.
         factors: The factors at which it is tried. 1 is left out where the
-            model is rightly accused of something else.
+            model rightly fails for another reason.
         is_measurable: Whether the loss has digits enough, and is smooth enough,
             that the right one must pass and the wrong ones must fail.
     """

@@ -66,9 +66,9 @@ def declared_beside(factor, function, kind, units=WIDTH, join=layers.Concatenate
 
 
 def undeclared(factor, units):
-    """Could be accused at any factor for its rounding.
+    """May fail at any factor for its rounding.
 
-    With a wrong gradient above that it must not pass, either.
+    With a wrong gradient above the rounding it must not pass.
     """
     seeded(0)
     inputs = keras.Input((3,))

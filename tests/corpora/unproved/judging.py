@@ -10,7 +10,7 @@ from tests.corpora.unproved.building import HEALTHY
 def allowed(entry, factor):
     """Returns the verdicts that an entry may get at a factor.
 
-    No right gradient is accused, no wrong one passes.
+    No right gradient fails, no wrong one passes.
     """
     decided = Verdict.PASS if factor == HEALTHY else Verdict.FAIL
     return (decided,) if entry.is_measurable else (decided, Verdict.INCONCLUSIVE)
