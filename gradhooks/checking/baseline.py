@@ -21,7 +21,13 @@ import numpy as np
 
 from gradhooks._types import Bools, Floats, PerTerm, Vector
 from gradhooks.checking import lost_digits
-from gradhooks.checking.stencil import MIDDLE, Line, LossKind, classify, estimate_roughness
+from gradhooks.checking.stencil import (
+    MIDDLE,
+    Line,
+    LossKind,
+    classify,
+    estimate_roughness,
+)
 from gradhooks.numerics import noise
 from gradhooks.numerics.probe import Probe
 
@@ -109,47 +115,105 @@ def estimate_baseline(
     """
     line = Line(oracle, point, gradients, screening)
     near = line.sample(spacing.tiny, spacing.working)
-    tiny, working = near[spacing.tiny], near[spacing.working]
+    tiny = near[spacing.tiny]
+    working = near[spacing.working]
     # Both stencils contain the point itself.
-    base, again = tiny[MIDDLE], working[MIDDLE]
+    base = tiny[MIDDLE]
+    again = working[MIDDLE]
     if not np.isfinite([base, again]).all():
-        return EvaluationPoint(point, gradients, base, np.zeros_like(base)), near
+        no_noise = np.zeros_like(base)
+        return EvaluationPoint(point, gradients, base, no_noise), near
 
-    roughness = estimate_roughness(working, 3)
     floor = [noise.rounding_floor(value) for value in base]
     level = np.maximum(floor, estimate_roughness(tiny, 2, has_kink=True))
-    is_rough = roughness > (_ROUGH_NATIVE if spacing.is_native else _ROUGH) * level
+    roughness = estimate_roughness(working, 3)
+    factor = _ROUGH_NATIVE if spacing.is_native else _ROUGH
+    is_rough = roughness > factor * level
     # Two stencils know the noise better than one, unless the larger one shows more than noise.
-    level = np.where(is_rough, level, np.maximum(level, roughness))
+    raised = np.maximum(level, roughness)
+    level = np.where(is_rough, level, raised)
     is_stationary = line.is_stationary(working, spacing.working, level)
     if is_suspect or spacing.is_native:
         float32_level = noise.FLOAT32 * np.abs(base)
-        level = np.maximum(level, np.where(is_stationary, float32_level, 0.0))
+        level = np.where(is_stationary, np.maximum(level, float32_level), level)
     if is_suspect:
-        level = np.maximum(level, np.where(is_stationary, 0.0, roughness))
+        raised = np.maximum(level, roughness)
+        level = np.where(is_stationary, level, raised)
         if not (spacing.is_native or has_steps or is_stationary.any()):
-            spacings = (spacing.working, *spacing.wide)
-            hidden = lost_digits.hidden_level(oracle, point, gradients, screening, spacings, level)
-            level = np.maximum(level, hidden)
+            level = np.maximum(level, _find_hidden_level(line, spacing, level))
 
-    kind = classify(line, tiny, spacing.tiny, level, is_rough, is_stationary, is_suspect)
+    follows = not is_suspect and line.follows_gradient(tiny, spacing.tiny, level)
+    kind = classify(is_stationary, is_rough, follows)
     has_dense_kinks = kind is LossKind.DENSE_KINKS
     if kind is LossKind.STATIONARY:
-        level = _raise_to_jumps(line, spacing.wide, base, level, is_stationary, is_suspect)
+        level = _raise_to_jumps(
+            line,
+            spacing.wide,
+            base,
+            level,
+            is_stationary,
+            is_suspect,
+        )
     elif kind is LossKind.ROUGH:
-        wider = _WIDER * spacing.working
-        roughness_wider = estimate_roughness(line.sample(wider)[wider], 3)
-        is_lost = _find_lost_digits(roughness, roughness_wider)
-        if has_steps and is_lost.any() and not (is_suspect or spacing.is_native):
-            is_lost &= lost_digits.lose_digits(
-                oracle, point, gradients, screening, spacing.working, level
-            )
+        needs_singles = has_steps and not (is_suspect or spacing.is_native)
+        level, is_lost = _raise_to_lost_digits(
+            line,
+            spacing.working,
+            level,
+            roughness,
+            needs_singles,
+        )
         has_dense_kinks = bool((is_rough & ~is_lost).any())
-        largest = np.maximum(roughness, roughness_wider)
-        level = np.where(is_lost, np.maximum(level, largest), level)
     level[0] = max(level)  # the total is the sum of the other terms, and has their noise
     jitter = float(np.max(np.abs(base - again)))
     return EvaluationPoint(point, gradients, base, level, jitter, has_dense_kinks), near
+
+
+def _find_hidden_level(line: Line, spacing: StencilSpacing, level: PerTerm) -> PerTerm:
+    """Returns the size of jumps that single parameters show at larger distances."""
+    return lost_digits.hidden_level(
+        line.oracle,
+        line.point,
+        line.gradients,
+        line.probe,
+        (spacing.working, *spacing.wide),
+        level,
+    )
+
+
+def _raise_to_lost_digits(
+    line: Line,
+    spacing: float,
+    level: PerTerm,
+    roughness: PerTerm,
+    needs_singles: bool,
+) -> tuple[PerTerm, Bools]:
+    """Returns the noise level of a rough loss, and which terms have lost digits.
+
+    Args:
+        line: The loss along the screening direction.
+        spacing: The working spacing.
+        level: float64, shape (T,). Noise level nearby.
+        roughness: float64, shape (T,). Roughness at the working spacing.
+        needs_singles: Whether single parameters must show the roughness too,
+            because the loss depends on parameters in steps.
+    """
+    wider = _WIDER * spacing
+    stencil = line.sample(wider)[wider]
+    roughness_wider = estimate_roughness(stencil, 3)
+    pairs = zip(roughness, roughness_wider, strict=True)
+    is_lost = np.array([noise.is_staircase(near, far) for near, far in pairs])
+    if needs_singles and is_lost.any():
+        is_lost &= lost_digits.lose_digits(
+            line.oracle,
+            line.point,
+            line.gradients,
+            line.probe,
+            spacing,
+            level,
+        )
+    raised = np.maximum(level, np.maximum(roughness, roughness_wider))
+    return np.where(is_lost, raised, level), is_lost
 
 
 def _raise_to_jumps(
@@ -165,7 +229,8 @@ def _raise_to_jumps(
     If its jumps there are of the size that float32 leaves, it has few digits; if
     they are larger it has real steps, which are no noise.
     """
-    level, is_stationary = level.copy(), is_stationary.copy()
+    level = level.copy()
+    is_stationary = is_stationary.copy()
     for spacing in spacings:
         stencil = line.sample(spacing)[spacing]
         is_still = line.is_stationary(stencil, spacing, level)
@@ -177,8 +242,3 @@ def _raise_to_jumps(
         if not is_stationary.any():
             break
     return level
-
-
-def _find_lost_digits(working: PerTerm, wider: PerTerm) -> Bools:
-    """Whether the roughness of each term comes from lost digits: bool, shape (T,)."""
-    return np.array([noise.is_staircase(w, f) for w, f in zip(working, wider, strict=True)])

@@ -7,6 +7,7 @@ disagrees at all: an error in a backward pass reaches all variables before it, s
 the last wrong variable in forward order is where the error is made.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -49,49 +50,57 @@ def bisect(
     """
     failed = [verdict is Verdict.FAIL for verdict, _ in measurement.judgements]
     term = failed.index(True)
-    gradient = list(at.gradients.values())[term]
+    gradients = list(at.gradients.values())
+    gradient = gradients[term]
     estimate = measurement.estimates[term]
     step = estimate.step_size
     rounding = differences.rounding_error(at.noise[term], step)
 
+    pairs = [(0, step), (0, -step)]
     probe = measurement.probe
     gap = measurement.analytic[term] - estimate.slope
     trail = [_describe(layout, probe, gap)]
     while len(probe.weights) > 1:
         first, second = _halve(layout, probe)
-        plus, minus = oracle.losses(at.point, [second], [(0, step), (0, -step)])[:, term]
-        second_gap = second.slope_of(gradient) - (plus - minus) / (2 * step)
+        losses = oracle.losses(at.point, [second], pairs)
+        plus, minus = losses[:, term]
+        slope = (plus - minus) / (2 * step)
+        second_gap = second.slope_of(gradient) - slope
         first_gap = gap - second_gap
-        if layout.variable_of(first.start) == layout.variable_of(second.stop - 1):
+        first_variable = layout.variable_of(first.start)
+        last_variable = layout.variable_of(second.stop - 1)
+        if first_variable == last_variable:
             takes_second = abs(second_gap) > abs(first_gap)
         else:
             allowed = threshold * _norm_along(second, gradient) + rounding
-            takes_second = abs(second_gap) > max(
-                _BEYOND_ALLOWED * allowed, _BEYOND_ROUNDING * abs(first_gap)
-            )
-        probe, gap = (second, second_gap) if takes_second else (first, first_gap)
+            least = _BEYOND_ROUNDING * abs(first_gap)
+            takes_second = abs(second_gap) > max(_BEYOND_ALLOWED * allowed, least)
+        if takes_second:
+            probe, gap = second, second_gap
+        else:
+            probe, gap = first, first_gap
         trail.append(_describe(layout, probe, gap))
     return probe.start, trail
 
 
 def _norm_along(probe: Probe, gradient: Vector) -> float:
-    return float(np.linalg.norm(probe.weights * gradient[probe.start : probe.stop]))
+    part = gradient[probe.start : probe.stop]
+    return float(np.linalg.norm(probe.weights * part))
 
 
 def _halve(layout: Layout, probe: Probe) -> tuple[Probe, Probe]:
     """Splits a probe between variables if there are several, else between rows, else anywhere."""
     middle = _find_middle(layout, probe.start, probe.stop)
     count = middle - probe.start
-    return (
-        Probe(probe.start, probe.weights[:count], probe.length_scale),
-        Probe(middle, probe.weights[count:], probe.length_scale),
-    )
+    first = dataclasses.replace(probe, weights=probe.weights[:count])
+    second = dataclasses.replace(probe, start=middle, weights=probe.weights[count:])
+    return first, second
 
 
 def _find_middle(layout: Layout, start: int, stop: int) -> int:
     """Returns the flat index at which a range is split."""
-    is_inside = (layout.offsets > start) & (layout.offsets < stop)
-    borders = layout.offsets[is_inside]
+    offsets = layout.offsets
+    borders = offsets[(offsets > start) & (offsets < stop)]
     if len(borders):
         return int(borders[len(borders) // 2])
     variable = layout.variable_of(start)
@@ -100,7 +109,8 @@ def _find_middle(layout: Layout, start: int, stop: int) -> int:
     middle = (start + stop) // 2
     for axis in range(1, len(shape)):
         row = int(np.prod(shape[axis:]))
-        border = origin + round((middle - origin) / row) * row
+        rows = round((middle - origin) / row)
+        border = origin + rows * row
         if start < border < stop:
             return int(border)
     return middle

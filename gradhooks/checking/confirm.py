@@ -78,12 +78,15 @@ class CheckContext:
 
     def coordinate(self, position: int) -> Probe:
         """Returns the probe of one parameter."""
-        return sampling.coordinate_probe(position, self.scales[self.layout.variable_of(position)])
+        variable = self.layout.variable_of(position)
+        return sampling.coordinate_probe(position, self.scales[variable])
 
     def is_declared(self, measurement: Measurement) -> bool:
         """Whether this is a parameter of a variable that is declared to mismatch."""
         probe = measurement.probe
-        return probe.is_coordinate and self.layout.variable_of(probe.start) in self.declared
+        if not probe.is_coordinate:
+            return False
+        return self.layout.variable_of(probe.start) in self.declared
 
     def measure(
         self,
@@ -97,12 +100,23 @@ class CheckContext:
             magnitudes: Per probe and term, the size of the slope before its parts
                 cancel; zeros if None.
         """
-        first = measure.measure(self.oracle, self.baseline, probes, self.threshold, magnitudes)
+        first = measure.measure(
+            self.oracle,
+            self.baseline,
+            probes,
+            self.threshold,
+            magnitudes,
+        )
         return self._refine(first)
 
     def resolve(self, measurements: Sequence[Measurement]) -> list[Measurement]:
         """Measures on from first estimates until all are decided, and confirms failures."""
-        refined = measure.refine_steps(self.oracle, self.baseline, measurements, self.threshold)
+        refined = measure.refine_steps(
+            self.oracle,
+            self.baseline,
+            measurements,
+            self.threshold,
+        )
         return self._refine(refined)
 
     def _refine(self, measurements: Sequence[Measurement]) -> list[Measurement]:
@@ -118,7 +132,8 @@ class CheckContext:
             self.threshold,
         )
         decided = list(measurements)
-        for k, measurement in zip(unresolved, self._confirm(refined), strict=True):
+        confirmed = self._confirm(refined)
+        for k, measurement in zip(unresolved, confirmed, strict=True):
             decided[k] = measurement
         return decided
 

@@ -1,12 +1,14 @@
 """Where the error is made: the last wrong variable in forward order, and a pattern in it."""
 
+import dataclasses
+
 import numpy as np
 
 from gradhooks.checking import bisection
 from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
-from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
+from gradhooks.numerics.probe import uncancelled_magnitudes
 
 # How many times the search is repeated downstream of what it found: a bound on the cost, since each
 # repetition needs another error further down.
@@ -42,7 +44,8 @@ def find_last_wrong_variable(
     failed = _select_failed(context, coordinates)
     direction: Measurement | None = None
     for measurement in directions:
-        if measurement.has_failed and measurement.probe.start == 0:
+        is_screening = measurement.probe.start == 0
+        if is_screening and measurement.has_failed:
             direction = measurement
             break
     for _ in range(_SEARCHES):
@@ -52,10 +55,15 @@ def find_last_wrong_variable(
         if direction is None or not direction.has_failed:
             break
         position, lines = bisection.bisect(
-            layout, context.oracle, context.baseline, direction, context.threshold
+            layout,
+            context.oracle,
+            context.baseline,
+            direction,
+            context.threshold,
         )
         trail += lines
-        if any(m.probe.start == position for m in [*coordinates, *found]):
+        measured = {m.probe.start for m in [*coordinates, *found]}
+        if position in measured:
             break
         (single,) = context.measure([context.coordinate(position)])
         found.append(single)
@@ -93,7 +101,8 @@ def _bisect_by_singles(
         middle = len(candidates) // 2
         before, after = candidates[:middle], candidates[middle + 1 :]
         part = layout.slice(candidates[middle])
-        position = part.start + int(np.argmax(np.abs(gradient[part])))
+        largest = int(np.argmax(np.abs(gradient[part])))
+        position = part.start + largest
         (single,) = context.measure([context.coordinate(position)])
         found.append(single)
         if single.has_failed:
@@ -123,9 +132,16 @@ def _list_candidates(context: CheckContext, coordinates: list[Measurement]) -> l
         elif measurement.has_passed:
             right.append(variable)
     last = max(wrong)
-    end = min((v for v in right if v > last), default=len(layout))
+    end = len(layout)
+    for variable in right:
+        if variable > last:
+            end = min(end, variable)
     norms = layout.norms(context.baseline.gradients["total"])
-    return [v for v in range(last + 1, end) if norms[v] > 0 and v not in context.declared]
+    candidates: list[int] = []
+    for variable in range(last + 1, end):
+        if norms[variable] > 0 and variable not in context.declared:
+            candidates.append(variable)
+    return candidates
 
 
 def measure_neighbours(
@@ -156,6 +172,7 @@ def _measure_downstream(context: CheckContext, variable: int) -> Measurement | N
     weights = context.screening.weights[start:]
     if not weights.any():
         return None
-    probe = Probe(start, weights, context.screening.length_scale)
+    probe = dataclasses.replace(context.screening, start=start, weights=weights)
     magnitude = uncancelled_magnitudes(probe, context.baseline.gradients)
-    return context.measure([probe], [magnitude])[0]
+    (measurement,) = context.measure([probe], [magnitude])
+    return measurement

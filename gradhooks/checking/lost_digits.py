@@ -63,7 +63,14 @@ def lose_digits(
     for positions in sample:
         rough: list[Bools] = []
         for position in positions:
-            line = _CoordinateLine(oracle, point, gradients, screening, position, level)
+            line = _CoordinateLine(
+                oracle,
+                point,
+                gradients,
+                screening,
+                position,
+                level,
+            )
             rough.append(line.is_rough(spacing))
         are_lost |= 2 * np.sum(rough, axis=0) > len(positions)
     return are_lost
@@ -96,7 +103,14 @@ def hidden_level(
     for positions in _select_parameters(oracle.layout, gradient, screening, _VARIABLES_OF_SUSPECTS):
         levels: list[PerTerm] = []
         for position in positions:
-            line = _CoordinateLine(oracle, point, gradients, screening, position, level)
+            line = _CoordinateLine(
+                oracle,
+                point,
+                gradients,
+                screening,
+                position,
+                level,
+            )
             levels.append(line.hidden_level(spacings))
         largest = np.maximum(largest, np.median(levels, axis=0))
     return largest
@@ -116,12 +130,14 @@ def _select_parameters(
     live: list[slice] = []
     for variable in range(len(layout)):
         part = layout.slice(variable)
-        if gradient[part].any() and screening.weights[part].any():
+        has_gradient = gradient[part].any()
+        if has_gradient and screening.weights[part].any():
             live.append(part)
     if not live:
         return []
     selected: list[list[int]] = []
-    for k in np.unique(np.linspace(0, len(live) - 1, count, dtype=int)):
+    spread = np.linspace(0, len(live) - 1, count, dtype=int)
+    for k in np.unique(spread):
         part = live[k]
         order = np.argsort(-np.abs(gradient[part]), kind="stable")
         selected.append([part.start + int(index) for index in order[:_PARAMETERS]])
@@ -165,8 +181,10 @@ class _CoordinateLine:
             offsets, stencil = self._sample(spacing)
             if is_still is None:
                 is_still = ~self._follows_gradient(offsets, stencil)
-            is_moving = is_still & (np.ptp(stencil, axis=0) > _ROUGH * self._level)
-            levels = np.where(is_moving, estimate_roughness(stencil, 3), levels)
+            movement = np.ptp(stencil, axis=0)
+            is_moving = is_still & (movement > _ROUGH * self._level)
+            roughness = estimate_roughness(stencil, 3)
+            levels = np.where(is_moving, roughness, levels)
             is_still = is_still & ~is_moving
             if not is_still.any():
                 break
@@ -176,14 +194,16 @@ class _CoordinateLine:
         """Returns (offsets, losses): float64, shapes (POINTS,) and (POINTS, T)."""
         offsets = spacing * self._unit * np.array(noise.OFFSETS)
         pairs = [(0, float(offset)) for offset in offsets]
-        return offsets, np.asarray(self._oracle.losses(self._point, [self._probe], pairs))
+        losses = self._oracle.losses(self._point, [self._probe], pairs)
+        return offsets, np.asarray(losses)
 
     def _follows_gradient(
         self,
         offsets: Floats,
         stencil: Floats,
     ) -> Bools:
-        slopes = (stencil[-1] - stencil[0]) / (offsets[-1] - offsets[0])
+        span = offsets[-1] - offsets[0]
+        slopes = (stencil[-1] - stencil[0]) / span
         error = differences.DEVIATIONS * self._level / abs(offsets[-1])
         allowed = _MISMATCH * np.abs(self._expected) + error
         return np.abs(slopes - self._expected) <= allowed

@@ -37,7 +37,14 @@ class LossKind(enum.Enum):
 
 
 class Line:
-    """The loss along the screening direction."""
+    """The loss along a direction.
+
+    Args:
+        oracle: The oracle.
+        point: float64, shape (P,).
+        gradients: Per term name, float64, shape (P,).
+        probe: The direction.
+    """
 
     def __init__(
         self,
@@ -46,9 +53,10 @@ class Line:
         gradients: Mapping[str, Vector],
         probe: Probe,
     ) -> None:
-        self._oracle = oracle
-        self._point = point
-        self._probe = probe
+        self.oracle = oracle
+        self.point = point
+        self.gradients = gradients
+        self.probe = probe
         self._slopes = [probe.slope_of(gradient) for gradient in gradients.values()]
         self._magnitudes = uncancelled_magnitudes(probe, gradients)
 
@@ -57,7 +65,7 @@ class Line:
         pairs: list[tuple[int, float]] = []
         for spacing in spacings:
             pairs += [(0, float(spacing * offset)) for offset in noise.OFFSETS]
-        losses = np.asarray(self._oracle.losses(self._point, [self._probe], pairs))
+        losses = np.asarray(self.oracle.losses(self.point, [self.probe], pairs))
         stencils = losses.reshape(len(spacings), noise.POINTS, -1)
         return dict(zip(spacings, stencils, strict=True))
 
@@ -110,21 +118,19 @@ class Line:
         return True
 
 
-def classify(
-    line: Line,
-    tiny_stencil: Floats,
-    tiny_spacing: float,
-    level: PerTerm,
-    is_rough: Bools,
-    is_stationary: Bools,
-    is_suspect: bool,
-) -> LossKind:
-    """Returns the `LossKind`, with a term that is stationary before one that is rough."""
+def classify(is_stationary: Bools, is_rough: Bools, follows: bool) -> LossKind:
+    """Returns the `LossKind` of a loss; a term that stands still decides before one that is rough.
+
+    Args:
+        is_stationary: bool, shape (T,). Whether each term stands still.
+        is_rough: bool, shape (T,). Whether each term is rougher than its noise.
+        follows: Whether the loss follows its gradient at the tiny distance.
+    """
     if is_stationary.any():
         return LossKind.STATIONARY
     if not is_rough.any():
         return LossKind.SMOOTH
-    if not is_suspect and line.follows_gradient(tiny_stencil, tiny_spacing, level):
+    if follows:
         return LossKind.DENSE_KINKS
     return LossKind.ROUGH
 

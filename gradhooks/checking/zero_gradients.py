@@ -61,7 +61,8 @@ def find_zero_gradients(layout: Layout, gradient: Vector) -> list[int]:
     """
     zero: list[int] = []
     for variable in range(len(layout)):
-        if layout.sizes[variable] and not gradient[layout.slice(variable)].any():
+        part = gradient[layout.slice(variable)]
+        if len(part) and not part.any():
             zero.append(variable)
     return zero
 
@@ -94,12 +95,20 @@ def move_variables(
     probes: list[Probe] = []
     pairs: list[tuple[int, float]] = []
     for k, v in enumerate(variables):
-        probe = sampling.variable_probe(layout, v, scales[v], zeros, rng, aligned=False)
+        probe = sampling.variable_probe(
+            layout,
+            v,
+            scales[v],
+            zeros,
+            rng,
+            aligned=False,
+        )
         probes.append(probe)
         for distance in _DISTANCES:
             pairs.append((k, distance * probe.length_scale))
-    losses = oracle.losses(at.point, probes, pairs)[:, 0]
-    changes = losses.reshape(len(probes), len(_DISTANCES)) - at.base[0]
+    losses = oracle.losses(at.point, probes, pairs)
+    totals = losses[:, 0].reshape(len(probes), len(_DISTANCES))
+    changes = totals - at.base[0]
     threshold = _VISIBLE * at.noise[0]
     is_visible = np.abs(changes) > threshold
 
@@ -121,7 +130,8 @@ def move_variables(
         )
         change = float(abs(row[farthest]))
         offset = _DISTANCES[farthest] * probes[k].length_scale
-        results.append(ZeroGradient(variable, change, offset, is_blocked, probes[k]))
+        zero = ZeroGradient(variable, change, offset, is_blocked, probes[k])
+        results.append(zero)
     return results
 
 
@@ -148,5 +158,7 @@ def _find_distant_gradients(
 
 def _count_levels(changes: Floats, threshold: float) -> int:
     """Returns how many values differ by more than the threshold, zero among them."""
-    levels = np.sort(np.append(changes[np.isfinite(changes)], 0.0))
-    return 1 + int(np.sum(np.diff(levels) > threshold))
+    finite = changes[np.isfinite(changes)]
+    levels = np.sort(np.append(finite, 0.0))
+    jumps = np.diff(levels) > threshold
+    return 1 + int(np.sum(jumps))
