@@ -278,25 +278,25 @@ def test_overflow_in_float16_is_not_recorded_and_accuses_nobody():
     assert all(c.verdict is Verdict.INCONCLUSIVE for c in lost)
 
 
-def test_opinions_on_rounding_are_asked_for_until_nobody_is_suspect(monkeypatch):
-    """What a unit of roundoff does takes a gradient, what happens elsewhere a recording too."""
+def test_replicates_are_taken_until_no_variable_disagrees(monkeypatch):
+    """Beyond rounding costs a gradient, a replicate elsewhere a recording as well."""
     asked = []
 
-    def opinion(name, left):
-        return lambda received, there, guilty, dtype: asked.append(name) or guilty[left:]
+    def answer(name, dropped):
+        return lambda received, there, variables, dtype: asked.append(name) or variables[dropped:]
 
-    monkeypatch.setattr(optimizer_gradient, "suspects", lambda received, dtype: [0, 1])
-    monkeypatch.setattr(optimizer_gradient, "unexplained", opinion("roundoff", 1))
-    monkeypatch.setattr(optimizer_gradient, "repeated", opinion("elsewhere", 1))
+    monkeypatch.setattr(optimizer_gradient, "disagreeing", lambda received, dtype: [0, 1])
+    monkeypatch.setattr(optimizer_gradient, "beyond_rounding", answer("roundoff", 1))
+    monkeypatch.setattr(optimizer_gradient, "replicate_failures", answer("elsewhere", 1))
     assert gradhooks.check_gradients(*models.mlp()).verdict is Verdict.PASS
     assert asked == ["roundoff", "elsewhere"]
     asked.clear()
-    monkeypatch.setattr(optimizer_gradient, "unexplained", opinion("roundoff", 2))
+    monkeypatch.setattr(optimizer_gradient, "beyond_rounding", answer("roundoff", 2))
     gradhooks.check_gradients(*models.mlp())
     assert asked == ["roundoff"]
     asked.clear()
-    monkeypatch.setattr(optimizer_gradient, "unexplained", opinion("roundoff", 0))
-    monkeypatch.setattr(optimizer_gradient, "repeated", opinion("elsewhere", 0))
+    monkeypatch.setattr(optimizer_gradient, "beyond_rounding", answer("roundoff", 0))
+    monkeypatch.setattr(optimizer_gradient, "replicate_failures", answer("elsewhere", 0))
     gradhooks.check_gradients(*models.mlp())
     assert sorted(asked) == ["elsewhere"] * 2 + ["roundoff"] * 3
 

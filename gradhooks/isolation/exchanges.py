@@ -174,7 +174,7 @@ class _Refusal:
 
     def _refuse(self):
         raise CannotRestoreError(
-            "The model's code advances something that a check could not put back, so it was not "
+            "The model's code advances something that a check could not restore, so it was not "
             f"run. Received: {self._place}, a {type(self._original).__name__}. Expected state in "
             "attributes, containers or variables. Try an index and a list, or a "
             "keras.random.SeedGenerator."

@@ -64,7 +64,7 @@ class Patcher:
 
 @contextlib.contextmanager
 def open_patcher():
-    """Yields a `Patcher`; what it has replaced is put back when the context ends."""
+    """Yields a `Patcher` whose patches end with the context."""
     with contextlib.ExitStack() as stack:
         yield Patcher(stack)
 

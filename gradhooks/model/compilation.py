@@ -191,7 +191,7 @@ class Compilation:
         leftovers = belongings.leftovers(self._backend.is_symbolic)
         if leftovers:
             raise CannotRestoreError(
-                "The model's code keeps tensors where a check cannot put back what was there. "
+                "The model's code keeps tensors where a check cannot restore what was there. "
                 f"Received: {', '.join(leftovers[:3])}. Expected state in attributes, containers "
                 "or variables."
             )

@@ -98,7 +98,7 @@ def keep_whole_tracebacks():
 
 
 def first_line(error):
-    """Returns the type of an error and the first line of its message, or the most telling one."""
+    """Returns the type of an error and the most informative line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0] == "Graph execution error:":
         # TensorFlow first says where the operation was made, and in the last line what happened.

@@ -31,12 +31,10 @@ def patch_draws(model, floatx, switch, backend):
     draw_seed = module.draw_seed
     with threads.open_patcher() as patch:
         patch(module, "draw_seed", lambda seed: seed if ops.is_tensor(seed) else draw_seed(seed))
-        # Made first, since the operations are looked up in the module.
-        dropout = operations.wrap_dropout(module.dropout)
         for name in _OPERATIONS:
             draw = keras_internals.require(module, name, "draw the same noise as training")
             patch(module, name, operations.wrap(draw))
-        patch(module, "dropout", dropout)
+        patch(module, "dropout", operations.wrap_dropout(module.dropout))
         yield
 
 
