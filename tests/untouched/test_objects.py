@@ -167,19 +167,20 @@ COMBINED = list(itertools.product(("graph", "xla", objects.EAGER), LOOPS, SIZES)
 
 
 def combined():
-    """Yields combinations of kind, mode, loop and size: a few by default, all in the sweep."""
+    """Returns kind, mode, loop and size as parameters: one each in the whole runs, all in the sweep.
+
+    The kinds take turns through the combinations; every ninth kind runs by default.
+    """
+    parameters = []
     for i, (name, kind) in enumerate(objects.KINDS.items()):
-        for k, (mode, loop, size) in enumerate(COMBINED):
-            if ("graph" if mode == "xla" else mode) in kind.modes:
-                marks = (
-                    [pytest.mark.system]
-                    if k % 6 == i % 6
-                    else [pytest.mark.system, pytest.mark.sweep]
-                )
-                marks = [] if i % 9 == 0 and k == i % len(COMBINED) else marks
-                yield pytest.param(
-                    name, mode, loop, size, marks=marks, id=f"{name}-{mode}-{loop}-{size}"
-                )
+        possible = [c for c in COMBINED if ("graph" if c[0] == "xla" else c[0]) in kind.modes]
+        for k, (mode, loop, size) in enumerate(possible):
+            marks = [pytest.mark.system, pytest.mark.sweep]
+            if k == i % len(possible):
+                marks = [] if i % 9 == 0 else [pytest.mark.system]
+            label = f"{name}-{mode}-{loop}-{size}"
+            parameters.append(pytest.param(name, mode, loop, size, marks=marks, id=label))
+    return parameters
 
 
 def stepped(name, mode, loop, size, is_checked):

@@ -807,7 +807,7 @@ def crossed(kinds, *others):
             if c[0].name not in kind.impossible
         ]
         for k, combination in enumerate(possible):
-            marks = whole if k % 6 == i % 6 else sweep
+            marks = whole if k % 9 == i % 9 else sweep
             marks = [] if combination == possible[7 * i % len(possible)] else marks
             name = "-".join(map(str, (kind, *combination)))
             parameters.append(pytest.param(kind, *combination, marks=marks, id=name))
