@@ -1,1 +1,1 @@
-"""What a check says: records, reasons, and their text for people and machines. Judges nothing, measures nothing."""
+"""What is reported: verdicts and reasons, records, text and JSON; no formula and no file."""

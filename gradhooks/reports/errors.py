@@ -1,22 +1,33 @@
 """What gradhooks raises and warns with."""
 
+from typing import Any
+
 from gradhooks.reports.message import failure_message
+from gradhooks.reports.records import Report
 
 
 class GradientMismatchWarning(UserWarning):
-    """A gradient is wrong. The message names the parameter, both numbers and the line that reproduces them."""
+    """A gradient is wrong.
+
+    The message names the parameter and the numbers, and gives the line that
+    reproduces them.
+    """
 
 
 class GradientCheckWarning(UserWarning):
-    """The checking itself could not do its work; training goes on untouched."""
+    """The check itself could not do its work; training goes on untouched."""
 
 
 class BadInputError(ValueError):
-    """An argument, the data or the model cannot be checked. Before training it stops `fit`; nothing else does."""
+    """An argument, the data or the model cannot be checked.
+
+    Raised before training begins. It is the only error of gradhooks that stops
+    `fit` whatever `on_failure` says.
+    """
 
 
-def bad_input(rule, name, value, expected, advice):
-    """Returns a `BadInputError` in four parts: the rule, what was received, what was expected, what to try.
+def bad_input(rule: str, name: str, value: Any, expected: str, advice: str) -> BadInputError:
+    """Returns a `BadInputError` whose message has four parts.
 
     Args:
         rule: The rule that was broken, a sentence.
@@ -25,52 +36,58 @@ def bad_input(rule, name, value, expected, advice):
         expected: What was expected instead.
         advice: What to try, one or more sentences.
     """
-    message = f"{rule} Received: {name}={value!r}. Expected {expected}. {advice}"
-    return BadInputError(message)
+    return BadInputError(f"{rule} Received: {name}={value!r}. Expected {expected}. {advice}")
 
 
 class GradientFailsError(RuntimeError):
     """The loss can be evaluated, but its backward pass raises.
 
-    Attributes:
-        path: Path of the layer in which it arises; empty if unknown.
+    Args:
+        path: Path of the layer that raises; empty if unknown.
         cause: What was raised there, in one line.
     """
 
-    def __init__(self, path, cause):
-        super().__init__(f"the backward pass {f'of {path} ' if path else ''}raises {cause}")
-        self.path, self.cause = path, cause
+    def __init__(self, path: str, cause: str):
+        layer = f"of {path} " if path else ""
+        super().__init__(f"the backward pass {layer}raises {cause}")
+        self.path = path
+        self.cause = cause
 
 
 class EagerCodeError(RuntimeError):
-    """Code of the model asks a tensor for its numbers, so it runs eagerly and cannot be traced."""
+    """Code of the model reads the values of a tensor, so it runs eagerly and cannot be traced."""
 
 
 class RecordingError(RuntimeError):
-    """A `train_step` cannot be recorded, or not without risking the model."""
+    """A `train_step` cannot be recorded, or not without risk to the model."""
 
 
 class GradientMismatchError(Exception):
-    """Raised out of `fit` with `on_failure="raise"`, and by `CheckReport.raise_on_failure()`.
+    """A check failed: raised by `fit` with `on_failure="raise"`, and by `raise_on_failure()`.
 
-    Attributes:
+    Args:
         report: The `CheckReport` with the failure.
     """
 
-    def __init__(self, report):
+    def __init__(self, report: Report):
         super().__init__(failure_message(report))
         self.report = report
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.report,)
 
 
 class StateWriteError(RuntimeError):
-    """A loss evaluation would write to state outside Keras variables, so it is not run at all."""
+    """An evaluation of the loss would write to state outside Keras variables; it is not run.
 
-    def __init__(self, operations):
+    Args:
+        operations: Names of the operations that write, of which three are shown.
+    """
+
+    def __init__(self, operations: list[str] | tuple[str, ...]):
         super().__init__(
-            "Evaluating the loss of this model writes to state outside Keras variables, which a check must not do. "
-            f"Received: operations {', '.join(operations[:3])}. Expected state in keras.Variable and noise from "
-            "keras.random.SeedGenerator. Try replacing tf.Variable and tf.random.Generator by those."
+            "Evaluating the loss of this model writes to state outside Keras variables, which a "
+            f"check must not do. Received: operations {', '.join(operations[:3])}. Expected state "
+            "in keras.Variable and noise from keras.random.SeedGenerator. Try replacing "
+            "tf.Variable and tf.random.Generator by those."
         )

@@ -1,4 +1,4 @@
-"""A failed check as the text of a warning or an error, for somebody who has to act on it.
+"""Reports as the text of warnings and errors, for somebody who has to act on them.
 
 What is wrong and where comes first, then the numbers that prove it, what to
 do, and the line that reproduces it.
@@ -6,52 +6,73 @@ do, and the line that reproduces it.
 
 import math
 import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from gradhooks.reports.reasons import Reason
-from gradhooks.reports.records import EVERYTHING, DerivativeComparison, GradientComparison
+from gradhooks.reports.records import (
+    EVERYTHING,
+    Comparison,
+    DerivativeComparison,
+    Diagnosis,
+    GradientComparison,
+    Report,
+)
 from gradhooks.reports.table import diagnosis_line, merge_diagnoses
 from gradhooks.reports.text import SURROGATE, exact, location, omission, printable, rough
 
+# How much of a report a message shows; free choices, so that it fits one screen of a terminal.
 SHOWN = 3
 SHOWN_NOTES = 4
 CAUSE_LINES = 12
+
+_SMALLER_BATCH = (
+    "use a smaller batch_size for the check, or precision='model', which needs less memory."
+)
 # What to try, by the class of the error; {} stands for what its message says was received.
 REMEDIES = {
     "CannotRestoreError": (
-        "another batch or precision does not help; change {}, so that the model's code neither advances it nor leaves "
-        "a tensor in it: keep state in an attribute, a list, a dict or a keras.Variable, and draw random numbers by a "
-        "keras.random.SeedGenerator."
+        "another batch or precision does not help; change {}, so that the model's code neither "
+        "advances it nor leaves a tensor in it: keep state in an attribute, a list, a dict or a "
+        "keras.Variable, and draw random numbers by a keras.random.SeedGenerator."
     ),
     "StateWriteError": (
-        "another batch or precision does not help; replace what {} write to by a keras.Variable, and random generators "
-        "by a keras.random.SeedGenerator."
+        "another batch or precision does not help; replace what {} write to by a keras.Variable, "
+        "and random generators by a keras.random.SeedGenerator."
     ),
-    "BadInputError": "change {}; what is expected in its place is said above.",
-    "ResourceExhaustedError": "use a smaller batch_size for the check, or precision='model', which needs less memory.",
-    "MemoryError": "use a smaller batch_size for the check, or precision='model', which needs less memory.",
+    "BadInputError": "change {}; the message above says what is expected instead.",
+    "ResourceExhaustedError": _SMALLER_BATCH,
+    "MemoryError": _SMALLER_BATCH,
     "": (
-        "see whether model.train_on_batch takes the batch, and pass it in the form that fit() accepts; use "
-        "precision='model' if the model cannot be traced at float64."
+        "see whether model.train_on_batch takes the batch, and pass it in the form that fit() "
+        "accepts; use precision='model' if the model cannot be traced at float64."
     ),
 }
-# Where a message in the house's form says what it is about.
+# Where the message of an error of gradhooks names what it was given.
 _RECEIVED = re.compile(r"Received: (.+?)\. Expected ", re.DOTALL)
 
-# What to do about a run of which nothing could be decided, where the explanation of the reason does
+_SAMPLE_MORE = "Try larger `samples`, a larger batch, or a loss that is not zero on it."
+# What to do about a run in which nothing could be decided, for the reasons whose explanation does
 # not say it.
 WAYS_OUT = {
-    Reason.NOT_DETERMINISTIC: "Let layers draw by keras.random, or pass a `loss_fn` that leaves the noise out.",
-    Reason.KINK: "Try larger `samples` or another batch; for a check alone, a smooth activation such as gelu.",
-    Reason.NOTHING_SAMPLED: "Try larger `samples`, a larger batch, or a loss that is not zero on it.",
-    Reason.VACUOUS: "Try larger `samples`, a larger batch, or a loss that is not zero on it.",
-    Reason.NOT_RECORDED: "Try train_step=False, which checks all but what the optimizer receives.",
+    Reason.NOT_DETERMINISTIC: (
+        "Let layers draw by keras.random, or pass a `loss_fn` that leaves the noise out."
+    ),
+    Reason.KINK: (
+        "Try larger `samples` or another batch; for a check alone, a smooth activation such as "
+        "gelu."
+    ),
+    Reason.NOTHING_SAMPLED: _SAMPLE_MORE,
+    Reason.VACUOUS: _SAMPLE_MORE,
+    Reason.NOT_RECORDED: (
+        "Try train_step=False, which checks everything except what the optimizer receives."
+    ),
 }
 
 
-def failure_message(report):
+def failure_message(report: Report) -> str:
     """Returns the text of the warning, or of the error, about a failed check.
 
-    The first line stands alone, as in a log that shows no more than that.
+    The first line is complete in itself, for logs that show only one.
 
     Args:
         report: A `CheckReport` with verdict FAIL.
@@ -61,30 +82,35 @@ def failure_message(report):
 
     Example:
 
-    >>> from gradhooks.reports.records import CheckReport, DerivativeComparison, Reason, Verdict
+    >>> from gradhooks.reports.reasons import Verdict
     >>> wrong = DerivativeComparison(
-    ...     "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL, Reason.MISMATCH
+    ...     "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL,
+    ...     Reason.MISMATCH,
     ... )
-    >>> report = CheckReport(7, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (wrong,), threshold=1e-6)
-    >>> print(failure_message(report).splitlines()[0])
-    gradient check failed at step 7 (gradcheck): dense/kernel[3, 4]: the analytic derivative is wrong
+    >>> report = Report(7, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (wrong,))
+    >>> print(failure_message(report).splitlines()[0].partition(": ")[2])
+    dense/kernel[3, 4]: the analytic derivative is wrong
     """
-    failures, lead = report.failures, _culprit(report)
-    others = merge_diagnoses([d for d in report.diagnoses if d is not lead], lead and lead.sentence)
-    lines = (
-        f"gradient check failed {_when(report)}: {_finding(report)}",
-        *(line for comparison in failures[:SHOWN] for line in _evidence(comparison, report)),
+    lead = _leading_diagnosis(report)
+    known = None if lead is None else lead.sentence
+    others = merge_diagnoses([d for d in report.diagnoses if d is not lead], known)
+    failures = report.failures
+
+    lines = [f"gradient check failed {_when(report)}: {_finding(report)}"]
+    for comparison in failures[:SHOWN]:
+        lines += _evidence(comparison, report)
+    lines += [
         omission(len(failures) - SHOWN, "failures, see the report"),
         "What to do:",
-        *(f"  {line}" for line in others[:SHOWN]),
+        *_indented(others[:SHOWN]),
         omission(len(others) - SHOWN, "diagnoses, see the report"),
-        *(f"  {line}" for line in advice(report)),
-        f"Reproduce with the same weights and batch: {reproduction(report)}",
-    )
-    return "\n".join(line for line in lines if line)
+        *_indented(advice(report)),
+        _reproduction_line(report),
+    ]
+    return _joined(lines)
 
 
-def error_message(report):
+def error_message(report: Report) -> str:
     """Returns the text of the warning about a check that could not be carried out.
 
     Args:
@@ -95,25 +121,25 @@ def error_message(report):
 
     Example:
 
-    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
-    >>> report = CheckReport(7, Verdict.INCONCLUSIVE, Reason.ERROR, {}, error="ValueError: no loss")
+    >>> from gradhooks.reports.reasons import Verdict
+    >>> report = Report(7, Verdict.INCONCLUSIVE, Reason.ERROR, {}, error="ValueError: no loss")
     >>> print(error_message(report).splitlines()[0])
     gradient check could not be carried out at step 7 (gradcheck): ValueError: no loss
     """
     first, *rest = (report.error.strip() or report.reason.explanation).splitlines()
-    lines = (
+    lines = [
         f"gradient check could not be carried out {_when(report)}: {printable(first)}",
-        *(f"  {printable(line)}" for line in rest[:CAUSE_LINES]),
+        *_indented(printable(line) for line in rest[:CAUSE_LINES]),
         omission(len(rest) - CAUSE_LINES, "lines, see the report"),
         "Training was not touched and goes on; nothing is known about its gradients at this step.",
         f"What to try: {_remedy(report.error)}",
-        f"Reproduce with the same weights and batch: {reproduction(report)}",
-    )
-    return "\n".join(line for line in lines if line)
+        _reproduction_line(report),
+    ]
+    return _joined(lines)
 
 
-def inconclusive_message(report, count):
-    """Returns the text of the warning about a run whose checks have all decided nothing.
+def inconclusive_message(report: Report, count: int) -> str:
+    """Returns the text of the warning about a run in which no check has decided anything.
 
     Args:
         report: The latest `CheckReport`, with verdict INCONCLUSIVE.
@@ -124,102 +150,124 @@ def inconclusive_message(report, count):
 
     Example:
 
-    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
-    >>> report = CheckReport(4, Verdict.INCONCLUSIVE, Reason.KINK, {}, threshold=1e-6)
-    >>> print(undecided_message(report, 2).splitlines()[0])
-    gradient checks have decided nothing in this run, the latest of 2 at step 4 (gradcheck): the loss has a corner here
+    >>> from gradhooks.reports.reasons import Verdict
+    >>> report = Report(4, Verdict.INCONCLUSIVE, Reason.KINK, {}, threshold=1e-6)
+    >>> print(inconclusive_message(report, 2).splitlines()[0].partition(", ")[2])
+    the latest of 2 at step 4 (gradcheck): the loss has a kink here
     """
-    finding, notes = report.reason.explanation.split(":")[0], report.notes
-    lines = (
-        f"gradient checks have decided nothing in this run, the latest of {count} {_when(report)}: {finding}",
-        *(f"  {printable(note)}" for note in notes[:SHOWN_NOTES]),
+    finding, notes = report.reason.headline, report.notes
+    lines = [
+        "gradient checks have decided nothing in this run, "
+        f"the latest of {count} {_when(report)}: {finding}",
+        *_indented(printable(note) for note in notes[:SHOWN_NOTES]),
         omission(len(notes) - SHOWN_NOTES, "notes, see the report"),
         "Training was not touched; nothing is known about its gradients.",
         "What to do:",
-        *(f"  {line}" for line in advice(report)),
-        f"  {WAYS_OUT[report.reason]}" if report.reason in WAYS_OUT else "",
-        f"Reproduce with the same weights and batch: {reproduction(report)}",
-    )
-    return "\n".join(line for line in lines if line)
-
-
-def advice(report):
-    """Returns a line for every reason found: what it means, what usually causes it, what to try."""
-    reasons = dict.fromkeys(c.reason for c in report.failures) or (report.reason,)
-    return [
-        *(f"{reason}: {reason.explanation}" for reason in reasons),
-        *declaration(report.failures),
+        *_indented(advice(report)),
     ]
+    if report.reason in WAYS_OUT:
+        lines += _indented([WAYS_OUT[report.reason]])
+    return _joined([*lines, _reproduction_line(report)])
 
 
-def declaration(failures):
-    """Returns the line that says how to declare failures that are meant; none where nothing can be declared.
+def advice(report: Report) -> list[str]:
+    """Returns a line for every reason: what it means, what usually causes it, what to try."""
+    reasons = dict.fromkeys(c.reason for c in report.failures) or (report.reason,)
+    lines = [f"{reason}: {reason.explanation}" for reason in reasons]
+    return [*lines, *declaration(report.failures)]
+
+
+def declaration(failures: Sequence[Comparison]) -> list[str]:
+    """Returns the line on how to declare intended failures; no line if none can be declared.
 
     Args:
         failures: `Comparison`s that fail.
     """
     declarable = [c for c in failures if c.reason in (Reason.MISMATCH, Reason.BLOCKED)]
-    reasons = {}
+    if not declarable:
+        return []
+    reasons: dict[str, set[Reason]] = {}
     for c in declarable:
-        if c.path != "*":  # a direction over all variables tells of none of them
+        if c.path != EVERYTHING:  # a direction over all variables says nothing about any one
             reasons.setdefault(c.path, set()).add(c.reason)
-    kinds = {
-        p: "blocked" if found == {Reason.BLOCKED} else "mismatch" for p, found in reasons.items()
-    }
-    # Brackets, stars and question marks would be a pattern.
-    shown = {re.sub(r"([*?[])", r"[\1]", path): kind for path, kind in [*kinds.items()][:SHOWN]}
-    more = (
-        f", and so on for {len(kinds) - SHOWN} more; patterns may have a *"
-        if len(kinds) > SHOWN
-        else ""
-    )
+
+    shown: dict[str, str] = {}
+    for path, found in list(reasons.items())[:SHOWN]:
+        # Brackets, stars and question marks would be a pattern.
+        pattern = re.sub(r"([*?[])", r"[\1]", path)
+        shown[pattern] = "blocked" if found == {Reason.BLOCKED} else "mismatch"
     shown = shown or {"path/of/the/variable": "mismatch"}
-    return [f"meant? declare it with expect={printable(shown)}{more}"] if declarable else []
+
+    more = ""
+    if len(reasons) > SHOWN:
+        more = f", and so on for {len(reasons) - SHOWN} more; patterns may have a *"
+    return [f"meant? declare it with expect={printable(shown)}{more}"]
 
 
-def reproduction(report):
+def reproduction(report: Report) -> str:
     """Returns the line of Python that measures the same numbers again."""
-    settings = {name: getattr(report, name) for name in ("samples", "seed", "step", "threshold")}
+    settings = {
+        "samples": report.samples,
+        "seed": report.seed,
+        "step": report.step,
+        "threshold": report.threshold,
+    }
     # NaN and infinity print as names that Python does not know.
-    told = ", ".join(f"{name}={value}" for name, value in settings.items() if math.isfinite(value))
-    return f"gradhooks.check_gradients(model, x, y, {told})"
+    known = [f"{name}={value}" for name, value in settings.items() if math.isfinite(value)]
+    return f"gradhooks.check_gradients(model, x, y, {', '.join(known)})"
 
 
-def _when(report):
+def _when(report: Report) -> str:
     return f"at step {report.step} ({printable(report.name)})"
 
 
-def _culprit(report):
-    """The diagnosis to lead with: the culprit, else the first; None without diagnoses."""
-    return next((d for d in report.diagnoses if d.is_culprit), next(iter(report.diagnoses), None))
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
-def _finding(report):
-    if report.diagnoses:
-        return diagnosis_line(_culprit(report))
+def _joined(lines: Iterable[str]) -> str:
+    return "\n".join(line for line in lines if line)
+
+
+def _reproduction_line(report: Report) -> str:
+    return f"Reproduce with the same weights and batch: {reproduction(report)}"
+
+
+def _leading_diagnosis(report: Report) -> Diagnosis | None:
+    """The culprit, else the first diagnosis; None without diagnoses."""
+    for diagnosis in report.diagnoses:
+        if diagnosis.is_culprit:
+            return diagnosis
+    return report.diagnoses[0] if report.diagnoses else None
+
+
+def _finding(report: Report) -> str:
+    lead = _leading_diagnosis(report)
+    if lead is not None:
+        return diagnosis_line(lead)
     if report.failures:
         worst = report.failures[0]
         return f"{location(worst.label)}: {_in_short(worst)}"
     return report.reason.explanation
 
 
-def _in_short(comparison):
+def _in_short(comparison: Comparison) -> str:
     c = comparison
-    is_measured = isinstance(c, DerivativeComparison) and c.reason is Reason.MISMATCH
-    if is_measured and abs(c.numeric) <= c.error < abs(c.analytic):
-        return f"the gradient is not zero but the loss does not move: {SURROGATE}"
-    return c.reason.explanation.split(":")[0]
+    if isinstance(c, DerivativeComparison) and c.reason is Reason.MISMATCH:
+        if abs(c.numeric) <= c.error < abs(c.analytic):
+            return f"the gradient is not zero but the loss does not move: {SURROGATE}"
+    return c.reason.headline
 
 
-def _remedy(error):
-    """What to try, for an error told as `Class: message`."""
+def _remedy(error: str) -> str:
+    """What to try about an error, given as `Class: message`."""
     remedy = REMEDIES.get(error.split(":")[0].strip(), REMEDIES[""])
     received = _RECEIVED.search(error)
     return remedy.format(printable(received[1]) if received else "what the message names")
 
 
-def _evidence(comparison, report):
-    """The numbers of one failed comparison, one below the other to be compared digit by digit."""
+def _evidence(comparison: Comparison, report: Report) -> Iterator[str]:
+    """The numbers of a failed comparison, aligned so that they can be compared digit by digit."""
     yield f"  {location(comparison.label)}, term {printable(comparison.term)}: {comparison.reason}"
     if isinstance(comparison, GradientComparison):
         yield from _norms(comparison, report)
@@ -227,43 +275,46 @@ def _evidence(comparison, report):
         yield from _derivatives(comparison, report)
 
 
-def _derivatives(comparison, report):
-    c = comparison
+def _derivatives(comparison: DerivativeComparison, report: Report) -> Iterator[str]:
+    c, step = comparison, rough(comparison.step_size)
     circumstances = f"precision {printable(report.precision.level)}, seed {report.seed}"
-    analytic = f"    analytic {_aligned(c.analytic)}"
+    yield f"    analytic {_aligned(c.analytic)}"
     if c.reason is Reason.BLOCKED and not c.allowed:
-        steps = f"moves in steps, by {rough(c.numeric * c.step_size)} where each parameter moves by {rough(c.step_size)}"
-        return (analytic, f"    the loss {steps} ({circumstances})")
-    numeric = f"    numeric  {_aligned(c.numeric)} +- {rough(c.error)} (step {rough(c.step_size)}, {circumstances})"
-    if not math.isfinite(c.gap):
-        return (analytic, numeric)
-    rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
-    return (
-        analytic,
-        numeric,
-        f"    gap      {_aligned(c.gap)}, allowed {rough(c.allowed)} = {rule}",
-    )
+        change = rough(c.numeric * c.step_size)
+        yield (
+            f"    the loss moves in steps, by {change} where each parameter moves by {step} "
+            f"({circumstances})"
+        )
+        return
+    error = rough(c.error)
+    yield f"    numeric  {_aligned(c.numeric)} +- {error} (step {step}, {circumstances})"
+    if math.isfinite(c.gap):
+        rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
+        yield f"    gap      {_aligned(c.gap)}, allowed {rough(c.allowed)} = {rule}"
 
 
-def _norms(comparison, report):
-    """The norms of two whole gradients, and the distance between them; nothing where only losses were compared."""
+def _norms(comparison: GradientComparison, report: Report) -> Iterator[str]:
+    """The norms of two gradients and their distance; nothing if only losses were compared."""
     c, dtype = comparison, printable(comparison.dtype)
     if c.path == EVERYTHING:
         return
-    yield f"    ||backpropagation|| {_aligned(c.analytic_norm)} (precision {printable(report.precision.level)})"
+    precision = printable(report.precision.level)
+    yield f"    ||backpropagation|| {_aligned(c.analytic_norm)} (precision {precision})"
     yield f"    ||received||        {_aligned(c.received_norm)}{dtype and f' ({dtype})'}"
     if not math.isfinite(c.gap):
         return
     distance = f"    distance            {_aligned(c.gap)}"
-    if c.reason is Reason.UNDERFLOW:
-        yield f"{distance}, {c.zeros:.0%} of the entries lost to zero"  # however near the rest is
-    elif c.allowed > c.rounding:
-        share = c.allowed / (c.analytic_norm + c.received_norm)
-        yield f"{distance}, allowed {rough(c.allowed)} = {rough(share)} * (both norms){dtype and f', {dtype}'}"
+    if c.reason is Reason.UNDERFLOW:  # a failure however small the distance is
+        yield f"{distance}, {c.zeros:.0%} of the entries lost to zero"
+        return
+    if c.allowed > c.rounding:
+        fraction = rough(c.allowed / (c.analytic_norm + c.received_norm))
+        rule = f"{fraction} * (both norms){dtype and f', {dtype}'}"
     else:
-        yield f"{distance}, allowed {rough(c.allowed)} = {dtype or 'rounding'} beside the gradients of other variables"
+        rule = f"{dtype or 'rounding'} beside the gradients of other variables"
+    yield f"{distance}, allowed {rough(c.allowed)} = {rule}"
 
 
-def _aligned(number):
+def _aligned(number: float) -> str:
     """A number with all its digits and room for a sign."""
-    return f" {exact(number, 9)}" if not number < 0 else exact(number, 9)
+    return exact(number, 9) if number < 0 else f" {exact(number, 9)}"

@@ -1,4 +1,4 @@
-"""What a report is made of: plain frozen records that know no framework, file or clock."""
+"""What a report is made of: frozen records without a framework, a file or a clock."""
 
 import dataclasses
 import math
@@ -147,11 +147,12 @@ class Diagnosis:
         path: Path of the variable.
         sentence: What was found and what usually causes it, without the path.
         terms: Which terms fail.
-        ratio: Best factor `s` in `analytic = s * numeric`; NaN if undefined.
-        cosine: Cosine between analytic and numeric over the probes of the
+        ratio: Best factor `s` in `analytic = s * numeric`, or in
+            `received = s * analytic` for the term `"trained"`; NaN if undefined.
+        cosine: Cosine between the two, over the probes or the entries of the
             variable; NaN if undefined.
-        is_culprit: Whether this is where the bug is, as far as the pattern of
-            passing and failing variables can tell.
+        is_culprit: Whether the bug is most likely here, judged by which
+            variables pass and which fail.
     """
 
     path: str
@@ -170,13 +171,12 @@ class Precision:
         level: `"float64"` (everything promoted), `"partial"` (some layers left
             at their own precision) or `"model"` (nothing promoted).
         native_layers: Paths of layers left at their own precision.
-        narrow_operations: Operations found in the promoted graph that still
-            compute in a lower precision between parameters and loss.
-        step_operations: Operations through which the loss depends on
-            parameters in steps: rounding, quantization, values in integers,
-            lookups.
-        noise: Measured rounding level of the loss, in loss units.
-        note: One sentence for people, empty when everything was promoted.
+        narrow_operations: Operations in the promoted graph, between parameters
+            and loss, that still compute in a lower precision.
+        noise: Measured noise level of the loss, in loss units.
+        note: One sentence for people, empty if everything was promoted.
+        step_operations: Operations that make the loss a step function of
+            parameters: rounding, quantization, integer values, lookups.
     """
 
     level: str
@@ -189,7 +189,14 @@ class Precision:
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """How much of the model has been compared so far, over all checks of a run."""
+    """How much of the model has been compared so far, over all checks of a run.
+
+    Args:
+        variables: Number of trainable variables compared at least once.
+        variables_total: Number of trainable variables.
+        parameters: Number of their parameters compared at least once.
+        parameters_total: Number of their parameters.
+    """
 
     variables: int
     variables_total: int
@@ -197,6 +204,59 @@ class Coverage:
     parameters_total: int
 
     @property
-    def share(self):
-        """Share of trainable variables compared at least once, in [0, 1]."""
+    def share(self) -> float:
+        """Fraction of the trainable variables compared at least once, in [0, 1]."""
         return self.variables / self.variables_total if self.variables_total else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The fields of a `CheckReport`, which describes them, and views of its comparisons."""
+
+    step: int
+    verdict: Verdict
+    reason: Reason
+    relative_difference: dict[str, float]
+    comparisons: tuple[Comparison, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    loss: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    threshold: float = math.nan
+    precision: Precision = Precision("float64")
+    coverage: Coverage = Coverage(0, 0, 0, 0)
+    seed: int = 0
+    samples: int = 0
+    evaluations: int = 0
+    jitter: float = 0.0
+    replaced: int = 0
+    trail: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str = ""
+    seconds: float = 0.0
+    overhead: float = math.nan
+    postponed: int = 0
+    name: str = "gradcheck"
+    expect: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def failures(self) -> tuple[Comparison, ...]:
+        """The comparisons with verdict FAIL, largest relative difference first."""
+        failed = [c for c in self.comparisons if c.verdict is Verdict.FAIL]
+        return tuple(sorted(failed, key=_failure_rank))
+
+    @property
+    def inconclusive(self) -> tuple[Comparison, ...]:
+        """The comparisons that could not be decided, without vacuous and declared ones."""
+        settled = (Reason.VACUOUS, Reason.DECLARED)
+        undecided = [c for c in self.comparisons if c.verdict is Verdict.INCONCLUSIVE]
+        return tuple(c for c in undecided if c.reason not in settled)
+
+    @property
+    def vacuous(self) -> tuple[Comparison, ...]:
+        """The comparisons in which both derivatives vanish."""
+        return tuple(c for c in self.comparisons if c.reason is Reason.VACUOUS)
+
+
+def _failure_rank(comparison: Comparison) -> float:
+    """What failures are sorted by: those without a finite relative difference come first."""
+    difference = comparison.relative_difference
+    return -difference if math.isfinite(difference) else -math.inf

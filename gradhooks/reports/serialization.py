@@ -1,6 +1,6 @@
-"""Records as one line of strict JSON, and back: what comes in is checked against the types that the records declare.
+"""Records as JSON and back; what is read is checked against the types that the records declare.
 
-A stored report may be torn, edited or made up. Reading one therefore either
+A stored report may be cut off, edited or made up. Reading one therefore either
 gives a record that is what its class says, or raises `ValueError`.
 """
 
@@ -11,6 +11,8 @@ import json
 import math
 import types
 import typing
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,15 +29,24 @@ OLD_NAMES = {
     "Precision": {"rung": "level"},
 }
 _NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+_KINDS = {int: "an integer", str: "a string", bool: "true or false"}
+# Characters of a text or a value that a message shows: a free choice, about one line.
 _SHOWN = 80
 
+_Record = typing.TypeVar("_Record")
+# Reads one JSON value: a function of the name of its field and the value.
+_Reader = Callable[[str, Any], Any]
 
-def dumps(record):
-    """Returns a record as one line of JSON in ASCII, which knows no NaN and no infinity: they become strings."""
+
+def dumps(record: Any) -> str:
+    """Returns a record as one line of JSON in ASCII.
+
+    NaN and infinities, which JSON does not know, become strings.
+    """
     return json.dumps(_plain(record), allow_nan=False, separators=(",", ":"))
 
 
-def loads(cls, text):
+def loads(cls: type[_Record], text: str | bytes) -> _Record:
     """Returns the record that `dumps` wrote.
 
     Args:
@@ -50,65 +61,25 @@ def loads(cls, text):
         ValueError: If `text` is not such a record.
     """
     try:
-        fields = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        fields = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
         return _record(cls, cls.__name__, fields)
     except (TypeError, ValueError, OverflowError, RecursionError) as cause:
-        shown = repr(text[:_SHOWN] if isinstance(text, (str, bytes)) else text)
+        given: Any = text  # anything may have been passed
+        shown = repr(given[:_SHOWN] if isinstance(given, (str, bytes)) else given)
         raise ValueError(
-            f"A stored report must be one JSON object as written by `{cls.__name__}.to_json()`. "
-            f"Received: {shown[: 8 * _SHOWN]}. Expected the fields of {cls.__name__}, but {cause}. "
-            "Try reading the file line by line, one report a line."
+            "A stored report must be one JSON object as written by "
+            f"`{cls.__name__}.to_json()`. Received: {shown[: 8 * _SHOWN]}. Expected the fields of "
+            f"{cls.__name__}, but {cause}. Try reading the file line by line, one report a line."
         ) from cause
 
 
-def _plain(value):
-    """Records, enumerations, tuples and NumPy numbers as what JSON knows."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (bool, str)) or value is None:
-        return value
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    value = float(value)
-    return value if math.isfinite(value) else str(value)
-
-
-def _object(pairs):
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError("a field is there twice")
-    return fields
-
-
-def _no_constant(word):
-    raise ValueError(f"{word} is no JSON")
-
-
-def _record(cls, name, value):
-    if not isinstance(value, dict):
-        raise _wrong(name, "an object", value)
-    readers, fields = _readers(cls), {}
-    for field, stored in rename_old_fields(cls, value).items():
-        if field in readers:
-            fields[field] = readers[field](field, stored)
-    return cls(**fields)
-
-
-def rename_old_fields(cls, fields):
-    """Returns the JSON fields of a record under their names of today.
+def rename_old_fields(cls: type, fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the JSON fields of a record under their present names.
 
     Args:
         cls: The record's dataclass.
-        fields: dict of JSON values by field name. Where both an old name and the
-            one of today are there, that of today counts.
+        fields: JSON values by field name. If a field is there under its old name
+            and its present one, the present one counts.
     """
     renamed = dict(fields)
     for old, new in OLD_NAMES.get(cls.__name__, {}).items():
@@ -118,26 +89,68 @@ def rename_old_fields(cls, fields):
     return renamed
 
 
+def _plain(value: Any) -> Any:
+    """Records, enumerations, tuples and NumPy numbers as types that JSON knows."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, dict):
+        mapping = typing.cast("dict[Any, Any]", value)
+        return {str(key): _plain(inner) for key, inner in mapping.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(inner) for inner in typing.cast("Sequence[Any]", value)]
+    if isinstance(value, (bool, str)) or value is None:
+        return value
+    if isinstance(value, np.bool_):
+        return bool(typing.cast(Any, value))
+    if isinstance(value, (int, np.integer)):
+        return int(typing.cast(int, value))
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field is there twice")
+    return fields
+
+
+def _refuse_constant(word: str) -> typing.NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _record(cls: Any, name: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _mismatch(name, "an object", value)
+    stored = rename_old_fields(cls, typing.cast("dict[str, Any]", value))
+    readers, fields = _readers(cls), {}
+    for field, inner in stored.items():
+        if field in readers:
+            fields[field] = readers[field](field, inner)
+    return cls(**fields)
+
+
 @functools.cache
-def _readers(cls):
+def _readers(cls: Any) -> dict[str, _Reader]:
     return {f.name: _reader(f.type) for f in dataclasses.fields(cls)}
 
 
-def _reader(kind):
-    """The inverse of `_plain` for what a field's annotation says: a function of the field's name and its JSON value."""
+def _reader(kind: Any) -> _Reader:
+    """The inverse of `_plain` for the annotation of a field."""
     origin, kinds = typing.get_origin(kind), typing.get_args(kind)
     if type(None) in kinds:
-        some = _reader(kinds[0])
-        return lambda name, value: None if value is None else some(name, value)
+        return functools.partial(_optional, _reader(kinds[0]))
     if origin is types.UnionType:
         return functools.partial(_one_of, *_by_tag(kinds))
     if origin is typing.Literal:
         return functools.partial(_literal, kinds)
     if origin is dict:
         return functools.partial(_dictionary, _reader(kinds[1]))
-    if kinds:
-        is_open = kinds[-1] is Ellipsis
-        return functools.partial(_sequence, _reader(kinds[0]), None if is_open else len(kinds))
+    if origin is tuple:
+        length = None if kinds[-1] is Ellipsis else len(kinds)
+        return functools.partial(_sequence, _reader(kinds[0]), length)
     if dataclasses.is_dataclass(kind):
         return functools.partial(_record, kind)
     if issubclass(kind, enum.Enum):
@@ -145,73 +158,83 @@ def _reader(kind):
     return _number if kind is float else functools.partial(_exactly, kind)
 
 
-def _by_tag(records):
-    """The field that tells the records of a union apart, and value of that field -> record.
+def _by_tag(records: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
+    """The `Literal` field that tells the records of a union apart, and its values -> record.
 
     Raises:
-        TypeError: If no field of the first record is a `Literal`.
+        TypeError: If the first record has no `Literal` field.
     """
-    for field in dataclasses.fields(records[0]):
-        if typing.get_origin(field.type) is typing.Literal:
-            break
-    else:
+    literals = [f for f in dataclasses.fields(records[0]) if _is_literal(f.type)]
+    if not literals:
         raise TypeError(f"no field tells a {records[0].__name__} from another record")
-    record_of = {}
+    tag = literals[0].name
+    record_of: dict[str, Any] = {}
     for record in records:
-        tag = next(f for f in dataclasses.fields(record) if f.name == field.name)
-        for value in typing.get_args(tag.type):
-            record_of[value] = record
-    return field.name, record_of
+        (field,) = (f for f in dataclasses.fields(record) if f.name == tag)
+        record_of |= dict.fromkeys(typing.get_args(field.type), record)
+    return tag, record_of
 
 
-def _one_of(tag, record_of, name, value):
+def _is_literal(kind: Any) -> bool:
+    return typing.get_origin(kind) is typing.Literal
+
+
+def _optional(reader: _Reader, name: str, value: Any) -> Any:
+    return None if value is None else reader(name, value)
+
+
+def _one_of(tag: str, record_of: dict[str, Any], name: str, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise _wrong(name, "an object", value)
-    if tag not in value:
+        raise _mismatch(name, "an object", value)
+    fields = typing.cast("dict[str, Any]", value)
+    if tag not in fields:
         raise ValueError(f"`{name}` is without the field `{tag}`")
-    return _record(record_of[_literal(tuple(record_of), tag, value[tag])], name, value)
+    record = record_of[_literal(tuple(record_of), tag, fields[tag])]
+    return _record(record, name, fields)
 
 
-def _literal(values, name, value):
+def _literal(values: tuple[str, ...], name: str, value: Any) -> str:
     if not isinstance(value, str) or value not in values:
-        raise _wrong(name, f"one of the strings {', '.join(values)}", value)
+        raise _mismatch(name, f"one of the strings {', '.join(values)}", value)
     return value
 
 
-def _number(name, value):
+def _number(name: str, value: Any) -> float:
     if type(value) is float:
         return value
     if isinstance(value, str) and value in _NUMBERS:
         return _NUMBERS[value]
     if type(value) is not int:
-        raise _wrong(name, f"a number, or one of the strings {', '.join(_NUMBERS)}", value)
+        raise _mismatch(name, f"a number, or one of the strings {', '.join(_NUMBERS)}", value)
     return float(value)
 
 
-def _exactly(kind, name, value):
+def _exactly(kind: type, name: str, value: Any) -> Any:
     # Not isinstance: to Python, true is an integer.
     if type(value) is not kind:
-        raise _wrong(name, {int: "an integer", str: "a string", bool: "true or false"}[kind], value)
+        raise _mismatch(name, _KINDS[kind], value)
     return value
 
 
-def _member(kind, name, value):
+def _member(kind: type[enum.Enum], name: str, value: Any) -> enum.Enum:
     if not isinstance(value, str) or value not in kind.__members__:
-        raise _wrong(name, f"the name of a {kind.__name__}", value)
+        raise _mismatch(name, f"the name of a {kind.__name__}", value)
     return kind[value]
 
 
-def _dictionary(reader, name, value):
+def _dictionary(reader: _Reader, name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _wrong(name, "an object", value)
-    return {key: reader(name, v) for key, v in value.items()}
+        raise _mismatch(name, "an object", value)
+    entries = typing.cast("dict[str, Any]", value)
+    return {key: reader(name, inner) for key, inner in entries.items()}
 
 
-def _sequence(reader, length, name, value):
-    if not isinstance(value, list) or length not in (None, len(value)):
-        raise _wrong(name, "a list" if length is None else f"a list of {length}", value)
-    return tuple(reader(name, v) for v in value)
+def _sequence(reader: _Reader, length: int | None, name: str, value: Any) -> tuple[Any, ...]:
+    entries = typing.cast("list[Any]", value)
+    if not isinstance(value, list) or length not in (None, len(entries)):
+        raise _mismatch(name, "a list" if length is None else f"a list of {length}", value)
+    return tuple(reader(name, inner) for inner in entries)
 
 
-def _wrong(name, expected, value):
+def _mismatch(name: str, expected: str, value: Any) -> ValueError:
     return ValueError(f"`{name}` is {repr(value)[:_SHOWN]} where {expected} belongs")

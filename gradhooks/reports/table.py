@@ -6,9 +6,17 @@ them pass through `printable` before they reach a terminal.
 
 import math
 import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, TRAINED, GradientComparison
+from gradhooks.reports.records import (
+    EVERYTHING,
+    TRAINED,
+    Comparison,
+    Diagnosis,
+    GradientComparison,
+    Report,
+)
 from gradhooks.reports.text import (
     UNKNOWN,
     exact,
@@ -20,23 +28,25 @@ from gradhooks.reports.text import (
     shorten,
 )
 
+# Columns of the text, and rows of the table; free choices: a usual terminal shows both.
 WIDTH = 100
 ROWS = 12
 HEADER = ("", "parameter", "term", "analytic", "numeric", "+-", "allowed", "rel.diff", "reason")
-# Digits behind the point of two derivatives to compare; of fewer than the last, none would be left
-# to compare.
+# Digits behind the decimal point of two derivatives, in order of preference: three are the fewest
+# with which numbers can still be compared.
 DIGITS = (5, 4, 3)
 MARKS = {Verdict.FAIL: "FAIL", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "ok"}
+_SEVERITY = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 _LABEL = HEADER.index("parameter")
 _NUMBERS = range(HEADER.index("analytic"), HEADER.index("reason"))
 
 
-def render(report):
+def render(report: Report) -> str:
     """Returns a report as plain text, at most 100 columns wide.
 
     First the verdict, then the worst comparisons (failures, then what could
-    not be decided, then the least good passes), the diagnoses, the remarks
-    and, last, how the numbers were obtained.
+    not be decided, then the passes with the largest difference), the
+    diagnoses, the remarks and, last, how the numbers were obtained.
 
     Args:
         report: A `CheckReport`.
@@ -46,53 +56,49 @@ def render(report):
 
     Example:
 
-    >>> from gradhooks.reports.records import CheckReport
-    >>> report = CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}, threshold=1e-6)
+    >>> report = Report(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}, threshold=1e-6)
     >>> print("\\n".join(render(report).splitlines()[:2]))
     PASS (agrees) at step 7, gradcheck
     relative difference total 3.0e-10; threshold 1.0e-06
     """
     worst = worst_first(report.comparisons)
+    shown = worst[:ROWS]
     above = (headline(report), differences(report))
     below = (
         omission(len(worst) - ROWS, "comparisons"),
-        legend(worst[:ROWS]),
+        legend(shown),
         *remarks(report),
         circumstances(report),
     )
-    return "\n".join([*_wrapped(above), *_aligned(worst[:ROWS]), *_wrapped(below)])
+    return "\n".join([*_wrapped(above), *_aligned(shown), *_wrapped(below)])
 
 
-def headline(report):
+def headline(report: Report) -> str:
     """Returns verdict, reason, step and name in one line."""
     return f"{report.verdict} ({report.reason}) at step {report.step}, {printable(report.name)}"
 
 
-def differences(report):
-    """Returns the relative difference of every term beside the threshold; what is not known goes unsaid."""
-    told = {term: rough(d) for term, d in report.relative_difference.items()}
-    is_known = any(number != UNKNOWN for number in told.values())
-    terms = (
-        ", ".join(f"{printable(term)} {number}" for term, number in told.items())
-        if is_known
-        else "not measured"
-    )
+def differences(report: Report) -> str:
+    """Returns the relative difference of every term, and the threshold if it is known."""
+    numbers = {term: rough(number) for term, number in report.relative_difference.items()}
+    shown = "not measured"
+    if any(number != UNKNOWN for number in numbers.values()):
+        shown = ", ".join(f"{printable(term)} {number}" for term, number in numbers.items())
     threshold = f"; threshold {rough(report.threshold)}" if math.isfinite(report.threshold) else ""
-    return f"relative difference {terms}{threshold}"
+    return f"relative difference {shown}{threshold}"
 
 
-def worst_first(comparisons):
-    """Returns comparisons as a list: failed, undecided, decided, vacuous; of each the worst first."""
+def worst_first(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Returns comparisons sorted: failed, undecided, passed, vacuous; of each the worst first."""
     return sorted(comparisons, key=lambda c: (_rank(c), -_weight(c.relative_difference)))
 
 
-def cells(comparison, digits=DIGITS[0]):
-    """Returns what the table says about one comparison, a string per column of `HEADER`.
+def cells(comparison: Comparison, digits: int = DIGITS[0]) -> tuple[str, ...]:
+    """Returns one row of the table, a string per column of `HEADER`.
 
     Args:
-        comparison: A `Comparison`. `allowed` is the largest gap that would have
-            passed.
-        digits: Digits of the two derivatives, or norms, behind the point.
+        comparison: A `Comparison`.
+        digits: Digits of the two derivatives, or norms, behind the decimal point.
     """
     c = comparison
     if isinstance(c, GradientComparison):
@@ -110,7 +116,7 @@ def cells(comparison, digits=DIGITS[0]):
     )
 
 
-def _norms(comparison, digits):
+def _norms(comparison: GradientComparison, digits: int) -> tuple[str, str, str]:
     """Both norms, which are no estimates and have no error bar."""
     c = comparison
     # NaN for all variables together: no gradient was recorded, or only losses were compared.
@@ -118,13 +124,14 @@ def _norms(comparison, digits):
     return form(c.analytic_norm, digits), form(c.received_norm, digits), "-"
 
 
-def fit_digits(comparisons, width):
-    """Returns the cells of comparisons, with the most digits that leave every parameter its whole name.
+def fit_digits(comparisons: Sequence[Comparison], width: int) -> list[tuple[str, ...]]:
+    """Returns the rows of comparisons, with as many digits as leave all names whole.
 
     Args:
-        comparisons: `Comparison`s.
-        width: Columns for a row, one between two cells.
+        comparisons: `Comparison`s, at least one.
+        width: Columns for a row, with one space between two cells.
     """
+    rows: list[tuple[str, ...]] = []
     for digits in DIGITS:
         rows = [cells(c, digits) for c in comparisons]
         if sum(_widths(rows)) + len(HEADER) - 1 <= width:
@@ -132,113 +139,125 @@ def fit_digits(comparisons, width):
     return rows
 
 
-def legend(comparisons):
-    """Returns what the columns hold for the comparisons with what the optimizer receives; empty without any."""
-    dtypes = dict.fromkeys(
-        printable(c.dtype) for c in comparisons if isinstance(c, GradientComparison)
-    )
+def legend(comparisons: Iterable[Comparison]) -> str:
+    """Returns what the columns hold for whole gradients; empty if none is among them."""
+    gradients = [c for c in comparisons if isinstance(c, GradientComparison)]
+    if not gradients:
+        return ""
+    dtypes = dict.fromkeys(printable(c.dtype) for c in gradients)
     where = f" ({', '.join(dtypes)})" if any(dtypes) else ""
-    text = f"{TRAINED}: norms of the gradient by backpropagation and of what the optimizer receives{where}"
-    return text if dtypes else ""
+    return (
+        f"{TRAINED}: norms of the gradient by backpropagation and of what the optimizer "
+        f"receives{where}"
+    )
 
 
-def remarks(report):
-    """Returns what the report says in words, a line each, every line with what kind of remark it is."""
+def remarks(report: Report) -> list[str]:
+    """Returns what the report says in words, one remark a line, each with its kind."""
+    lines: list[str] = []
+    if report.error:
+        lines.append(f"error: {printable(report.error)}")
     diagnoses = merge_diagnoses(report.diagnoses)
-    return [
-        *([f"error: {printable(report.error)}"] if report.error else ()),
-        *(f"diagnosis: {line}" for line in diagnoses[:ROWS]),
-        *([omission(len(diagnoses) - ROWS, "diagnoses")] if len(diagnoses) > ROWS else ()),
-        *(f"found by: {printable(line)}" for line in report.trail),
-        *(f"note: {printable(note)}" for note in (report.precision.note, *report.notes) if note),
-    ]
+    lines += [f"diagnosis: {line}" for line in diagnoses[:ROWS]]
+    if len(diagnoses) > ROWS:
+        lines.append(omission(len(diagnoses) - ROWS, "diagnoses"))
+    lines += [f"found by: {printable(line)}" for line in report.trail]
+    notes = (report.precision.note, *report.notes)
+    lines += [f"note: {printable(note)}" for note in notes if note]
+    return lines
 
 
-def diagnosis_line(diagnosis):
+def diagnosis_line(diagnosis: Diagnosis) -> str:
     """Returns a diagnosis in one line: where, and what is wrong there."""
     return f"{location(diagnosis.path)}: {printable(diagnosis.sentence)}"
 
 
-def merge_diagnoses(diagnoses, known=None):
-    """Returns a line for every sentence among diagnoses, with all the places that it is said of.
+def merge_diagnoses(diagnoses: Iterable[Diagnosis], known: str | None = None) -> list[str]:
+    """Returns a line for every different sentence, with all the places it holds for.
 
     Args:
         diagnoses: `Diagnosis` records.
-        known: A sentence that need not be told again.
+        known: A sentence shown before, for which `the same` stands.
     """
-    places = {}
+    places: dict[str, dict[str, None]] = {}
     for d in diagnoses:
         places.setdefault(d.sentence, {})[location(d.path)] = None
-    return [
-        f"{list_names([*paths])}: {'the same' if sentence == known else printable(sentence)}"
-        for sentence, paths in places.items()
-    ]
+    lines: list[str] = []
+    for sentence, paths in places.items():
+        shown = "the same" if sentence == known else printable(sentence)
+        lines.append(f"{list_names(list(paths))}: {shown}")
+    return lines
 
 
-def circumstances(report):
-    """Returns how the numbers were obtained, in one line; what is zero or empty goes unsaid."""
+def circumstances(report: Report) -> str:
+    """Returns how the numbers were obtained, in one line, without what is zero or empty."""
     precision, coverage, vacuous = report.precision, report.coverage, len(report.vacuous)
-    is_measured = report.evaluations or coverage.variables_total
+    is_measured = bool(report.evaluations or coverage.variables_total)
+    variables = f"{coverage.variables} of {coverage.variables_total} variables"
+    parameters = f"{coverage.parameters} of {coverage.parameters_total} parameters"
     parts = (
-        is_measured and f"precision {printable(precision.level)}",
-        _listed("native layers", precision.native_layers),
-        _listed("narrow operations", precision.narrow_operations),
-        _listed("operations in steps", precision.step_operations),
-        precision.noise and f"noise {rough(precision.noise)}",
-        is_measured and f"coverage {coverage.variables} of {coverage.variables_total} variables",
-        is_measured and f"{coverage.parameters} of {coverage.parameters_total} parameters",
-        f"{report.samples} samples",
-        f"seed {report.seed}",
-        is_measured and f"{report.evaluations} evaluations",
-        report.replaced and f"{report.replaced} probes replaced (kink)",
-        vacuous and f"{vacuous} vacuous",
-        report.jitter and f"jitter {rough(report.jitter)}",
-        f"{report.seconds:.2f} s",
+        (is_measured, f"precision {printable(precision.level)}"),
+        (True, _listed("native layers", precision.native_layers)),
+        (True, _listed("narrow operations", precision.narrow_operations)),
+        (True, _listed("operations in steps", precision.step_operations)),
+        (bool(precision.noise), f"noise {rough(precision.noise)}"),
+        (is_measured, f"coverage {variables}"),
+        (is_measured, parameters),
+        (True, f"{report.samples} samples"),
+        (True, f"seed {report.seed}"),
+        (is_measured, f"{report.evaluations} evaluations"),
+        (report.replaced > 0, f"{report.replaced} probes replaced (kink)"),
+        (vacuous > 0, f"{vacuous} vacuous"),
+        (bool(report.jitter), f"jitter {rough(report.jitter)}"),
+        (True, f"{report.seconds:.2f} s"),
     )
-    return "; ".join(part for part in parts if part)
+    return "; ".join(text for is_shown, text in parts if is_shown and text)
 
 
-def _rank(comparison):
+def _rank(comparison: Comparison) -> int:
     if comparison.reason is Reason.VACUOUS:
-        return 3
-    return (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS).index(comparison.verdict)
+        return len(_SEVERITY)
+    return _SEVERITY.index(comparison.verdict)
 
 
-def _weight(difference):
+def _weight(difference: float) -> float:
     return difference if math.isfinite(difference) else math.inf
 
 
-def _listed(what, names, most=3):
+def _listed(what: str, names: Sequence[str], most: int = 3) -> str:
     """`what: a, b, c ... and 4 more`; empty without names."""
+    if not names:
+        return ""
     shown = ", ".join(printable(name) for name in names[:most])
-    return f"{what}: {shown} {omission(len(names) - most, '')}".strip() if names else ""
+    return f"{what}: {shown} {omission(len(names) - most, '')}".strip()
 
 
-def _cell(number, digits=1):
-    """A number in a table, where what is unknown is a dash."""
-    return "-" if number is None or math.isnan(number) else f"{number:.{digits}e}"
+def _cell(number: float, digits: int = 1) -> str:
+    """A number in a table; a dash stands for one that is not known."""
+    return "-" if math.isnan(number) else f"{number:.{digits}e}"
 
 
-def _widths(rows):
+def _widths(rows: Iterable[tuple[str, ...]]) -> list[int]:
     return [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
 
 
-def _wrapped(paragraphs):
+def _wrapped(paragraphs: Iterable[str]) -> Iterator[str]:
     for text in paragraphs:
         yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _aligned(comparisons):
-    """The table as lines; where fewer digits do not suffice for the width, the parameter's column gives way."""
+def _aligned(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """The lines of the table; the parameter's column is cut where the fewest digits do not fit."""
     if not comparisons:
         return
     rows = fit_digits(comparisons, WIDTH)
     widths = _widths(rows)
-    widths[_LABEL] -= max(0, sum(widths) + len(widths) - 1 - WIDTH)
+    excess = sum(widths) + len(widths) - 1 - WIDTH
+    widths[_LABEL] -= max(0, excess)
     for row in (HEADER, *rows):
-        cut = (*row[:_LABEL], shorten(row[_LABEL], widths[_LABEL]), *row[_LABEL + 1 :])
-        padded = (
-            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cut, widths, strict=True))
-        )
+        padded: list[str] = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            if column == _LABEL:
+                cell = shorten(cell, width)
+            padded.append(cell.rjust(width) if column in _NUMBERS else cell.ljust(width))
         yield " ".join(padded).rstrip()

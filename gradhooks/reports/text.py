@@ -1,49 +1,58 @@
 """Names and numbers as text for people."""
 
 import math
+from collections.abc import Sequence
 
 from gradhooks.reports.records import EVERYTHING
 
-# What a number is called that is not known.
+# Stands for a number that is not known.
 UNKNOWN = "unknown"
-# What an analytic derivative stands for that is not zero where the loss does not move.
+# The usual causes of a gradient that is not zero where the loss does not change.
 SURROGATE = "a straight-through estimator, or a wrong gradient"
 
 
-def location(label):
+def location(label: str) -> str:
     """Returns the label of a comparison, or the path of a diagnosis, for people."""
     return "all variables together" if label == EVERYTHING else printable(label)
 
 
-def printable(text):
-    """Returns text in one line, with escapes for line ends, control characters and reversals of direction.
+def printable(text: object) -> str:
+    """Returns text on one line, with escapes for whatever is not printable.
+
+    That includes line ends, control characters and reversals of direction.
 
     Example:
 
     >>> printable("two" + chr(10) + "lines")
     'two\\\\nlines'
     """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
-    )
+    shown: list[str] = []
+    for character in str(text):
+        if character.isprintable():
+            shown.append(character)
+        else:
+            shown.append(character.encode("unicode_escape").decode("ascii"))
+    return "".join(shown)
 
 
-def rough(number):
-    """Returns a number whose size matters more than its digits, such as a relative difference."""
+def rough(number: float | None) -> str:
+    """Returns a number of which only the size matters, such as a relative difference."""
     return UNKNOWN if number is None or math.isnan(number) else f"{number:.1e}"
 
 
-def exact(number, digits):
-    """Returns a number with so many digits behind the point."""
+def exact(number: float, digits: int) -> str:
+    """Returns a number with `digits` digits behind the decimal point."""
     return "NaN" if math.isnan(number) else f"{number:.{digits}e}"
 
 
-def shorten(text, width):
-    """Returns text cut in the middle to `width` characters; the ends say which layer and which entry it is.
+def shorten(text: str, width: int) -> str:
+    """Returns text of at most `width` characters, cut in the middle.
+
+    The beginning of a path names the model's part, its end the variable.
 
     Example:
 
-    >>> shortened("encoder/block_11/attention/kernel[3, 4]", 24)
+    >>> shorten("encoder/block_11/attention/kernel[3, 4]", 24)
     'encoder/.../kernel[3, 4]'
     """
     head = (width - 3) * 2 // 5
@@ -51,18 +60,18 @@ def shorten(text, width):
     return text if len(text) <= width else f"{text[:head]}...{text[-tail:]}"
 
 
-def omission(count, what):
-    """Returns the line that says how many were not shown; empty if all were."""
+def omission(count: int, what: str) -> str:
+    """Returns the line that says how many `what` are not shown; empty if all are."""
     return f"... and {count} more {what}" if count > 0 else ""
 
 
-def list_names(paths, most=3):
-    """Returns paths for people, however many there are.
+def list_names(names: Sequence[str], most: int = 3) -> str:
+    """Returns the first names, and how many more there are.
 
     Example:
 
-    >>> listed(["a/w", "b/w", "c/w", "d/w", "e/w"])
+    >>> list_names(["a/w", "b/w", "c/w", "d/w", "e/w"])
     'a/w, b/w, c/w and 2 more'
     """
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return f"{', '.join(paths[:most])}{more}"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

@@ -326,7 +326,7 @@ REMEDIED = [
     ),
     (
         "BadInputError: No. Received: y=None. Expected targets. Try y.",
-        "change y=None; what is expected",
+        "change y=None; the message above says what is expected",
     ),
     ("ResourceExhaustedError: OOM {braces}", "use a smaller batch_size"),
     ("MemoryError: ", "use a smaller batch_size"),
