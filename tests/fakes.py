@@ -13,26 +13,28 @@ def quadratic(size=12, **options):
     return FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, point, **options)
 
 
-def surveyed(oracle, spacing=baseline.PROMOTED, is_suspect=False):
-    """(place, probe, windows) along the screening probe, as a check does it."""
+def estimate_baseline(oracle, spacing=baseline.PROMOTED, may_lose_digits=False):
+    """(evaluation point, screening probe, stencils), as a check makes them."""
     point = oracle.point()
     gradients = oracle.gradients(point).terms
     scales = sampling.variable_scales(oracle.layout, point)
     probe = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(0)
     )
-    place, windows = baseline.estimate_baseline(
-        oracle, point, gradients, probe, spacing, is_suspect
+    at, stencils = baseline.estimate_baseline(
+        oracle, point, gradients, probe, spacing, may_lose_digits
     )
-    return place, probe, windows
+    return at, probe, stencils
 
 
-def kinky(size=12, bend=1e-2):
-    """The oracle of a sum of squares with thousands of corners around each parameter, none within 1e-7.
+def dense_kinks(size=12, bend=1e-2):
+    """The oracle of a sum of squares with thousands of kinks around each parameter.
+
+    None of them lies within 1e-7 of the parameter.
 
     Args:
         size: Number of parameters.
-        bend: By how much each corner changes the slope, about.
+        bend: By how much a kink changes the slope, as a standard deviation.
     """
     rng = np.random.default_rng(3)
     point = rng.uniform(0.5, 1.5, size)

@@ -129,7 +129,7 @@ def build():
     made["float32 * 1.1"] = _of(
         float32_logistic, scaled(logistic_gradient, 1.1), narrow_operations=("Cast",)
     )
-    made["kinky"] = fakes.kinky()
+    made["kinky"] = fakes.dense_kinks()
     made["steep"] = fakes.steep()
     made["no loss"] = _of(lambda p: float("nan"), squares_gradient)
     made["no gradient"] = _of(squares, lambda p: np.full(SIZE, np.nan))

@@ -6,7 +6,7 @@ parameters, and does two things with them:
 * It classifies the loss along the direction, see `LossKind`: smooth, stationary,
   full of kinks, or rough.
 * It estimates the noise level accordingly. A smooth loss shows its rounding. A
-  stationary one may have lost so many digits that it stands still, which larger
+  stationary one may have lost the digits in which it moves, which larger
   distances show. A rough one has lost digits, or has kinks, which are no noise.
 
 An oracle is anything with `losses(point, probes, pairs)`, returning float64 of
@@ -48,7 +48,7 @@ class StencilSpacing:
             shape over this distance.
         working: A quarter of the step of the screening probe: shows lost digits
             that only larger steps meet.
-        wide: Further spacings where a core of low precision is known or suspected.
+        wide: Further spacings where a core of low precision is known or possible.
         is_native: Whether low precision is expected.
     """
 
@@ -93,7 +93,7 @@ def estimate_baseline(
     gradients: Mapping[str, Vector],
     screening: Probe,
     spacing: StencilSpacing,
-    is_suspect: bool = False,
+    may_lose_digits: bool = False,
     has_steps: bool = False,
 ) -> tuple[EvaluationPoint, dict[float, Floats]]:
     """Evaluates the loss along the screening probe: base value, jitter, noise level, kinks.
@@ -104,8 +104,8 @@ def estimate_baseline(
         gradients: Per term name, float64, shape (P,).
         screening: `Probe` over all parameters, in relative parameter changes.
         spacing: A `StencilSpacing`.
-        is_suspect: Whether the loss is known to contain a core of low precision,
-            so that wide spacings are sampled in any case.
+        may_lose_digits: Whether the loss contains a core of low precision, or code
+            that may be one, so that wide spacings are sampled in any case.
         has_steps: Whether the loss is known to depend on parameters in steps;
             those are not rounding, however many of them there are.
 
@@ -133,16 +133,16 @@ def estimate_baseline(
     raised = np.maximum(level, roughness)
     level = np.where(is_rough, level, raised)
     is_stationary = line.is_stationary(working, spacing.working, level)
-    if is_suspect or spacing.is_native:
+    if may_lose_digits or spacing.is_native:
         float32_level = noise.FLOAT32 * np.abs(base)
         level = np.where(is_stationary, np.maximum(level, float32_level), level)
-    if is_suspect:
+    if may_lose_digits:
         raised = np.maximum(level, roughness)
         level = np.where(is_stationary, level, raised)
         if not (spacing.is_native or has_steps or is_stationary.any()):
             level = np.maximum(level, _find_hidden_level(line, spacing, level))
 
-    follows = not is_suspect and line.follows_gradient(tiny, spacing.tiny, level)
+    follows = not may_lose_digits and line.follows_gradient(tiny, spacing.tiny, level)
     kind = classify(is_stationary, is_rough, follows)
     has_dense_kinks = kind is LossKind.DENSE_KINKS
     if kind is LossKind.STATIONARY:
@@ -152,10 +152,10 @@ def estimate_baseline(
             base,
             level,
             is_stationary,
-            is_suspect,
+            may_lose_digits,
         )
     elif kind is LossKind.ROUGH:
-        needs_singles = has_steps and not (is_suspect or spacing.is_native)
+        needs_singles = has_steps and not (may_lose_digits or spacing.is_native)
         level, is_lost = _raise_to_lost_digits(
             line,
             spacing.working,
@@ -222,7 +222,7 @@ def _raise_to_jumps(
     base: PerTerm,
     level: PerTerm,
     is_stationary: Bools,
-    is_suspect: bool,
+    may_lose_digits: bool,
 ) -> PerTerm:
     """Returns the noise level of a stationary loss, from the distance at which it first moves.
 
@@ -236,7 +236,7 @@ def _raise_to_jumps(
         is_still = line.is_stationary(stencil, spacing, level)
         jumps = estimate_roughness(stencil, 3)
         for t in np.flatnonzero(is_stationary & ~is_still):
-            if is_suspect or noise.is_float32(jumps[t], base[t]):
+            if may_lose_digits or noise.is_float32(jumps[t], base[t]):
                 level[t] = max(level[t], jumps[t])
         is_stationary &= is_still
         if not is_stationary.any():

@@ -23,7 +23,7 @@ from gradhooks.numerics.probe import Probe
 _VARIABLES, _PARAMETERS = 8, 3
 # The same where a core of low precision is known. Half as many, since every check of such a model
 # pays for them.
-_VARIABLES_OF_SUSPECTS = 4
+_VARIABLES_IF_KNOWN = 4
 # Roughness above this many times the noise level is more than rounding; as in `baseline`.
 _ROUGH = 10.0
 # A slope agrees with its gradient if they differ by less than this fraction. A free choice: a value
@@ -100,7 +100,7 @@ def hidden_level(
     """
     gradient = gradients["total"]
     largest = np.zeros(len(gradients))
-    for positions in _select_parameters(oracle.layout, gradient, screening, _VARIABLES_OF_SUSPECTS):
+    for positions in _select_parameters(oracle.layout, gradient, screening, _VARIABLES_IF_KNOWN):
         levels: list[PerTerm] = []
         for position in positions:
             line = _CoordinateLine(

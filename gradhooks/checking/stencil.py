@@ -10,25 +10,29 @@ from gradhooks._types import Bools, Floats, PerTerm, Vector
 from gradhooks.numerics import differences, noise
 from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
 
-# Half length of a stencil, in spacings.
+# Half length of a stencil, in spacings, and which of its points is the point itself.
 REACH = noise.OFFSETS[-1]
 MIDDLE = noise.OFFSETS.index(0.0)
 
-# Digits may be lost in a part of the loss that contributes at most this fraction of the slope; a
-# larger part would show at the tiny distance. A free choice: smaller values take more of the
-# losses with kinks for suspects, and cost evaluations.
+# A part of the loss may have lost digits unnoticed if it contributes at most this fraction of the
+# slope; a larger part shows at the tiny distance. A free choice: with a smaller value more losses
+# with kinks need a wider stencil.
 _VISIBLE = 2e-3
-# The stencil must show the slope that backpropagation gives, this much more exactly. A free choice.
+# Beyond its noise, the slope of the stencil may differ from that of backpropagation by this
+# fraction of `_VISIBLE`. A free choice.
 _MISMATCH = 0.01
-# A loss is stationary if it moves by less than these fractions of what the gradient predicts, the
-# parts of the slope added by their sizes and with their signs. It is asked only if the former
-# prediction exceeds the noise level by the factor given. Free choices: a loss that has lost its
-# digits does not move at all, and one that has not moves by the whole prediction.
-_STATIONARY, _STATIONARY_NET, _STATIONARY_SIGNAL = 0.01, 0.5, 100.0
+# A loss stands still if it moves by less than the first fraction of what the parts of its slope
+# predict by their sizes, and by less than the second of what they predict with their signs. Free
+# choices: without its digits a loss does not move at all, with them it moves as predicted.
+_STILL = 0.01
+_STILL_NET = 0.5
+# A loss can be seen to stand still only if the first prediction exceeds its noise level by this
+# factor, the inverse of the first fraction.
+_SIGNAL = 100.0
 
 
 class LossKind(enum.Enum):
-    """How a loss looks along the screening direction."""
+    """The behaviour of a loss along the screening direction."""
 
     SMOOTH = "its residuals are those of rounding"
     STATIONARY = "a term stands still although its gradient says that it moves"
@@ -86,8 +90,8 @@ class Line:
         for t, magnitude in enumerate(self._magnitudes):
             predicted = span * magnitude
             net = span * abs(self._slopes[t])
-            is_predicted = predicted > _STATIONARY_SIGNAL * level[t]
-            is_still = moved[t] < min(_STATIONARY * predicted, _STATIONARY_NET * net)
+            is_predicted = predicted > _SIGNAL * level[t]
+            is_still = moved[t] < min(_STILL * predicted, _STILL_NET * net)
             is_stationary.append(bool(is_predicted and is_still))
         return np.array(is_stationary)
 

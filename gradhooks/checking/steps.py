@@ -23,7 +23,7 @@ _SMALLER = 0.3
 # choice: it changes how many evaluations are made.
 _ENOUGH = 8
 # A smaller step is tried if the gap seen so far exceeds what it would allow by this factor. A free
-# choice above one, at which the gap could just not be told from agreement.
+# choice above one, at which the gap could just pass for agreement.
 _DETECTABLE = 2
 
 

@@ -1,4 +1,4 @@
-"""One wrong entry among thousands is named in as many rounds as the number of parameters has digits."""
+"""Bisection finds one wrong entry among thousands in logarithmically many evaluations."""
 
 import math
 
@@ -11,7 +11,7 @@ from gradhooks.checking import baseline, bisection, measure
 from gradhooks.numerics import sampling
 from tests.fakes import FunctionOracle
 
-TOLERANCE = 1e-6
+THRESHOLD = 1e-6
 # Ten variables of every rank, 4096 entries in all, none of them a power of two in rows.
 SHAPES = ((48, 48), (48,), (6, 5, 7, 3), (), (22, 29), (29,), (1,), (2, 3, 5), (100,), (315,))
 SIZE = 4096
@@ -22,7 +22,7 @@ def test_the_table_is_what_it_says():
 
 
 def sines(wrong, factor, penalty=None, shapes=SHAPES):
-    """A sum of sines whose claimed gradient is wrong in one entry by a factor; nothing is zero anywhere."""
+    """A sum of sines whose gradient is wrong in one entry by a factor; no slope is zero."""
     size = sum(math.prod(s) for s in shapes)
     rng = np.random.default_rng(5)
     point, weights = rng.uniform(0.2, 1.0, size), rng.uniform(0.5, 2.0, size)
@@ -35,31 +35,31 @@ def sines(wrong, factor, penalty=None, shapes=SHAPES):
     return FunctionOracle(lambda p: float(weights @ np.sin(p)), gradient, point, shapes, penalty)
 
 
-def failing(oracle, seed=0):
-    """The place and the screening measurement that failed there."""
+def measure_failure(oracle, seed=0):
+    """(evaluation point, measurement): the screening probe, which fails."""
     point = oracle.point()
     gradients = oracle.gradients(point).terms
     scales = sampling.variable_scales(oracle.layout, point)
     probe = sampling.screening_probe(
         oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
     )
-    place, _ = baseline.estimate_baseline(oracle, point, gradients, probe, baseline.PROMOTED)
-    measured = measure.first_estimates(oracle, place, [probe], TOLERANCE)
-    measured = measure.refine(oracle, place, measured, TOLERANCE)[0]
+    at, _ = baseline.estimate_baseline(oracle, point, gradients, probe, baseline.PROMOTED)
+    measured = measure.first_estimates(oracle, at, [probe], THRESHOLD)
+    measured = measure.refine(oracle, at, measured, THRESHOLD)[0]
     assert measured.has_failed
-    return place, measured
+    return at, measured
 
 
-def searched(oracle, seed=0):
-    """(position, trail, evaluations) of a search."""
-    place, measured = failing(oracle, seed)
+def run_bisection(oracle, seed=0):
+    """(position, trail, evaluations) of a bisection."""
+    at, measured = measure_failure(oracle, seed)
     before = oracle.evaluations
-    position, trail = bisection.bisect(oracle.layout, oracle, place, measured, TOLERANCE)
+    position, trail = bisection.bisect(oracle.layout, oracle, at, measured, THRESHOLD)
     return position, trail, oracle.evaluations - before
 
 
 def rounds(oracle):
-    """Most halvings: between variables, then between rows and in a row, where each axis may cost one more."""
+    """Largest number of halvings: between variables, between rows, in a row; one more per axis."""
     ranks = max(len(s) for s in oracle.layout.shapes)
     return (
         math.ceil(math.log2(oracle.layout.size)) + math.ceil(math.log2(len(oracle.layout))) + ranks
@@ -70,16 +70,16 @@ def rounds(oracle):
 @given(st.integers(0, SIZE - 1), st.sampled_from([2.0, 0.5, -1.0, 0.0, 1.5]), st.integers(0, 3))
 def test_a_wrong_entry_is_found_in_logarithmically_many_evaluations(wrong, factor, seed):
     oracle = sines(wrong, factor)
-    position, trail, evaluations = searched(oracle, seed)
+    position, trail, evaluations = run_bisection(oracle, seed)
     assert position == wrong
     assert evaluations == 2 * (len(trail) - 1)
     assert evaluations <= 2 * rounds(oracle)
     assert evaluations <= 2 * math.ceil(math.log2(SIZE)) + 16
 
 
-def test_the_trail_tells_each_halving():
+def test_the_trail_has_a_line_for_each_halving():
     oracle = sines(48 * 30 + 17, 2.0)
-    _, trail, _ = searched(oracle)
+    _, trail, _ = run_bisection(oracle)
     assert trail[0].startswith("10 variables from v0 to v9: gap ")
     assert [t.split(":")[0] for t in trail[1:6]] == [
         "5 variables from v0 to v4",
@@ -104,7 +104,7 @@ def test_the_trail_tells_each_halving():
     ],
 )
 def test_odd_layouts_are_searched_too(shapes, wrong, label):
-    position, trail, _ = searched(sines(wrong, 3.0, shapes=shapes))
+    position, trail, _ = run_bisection(sines(wrong, 3.0, shapes=shapes))
     assert position == wrong
     assert trail[-1].startswith(f"{label}: gap ")
 
@@ -118,12 +118,12 @@ def test_of_two_wrong_entries_of_a_variable_the_larger_one_is_found():
         slopes[[3800, 4000]] += [0.01, 5.0]
         return slopes
 
-    position, _, _ = searched(FunctionOracle(lambda p: float(p @ p), gradient, point, SHAPES))
+    position, _, _ = run_bisection(FunctionOracle(lambda p: float(p @ p), gradient, point, SHAPES))
     assert position == 4000
 
 
 def test_of_two_wrong_variables_the_later_one_is_searched_however_small_its_gap():
-    # An error in a backward pass spoils all that lies below it, often many times enlarged.
+    # An error in a backward pass reaches all variables before it, often enlarged.
     rng = np.random.default_rng(0)
     point = rng.uniform(0.5, 1.0, SIZE)
 
@@ -132,7 +132,7 @@ def test_of_two_wrong_variables_the_later_one_is_searched_however_small_its_gap(
         slopes[[100, 4000]] += [50.0, 0.1]
         return slopes
 
-    position, _, _ = searched(FunctionOracle(lambda p: float(p @ p), gradient, point, SHAPES))
+    position, _, _ = run_bisection(FunctionOracle(lambda p: float(p @ p), gradient, point, SHAPES))
     assert position == 4000
 
 
@@ -142,9 +142,9 @@ def test_a_penalty_that_is_wrong_in_one_entry_is_found_by_its_own_term():
         slopes[777] *= 1.5
         return slopes
 
-    # Too faint to show in the total.
+    # Too small to show in the total.
     oracle = sines(0, 1.0, (lambda p: 1e-9 * float(p @ p), penalty_gradient))
-    _, measured = failing(oracle)
+    _, measured = measure_failure(oracle)
     assert [v.name for v, _ in measured.judgements] == ["PASS", "PASS", "FAIL"]
-    position, _, _ = searched(oracle)
+    position, _, _ = run_bisection(oracle)
     assert position == 777

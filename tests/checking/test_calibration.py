@@ -1,9 +1,9 @@
 """Over many functions: how often the true error lies within the reported one.
 
-The bars are four standard deviations of rounding plus a bound of the
-truncation, so they should nearly always hold. 95 % is what "error bar" may
-mean to whoever reads one; below it a verdict that rests on the bar would be
-wrong more than one time in twenty, before the tolerance is added.
+The bars are four standard deviations of rounding plus a bound on the
+truncation, so they should hold nearly always. The test asks for 95 %, the usual
+meaning of an error bar; below it a verdict that rests on the bar alone would be
+wrong more than one time in twenty.
 """
 
 import collections
@@ -51,7 +51,7 @@ def composition(rng):
 
 
 def unit(rng):
-    """What one unit of a network does to its loss."""
+    """A loss as a function of one parameter of a network's unit."""
     outer, inner = (ELEMENTS[k] for k in rng.integers(len(ELEMENTS), size=2))
     a, b, c, d = rng.normal(size=4)
     return lambda t: outer(a * np.tanh(inner(b * t + c)) + d)
@@ -83,31 +83,31 @@ FAMILIES = (polynomial, composition, unit, rational, waves, bell)
 
 
 def true_slope(function, point):
-    """The derivative by a complex step (W. Squire and G. Trapp, SIAM Review 40, 1998): exact to rounding."""
+    """The derivative by a complex step, exact to rounding (Squire, Trapp, SIAM Review 40, 1998)."""
     return float(np.imag(function(complex(point, 1e-200))) / 1e-200)
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """How the losses are computed and how their noise is looked for.
+    """How the losses are computed and how their noise level is estimated.
 
     Args:
-        name: Name for people.
+        name: Name of the condition.
         terms: Number of samples whose losses are averaged, in float64.
         of_sample: Precision of each sample's loss.
         of_loss: Precision of the average.
-        tolerance: What the verdict would allow.
-        spacing: Where the noise is sampled.
-        is_suspect: Whether a core of low precision is known.
+        threshold: Relative difference that the verdict would allow.
+        spacing: Spacing of the stencils.
+        may_lose_digits: Whether a core of low precision is known.
     """
 
     name: str
     terms: int
     of_sample: type
     of_loss: type
-    tolerance: float
+    threshold: float
     spacing: baseline.StencilSpacing
-    is_suspect: bool = False
+    may_lose_digits: bool = False
 
 
 CONDITIONS = (
@@ -154,25 +154,25 @@ def rounded(members, size, offset, condition):
     return loss, exact
 
 
-def surveyed_noise(case, scale, condition):
-    """The noise that a check would measure here."""
+def estimate_noise(case, scale, condition):
+    """The noise level that a check would estimate here."""
     oracle = FunctionOracle(
         lambda p: case.loss(p[0]), lambda p: np.array([case.slope]), [case.point]
     )
     probe = Probe(0, np.array([scale]))
     gradients = oracle.gradients(oracle.point()).terms
-    place, _ = baseline.estimate_baseline(
-        oracle, oracle.point(), gradients, probe, condition.spacing, condition.is_suspect
+    at, _ = baseline.estimate_baseline(
+        oracle, oracle.point(), gradients, probe, condition.spacing, condition.may_lose_digits
     )
-    return float(place.noise[0])
+    return float(at.noise[0])
 
 
 def estimates(case, condition):
-    """The two estimates of a check: by the first step, and by the ladder."""
+    """The two estimates of a check: from the first step, and from the sequence of steps."""
     point, scale = case.point, max(abs(case.point), 0.1)
-    noise = surveyed_noise(case, scale, condition)
+    noise = estimate_noise(case, scale, condition)
     base = case.loss(point)
-    step = differences.first_step(case.slope, base, noise, scale, condition.tolerance)
+    step = differences.first_step(case.slope, base, noise, scale, condition.threshold)
     steps = [
         ((point + s) - (point - s)) / 2 for s in (step, *differences.step_sequence(step, scale))
     ]

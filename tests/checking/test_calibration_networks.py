@@ -1,7 +1,7 @@
-"""Over twenty networks: how often the true error of a numeric derivative lies within the reported one.
+"""Over twenty networks: how often the true error of a derivative lies within the error bar.
 
-The truth is the analytic gradient in float64 of models that the checks of this
-suite have found healthy. No complex step passes through a Keras model. At a
+The truth is the analytic gradient in float64 of models whose gradients pass the
+other tests, since a complex step cannot pass through a Keras model. For a
 partially native model it is the gradient of that model.
 """
 
@@ -42,7 +42,7 @@ PROBES = 12
 
 
 def networks():
-    """Yields (name, model, x, y, sample weight or None) of 25 networks, ten of them from the test models."""
+    """Yields (name, model, x, y, sample weight or None) of 25 networks."""
     for name, build in models.HEALTHY.items():
         keras.utils.clear_session(free_memory=False)
         yield (name, *build(0), None)
@@ -54,19 +54,19 @@ def networks():
 
 
 def errors(asked, truth, seed=0):
-    """Yields (quantity, |numeric - true|, error bar) at sampled parameters and, natively, along whole variables.
+    """Yields (quantity, |numeric - true|, error bar) of parameters and, natively, of variables.
 
-    A check reports the single quotient where that settles the matter, else what the ladder found.
+    A check reports the single quotient if it is accepted, else the estimate of the sequence.
     """
     point, layout = asked.point(), asked.layout
     gradients = asked.gradients(point).terms
     level = asked.precision.level
-    tolerance = THRESHOLDS[level]
+    threshold = THRESHOLDS[level]
     spacing = baseline.NATIVE if level == "model" else baseline.PROMOTED
     scales, rng = sampling.variable_scales(layout, point), np.random.default_rng([seed, 0, 9])
     screening = sampling.screening_probe(layout, scales, gradients["total"], rng)
-    is_suspect = bool(asked.precision.narrow_operations or asked.precision.native_layers)
-    place, _ = baseline.estimate_baseline(asked, point, gradients, screening, spacing, is_suspect)
+    may_lose_digits = bool(asked.precision.narrow_operations or asked.precision.native_layers)
+    at, _ = baseline.estimate_baseline(asked, point, gradients, screening, spacing, may_lose_digits)
     probes = [
         sampling.coordinate_probe(p, scales[layout.variable_of(p)])
         for p in sampling.draw_coordinates(layout, PROBES, seed, 0)
@@ -78,12 +78,12 @@ def errors(asked, truth, seed=0):
             if layout.sizes[v] > 1
             for aligned in (True, False)
         ]
-    quick = measure.first_estimates(asked, place, probes, tolerance)
-    climbed = measure.refine(asked, place, quick, tolerance)
-    reported = [one if one.is_accepted else best for one, best in zip(quick, climbed, strict=True)]
+    first = measure.first_estimates(asked, at, probes, threshold)
+    refined = measure.refine(asked, at, first, threshold)
+    reported = [one if one.is_accepted else best for one, best in zip(first, refined, strict=True)]
     for quantity, measured in (
-        ("central", quick),
-        ("from_ladder", climbed),
+        ("central", first),
+        ("from_ladder", refined),
         ("reported", reported),
     ):
         for m in measured:
@@ -128,6 +128,7 @@ def test_the_true_error_is_within_the_error_bar(inside, level, quantity):
         f"{level}, single quotients whether reported or not: {np.mean(alone):.4f} of {len(alone)}"
     )
     print(
-        f"{level}, {quantity}: {np.mean(every):.4f} of {len(every)} within the error bar (weakest: {worst})"
+        f"{level}, {quantity}: {np.mean(every):.4f} of {len(every)} within the error bar "
+        f"(weakest: {worst})"
     )
     assert np.mean(every) >= SHARE, worst

@@ -1,17 +1,17 @@
-"""Steps of many units look like lost digits along a direction; single parameters tell them apart."""
+"""Steps of many units look like lost digits along a direction, but not in single parameters."""
 
 import numpy as np
 import pytest
 
 from gradhooks.checking import baseline
 from gradhooks.reports.records import Precision
-from tests.fakes import FunctionOracle, surveyed
+from tests.fakes import FunctionOracle, estimate_baseline
 
 UNITS = 600
 
 
 def oracle(value, has_steps):
-    """A mean of what is made of each parameter, with the gradient of the identity."""
+    """A loss of many parameters, with the gradient of their mean."""
     point = np.random.default_rng(3).uniform(0.2, 1.0, UNITS)
     made = FunctionOracle(lambda p: value(p), lambda p: np.full(UNITS, 1 / UNITS), point)
     made.precision = Precision("float64", step_operations=("Round",) if has_steps else ())
@@ -19,31 +19,31 @@ def oracle(value, has_steps):
 
 
 def rounded(levels):
-    """Each unit is rounded; thousands of inner examples put the steps close together."""
+    """A mean of rounded units; forty shifts of each put their steps close together."""
     shifts = np.random.default_rng(4).uniform(0, 1, (40, UNITS))
     return lambda p: float(np.mean(np.round(p * levels + shifts) / levels))
 
 
 def with_offset(offset):
-    """The sum goes through a huge number, which leaves few digits of it."""
+    """A mean that is added to a huge number, which leaves few of its digits."""
     return lambda p: float((offset + np.mean(p)) - offset)
 
 
 def level(value, has_steps):
     made = oracle(value, has_steps)
     gradients = made.gradients(made.point()).terms
-    _, probe, _ = surveyed(made)
-    place, _ = baseline.estimate_baseline(
+    _, probe, _ = estimate_baseline(made)
+    at, _ = baseline.estimate_baseline(
         made, made.point(), gradients, probe, baseline.PROMOTED, has_steps=has_steps
     )
-    return place.noise[0], place.has_dense_kinks
+    return at.noise[0], at.has_dense_kinks
 
 
 @pytest.mark.parametrize("levels", [15, 127])
 def test_steps_of_a_known_grid_are_no_noise(levels):
-    noise, is_kinky = level(rounded(levels), has_steps=True)
+    noise, has_kinks = level(rounded(levels), has_steps=True)
     assert noise < 1e-14
-    assert is_kinky
+    assert has_kinks
 
 
 @pytest.mark.parametrize("offset", [1e6, 1e7, 1e9])

@@ -1,4 +1,4 @@
-"""Central differences: right where the truth is known, and honest about how right."""
+"""Central differences of functions with known derivatives: values, error bars, kinks."""
 
 import math
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gradhooks.numerics import differences, noise
 
-TOLERANCE = 1e-6
+THRESHOLD = 1e-6
 
 SMOOTH = [
     ("line", lambda t: 3 * t - 2, 0.7, 3.0),
@@ -45,12 +45,12 @@ def exact_step(point, step):
 
 
 def settings(function, point, slope):
-    """(step, noise, scale) as a check would choose them for a loss that rounds to float64 only."""
+    """(step, noise level, length scale) as a check chooses them for a float64 loss."""
     scale = max(abs(point), 0.1)
     level = noise.roughness([function(point + 1e-9 * scale * j) for j in range(-3, 4)])
     level = max(level, noise.rounding_floor(function(point)))
     return (
-        exact_step(point, differences.first_step(slope, function(point), level, scale, TOLERANCE)),
+        exact_step(point, differences.first_step(slope, function(point), level, scale, THRESHOLD)),
         level,
         scale,
     )
@@ -63,12 +63,12 @@ def central_of(function, point, slope):
     )
 
 
-def ladder_of(function, point, slope):
+def sequence_of(function, point, slope):
     step, level, scale = settings(function, point, slope)
-    return climbed(function, point, differences.step_sequence(step, scale), level)
+    return estimate_at(function, point, differences.step_sequence(step, scale), level)
 
 
-def climbed(function, point, steps, level):
+def estimate_at(function, point, steps, level):
     steps = [exact_step(point, s) for s in steps]
     plus, minus = ([function(point + sign * s) for s in steps] for sign in (1, -1))
     return differences.select_estimate(function(point), steps, plus, minus, level)
@@ -83,21 +83,21 @@ def test_a_single_quotient_is_within_its_error_bar(function, point, slope):
 
 
 @ON_SMOOTH
-def test_a_single_quotient_meets_the_tolerance(function, point, slope):
+def test_a_single_quotient_meets_the_threshold(function, point, slope):
     estimate = central_of(function, point, slope)
-    assert abs(estimate.slope - slope) <= TOLERANCE * (abs(slope) + abs(estimate.slope))
+    assert abs(estimate.slope - slope) <= THRESHOLD * (abs(slope) + abs(estimate.slope))
 
 
 @ON_SMOOTH
-def test_a_ladder_is_within_its_error_bar_and_sees_no_kink(function, point, slope):
-    estimate = ladder_of(function, point, slope)
+def test_a_sequence_is_within_its_error_bar_and_sees_no_kink(function, point, slope):
+    estimate = sequence_of(function, point, slope)
     assert abs(estimate.slope - slope) <= estimate.error
     assert estimate.error < 1e-5 * abs(slope)  # the offset of a million leaves no more digits
     assert not estimate.is_kink
 
 
 @ON_SMOOTH
-@pytest.mark.parametrize("measure", [central_of, ladder_of])
+@pytest.mark.parametrize("measure", [central_of, sequence_of])
 def test_the_one_sided_slopes_enclose_the_central_one(measure, function, point, slope):
     estimate = measure(function, point, slope)
     assert estimate.slope == pytest.approx((estimate.left + estimate.right) / 2, rel=1e-9)
@@ -106,15 +106,15 @@ def test_the_one_sided_slopes_enclose_the_central_one(measure, function, point, 
 @ON_SMOOTH
 def test_scipy_agrees_within_the_summed_error_bars(function, point, slope):
     second = scipy.differentiate.derivative(function, point)
-    estimate = ladder_of(function, point, slope)
+    estimate = sequence_of(function, point, slope)
     assert second.success
     assert abs(estimate.slope - second.df) <= estimate.error + second.error
 
 
-def test_a_ladder_is_sharper_than_one_quotient_with_a_bad_step():
+def test_a_sequence_is_more_precise_than_one_quotient_with_a_bad_step():
     steps = 0.1 * np.asarray(differences.STEP_FACTORS)
     coarse = differences.central(1.0, math.exp(0.1), math.exp(-0.1), 0.1, 1e-16, 1.0)
-    fine = climbed(np.exp, 0.0, steps, 1e-16)
+    fine = estimate_at(np.exp, 0.0, steps, 1e-16)
     assert abs(fine.slope - 1) < 1e-5 * abs(coarse.slope - 1)
     assert fine.error < 1e-4 * coarse.error
 
@@ -125,14 +125,14 @@ DYADIC = st.integers(1, 12).map(lambda k: 2.0**-k)
 
 @given(INTEGERS, INTEGERS, INTEGERS, INTEGERS, DYADIC)
 def test_a_quadratic_is_exact(a, b, c, point, step):
-    # Integers and dyadic steps: no operation rounds, so equality is exact.
+    # Integers and powers of two are not rounded by any operation, so equality is exact.
     def function(t):
         return (a * t + b) * t + c
 
     values = [function(t) for t in (point, point + step, point - step)]
     assert differences.central(*values, step, 0.0, 1.0).slope == 2 * a * point + b
     steps = step * np.array([1.0, 2.0, 4.0])
-    estimate = climbed(function, point, steps, 0.0)
+    estimate = estimate_at(function, point, steps, 0.0)
     assert (estimate.slope, estimate.error, estimate.is_kink) == (2 * a * point + b, 0.0, False)
 
 
@@ -152,7 +152,7 @@ def test_reversing_the_probe_flips_the_sign(base, plus, minus, step, level):
 
 
 @given(VALUES, LADDERS, NOISES)
-def test_reversing_the_probe_flips_a_ladder(base, values, level):
+def test_reversing_the_probe_flips_a_sequence(base, values, level):
     plus, minus = np.array(values).T
     one = differences.select_estimate(base, RUNGS, plus, minus, level)
     other = differences.select_estimate(base, RUNGS, minus, plus, level)
@@ -165,7 +165,7 @@ POWERS = st.integers(-60, 60).map(lambda k: 2.0**k)
 
 @given(VALUES, VALUES, VALUES, STEPS, NOISES, POWERS)
 def test_scaling_the_loss_scales_slope_and_error(base, plus, minus, step, level, factor):
-    # By powers of two, which round nothing.
+    # Powers of two round nothing.
     one = differences.central(base, plus, minus, step, level, 1.0)
     other = differences.central(
         factor * base, factor * plus, factor * minus, step, factor * level, 1.0
@@ -176,7 +176,7 @@ def test_scaling_the_loss_scales_slope_and_error(base, plus, minus, step, level,
 
 
 @given(VALUES, LADDERS, NOISES, POWERS)
-def test_scaling_the_loss_scales_a_ladder(base, values, level, factor):
+def test_scaling_the_loss_scales_a_sequence(base, values, level, factor):
     plus, minus = np.array(values).T
     one = differences.select_estimate(base, RUNGS, plus, minus, level)
     other = differences.select_estimate(
@@ -202,7 +202,7 @@ def test_the_rounding_error_is_four_deviations_of_a_quotient():
     assert differences.rounding_error(1e-3, 0.1) == pytest.approx(4 * quotients.std(), rel=0.01)
 
 
-# (slope, loss, noise, scale, tolerance)
+# (slope, loss, noise level, length scale, threshold)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -230,22 +230,22 @@ SLOPES = st.floats(1e-30, 1e30)
 @given(SLOPES, SLOPES, st.floats(1e-18, 1e-3), st.floats(1e-6, 1e6))
 def test_a_steeper_slope_never_asks_for_a_larger_step(one, other, level, scale):
     flat, steep = sorted((one, other))
-    steps = [differences.first_step(s, 1.0, level, scale, TOLERANCE) for s in (flat, steep, -steep)]
+    steps = [differences.first_step(s, 1.0, level, scale, THRESHOLD) for s in (flat, steep, -steep)]
     assert steps[0] >= steps[1] == steps[2]
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-17, 1e-15), st.floats(0.1, 10))
-def test_the_noise_of_the_first_step_is_a_tenth_of_the_tolerance_within_its_limits(
+def test_the_noise_of_the_first_step_is_a_tenth_of_the_threshold_within_its_limits(
     slope, level, scale
 ):
-    step = differences.first_step(slope, 1.0, level, scale, TOLERANCE)
-    highest = differences.first_step(0.0, 1.0, level, scale, TOLERANCE)
+    step = differences.first_step(slope, 1.0, level, scale, THRESHOLD)
+    highest = differences.first_step(0.0, 1.0, level, scale, THRESHOLD)
     deviation = level / (math.sqrt(2) * step)
-    assert step == highest or deviation <= TOLERANCE * slope / 10
+    assert step == highest or deviation <= THRESHOLD * slope / 10
 
 
 @given(STEPS, st.floats(0.01, 10))
-def test_a_ladder_ascends_and_stays_within_the_scale(step, scale):
+def test_a_sequence_ascends_and_stays_within_the_scale(step, scale):
     for factors in (differences.STEP_FACTORS, differences.FINE_STEP_FACTORS):
         steps = differences.step_sequence(step, scale, factors)
         assert (np.diff(steps) > 0).all()
@@ -253,7 +253,7 @@ def test_a_ladder_ascends_and_stays_within_the_scale(step, scale):
         assert len(steps) >= 4
 
 
-def test_the_two_ladders_share_no_step():
+def test_the_two_sequences_share_no_step():
     assert not set(differences.STEP_FACTORS) & set(differences.FINE_STEP_FACTORS)
 
 
@@ -271,7 +271,7 @@ KINKS = [
 )
 def test_at_a_kink_the_one_sided_slopes_do_not_meet(function, point, left, right):
     steps = 1e-5 * np.asarray(differences.STEP_FACTORS)
-    estimate = climbed(function, point, steps, 1e-16)
+    estimate = estimate_at(function, point, steps, 1e-16)
     assert estimate.is_kink
     assert (estimate.left, estimate.right) == pytest.approx((left, right), abs=1e-3)
     assert estimate.slope == pytest.approx((left + right) / 2, abs=1e-3)
@@ -279,18 +279,18 @@ def test_at_a_kink_the_one_sided_slopes_do_not_meet(function, point, left, right
 
 @pytest.mark.parametrize("side", [1, -1])
 @pytest.mark.parametrize("distance", [1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
-def test_a_kink_inside_the_ladder_is_seen_past(distance, side):
+def test_smaller_steps_see_past_a_kink_inside_the_sequence(distance, side):
     def function(t):
         return max(t - 1.0, 0.0) + 0.3 * t
 
     steps = 1e-5 * np.asarray(differences.STEP_FACTORS)
-    estimate = climbed(function, 1.0 + side * distance, steps, 1e-16)
+    estimate = estimate_at(function, 1.0 + side * distance, steps, 1e-16)
     slope = 1.3 if side > 0 else 0.3
     assert abs(estimate.slope - slope) <= estimate.error < 1e-5
     assert estimate.step_size < distance
 
 
-def test_two_large_steps_that_agree_by_chance_are_held_against_the_small_ones():
+def test_two_large_steps_that_agree_by_chance_are_compared_with_the_small_ones():
     steps = np.array([1e-3, 1e-2, 0.1, 1.0])
     slopes = np.array([1.0, 1.01, 2.0, 2.0])
     level = (
@@ -300,7 +300,7 @@ def test_two_large_steps_that_agree_by_chance_are_held_against_the_small_ones():
     assert abs(estimate.slope - 1.0) <= estimate.error < 0.1
 
 
-def test_a_small_step_lost_in_rounding_is_held_against_nobody():
+def test_a_small_step_lost_in_rounding_widens_no_error_bar():
     slopes, rounding = np.array([7.0, 1.0, 1.0, 1.0]), np.array([10.0, 1e-3, 1e-4, 1e-5])
     assert differences.truncation_errors(slopes, rounding).tolist() == [6.0, 0.0, 0.0, 0.0]
 
@@ -350,7 +350,7 @@ def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations
     assert math.isinf(estimate.error) == math.isnan(slope)
 
 
-@pytest.mark.parametrize("sharpness", [10.0, 1.0, 0.01])
-def test_the_sharpness_of_a_closer_step_is_the_one_asked_for(sharpness):
-    step = differences.step_for_precision(-3.0, 1e-16, 1e-7, sharpness)
-    assert differences.step_precision(-3.0, step, 1e-16, 1e-7) == pytest.approx(sharpness)
+@pytest.mark.parametrize("precision", [10.0, 1.0, 0.01])
+def test_step_for_precision_has_the_precision_asked_for(precision):
+    step = differences.step_for_precision(-3.0, 1e-16, 1e-7, precision)
+    assert differences.step_precision(-3.0, step, 1e-16, 1e-7) == pytest.approx(precision)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gradhooks.numerics.layout import Layout, unique_paths
 from gradhooks.reports.text import list_names
 
-# Scalars, empty variables and variables of length one are where such code breaks.
+# Scalars, empty variables and variables of length one are the edge cases.
 SHAPES = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=6).map(
     tuple
 )
@@ -40,11 +40,11 @@ def test_where_a_position_lies(position, located, label):
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
+    ("count", "listed"),
     [(1, "v0"), (3, "v0, v1, v2"), (4, "v0, v1, v2 and 1 more"), (12, "v0, v1, v2 and 9 more")],
 )
-def test_paths_in_a_row(count, told):
-    assert list_names([f"v{k}" for k in range(count)]) == told
+def test_paths_in_a_row(count, listed):
+    assert list_names([f"v{k}" for k in range(count)]) == listed
 
 
 def test_sizes_offsets_and_slices():

@@ -1,4 +1,4 @@
-"""How many digits of a loss can be believed: measured, and told apart from corners."""
+"""The noise level of a loss, estimated and distinguished from kinks."""
 
 import math
 
@@ -21,7 +21,7 @@ SMOOTH = [
 
 
 def ratios(function, draw, count=2000):
-    """Measured over true standard deviation, in `count` draws of white noise on a smooth function."""
+    """Estimated over true standard deviation, for draws of white noise on a smooth function."""
     clean = function(1e-4 * CENTRED)
     return (
         np.array(
@@ -49,7 +49,8 @@ def test_white_noise_is_recovered_within_a_factor_of_two(name, draw):
     found = ratios(np.sin, draw)
     share = np.mean((found > 0.5) & (found < 2.0))
     print(
-        f"{name}: {share:.3f} of draws within a factor 2; 1 % quantile {np.quantile(found, 0.01):.2f}"
+        f"{name}: {share:.3f} of draws within a factor 2; "
+        f"1 % quantile {np.quantile(found, 0.01):.2f}"
     )
     assert share >= 0.95
 
@@ -68,7 +69,7 @@ INTEGERS = st.integers(-1000, 1000)
 @given(INTEGERS, INTEGERS, INTEGERS, st.integers(0, 20))
 def test_a_quadratic_has_no_roughness(a, b, c, exponent):
     values = np.polyval([a, b, c], CENTRED * 2.0**-exponent)
-    # Nothing but the rounding of the projection itself is left.
+    # Only the rounding of the projection itself is left.
     assert noise.roughness(values) <= 8 * np.finfo(float).eps * np.ptp(values)
 
 
@@ -93,17 +94,17 @@ def test_the_floor_is_half_a_unit_in_the_last_place(value, least):
     assert noise.rounding_floor(value) == pytest.approx(least, rel=0.2)
 
 
-PLACES = np.array(noise.OFFSETS)
+OFFSETS = np.array(noise.OFFSETS)
 
 
 def roughness_at_both_spacings(function, spacing):
-    """Beside a cubic, at the uneven places at which a check looks."""
+    """Residuals of a cubic, at the offsets that a check uses."""
     return [
-        noise.roughness(function(s * PLACES), 3, noise.OFFSETS) for s in (spacing, 16 * spacing)
+        noise.roughness(function(s * OFFSETS), 3, noise.OFFSETS) for s in (spacing, 16 * spacing)
     ]
 
 
-def test_the_places_are_symmetric_at_the_ends_and_uneven_between():
+def test_the_offsets_are_symmetric_at_the_ends_and_uneven_between():
     assert len(noise.OFFSETS) == noise.POINTS
     assert noise.OFFSETS[0] == -noise.OFFSETS[-1]
     assert noise.OFFSETS[noise.POINTS // 2] == 0.0
@@ -113,28 +114,28 @@ def test_the_places_are_symmetric_at_the_ends_and_uneven_between():
 
 
 @given(INTEGERS, INTEGERS, INTEGERS, INTEGERS)
-def test_a_cubic_at_uneven_places_has_no_roughness_beside_a_cubic(a, b, c, d):
-    values = np.polyval([a, b, c, d], PLACES)
+def test_a_cubic_has_no_residuals_at_uneven_offsets(a, b, c, d):
+    values = np.polyval([a, b, c, d], OFFSETS)
     assert (
         noise.roughness(values, 3, noise.OFFSETS) <= 16 * np.finfo(float).eps * np.abs(values).max()
     )
 
 
-def test_steps_as_long_as_the_spacing_are_seen_at_uneven_places_only():
-    # A staircase looked at in steps of its own length is a straight line.
+def test_a_staircase_of_the_spacing_shows_at_uneven_offsets_only():
+    # A staircase sampled at its own period is a straight line.
     assert noise.roughness(np.floor(CENTRED + 0.5)) < 1e-12
-    assert noise.roughness(np.floor(PLACES + 0.5), 3, noise.OFFSETS) > 0.1
+    assert noise.roughness(np.floor(OFFSETS + 0.5), 3, noise.OFFSETS) > 0.1
 
 
 def rounded(rng):
-    """A smooth function as float32 gives it."""
+    """A smooth function, rounded to float32."""
     x = rng.normal()
     smooth = [np.sin, np.exp, np.tanh, np.square, lambda u: 1 / (1 + u * u)][rng.integers(5)]
     return lambda t: np.float32(smooth(x + t)).astype(np.float64)
 
 
 def hinged(count):
-    """Piecewise linear functions with corners spread over the wide window, as many ReLUs give."""
+    """Piecewise linear functions with kinks spread over the wide stencil, as many ReLUs give."""
 
     def make(rng):
         where, jump = rng.uniform(-64 * SPACING, 64 * SPACING, count), rng.normal(size=count)
@@ -165,7 +166,7 @@ def test_a_function_rounded_to_float32_is_a_staircase():
 @pytest.mark.parametrize("count", [1, 2, 5, 50, 1000])
 def test_a_piecewise_linear_function_is_none(count):
     share = share_called_staircase(hinged(count))
-    print(f"{count} corners: {share:.3f} called staircases")
+    print(f"{count} kinks: {share:.3f} called staircases")
     assert share <= 0.05
 
 
@@ -192,8 +193,8 @@ def test_float32_leaves_roughness_of_its_own_size(rough, value, answer):
 
 
 @pytest.mark.parametrize("opening", [0.0, 1e-3, 1.0, 1e6])
-def test_a_corner_at_the_point_itself_is_no_noise(opening):
-    """Fresh biases and zero layers sit exactly on one."""
+def test_a_kink_at_the_point_itself_is_no_noise(opening):
+    """Fresh biases and zero layers sit exactly on a kink."""
     rng, offsets = np.random.default_rng(0), np.array(noise.OFFSETS)
     values = opening * np.abs(offsets) + 2.0 * offsets + 1e-9 * rng.normal(size=noise.POINTS)
     assert 1e-10 < noise.roughness(values, 2, noise.OFFSETS, has_kink=True) < 1e-8

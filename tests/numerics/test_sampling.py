@@ -1,4 +1,4 @@
-"""Which parameters are looked at: stratified, distinct, and a function of seed and step alone."""
+"""Which parameters are drawn: stratified, distinct, and a function of seed and step alone."""
 
 import math
 import warnings
@@ -48,20 +48,20 @@ def test_every_variable_gets_one_while_the_samples_last(shapes, seed, step, more
 
 
 @given(SHAPES, SEEDS, st.integers(0, 1000), st.data())
-def test_with_fewer_samples_successive_turns_cover_all_variables(shapes, seed, turn, data):
+def test_with_fewer_samples_successive_checks_cover_all_variables(shapes, seed, first_check, data):
     layout = layout_of(shapes)
     if not filled(layout):
         return
     samples = data.draw(st.integers(1, len(filled(layout))))
-    turns = math.ceil(len(filled(layout)) / samples)
+    checks = math.ceil(len(filled(layout)) / samples)
     drawn = [
         sampling.draw_coordinates(layout, samples, seed, 100 * t, t)
-        for t in range(turn, turn + turns)
+        for t in range(first_check, first_check + checks)
     ]
     assert set().union(*(variables(layout, d) for d in drawn)) == filled(layout)
 
 
-def test_the_step_counts_as_the_turn_where_none_is_given():
+def test_the_step_is_the_check_index_where_none_is_given():
     assert np.array_equal(
         sampling.draw_coordinates(LAYOUT, 2, 5, 3), sampling.draw_coordinates(LAYOUT, 2, 5, 3, 3)
     )
@@ -90,7 +90,7 @@ def test_rows_in_use_are_drawn_before_those_without_a_gradient():
     in_table = drawn[drawn < 20000]
     assert len(drawn) == 16
     assert np.sum(gradient[in_table] != 0) >= 6
-    # What has none is looked at as well, now and then: it may be the gradient that is wrong.
+    # Parameters without a gradient are drawn now and then: the zero may be wrong.
     others = [
         sampling.draw_coordinates(layout, 16, 3, step, gradient=gradient) for step in range(20)
     ]
@@ -112,7 +112,7 @@ def test_dead_variables_take_few_samples(seed, samples, dead, live):
 
 
 @given(st.integers(1, 9), SEEDS)
-def test_successive_turns_cover_live_and_dead_variables(samples, seed):
+def test_successive_checks_cover_live_and_dead_variables(samples, seed):
     layout = Layout(tuple(f"v{k}" for k in range(12)), ((2,),) * 12)
     gradient = gradient_where(layout, slice(8, None))
     drawn = [sampling.draw_coordinates(layout, samples, seed, t, t, gradient) for t in range(12)]
@@ -163,18 +163,18 @@ def test_large_variables_get_the_rest():
     for step in range(200):
         for position in sampling.draw_coordinates(LAYOUT, 32, 0, step):
             counts[LAYOUT.variable_of(position)] += 1
-    # One of 32 is a variable's own; the other 28 fall where the parameters are.
+    # Each of the four variables has one of the 32; the other 28 are uniform over all parameters.
     expected = 200 * (1 + 28 * LAYOUT.sizes / LAYOUT.size)
     np.testing.assert_allclose(counts, expected, rtol=0.2)
 
 
-def test_another_parameter_of_the_variable_is_a_new_one():
+def test_a_replacement_is_a_new_parameter():
     rng = np.random.default_rng(0)
     drawn = {sampling.draw_replacement(LAYOUT, 1, {600, 601, 602}, rng) for _ in range(300)}
     assert drawn == set(range(603, 630))
 
 
-def test_where_all_are_taken_there_is_no_other():
+def test_where_all_are_taken_there_is_no_replacement():
     assert (
         sampling.draw_replacement(LAYOUT, 3, set(range(750, 754)), np.random.default_rng(0)) is None
     )
@@ -193,13 +193,13 @@ def test_neighbours_lie_in_the_same_variable_unit_and_row(shapes, position):
     ]
     for drawn in found:
         assert drawn == sorted(set(drawn) - {position})
-        places = [layout.locate(p) for p in drawn]
-        assert {v for v, _ in places} == {variable}
-    places = [layout.locate(p)[1] for drawn in found for p in drawn]
+        located = [layout.locate(p) for p in drawn]
+        assert {v for v, _ in located} == {variable}
+    indices = [layout.locate(p)[1] for drawn in found for p in drawn]
     if len(index) > 1:
-        assert any(p[-1] == index[-1] and p[0] != index[0] for p in places)
-        assert any(p[0] == index[0] and p[-1] != index[-1] for p in places)
-        assert any(p[0] != index[0] and p[-1] != index[-1] for p in places)
+        assert any(p[-1] == index[-1] and p[0] != index[0] for p in indices)
+        assert any(p[0] == index[0] and p[-1] != index[-1] for p in indices)
+        assert any(p[0] != index[0] and p[-1] != index[-1] for p in indices)
 
 
 def test_a_scalar_has_no_neighbours():
@@ -240,7 +240,7 @@ def screening(scales, gradient, seed=0, left_out=()):
 @pytest.mark.parametrize(
     "sizes", [(1, 1, 1, 1), (1e4, 1, 1, 1e-4), (1e-6, 1, 1e3, 1e6), (1e-4, 1e-4, 1, 1)]
 )
-def test_no_variable_drowns_the_others_in_the_screening_probe(sizes):
+def test_no_variable_dominates_the_screening_probe(sizes):
     scales = np.array([0.5, 0.1, 2.0, 1.0])
     gradient = np.random.default_rng(1).normal(size=LAYOUT.size) * np.repeat(sizes, LAYOUT.sizes)
     shares = LAYOUT.norms(screening(scales, gradient).weights * gradient)
