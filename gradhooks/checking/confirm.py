@@ -258,6 +258,7 @@ class CheckContext:
 
     def _nudge_point(self, number: int) -> EvaluationPoint:
         """Returns the baseline at a nudged point."""
+        assert self.screening is not None
         seed, step = self.settings.seed, self.settings.step
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
         rng = sampling.generator(seed, step, sampling.Stream.REPLICATE, number)

@@ -176,10 +176,10 @@ class _CoordinateLine:
             first spacing, or moves at none.
         """
         levels = np.zeros(len(self._expected))
-        is_still: Bools | None = None
-        for spacing in spacings:
+        is_still = np.ones(len(levels), bool)
+        for number, spacing in enumerate(spacings):
             offsets, stencil = self._sample(spacing)
-            if is_still is None:
+            if number == 0:
                 is_still = ~self._follows_gradient(offsets, stencil)
             movement = np.ptp(stencil, axis=0)
             is_moving = is_still & (movement > _ROUGH * self._level)
