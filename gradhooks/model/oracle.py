@@ -259,7 +259,7 @@ class ModelOracle:
         except Exception:
             return None  # where it happens is additional information; that it happens is known
 
-    def is_steady(self, point, threshold):
+    def is_steady(self, point, tolerance):
         """Returns whether the model's code, traced anew, computes the same gradient.
 
         A layer that counts its calls in a Python attribute, or draws a random
@@ -268,20 +268,20 @@ class ModelOracle:
 
         Args:
             point: float64, shape (P,).
-            threshold: Relative difference, per variable, that still counts as the same.
+            tolerance: Relative difference, per variable, that still counts as the same.
         """
         if self._is_steady is None:
             first, count = self.gradients(point).terms, self.gradient_evaluations
             state, tensors = self._tracer.present_state(), self._tracer.tensors
             programs = trace_anew(self._tracer, self._compilation.promote)
             gradients = [program(point, state, tensors) for program in programs]
-            self._is_steady = not any(self._differs(first, g, threshold) for g in gradients)
+            self._is_steady = not any(self._differs(first, g, tolerance) for g in gradients)
             self.gradient_evaluations = count
         return self._is_steady
 
-    def _differs(self, first, values, threshold):
+    def _differs(self, first, values, tolerance):
         terms = dict(zip(self.term_names, values, strict=True))
-        return bool(determinism.gradient_jitter(self.layout, first, terms, threshold))
+        return bool(determinism.gradient_jitter(self.layout, first, terms, tolerance))
 
     def chance(self):
         """Returns pairs (place, kind) of what the trace leaves to chance, see the backend."""
