@@ -97,7 +97,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import numpy as np
 import gradhooks
 from gradhooks.backends.tensorflow import replicas
-from gradhooks.model import workers
+from gradhooks.model import distribution
 from tests import models
 
 asked, run = [], replicas.run
@@ -118,7 +118,7 @@ def checked():
     return sorted(set(asked)), report.to_json()
 
 two = checked()
-workers.strategy_of = lambda model: None
+distribution.strategy_of = lambda model: None
 one = checked()
 print(json.dumps({"devices": [two[0], one[0]], "reports": [two[1], one[1]]}))
 """
