@@ -32,11 +32,12 @@ _log = logging.getLogger("gradhooks")
 class GradientCheck(keras.callbacks.Callback):
     """Checks gradients numerically while a model trains.
 
-    Before the first batch and then every `freq`, a random subset of the
-    parameters is sampled, their derivatives are measured on a fixed minibatch
-    with regularization on and off, and compared with backpropagation. The
-    relative difference goes to TensorBoard; a wrong gradient is reported once,
-    when it appears. Training is bit for bit what it is without the callback.
+    Before the first batch and then every `freq`, the callback samples a random
+    subset of the parameters, measures their derivatives on a fixed minibatch,
+    with and without regularization, and compares them with backpropagation.
+    The relative difference goes to TensorBoard; a wrong gradient is reported
+    once, when it appears. Training is bit for bit what it is without the
+    callback.
 
     Args:
         x: Data of the fixed minibatch, as `fit()` takes it; its first batch is
@@ -45,47 +46,54 @@ class GradientCheck(keras.callbacks.Callback):
         sample_weight: Weights of the examples, as `fit()` takes them.
         class_weight: Weights of the classes, as `fit()` takes them.
         batch_size: Largest number of examples kept. Defaults to 32. None takes
-            arrays as they are, which need no common length then.
+            arrays whole; they then need no common length.
         freq: `"epoch"`, an int of batches, or a callable `step -> bool`.
-        at_start: Whether to check before the first batch. Defaults to True.
-            Where the model is not built yet, and no `loss_fn` does without
-            that, the check waits for the first batch.
+        at_start: Whether to check before the first batch. Defaults to True. A
+            model that is not built yet is checked after that batch, unless its
+            `loss_fn` needs only layers that are built.
         samples: Number of parameters sampled per check. Defaults to 32.
         threshold: Relative difference above which a comparison can fail.
             Defaults to that of the precision in use: 1e-7 in float64.
         on_failure: `"warn"`, `"raise"`, `"stop"` (ends training) or `"ignore"`.
-            A run of which nothing could be decided is told in any case.
-        log_dir: Directory for TensorBoard; the run `<log_dir>/<name>` is
-            written, with every report as a line of JSON in its
-            `reports.jsonl`. None writes nothing.
-        histograms: Whether TensorBoard gets histograms of the gradients that
-            the optimizer receives, beside their norms. Defaults to False.
+            A run in which no check could decide anything is always reported.
+        log_dir: Directory for TensorBoard. The callback writes the run
+            `<log_dir>/<name>`, and every report as a line of JSON to its
+            `reports.jsonl`. Defaults to None: no files.
+        histograms: Whether to log histograms of the gradients that the
+            optimizer receives, beside their norms. Defaults to False.
         loss_fn: Loss to check in place of the compiled one,
             `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.
-        precision: `"auto"`, `"float64"` or `"model"`, see `check_gradients`.
+            Defaults to True.
+        precision: `"auto"` (default), `"float64"` or `"model"`, see
+            `check_gradients`.
         train_step: Whether to run the model's `train_step` once per check, on
             copies, and compare the gradient that the optimizer receives.
-        expect: Mismatches that are meant, `{path pattern: "blocked" | "mismatch"}`,
+            Defaults to True.
+        expect: Intended mismatches, `{path pattern: "blocked" | "mismatch"}`,
             see `check_gradients`.
         max_overhead: Largest share of the training time that checks may take,
-            for example 0.05. A check that would take more waits, and is shrunk
-            when it has waited until the next one is due; its report says so.
-            The first check, which compiles, is not counted. Defaults to None,
+            for example 0.05. A check that would take more waits; if the next
+            one is due before there is time, it is shrunk. Its report says so.
+            The first check, which compiles, is not counted. Defaults to None:
             no limit.
         sinks: Functions that are called with every `CheckReport`.
-        seed: Seed of the sampling; a check draws by `seed` and step alone.
-        verbose: 1 prints every report.
-        name: Name of the TensorBoard run and prefix of the tags.
+        seed: Seed of the sampling, which depends on `seed` and the step only.
+            Defaults to 0.
+        verbose: 1 prints every report. Defaults to 0.
+        name: Name of the TensorBoard run and prefix of the tags. Defaults to
+            `"gradcheck"`.
 
     Attributes:
         reports: The `CheckReport`s of the current or latest `fit()`.
 
     Raises:
         BadInputError: For arguments, data or a model that cannot be checked,
-            before training starts. It is a `ValueError`. Any other exception,
-            of the model's own code too, is told in a report, and training
-            goes on.
+            before training starts. It is a `ValueError`. Any other exception
+            during a check, even one of the model's own code, becomes a report,
+            and training continues.
+        GradientMismatchError: If a gradient is wrong and `on_failure` is
+            `"raise"`.
 
     Example:
 
@@ -163,14 +171,15 @@ class GradientCheck(keras.callbacks.Callback):
 
     @property
     def _is_built(self) -> bool:
-        """Whether the loss can be evaluated without making weights; the user's may need only a part of the model."""
+        """Whether the loss can be evaluated without making weights."""
         model: Any = self.model
         if model.built:
             return True
+        # The user's loss may need only layers that are built, and not the model as a whole.
         return self._options.loss_fn is not None and keras_internals.are_parts_built(model)
 
     def _start(self, epoch: int) -> None:
-        """Makes the first check, now that every callback in the list has restored what it restores."""
+        """Makes the first check: by now every callback in the list has restored its state."""
         if not self._is_starting:
             return
         self._is_starting = False
@@ -203,13 +212,11 @@ class GradientCheck(keras.callbacks.Callback):
         """Checks if a check is due, and adds the keys to the logs of every epoch."""
         batches_of_epoch = (self.params or {}).get("steps")
         per_execution = getattr(self.model, "steps_per_execution", 1)
-        is_due = self._schedule.end_epoch(per_execution, batches_of_epoch)
-        is_due = is_due or self._is_waiting
+        is_due = self._schedule.end_epoch(per_execution, batches_of_epoch) or self._is_waiting
         self._is_waiting = False
         self._check_in_time(is_due)
         if logs is not None:
-            name = self._options.name
-            difference = math.nan
+            name, difference = self._options.name, math.nan
             if self.reports:
                 difference = self.reports[-1].relative_difference["total"]
             logs[f"{name}_relative_difference"] = difference
@@ -219,17 +226,14 @@ class GradientCheck(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Warns of what the run leaves undecided, and closes the TensorBoard log."""
         options = self._options
-        bad = [report for report in self.reports if report.verdict is Verdict.FAIL]
-        if len(bad) > 1 and options.on_failure == "warn":
-            _log.warning(
-                "%s: %d of %d checks found a wrong gradient.",
-                options.name,
-                len(bad),
-                len(self.reports),
-            )
+        bad = sum(report.verdict is Verdict.FAIL for report in self.reports)
+        if bad > 1 and options.on_failure == "warn":
+            message = "%s: %d of %d checks found a wrong gradient."
+            _log.warning(message, options.name, bad, len(self.reports))
         if self._budget.is_waiting:
             _log.warning(
-                "%s: training ended before there was time for a check that was due; max_overhead=%g.",
+                "%s: training ended before there was time for a check that was due; "
+                "max_overhead=%g.",
                 options.name,
                 options.max_overhead,
             )
@@ -270,16 +274,11 @@ class GradientCheck(keras.callbacks.Callback):
 
     def _add_overhead(self, report: CheckReport, allowance: Allowance | None) -> CheckReport:
         """Returns the report with what checking costs, and what the check had to do without."""
-        overhead = self._budget.overhead
+        report = dataclasses.replace(report, overhead=self._budget.overhead)
         if allowance is None:
-            return dataclasses.replace(report, overhead=overhead)
-        notes = report.notes
-        note = allowance.note(self._options.samples, self._options.max_overhead)
-        if note is not None:
-            notes = (*notes, note)
-        return dataclasses.replace(
-            report, overhead=overhead, postponed=allowance.postponed, notes=notes
-        )
+            return report
+        notes = (*report.notes, *allowance.notes(self._options.samples, self._options.max_overhead))
+        return dataclasses.replace(report, postponed=allowance.postponed, notes=notes)
 
     def _act(self, report: CheckReport) -> None:
         """Warns when the gradient turns wrong, and stops or raises on request."""

@@ -1,4 +1,4 @@
-"""check_gradients(): one gradient check, anywhere; and the checker that it shares with the callback."""
+"""check_gradients(): one gradient check, and the checker that it shares with the callback."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -45,15 +45,15 @@ def check_gradients(
     Samples a random subset of the trainable parameters, measures their
     derivatives numerically with regularization on and off, and compares them
     with backpropagation by `||a - n|| / (||a|| + ||n||)`. The model, its
-    optimizer, its metrics and all random generators are left as they are.
+    optimizer, its metrics and all random generators stay as they are.
 
     A pass proves that backpropagation of the sampled parameters, and along one
     random direction over all parameters, agrees with the loss as it is computed.
-    It does not prove that this is the loss you meant.
+    It does not prove that this is the loss you intended.
 
     Args:
-        model: A built and compiled `keras.Model`; with a `loss_fn` it need not
-            be compiled, nor called as a whole, if it has trainable weights.
+        model: A built and compiled `keras.Model`. With a `loss_fn` it need not
+            be compiled, and if it has trainable weights it need not be built.
         x: Inputs as `fit()` takes them: arrays, lists or dicts of arrays, a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator. The
             first batch is used.
@@ -61,7 +61,7 @@ def check_gradients(
         sample_weight: Weights of the examples, as `fit()` takes them.
         class_weight: Weights of the classes, as `fit()` takes them.
         batch_size: Largest number of examples used. Defaults to 32. None takes
-            arrays as they are, which need no common length then: the nodes and
+            arrays whole; they then need no common length, like the nodes and
             edges of one graph.
         samples: Number of parameters to sample. Defaults to 32.
         threshold: Relative difference above which a comparison can fail.
@@ -69,17 +69,19 @@ def check_gradients(
         loss_fn: Loss to check in place of the compiled one,
             `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.
-        precision: `"auto"` promotes what can be promoted to float64,
-            `"float64"` leaves the check undecided where that is not everything,
-            `"model"` checks at the model's own precision.
+            Defaults to True.
+        precision: `"auto"` (default) computes in float64 as far as the model
+            allows; `"float64"` insists on all of it, and otherwise the check
+            is inconclusive; `"model"` keeps the model's own precision.
         train_step: Whether to run the model's `train_step` once, on copies, and
-            compare the gradient that the optimizer receives.
-        expect: Mismatches that are meant: `{path pattern: "blocked"}` where
-            the gradient is zero on purpose, `"mismatch"` where it differs on
+            compare the gradient that the optimizer receives. Defaults to True.
+        expect: Intended mismatches: `{path pattern: "blocked"}` where the
+            gradient is zero on purpose, `"mismatch"` where it differs on
             purpose (a straight-through estimator, gradient reversal). They are
-            reported as declared, and fail when they silently become a match.
-        seed: Seed of the sampling.
-        step: Count of training batches; the draw depends on it and on `seed`.
+            reported as declared; one that turns out to match fails the check.
+        seed: Seed of the sampling. Defaults to 0.
+        step: Number of training batches so far; the sampling depends on it and
+            on `seed`. Defaults to 0.
         name: Name of the check in the report.
 
     Returns:
@@ -88,7 +90,7 @@ def check_gradients(
     Raises:
         BadInputError: For arguments, data or a model that cannot be checked,
             and for a loss that is not a finite scalar. It is a `ValueError`.
-            What the model's own code raises is told in the report.
+            An exception of the model's own code becomes part of the report.
 
     Example:
 
@@ -236,7 +238,7 @@ class Checker:
         return report
 
     def _trace_if_changed(self, model: Any) -> oracle.ModelOracle:
-        """Returns the traced model; a new trace if the model is not as it was when it was traced."""
+        """Returns the traced model, traced anew if it has changed since."""
         former = self.oracle
         if former is not None and former.signature == oracle.signature(model):
             return former

@@ -3,8 +3,12 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 
-# A check is shrunk to a quarter of its samples at most; below that it would say too little.
+from gradhooks._types import Frequency
+
+# A check is shrunk to a quarter of its samples at most. A free choice: it bounds how many more
+# checks a run needs to cover the same parameters, and no verdict depends on it.
 _LEAST_SHARE = 0.25
 
 
@@ -15,48 +19,56 @@ class Schedule:
         freq: `"epoch"`, an int of batches, or a callable `step -> bool`.
 
     Attributes:
-        step: Batches trained before the latest batch began.
+        step: Number of batches trained before the latest batch began.
     """
 
-    def __init__(self, freq):
+    def __init__(self, freq: Frequency) -> None:
         self._freq = freq
         self.begin(0)
 
-    def begin(self, trained, epochs=0):
-        """Starts counting where `trained` batches, and `epochs` epochs, have been trained already."""
+    def begin(self, trained: int, epochs: int = 0) -> None:
+        """Starts counting at a number of batches, and of epochs, that have been trained already."""
         self.step = self._epoch_start = self._considered = trained
-        self._epochs, self._has_ended = epochs, True
-
-    def begin_epoch(self, epoch):
-        """Notes that an epoch begins, and so how many are over."""
-        self._epochs = epoch
-
-    def begin_batch(self, batch):
-        """Notes that a batch begins, the number `batch` of its epoch; returns whether a check is due."""
-        self.step, self._has_ended = self._epoch_start + batch, False
-        return self._is_due()
-
-    def end_batch(self):
-        """Notes that the batch was trained on; where the end of the data is unknown, the last one begins in vain."""
+        self._epochs = epochs
         self._has_ended = True
 
-    def end_epoch(self, per_execution, batches):
+    def begin_epoch(self, epoch: int) -> None:
+        """Notes that an epoch begins, counted from 0."""
+        self._epochs = epoch
+
+    def begin_batch(self, batch: int) -> bool:
+        """Notes that a batch of the epoch begins; returns whether a check is due."""
+        self.step = self._epoch_start + batch
+        self._has_ended = False
+        return self._is_due()
+
+    def end_batch(self) -> None:
+        """Notes that the batch was trained on.
+
+        Where the length of the data is unknown, Keras begins one batch more
+        than there are; that batch never ends.
+        """
+        self._has_ended = True
+
+    def end_epoch(self, per_execution: int, batches: int | None) -> bool:
         """Notes that the epoch is over; returns whether a check is due.
 
         Args:
-            per_execution: Batches trained at once.
-            batches: Batches of the epoch, None if unknown.
+            per_execution: Number of batches trained in one execution.
+            batches: Number of batches in the epoch, None if unknown.
         """
         self._epochs += 1
-        # The last execution may have been a short one.
-        end = self.step + per_execution * self._has_ended
-        self.step = self._epoch_start = (
-            end if batches is None else min(end, self._epoch_start + batches)
-        )
+        end = self.step
+        if self._has_ended:
+            end += per_execution
+        if batches is not None:
+            # The last execution may have been a short one.
+            end = min(end, self._epoch_start + batches)
+        self.step = self._epoch_start = end
         return self._is_due() or self._freq == "epoch"
 
-    def _is_due(self):
-        """Whether a check lies between the latest step considered and this one."""
+    def _is_due(self) -> bool:
+        """Whether a check is due between the step considered last and this one."""
         before, self._considered = self._considered, self.step
         if self.step <= before or self._freq == "epoch":
             return False
@@ -66,20 +78,22 @@ class Schedule:
         return self.step // self._freq > before // self._freq
 
     @property
-    def turn(self):
-        """Number of the check, as far as it follows from the step alone, so that a resumed run goes on in turn."""
+    def turn(self) -> int:
+        """Number of the check in the run; it follows from the step alone, as a resumed run needs."""
         if callable(self._freq):
             return self.step
-        return self._epochs if self._freq == "epoch" else self.step // self._freq
+        if self._freq == "epoch":
+            return self._epochs
+        return self.step // self._freq
 
 
 @dataclasses.dataclass(frozen=True)
 class Allowance:
-    """What a check may do now.
+    """What one check may cost.
 
     Args:
         samples: Number of parameters it may sample.
-        postponed: By how many batches it comes late.
+        postponed: Number of batches by which it comes late.
         overhead: Time spent checking per time spent training so far; NaN
             before training has begun.
     """
@@ -88,65 +102,80 @@ class Allowance:
     postponed: int = 0
     overhead: float = math.nan
 
-    def note(self, samples, most):
-        """Returns the sentence about what the check had to do without, None if it could do all that was asked.
+    def notes(self, samples: int, most: float | None) -> tuple[str, ...]:
+        """Returns a sentence about how the check was limited, or nothing.
 
         Args:
             samples: Number of parameters that a check samples when there is time.
-            most: Largest share of the training time.
+            most: Largest share of the training time; None for no limit.
         """
-        done = [f"postponed by {self.postponed} batches"] if self.postponed else []
+        limits: list[str] = []
+        if self.postponed:
+            limits.append(f"postponed by {self.postponed} batches")
         if self.samples < samples:
-            done.append(f"shrunk from {samples} to {self.samples} samples")
-        return (
-            f"{' and '.join(done)}, to keep checking below {most:.3g} of the training time"
-            if done
-            else None
-        )
+            limits.append(f"shrunk from {samples} to {self.samples} samples")
+        if not limits or most is None:
+            return ()
+        cause = f"to keep checking below {most:.3g} of the training time"
+        return (f"{' and '.join(limits)}, {cause}",)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cost:
+    """What the latest check took, in seconds."""
+
+    fixed: float
+    per_sample: float
 
 
 class Budget:
     """Keeps the time that checks take below a share of the time that training takes.
 
-    A check that is due waits until there is time for it. Waiting for a quarter
-    of its samples, it is shrunk to what there is time for as soon as the next
-    one is due. The first check, which compiles, is not counted.
+    A check that is due waits until there is time for it. When the next check
+    becomes due before that, the waiting one is shrunk to the samples that
+    there is time for, as soon as these are a quarter of its samples. The first
+    check, which compiles, is not counted.
 
     Args:
         most: Largest share, for example 0.05; None for no limit.
         samples: Number of parameters that a check samples when there is time.
-        clock: Function that returns seconds.
+        clock: Function that returns the time in seconds.
     """
 
-    def __init__(self, most, samples, clock=time.perf_counter):
+    def __init__(
+        self, most: float | None, samples: int, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._most, self._samples, self._clock = most, samples, clock
         self.begin()
 
-    def begin(self):
-        """Forgets everything."""
-        self._checking, self._last = 0.0, None
-        self._started = None
-        self._due_since, self._times_due = None, 0
+    def begin(self) -> None:
+        """Forgets all checks."""
+        self._checking = 0.0
+        self._cost: _Cost | None = None
+        self._started: float | None = None
+        self._due_since: int | None = None
+        self._times_due = 0
 
     @property
-    def overhead(self):
+    def overhead(self) -> float:
         """Time spent checking per time spent training since the first check; NaN without one."""
-        training = self._training()
+        training = self._training_time()
         return self._checking / training if training > 0 else math.nan
 
     @property
-    def is_waiting(self):
+    def is_waiting(self) -> bool:
         """Whether a check is due and has not been made."""
         return self._due_since is not None
 
-    def _training(self):
+    def _training_time(self) -> float:
+        """Seconds since the first check, without those of checks."""
         return 0.0 if self._started is None else self._clock() - self._started - self._checking
 
-    def call(self, step, is_due):
-        """Returns the `Allowance` of a check at this step, or None if there is nothing to do or no time.
+    def call(self, step: int, is_due: bool) -> Allowance | None:
+        """Returns what a check at this step may cost; None if none is due or there is no time.
 
         Args:
-            step: Batches trained.
+            step: Number of batches trained.
             is_due: Whether a check has become due at this step.
         """
         if is_due:
@@ -155,36 +184,40 @@ class Budget:
                 self._due_since = step
         if self._due_since is None:
             return None
-        samples = self._affordable()
+        samples = self._affordable_samples()
         if not samples:
             return None
         return Allowance(samples, step - self._due_since, self.overhead)
 
-    def _affordable(self):
-        """How many samples there is time for; 0 if a check has to wait."""
-        if self._most is None or self._last is None:
+    def _affordable_samples(self) -> int:
+        """Number of samples that there is time for; 0 if the check has to wait."""
+        if self._most is None or self._cost is None:
             return self._samples
-        fixed, each = self._last
-        left = self._most * self._training() - self._checking
-        if left >= fixed + each * self._samples:
+        cost = self._cost
+        left = self._most * self._training_time() - self._checking
+        if left >= cost.fixed + cost.per_sample * self._samples:
             return self._samples
-        possible = int((left - fixed) / each) if left > fixed and each > 0 else 0
+        possible = 0
+        if left > cost.fixed and cost.per_sample > 0:
+            possible = int((left - cost.fixed) / cost.per_sample)
         is_late = self._times_due > 1
-        return possible if is_late and possible >= max(1, _LEAST_SHARE * self._samples) else 0
+        least = max(1, _LEAST_SHARE * self._samples)
+        return possible if is_late and possible >= least else 0
 
-    def spent(self, seconds, samples, evaluations):
+    def spent(self, seconds: float, samples: int, evaluations: int) -> None:
         """Notes what a check took.
 
         Args:
             seconds: Wall time.
-            samples: Parameters sampled.
-            evaluations: Loss evaluations, of which two belong to each sample.
+            samples: Number of parameters sampled.
+            evaluations: Number of losses evaluated, of which two belong to each sample.
         """
         self._due_since, self._times_due = None, 0
         if self._started is None:
-            # Mostly compilation: it says nothing about what the next one will take.
+            # Mostly compilation, which later checks do not repeat.
             self._started = self._clock()
             return
         self._checking += seconds
-        of_samples = seconds * min(1.0, 2 * samples / evaluations) if evaluations else seconds
-        self._last = (seconds - of_samples, of_samples / max(1, samples))
+        share_of_samples = min(1.0, 2 * samples / evaluations) if evaluations else 1.0
+        of_samples = seconds * share_of_samples
+        self._cost = _Cost(seconds - of_samples, of_samples / max(1, samples))

@@ -1,4 +1,4 @@
-"""assert_gradients(): a gradient check for tests of layers, losses and models; and oracles without a model."""
+"""assert_gradients(): a gradient check for tests; and an oracle that needs no model."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,7 +22,8 @@ from gradhooks.reports.report import CheckReport
 
 __all__ = ["FunctionGradients", "FunctionOracle", "Oracle", "assert_gradients"]
 
-# The projection is drawn apart from the samples, which come from the same seed.
+# Any number: it keeps the projection's random stream apart from those of the samples, which
+# start from the same seed.
 _PROJECTION = 1
 
 
@@ -45,47 +46,48 @@ def assert_gradients(
 ) -> CheckReport:
     """Fails a test unless the gradients of a layer, or of a compiled model, are right.
 
-    A compiled model is checked by its own loss, or by `loss_fn`, in its
-    weights. Anything else, a single layer above all, is checked in its weights
-    and in its inputs: the loss is then a fixed random projection of the
-    outputs, the sum of each output times a standard normal number, so that an
-    error anywhere in the backward pass shows.
+    For a compiled model, or with a `loss_fn`, the check differentiates that
+    loss with respect to the weights. For anything else, usually a single
+    layer, it differentiates a fixed random projection of the outputs (the sum
+    of each output times a standard normal number) with respect to the weights
+    and the inputs, so that an error anywhere in the backward pass shows.
 
-    Nothing of the layer or model is changed; a layer that is not built yet is
-    built for the shapes of the inputs.
+    The layer or model stays as it is, except that a layer that is not built
+    yet is built for the shapes of the inputs.
 
     Args:
         layer_or_model: A `keras.layers.Layer` or a compiled `keras.Model`.
         x: Inputs, an array or a nested structure of arrays as the layer takes
-            it. Floating-point arrays are differentiated with respect to,
-            integers are not. Keep them away from kinks, such as a ReLU's zero.
+            it. Only floating-point arrays are differentiated. Keep them away
+            from kinks, such as a ReLU's zero.
         y: Targets, for a compiled model or `loss_fn` only.
         call: Function `call(layer, x, training) -> outputs` for a layer that
             takes more than one argument. Defaults to `layer(x)`, with
             `training` where the layer takes it.
         inputs: Whether to check the gradient with respect to the inputs.
-            Defaults to True; always False where a compiled loss or a `loss_fn`
-            is checked.
+            Defaults to True; ignored for a compiled model or with a `loss_fn`.
         sample_weight: Weights of the examples, for a compiled model or `loss_fn`.
         batch_size: Largest number of examples used. Defaults to 32. None takes
-            arrays as they are, which need no common length then.
+            arrays whole; they then need no common length.
         samples: Number of parameters and inputs sampled. Defaults to 64.
         threshold: Relative difference above which a comparison can fail.
             Defaults to that of the precision in use: 1e-7 in float64.
         loss_fn: Loss to check in place of the compiled one, or of the
             projection, `loss_fn(model, x, y, sample_weight, training) -> scalar`.
         training: Value of the `training` argument of the forward pass.
-        precision: `"auto"`, `"float64"` or `"model"`, see `check_gradients`.
-        expect: Mismatches that are meant, see `check_gradients`. Inputs have
-            the paths `inputs`, or `inputs_0`, `inputs_1` ... where there are several.
-        seed: Seed of the sampling and of the projection.
+            Defaults to True.
+        precision: `"auto"` (default), `"float64"` or `"model"`, see
+            `check_gradients`.
+        expect: Intended mismatches, see `check_gradients`. Inputs have the path
+            `inputs`, or `inputs_0`, `inputs_1`, ... if there are several.
+        seed: Seed of the sampling and of the projection. Defaults to 0.
 
     Returns:
         The `gradhooks.CheckReport`, whose verdict is PASS.
 
     Raises:
-        AssertionError: If a gradient is wrong, or if nothing could be decided;
-            the message holds the whole report.
+        AssertionError: If a gradient is wrong, or if the check is inconclusive;
+            the message contains the whole report.
         BadInputError: For arguments, data or a model that cannot be checked.
 
     Example:
@@ -165,7 +167,7 @@ def _build_bench(layer: Any, x: Any, call: Callable[..., Any], is_checking_input
 
 
 class _Bench(keras.Model):
-    """Calls a layer on inputs that are variables, so that they have a gradient; integers stay as they are."""
+    """Calls a layer on variables that hold its inputs, so that they have a gradient."""
 
     def __init__(
         self, layer: Any, x: Any, call: Callable[..., Any], is_checking_inputs: bool
@@ -194,18 +196,18 @@ class _Bench(keras.Model):
 
 
 def _choose(variable: Any, array: Any) -> Any:
-    """Returns the variable's value as a tensor, as a layer gets it in training; the array where there is none."""
+    """Returns the variable's value as a tensor; the array itself if there is no variable."""
     return array if variable is None else keras.ops.copy(variable)
 
 
 def _build(layer: Any, x: Any, call: Callable[..., Any]) -> None:
-    """Builds a layer as Keras does, by calling it; what it has beside weights stays as it is."""
+    """Builds a layer by calling it, as Keras does; variables that it has keep their values."""
     before = [(v, keras.ops.copy(v)) for v in layer.variables]
     try:
         with untouched.restore_keras_on_error():
             call(layer, keras.tree.map_structure(keras.ops.convert_to_tensor, x), False)
     except Exception:
-        # It need not run eagerly, as long as it is built.
+        # A layer need not run eagerly, as long as the call has built it.
         if not all(inner.built for inner in keras_internals.layers_of(layer)):
             raise
     for variable, value in before:
@@ -213,7 +215,7 @@ def _build(layer: Any, x: Any, call: Callable[..., Any]) -> None:
 
 
 def _projection(seed: int) -> LossFunction:
-    """Returns a loss function: the sum of the outputs, each times a fixed standard normal number."""
+    """Returns a loss: the sum of the outputs, each times a fixed standard normal number."""
 
     def project(model: Any, x: Any, y: Any, sample_weight: Any, training: bool) -> Any:
         outputs = []
@@ -229,7 +231,7 @@ def _projection(seed: int) -> LossFunction:
             )
         # A new generator each time, and one order of outputs: every trace gets the same numbers.
         rng = np.random.default_rng((_PROJECTION, seed))
-        total = 0
+        total: Any = 0
         for output in outputs:
             dtype = keras_internals.dtype_of(output)
             factors = keras.ops.cast(rng.normal(size=output.shape), dtype)

@@ -1,4 +1,4 @@
-"""assert_gradients builds and calls a layer as Keras does, eagerly and with tensors; one that raises breaks nothing."""
+"""assert_gradients builds and calls a layer as Keras does; one that raises breaks nothing."""
 
 import keras
 import numpy as np
@@ -177,7 +177,7 @@ class Called(keras.Model):
 
 
 class Within(Called):
-    """A model that builds what is in it; elsewhere Keras would do so while it traces, where no tensor may be made."""
+    """A model that builds its layers; otherwise Keras would build them while it traces."""
 
     def build(self, shape):
         for layer in self.inner:

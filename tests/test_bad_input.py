@@ -1,4 +1,4 @@
-"""Bad input raises before training starts: the rule, what was received, what was expected, what to try."""
+"""Bad input raises before training starts, in four parts: rule, Received, Expected, what to try."""
 
 import dataclasses
 import inspect

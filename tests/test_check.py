@@ -1,4 +1,4 @@
-"""check_gradients() on real Keras models: the healthy pass, the planted defects fail, nothing is traced twice."""
+"""check_gradients() on Keras models: healthy ones pass, planted defects fail."""
 
 import gc
 
@@ -27,7 +27,8 @@ def test_healthy_models_pass(seed, recwarn):
         report = gradhooks.check_gradients(*build(seed), seed=seed)
         spent.append(report.evaluations / 33)
         print(
-            f"{name}, seed {seed}: {report.relative_difference}, {spent[-1]:.2f} evaluations per probe"
+            f"{name}, seed {seed}: {report.relative_difference}, "
+            f"{spent[-1]:.2f} evaluations per probe"
         )
         assert report.verdict is Verdict.PASS, f"{name}\n{report}"
         assert report.precision.level == "float64", name
@@ -274,7 +275,7 @@ def test_state_outside_keras_variables_is_refused_not_written():
 
 
 def test_no_graph_outlives_a_check():
-    """What is registered globally while tracing would keep every graph, and with it a model's size of memory."""
+    """A global registration while tracing would keep every graph, each as large as its model."""
 
     def graphs():
         gc.collect()

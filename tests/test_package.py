@@ -42,7 +42,7 @@ def test_records_load_no_framework(name):
 
 
 def imports_for_type_checkers():
-    """Returns {name: module} of the imports under `if TYPE_CHECKING:` in the package's `__init__`."""
+    """Returns {name: module} of the imports under `if TYPE_CHECKING:` in `__init__`."""
     tree = ast.parse(pathlib.Path(gradhooks.__file__).read_text(encoding="utf-8"))
     (block,) = (
         n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"

@@ -8,7 +8,7 @@ from gradhooks.schedule import Budget, Schedule
 
 
 def due_steps(schedule, epochs, batches, per_execution=1):
-    """The steps at which a run of several epochs would check."""
+    """Returns the steps at which a run of several epochs would check."""
     found = []
     for epoch in range(epochs):
         schedule.begin_epoch(epoch)
@@ -33,8 +33,8 @@ def test_an_execution_of_many_batches_may_pass_the_multiple():
     assert due_steps(Schedule(4), 1, 10, per_execution=3) == [6, 9]
 
 
-def test_a_batch_that_begins_in_vain_is_not_counted():
-    """Where the length is unknown, the data ends within the batch that is one too many."""
+def test_a_batch_that_never_ends_is_not_counted():
+    """Where the length is unknown, Keras begins one batch more than there are."""
     schedule = Schedule(1)
     for _ in range(2):
         for batch in range(3):
@@ -53,7 +53,7 @@ def test_a_resumed_run_goes_on_counting():
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self):
         self.now = 0.0
@@ -63,7 +63,10 @@ class Clock:
 
 
 def train(budget, clock, batches, cost, freq=1, batch=1.0):
-    """Trains on a fake clock; returns the (step, allowance) of each check. A sample costs 0.8 of 32 parts of `cost`."""
+    """Trains on a fake clock; returns the (step, allowance) of each check.
+
+    Of the `cost` of a check, 0.8 are spent on 32 samples.
+    """
     made = []
     for step in range(batches):
         allowance = budget.call(step, step % freq == 0)

@@ -1,4 +1,4 @@
-"""assert_gradients: every core layer of Keras passes in weights and inputs, a wrong one does not."""
+"""assert_gradients: every core layer of Keras passes in weights and inputs; a wrong one fails."""
 
 import keras
 import numpy as np

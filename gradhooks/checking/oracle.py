@@ -172,5 +172,5 @@ class Oracle(Protocol):
         ...
 
     def chance(self) -> Sequence[tuple[str, str]]:
-        """Returns what may differ between two evaluations: pairs (place, `"random"` or `"python"`)."""
+        """Returns what may differ between evaluations: pairs (place, "random" or "python")."""
         ...

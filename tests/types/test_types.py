@@ -1,4 +1,4 @@
-"""The annotations, as a type checker and so an editor sees them: the package, README, and misuses that it must report."""
+"""The annotations as a type checker sees them: the package, README, and misuses to report."""
 
 import json
 import pathlib
@@ -45,7 +45,7 @@ def describe_errors(diagnostics):
 
 
 def extract_python(document):
-    """Returns the Python blocks of a document, every other line empty, so that line numbers agree."""
+    """Returns the Python blocks of a document; other lines become empty, so that numbers agree."""
     lines, is_inside = [], False
     for line in document.splitlines():
         if line.startswith("```"):
