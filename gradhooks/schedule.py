@@ -23,7 +23,7 @@ class Schedule:
     """
 
     def __init__(self, freq: Frequency) -> None:
-        self._freq = freq
+        self._freq: Frequency = freq
         self.begin(0)
 
     def begin(self, trained: int, epochs: int = 0) -> None:

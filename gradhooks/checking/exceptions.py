@@ -18,7 +18,7 @@ def report_of(error, settings):
         error: The exception.
         settings: The `Settings` of the check.
     """
-    nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
+    nothing: dict[str, float] = dict.fromkeys(("total", "data", "penalty"), math.nan)
     common = {
         "seed": settings.seed,
         "samples": settings.samples,

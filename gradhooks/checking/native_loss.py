@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class Recorded:
             made; `step` where scaling is not in question.
     """
 
-    step: object
-    plain: object
+    step: Any
+    plain: Any
 
     @property
     def is_skipped(self):
