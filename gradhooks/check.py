@@ -231,10 +231,10 @@ class Checker:
         except BadInputError as error:
             if is_first:
                 raise
-            report = exceptions.report_of(error, settings)
+            report = exceptions.report_exception(error, settings)
         except Exception as error:  # from the model's code, or from the framework
-            report = exceptions.report_of(error, settings)
-        self.seen |= proof.positions(report.comparisons)
+            report = exceptions.report_exception(error, settings)
+        self.seen |= proof.positions_with_proof(report.comparisons)
         return report
 
     def _trace_if_changed(self, model: Any) -> oracle.ModelOracle:

@@ -13,7 +13,7 @@ from gradhooks import Reason, Verdict
 from gradhooks.checking import run
 from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.model import batch, objective, oracle
-from gradhooks.verdicts import optimizer_gradient
+from gradhooks.verdicts import roundoff
 from tests import models
 from tools import tally
 
@@ -35,7 +35,7 @@ def test_healthy_models_pass(seed, recwarn):
         assert report.relative_difference["total"] < 1e-7, name
         assert report.relative_difference["data"] < 1e-7, name
         explained = (
-            optimizer_gradient.tolerance(name.removeprefix("mixed_"))
+            roundoff.tolerance(name.removeprefix("mixed_"))
             if "mixed" in name
             else tally.TRAINED_LIMIT
         )

@@ -41,7 +41,7 @@ WORDS = {
     "step_stops_the_gradient": "stop_gradient",
     "step_zeroes_a_variable": "zeros for this variable",
     "step_applies_the_accumulated_twice": "applied twice",
-    "step_too_large_among_rounding": "hands on 1.05",
+    "step_too_large_among_rounding": "passes on 1.05",
     "recomputed_dropout": "mask",
     "underflow_unscaled": "use loss scaling",
     "underflow_in_layers": "use loss scaling",

@@ -18,7 +18,7 @@ from gradhooks.model import batch as batches
 from gradhooks.model import objective, oracle
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
-from gradhooks.verdicts import optimizer_gradient
+from gradhooks.verdicts import optimizer_gradient, roundoff
 from tests.corpora.controls import chaos, kinks, precision
 from tests.corpora.controls import train_steps as right_steps
 from tests.corpora.corpus import dtype_policy
@@ -51,10 +51,10 @@ def ratios(case, policy, seed):
     scales, found = sampling.variable_scales(layout, point), {}
     for turn in range(DRAWS):
         rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, turn)
-        there = sampling.nudge(layout, point, scales, rng, optimizer_gradient.rounding(dtype))
+        there = sampling.nudge(layout, point, scales, rng, roundoff.rounding(dtype))
         changes = layout.norms(asked.gradients(there).terms["total"] - gradient)
-        for v in optimizer_gradient.beyond_rounding(
-            received, gradient, optimizer_gradient.disagreeing(received, dtype), "float32"
+        for v in optimizer_gradient.find_beyond_rounding(
+            received, gradient, optimizer_gradient.find_disagreeing(received, dtype), "float32"
         ):
             found[v] = max(found.get(v, 0.0), float(changes[v]))
     shares = [

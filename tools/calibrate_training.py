@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from gradhooks.verdicts import optimizer_gradient
+from gradhooks.verdicts import roundoff
 from tools import tally
 
 HEADER = (
@@ -45,7 +45,7 @@ def _row(variant, dtype, variables):
     Excused by the floor alone.
     """
     passed = [v for v in variables if v["verdict"] == "PASS"]
-    tolerance = optimizer_gradient.tolerance(dtype)
+    tolerance = roundoff.tolerance(dtype)
     beyond = [v for v in passed if v["relative"] > tolerance]
     within = [v["relative"] for v in passed if v["relative"] <= tolerance] or [0.0]
     used = max((v["distance"] / v["allowed"] for v in passed if v["allowed"]), default=0.0)

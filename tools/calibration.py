@@ -10,7 +10,7 @@ three evaluations on average at most; the factor 0.3 is a margin for machines th
 round differently. At smaller thresholds error bars and replicates keep healthy
 models from failing too, but at the price of more evaluations. At the level `partial`
 there are too few models for that rule: there the threshold is what training in
-float32 explains (`optimizer_gradient.tolerance`).
+float32 explains (`roundoff.tolerance`).
 
 The summary also says what the first measurement alone would have given: the *excess*
 of a healthy comparison is its gap beyond the error bar, in units of its size;

@@ -187,7 +187,7 @@ class CheckContext:
             if verdict is Verdict.FAIL:
                 step = max(step, estimate.step_size)
         slopes: list[list[float]] = []
-        for fraction in replication.WAY:
+        for fraction in replication.POINTS_ALONG_STEP:
             point = np.array(self.baseline.point)
             point[probe.start : probe.stop] += fraction * step * probe.weights
             gradients = self.oracle.gradients(point).terms.values()

@@ -1,54 +1,68 @@
-"""How many digits a loss really has, and what to say of one that has fewer than its precision promises."""
+"""How many digits a loss really has, and remarks on one with fewer than its precision promises."""
 
 import dataclasses
+from collections.abc import Iterator
 
+from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.numerics import noise
 from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.records import Precision
 
-# Noise above so many units of rounding in float64 takes away more than the threshold of float64
-# needs. Between that of a deep network in float64 (a thousand) and of float32 (5e8) it does not
-# matter where.
+# Noise above this many roundoffs of float64 takes more digits than the threshold of float64 needs.
+# A free choice between the noise of a deep network in float64 (1e3) and in float32 (5e8).
 _FEW_DIGITS = 1e5
 
 
-def as_measured(precision, place, is_opaque):
-    """Returns the precision in use: with operations of low precision inside, the noise tells what is left of float64.
+def adjust_precision(
+    precision: Precision,
+    evaluation_point: EvaluationPoint,
+    is_opaque: bool,
+) -> Precision:
+    """Returns the precision in use, with fewer digits than float64 where the noise shows it.
 
     Args:
         precision: The `Precision` of the trace.
-        place: The `surveying.Place`.
-        is_opaque: Whether evaluations run Python code, of which nobody knows how it computes.
+        evaluation_point: The `EvaluationPoint`.
+        is_opaque: Whether evaluations run Python code, whose precision is
+            unknown.
     """
-    names = ", ".join(precision.narrow_operations[:3]) or (
-        "Python code in the graph" if is_opaque else ""
-    )
-    has_few_digits = place.noise[0] > _FEW_DIGITS * noise.rounding_floor(place.base[0])
+    names = ", ".join(precision.narrow_operations[:3])
+    if not names and is_opaque:
+        names = "Python code in the graph"
+    rounding = noise.rounding_floor(evaluation_point.base[0])
+    has_few_digits = evaluation_point.noise[0] > _FEW_DIGITS * rounding
     if precision.level != "float64" or not names or not has_few_digits:
         return precision
-    note = f"{names} computes with fewer digits than float64, and the loss shows it; the threshold is that of float32"
-    return dataclasses.replace(precision, level="partial", note=precision.note or note)
+    note = precision.note or (
+        f"{names} computes with fewer digits than float64, and the loss shows it; the threshold is "
+        "that of float32"
+    )
+    return dataclasses.replace(precision, level="partial", note=note)
 
 
-def remarks(precision, place, judged):
+def describe_digits(
+    precision: Precision,
+    evaluation_point: EvaluationPoint,
+    verdict: Verdict,
+) -> Iterator[str]:
     """Yields remarks on a loss that has few digits, or moves in steps.
 
     Args:
         precision: The `Precision` in use.
-        place: The `surveying.Place`.
-        judged: The `Verdict` of the check.
+        evaluation_point: The `EvaluationPoint`.
+        verdict: The `Verdict` of the check.
     """
-    level, base = place.noise[0], place.base[0]
-    if judged is Verdict.INCONCLUSIVE and precision.step_operations:
+    level, loss = evaluation_point.noise[0], evaluation_point.base[0]
+    is_wide = precision.level == "float64" and not precision.narrow_operations
+    if verdict is Verdict.INCONCLUSIVE and precision.step_operations:
         yield (
-            f"the loss moves in steps ({', '.join(precision.step_operations[:3])}): between two of them it has no "
-            "slope, and a gradient through them is a straight-through estimator, or blocked"
+            f"the loss moves in steps ({', '.join(precision.step_operations[:3])}): between two of "
+            "them it has no slope, and a gradient through them is a straight-through estimator, or "
+            "blocked"
         )
-    elif (
-        precision.level == "float64"
-        and not precision.narrow_operations
-        and level > noise.float32_roughness(base)
-    ):
+    elif is_wide and level > noise.float32_roughness(loss):
         yield (
-            f"the loss jumps by {level:.2g} at this point, {level / noise.rounding_floor(base):.0e} times what rounding in "
-            "float64 leaves: a threshold, a sign, the second derivative of a ReLU, or huge numbers that cancel?"
+            f"the loss jumps by {level:.2g} at this point, "
+            f"{level / noise.rounding_floor(loss):.0e} times what rounding in float64 leaves: a "
+            "threshold, a sign, the second derivative of a ReLU, or huge numbers that cancel?"
         )

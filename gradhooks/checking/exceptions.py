@@ -1,34 +1,41 @@
-"""The report of a check that ended with an exception."""
+"""The report of a check that an exception ended."""
 
 import math
+from typing import Any
 
+from gradhooks.checking.settings import Settings
 from gradhooks.reports.errors import GradientFailsError
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, DerivativeComparison, Diagnosis
+from gradhooks.reports.records import EVERYTHING, TERMS, DerivativeComparison, Diagnosis
 from gradhooks.reports.report import CheckReport
 
 
-def report_of(error, settings):
+def report_exception(error: Exception, settings: Settings) -> CheckReport:
     """Returns the report of a check that an exception ended.
 
-    An exception of the backward pass is a finding: nothing can be trained by
-    it. Any other says nothing about the gradient.
+    An exception in the backward pass is a failure: the model cannot be trained.
+    Any other says nothing about the gradient.
 
     Args:
         error: The exception.
         settings: The `Settings` of the check.
     """
-    nothing: dict[str, float] = dict.fromkeys(("total", "data", "penalty"), math.nan)
-    common = {
+    unknown: dict[str, float] = dict.fromkeys(TERMS, math.nan)
+    common: dict[str, Any] = {
         "seed": settings.seed,
         "samples": settings.samples,
         "name": settings.name,
         "expect": settings.expect,
     }
     if not isinstance(error, GradientFailsError):
-        told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
         return CheckReport(
-            settings.step, Verdict.INCONCLUSIVE, Reason.ERROR, nothing, error=told, **common
+            settings.step,
+            Verdict.INCONCLUSIVE,
+            Reason.ERROR,
+            unknown,
+            error="\n".join(lines),
+            **common,
         )
     path = error.path or EVERYTHING
     failure = DerivativeComparison(
@@ -43,14 +50,13 @@ def report_of(error, settings):
         Verdict.FAIL,
         Reason.GRADIENT_FAILS,
     )
-    diagnosis = Diagnosis(
-        path, f"its backward pass raises {error.cause}", ("total",), is_culprit=bool(error.path)
-    )
+    sentence = f"its backward pass raises {error.cause}"
+    diagnosis = Diagnosis(path, sentence, ("total",), is_culprit=bool(error.path))
     return CheckReport(
         settings.step,
         Verdict.FAIL,
         Reason.GRADIENT_FAILS,
-        nothing,
+        unknown,
         (failure,),
         (diagnosis,),
         **common,

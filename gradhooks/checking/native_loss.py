@@ -1,82 +1,37 @@
-"""What training really computes, at its own precision, held against the loss and the gradient in float64."""
+"""Compares the loss and the gradient at the precision of training with those in float64."""
 
 import dataclasses
-import itertools
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from gradhooks.numerics import departure, sampling
+from gradhooks._types import Vector
+from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.recorded_step import RecordedStep
+from gradhooks.numerics import sampling
+from gradhooks.numerics.departure import Departure, find_departure
 from gradhooks.numerics.probe import Probe
-from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, Diagnosis, GradientComparison
-from gradhooks.verdicts import native_diagnosis, optimizer_gradient
+from gradhooks.verdicts import native_diagnosis, native_precision, roundoff
 
-# Changes of so many times what roundoff does to the parameters, or to all that is computed on a
-# path through a network, explain a difference of losses; the factor is that of gradients, see
-# `training`.
-_ROUNDOFFS, _CONDITION = (1.0, 16.0), 10.0
-# Directions in which parameters are nudged.
-_TURNS = 3
-# Two evaluations of one loss at one precision differ by less than this share of what that precision
-# does to it.
-_SAME = 0.1
-# Share of a variable's lost entries that the check must lose, too, when it computes as training
-# does.
-_SHARED = 0.5
+# Sizes of the nudges, in units of roundoff, whose effect on the loss explains a gap. Derived: the
+# rounding of the parameters, and of a path of 256 operations through the network.
+_NUDGES = (1.0, 16.0)
+# Directions of the nudges of each size. A free choice: in a single one the loss may change little
+# by chance.
+_DIRECTIONS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Recorded:
-    """The recorded step, and the same without loss scaling where there was reason to look.
+class NativeResult:
+    """What native precision explains.
 
     Args:
-        step: A `train_step.Recording`.
-        plain: The `Recording` at the loss scale 1; None if it could not be
-            made; `step` where scaling is not in question.
-    """
-
-    step: Any
-    plain: Any
-
-    @property
-    def is_skipped(self):
-        """Whether this is a step that loss scaling leaves out, to go on with a smaller scale."""
-        is_bad = not np.isfinite(self.step.gradient).all()
-        return (
-            is_bad and self.step.is_scale_found and (self.plain is None or _is_finite(self.plain))
-        )
-
-    @property
-    def loss(self):
-        """The loss of the step as it says, unscaled where that is known; None if it does not say."""
-        return (self.plain or self.step).loss
-
-
-def _is_finite(recording):
-    return np.isfinite(recording.gradient).all() and math.isfinite(recording.loss or 0.0)
-
-
-def record_step(oracle):
-    """Returns what is `Recorded` at the present state; None without an optimizer."""
-    step = oracle.record(None)
-    if step is None or step.scale == 1 or _is_finite(step):
-        return step and Recorded(step, step)
-    try:
-        return Recorded(step, oracle.record(None, is_unscaled=True))
-    except RecordingError:
-        return Recorded(step, None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Findings:
-    """What precision is to blame for.
-
-    Args:
-        comparisons: Those of the term `"trained"`, with their reasons.
-        diagnoses: Of those that precision explains.
+        comparisons: Those of the optimizer gradient, with their reasons.
+        diagnoses: One per variable that native precision explains.
         notes: Remarks for people.
     """
 
@@ -85,141 +40,177 @@ class Findings:
     notes: tuple[str, ...] = ()
 
 
-def examine(settling, recorded, comparisons):
-    """Returns the `Findings`.
+def explain(
+    context: CheckContext,
+    recorded: RecordedStep,
+    comparisons: list[GradientComparison],
+) -> NativeResult:
+    """Returns the `NativeResult` for a recorded step.
 
     Args:
-        settling: The `Settling`, with the oracle.
-        recorded: What was `Recorded`.
+        context: The `CheckContext`, with the oracle.
+        recorded: The `RecordedStep`.
         comparisons: The comparisons of the recorded gradient.
     """
-    examination = _Examination(settling, recorded, comparisons)
-    notes = list(examination.scaling_notes())
-    if not examination.has_reason_to_look():
-        return Findings(comparisons, (), (*notes, *examination.loss_notes()))
-    examination.look()
-    comparisons = examination.explained()
-    notes += examination.loss_notes()
-    return Findings(comparisons, examination.diagnoses(comparisons), tuple(notes))
+    native = _NativeLoss(context, recorded, comparisons)
+    notes: list[str] = []
+    if recorded.is_skipped:
+        notes.append(native_diagnosis.describe_scaling(native.dtype, recorded.step.scale))
+    if not native.has_unexplained():
+        return NativeResult(comparisons, (), (*notes, *native.describe_gap()))
+    native.evaluate()
+    explained = native.explain_comparisons()
+    notes += native.describe_gap()
+    return NativeResult(explained, native.diagnose(explained), tuple(notes))
 
 
-class _Examination:
-    """The state of one look at what precision does."""
+class _NativeLoss:
+    """The loss and the gradient at native precision, beside the recorded step and float64."""
 
-    def __init__(self, settling, recorded, comparisons):
-        self._settling, self._recorded, self._comparisons = settling, recorded, comparisons
-        self._layout, self._dtype = settling.layout, settling.oracle.training_dtype
-        self._base = float(settling.baseline.base[0])
-        self._analytic = settling.baseline.gradients["total"]
-        self._few = self._departure = None
-        self._gap = self._loss_gap()
+    def __init__(
+        self,
+        context: CheckContext,
+        recorded: RecordedStep,
+        comparisons: list[GradientComparison],
+    ):
+        self.dtype: str = context.oracle.training_dtype
+        self._context = context
+        self._recorded = recorded
+        self._comparisons = comparisons
+        self._wide = float(context.baseline.base[0])
+        self._analytic: Vector = context.baseline.gradients["total"]
+        # The evaluation at native precision, and where it departs from float64; None where unknown.
+        self._native: Any = None
+        self._departure: Departure | None = None
+        self._gap = self._find_loss_gap()
 
-    def scaling_notes(self):
-        if self._recorded.is_skipped:
-            yield native_diagnosis.scaling_note(self._dtype, self._recorded.step.scale)
-
-    def has_reason_to_look(self):
-        return (
-            any(self._is_infinite(c) or self._is_other(c) for c in self._comparisons)
-            or self._gap == math.inf
-        )
-
-    def look(self):
-        """Watches one evaluation in few digits and one in many, where the oracle can."""
-        found = self._settling.oracle.watched(self._scale())
-        if found is not None:
-            self._few, many = found
-            losses, largest = (self._few.loss, self._base), native_diagnosis.limits(self._dtype)[0]
-            self._departure = departure.find_departure(
-                self._few.calls, many.calls if many else (), losses, largest
-            )
-
-    def explained(self):
-        """The comparisons, with the reason that precision gives; one more for a loss that alone is not finite."""
-        if not self._is_loss_lost():
-            return [self._renamed(c) for c in self._comparisons]
-        found = [
-            dataclasses.replace(c, reason=Reason.NON_FINITE_TRAINING) if self._is_infinite(c) else c
+    def has_unexplained(self) -> bool:
+        """Whether a gradient failed, or the loss of the step is not finite."""
+        if self._gap == math.inf:
+            return True
+        different = (Reason.UNTRAINED, Reason.UNDERFLOW)
+        return any(
+            self._became_infinite(c) or (c.verdict is Verdict.FAIL and c.reason in different)
             for c in self._comparisons
-        ]
-        if not any(c.reason is Reason.NON_FINITE_TRAINING for c in found):
-            found.insert(0, self._of_loss())
-        return found
-
-    def diagnoses(self, comparisons):
-        blamed = [
-            c
-            for c in comparisons
-            if c.reason is not Reason.NON_FINITE_GRADIENT
-            or (self._is_infinite(c) and not self._is_step_alone(c))
-        ]
-        losses = self._native_loss(), self._base
-        return native_diagnosis.diagnose(
-            self._layout, blamed, self._dtype, losses, self._scale(), self._departure
         )
 
-    def loss_notes(self):
-        """The note about a loss that is another one than the check's, unless it is a failure already."""
+    def evaluate(self) -> None:
+        """Evaluates each layer at native precision and in float64, if the oracle can."""
+        evaluations = self._context.oracle.watched(self._recorded.failing_scale)
+        if evaluations is None:
+            return
+        self._native, wide = evaluations
+        losses = self._native.loss, self._wide
+        largest, _ = native_diagnosis.limits(self.dtype)
+        wide_calls = wide.calls if wide else ()
+        self._departure = find_departure(self._native.calls, wide_calls, losses, largest)
+
+    def explain_comparisons(self) -> list[GradientComparison]:
+        """Returns the comparisons with the reasons that native precision gives.
+
+        One more is the first of them if only the loss is not finite.
+        """
+        if not self._is_loss_infinite():
+            return [self._explain_failure(c) for c in self._comparisons]
+        result: list[GradientComparison] = []
+        has_failure = False
+        for c in self._comparisons:
+            if self._became_infinite(c):
+                c = dataclasses.replace(c, reason=Reason.NON_FINITE_TRAINING)
+                has_failure = True
+            result.append(c)
+        return result if has_failure else [self._of_loss(), *result]
+
+    def diagnose(self, comparisons: Sequence[GradientComparison]) -> tuple[Diagnosis, ...]:
+        """Returns the diagnoses of those comparisons that native precision explains."""
+        explained: list[GradientComparison] = []
+        for c in comparisons:
+            is_by_precision = self._became_infinite(c) and not self._is_native_finite(c)
+            if c.reason is not Reason.NON_FINITE_GRADIENT or is_by_precision:
+                explained.append(c)
+        losses = self._native_loss(), self._wide
+        return native_diagnosis.diagnose(
+            self._context.layout,
+            explained,
+            self.dtype,
+            losses,
+            self._recorded.failing_scale,
+            self._departure,
+        )
+
+    def describe_gap(self) -> Iterator[str]:
+        """Describes a loss that is another one than the check's, if that is no failure already."""
         loss = self._recorded.loss
-        if self._gap == 0 or self._is_loss_lost():
+        if loss is None or self._gap == 0 or self._is_loss_infinite():
             return
         is_same = None
-        if self._few is not None:
-            difference = abs(self._few.loss - loss)
-            is_same = bool(difference <= max(_SAME * self._gap, self._tolerance(loss)))
+        if self._native is not None:
+            is_same = native_precision.is_same_loss(
+                loss, self._native.loss, self._wide, self._gap, self.dtype
+            )
         is_right = not any(c.verdict is Verdict.FAIL for c in self._comparisons)
-        yield native_diagnosis.loss_note(self._dtype, loss, self._base, is_same, is_right)
+        yield native_diagnosis.describe_loss_gap(self.dtype, loss, self._wide, is_same, is_right)
 
-    def _loss_gap(self):
-        """By how much the step's loss differs from the check's, beyond what rounding explains; 0 if it does not."""
-        loss, scale = self._recorded.loss, self._recorded.step.scale
+    def _find_loss_gap(self) -> float:
+        """Returns the gap between the losses of step and check; 0 if rounding explains it."""
+        loss = self._recorded.loss
         if loss is None:
             return 0.0
         if not math.isfinite(loss):
             return math.inf
-        # A step may return the loss before or after it is scaled.
-        gap = min(abs(loss - self._base), abs(loss / scale - self._base))
-        if gap <= self._tolerance(loss) or any(
-            gap <= _CONDITION * change for change in self._changes()
-        ):
+        gap = native_precision.loss_gap(loss, self._recorded.step.scale, self._wide)
+        if gap <= native_precision.loss_tolerance(loss, self._wide, self.dtype):
             return 0.0
+        for change in self._measure_changes():
+            if native_precision.is_rounding(gap, change):
+                return 0.0
         return gap
 
-    def _tolerance(self, loss):
-        return optimizer_gradient.tolerance(self._dtype) * max(abs(loss), abs(self._base))
+    def _measure_changes(self) -> Iterator[float]:
+        """Measures how much nudges of roundoff in the parameters change the loss in float64."""
+        context, settings = self._context, self._context.settings
+        nothing = Probe(0, np.zeros(1))
+        replicate = 0
+        for roundoffs in _NUDGES:
+            size = roundoffs * roundoff.rounding(self.dtype)
+            for _ in range(_DIRECTIONS):
+                rng = sampling.generator(
+                    settings.seed, settings.step, sampling.Stream.NATIVE_LOSS, replicate
+                )
+                point = sampling.nudge(
+                    context.layout, context.baseline.point, context.scales, rng, size
+                )
+                losses = context.oracle.losses(point, [nothing], [(0, 0.0)])
+                yield abs(float(losses[0][0]) - self._wide)
+                replicate += 1
 
-    def _changes(self):
-        """By how much the loss in float64 changes when the parameters are nudged by roundoff."""
-        settling, settings = self._settling, self._settling.settings
-        for k, (roundoffs, _) in enumerate(itertools.product(_ROUNDOFFS, range(_TURNS))):
-            rng = sampling.generator(settings.seed, settings.step, sampling.Stream.NATIVE_LOSS, k)
-            size = roundoffs * optimizer_gradient.rounding(self._dtype)
-            point = sampling.nudge(
-                self._layout, settling.baseline.point, settling.scales, rng, size
-            )
-            ((loss, *_),) = settling.oracle.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
-            yield abs(float(loss) - self._base)
-
-    def _native_loss(self):
+    def _native_loss(self) -> float:
+        """The loss at native precision as the step returns it, else as the check computes it."""
         loss = self._recorded.loss
-        if loss is None or (self._few is not None and not math.isfinite(self._few.loss)):
-            return math.nan if self._few is None else self._few.loss
+        if self._native is None:
+            return math.nan if loss is None else loss
+        if loss is None or not math.isfinite(self._native.loss):
+            return self._native.loss
         return loss
 
-    def _is_loss_lost(self):
-        """Whether training computes a loss that is not finite, by two witnesses of three, and not the step alone."""
-        if (
-            self._few is not None
-            and math.isfinite(self._few.loss)
-            and np.isfinite(self._few.gradient).all()
-        ):
-            return False
-        told = self._recorded.loss is not None and not math.isfinite(self._recorded.loss)
-        seen = self._few is not None and not math.isfinite(self._few.loss)
-        return told + seen + any(map(self._is_infinite, self._comparisons)) >= 2
+    def _is_loss_infinite(self) -> bool:
+        """Whether the loss of training is not finite, and not in the step alone.
 
-    def _of_loss(self):
-        """The failure of a loss whose gradient is finite: no norms; the diagnosis gives both losses."""
+        Two of three must show it: the loss of the step, the loss of the check at
+        native precision, and a gradient.
+        """
+        is_native_infinite = False
+        if self._native is not None:
+            is_native_infinite = not math.isfinite(self._native.loss)
+            if not is_native_infinite and np.isfinite(self._native.gradient).all():
+                return False
+        loss = self._recorded.loss
+        is_step_infinite = loss is not None and not math.isfinite(loss)
+        is_gradient_infinite = any(map(self._became_infinite, self._comparisons))
+        return is_step_infinite + is_native_infinite + is_gradient_infinite >= 2
+
+    def _of_loss(self) -> GradientComparison:
+        """The failure of a loss whose gradient is finite: no norms, the diagnosis gives both losses."""
         return GradientComparison(
             EVERYTHING,
             analytic_norm=math.nan,
@@ -230,49 +221,31 @@ class _Examination:
             reason=Reason.NON_FINITE_TRAINING,
         )
 
-    def _scale(self):
-        """The loss scale at which things are as they are to be explained."""
-        plain = self._recorded.plain
-        return self._recorded.step.scale if plain is None or _is_finite(plain) else 1.0
-
-    def _is_infinite(self, comparison):
+    def _became_infinite(self, comparison: GradientComparison) -> bool:
         """Whether the recorded gradient is not finite where the analytic one is."""
-        is_failed = (
-            comparison.verdict is Verdict.FAIL and comparison.reason is Reason.NON_FINITE_GRADIENT
-        )
-        return is_failed and bool(np.isfinite(self._analytic[self._part(comparison)]).all())
+        if comparison.verdict is not Verdict.FAIL:
+            return False
+        if comparison.reason is not Reason.NON_FINITE_GRADIENT:
+            return False
+        return bool(np.isfinite(self._analytic[self._slice(comparison)]).all())
 
-    def _is_step_alone(self, comparison):
-        """Whether the check, which computes as training does, gets a finite gradient where the step does not."""
-        return self._few is not None and bool(
-            np.isfinite(self._few.gradient[self._part(comparison)]).all()
-        )
+    def _is_native_finite(self, comparison: GradientComparison) -> bool:
+        """Whether the check gets a finite gradient at native precision: the step alone fails."""
+        if self._native is None:
+            return False
+        return bool(np.isfinite(self._native.gradient[self._slice(comparison)]).all())
 
-    def _is_other(self, comparison):
-        """Whether the recorded gradient is finite, and another one."""
-        return comparison.verdict is Verdict.FAIL and comparison.reason in (
-            Reason.UNTRAINED,
-            Reason.UNDERFLOW,
-        )
-
-    def _renamed(self, comparison):
-        """The comparison with another reason where the check, computing as training does, is as far off."""
-        if (
-            self._few is None
-            or comparison.verdict is not Verdict.FAIL
-            or comparison.reason is not Reason.UNTRAINED
-        ):
+    def _explain_failure(self, comparison: GradientComparison) -> GradientComparison:
+        """Returns the comparison with another reason if native precision explains it."""
+        is_different = comparison.verdict is Verdict.FAIL and comparison.reason is Reason.UNTRAINED
+        if self._native is None or not is_different:
             return comparison
-        part = self._part(comparison)
-        analytic, trained, few = (
-            g[part] for g in (self._analytic, self._recorded.step.gradient, self._few.gradient)
-        )
-        lost = (analytic != 0) & (trained == 0)
-        if comparison.zeros > departure.LOST and np.mean(few[lost] == 0) >= _SHARED:
-            return dataclasses.replace(comparison, reason=Reason.UNDERFLOW)
-        if np.linalg.norm(few - trained) <= _SAME * comparison.distance:
-            return dataclasses.replace(comparison, reason=Reason.LOST_PRECISION)
-        return comparison
+        part = self._slice(comparison)
+        values = self._recorded.step.gradient[part]
+        native = self._native.gradient[part]
+        reason = native_precision.explain_gradient(comparison, self._analytic[part], values, native)
+        return dataclasses.replace(comparison, reason=reason)
 
-    def _part(self, comparison):
-        return self._layout.slice(self._layout.paths.index(comparison.path))
+    def _slice(self, comparison: GradientComparison) -> slice:
+        layout = self._context.layout
+        return layout.slice(layout.paths.index(comparison.path))

@@ -2,25 +2,33 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from gradhooks._types import Vector
 from gradhooks.checking import native_loss
+from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.recorded_step import record_step
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED, Diagnosis, GradientComparison
 from gradhooks.reports.text import list_names
-from gradhooks.verdicts import declared, optimizer_diagnosis, optimizer_gradient
+from gradhooks.verdicts import declared, optimizer_diagnosis, optimizer_gradient, roundoff
+from gradhooks.verdicts.optimizer_gradient import OptimizerGradient, Recorded
 
-# How far away, at least and in units of roundoff, a second opinion on the trained gradient is
-# taken.
-_NUDGE, _NUDGE_ROUNDOFFS = 1e-3, 4.0
+# Distance of the points at which an error must be the same, in units of each variable's scale. A
+# free choice: far enough for other rounding errors, near enough for the same error.
+_NUDGE = 1e-3
+# The same in units of roundoff, where that is more. A free choice: half precision must resolve it.
+_NUDGE_ROUNDOFFS = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
-    """What the comparison with the trained gradient found; empty where there is none.
+class OptimizerResult:
+    """What the comparison with the optimizer gradient found; empty where there is none.
 
     Args:
         comparisons: One per variable.
@@ -33,79 +41,148 @@ class Finding:
 
     comparisons: tuple[GradientComparison, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
-    differences: dict = dataclasses.field(default_factory=dict)
+    differences: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    gradient: np.ndarray | None = None
+    gradient: Recorded | None = None
 
 
-def compare(settling):
-    """Returns the `Finding` at the place of a `Settling`."""
-    if not settling.settings.train_step:
-        return Finding()
-    oracle, layout, gradients = settling.oracle, settling.layout, settling.baseline.gradients
+def compare(context: CheckContext) -> OptimizerResult:
+    """Returns the `OptimizerResult` at the baseline of a `CheckContext`."""
+    if not context.settings.train_step:
+        return OptimizerResult()
+    oracle, layout, gradients = context.oracle, context.layout, context.baseline.gradients
     try:
-        recorded = native_loss.record_step(oracle)
-        if recorded is None:
-            return Finding()
-        received = _received(layout, gradients["total"], recorded.step, recorded.is_skipped)
-        comparisons = optimizer_gradient.compare(
-            received, _noisy(settling, received), oracle.training_dtype
+        recorded_step = record_step(oracle)
+        if recorded_step is None:
+            return OptimizerResult()
+        step, dtype = recorded_step.step, oracle.training_dtype
+        recorded = OptimizerGradient(
+            layout, gradients["total"], step.gradient, step.received, recorded_step.is_skipped
         )
-        comparisons = declared.excuse(comparisons, settling.settings.expect)
-        found = native_loss.examine(settling, recorded, comparisons)
-        comparisons = found.comparisons
+        noisy = _find_noisy(context, recorded)
+        comparisons = optimizer_gradient.compare(recorded, noisy, dtype)
+        comparisons = declared.mark_declared(comparisons, context.settings.expect)
+        native = native_loss.explain(context, recorded_step, comparisons)
+        comparisons = native.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):
-            _refuse_incomparable(settling)
+            _require_comparable(context)
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
-        return Finding((_unrecorded(gradients["total"]),), (), {TRAINED: math.nan}, (note,))
-    explained = {d.path for d in found.diagnoses}
+        unrecorded = _unrecorded(gradients["total"])
+        return OptimizerResult((unrecorded,), (), {TRAINED: math.nan}, (note,))
+
+    explained = {d.path for d in native.diagnoses}
     diagnoses = optimizer_diagnosis.diagnose(
         layout,
-        received,
+        recorded,
         gradients.get("data"),
         [c for c in comparisons if c.path not in explained],
-        oracle.training_dtype,
+        dtype,
         oracle.batch_size,
         oracle.has_noise,
         oracle.replicas,
     )
-    comparisons = _as_compiled(comparisons, recorded.step.outdated)
-    headline = optimizer_gradient.headline(received, comparisons)
-    dtype, outdated = oracle.training_dtype, recorded.step.outdated.sentences()
-    notes = (*outdated, *_notes(comparisons, dtype), *_edges(comparisons, dtype), *found.notes)
-    diagnoses = (*found.diagnoses, *diagnoses)
-    return Finding(tuple(comparisons), diagnoses, {TRAINED: headline}, notes, received.trained)
-
-
-def _notes(comparisons, dtype):
-    """Says how much of the trained gradient is rounding, where that is more than the tolerance."""
-    rounded = [c.relative_difference for c in comparisons if c.reason is Reason.ROUNDING]
-    if not rounded:
-        return ()
-    return (
-        f"what the optimizer receives differs from the gradient in float64 in {len(rounded)} of {len(comparisons)} "
-        f"variables, by {np.median(rounded):.1g} in the median and {max(rounded):.1g} at most: rounding in {dtype}, "
-        "which this network multiplies",
+    comparisons = _leave_out_missed(comparisons, step.outdated)
+    difference = optimizer_gradient.overall_difference(recorded, comparisons)
+    notes = (
+        *step.outdated.sentences(),
+        *_describe_rounding(comparisons, dtype),
+        *_describe_singular_points(comparisons, dtype),
+        *native.notes,
+    )
+    return OptimizerResult(
+        tuple(comparisons),
+        (*native.diagnoses, *diagnoses),
+        {TRAINED: difference},
+        notes,
+        recorded.values,
     )
 
 
-def _edges(comparisons, dtype):
-    """Says where only float64 has a gradient that is not finite: no digits are lost there, a point is hit or missed."""
-    paths = [
-        c.path
-        for c in comparisons
-        if c.reason is Reason.NON_FINITE_GRADIENT and c.verdict is not Verdict.FAIL
-    ]
-    if paths:
-        yield (
-            f"backpropagation in float64 gives NaN or infinite numbers for {list_names(paths)}, and the optimizer receives "
-            f"finite ones: the loss has no derivative at this point, and rounding in {dtype} leaves it by chance"
+def _find_noisy(context: CheckContext, recorded: OptimizerGradient) -> set[int]:
+    """Returns the variables that differ by rounding: by its size, or as another error elsewhere."""
+    disagreeing = optimizer_gradient.find_disagreeing(recorded, context.oracle.training_dtype)
+    # Each test can only take variables off the list, so their order changes the cost and not the
+    # result. The cheapest ones that take off most come first. In a single direction, roundoff may
+    # have little effect by chance; hence three replicates of the first test, and two of the other.
+    tests: tuple[tuple[_Test, int], ...] = (
+        (_select_beyond_rounding, 0),
+        (_select_replicated, 0),
+        (_select_beyond_rounding, 1),
+        (_select_beyond_rounding, 2),
+        (_select_replicated, 1),
+    )
+    remaining = disagreeing
+    for select, replicate in tests:
+        if remaining:
+            remaining = select(context, recorded, remaining, replicate)
+    return set(disagreeing) - set(remaining)
+
+
+_Test = Callable[[CheckContext, OptimizerGradient, Sequence[int], int], list[int]]
+
+
+def _select_beyond_rounding(
+    context: CheckContext,
+    recorded: OptimizerGradient,
+    variables: Sequence[int],
+    replicate: int,
+) -> list[int]:
+    """Selects variables whose error is more than one roundoff in the parameters explains."""
+    dtype = context.oracle.training_dtype
+    stream = sampling.Stream.TRAINED_ROUNDING
+    point = _nudge(context, stream, replicate, roundoff.rounding(dtype))
+    nearby = _total_gradient(context, point)
+    return optimizer_gradient.find_beyond_rounding(recorded, nearby, variables, dtype)
+
+
+def _select_replicated(
+    context: CheckContext,
+    recorded: OptimizerGradient,
+    variables: Sequence[int],
+    replicate: int,
+) -> list[int]:
+    """Selects variables with the same error at a nudged point, where rounding is another."""
+    dtype = context.oracle.training_dtype
+    size = max(_NUDGE, _NUDGE_ROUNDOFFS * roundoff.rounding(dtype))
+    point = _nudge(context, sampling.Stream.TRAINED_REPLICATE, replicate, size)
+    analytic = _total_gradient(context, point)
+    step = context.oracle.record(point)
+    nudged = OptimizerGradient(context.layout, analytic, step.gradient, step.received)
+    return optimizer_gradient.find_replicated(recorded, nudged, variables, dtype)
+
+
+def _nudge(
+    context: CheckContext,
+    stream: sampling.Stream,
+    replicate: int,
+    size: float,
+) -> Vector:
+    settings = context.settings
+    rng = sampling.generator(settings.seed, settings.step, stream, replicate)
+    return sampling.nudge(context.layout, context.baseline.point, context.scales, rng, size)
+
+
+def _total_gradient(context: CheckContext, point: Vector) -> Vector:
+    return context.oracle.gradients(point).terms["total"]
+
+
+def _require_comparable(context: CheckContext) -> None:
+    """Raises a RecordingError if the step, which runs the model's code again, has another loss."""
+    oracle = context.oracle
+    if not oracle.draws_alike():
+        raise RecordingError(
+            "`train_step` draws random numbers where the loss does not, or none where it does, so "
+            "that it differentiates another loss than the one that is checked"
         )
+    # Last, since it traces the model twice, and only a failure needs it.
+    point, threshold = context.baseline.point, context.threshold
+    if not oracle.is_steady(point, threshold):
+        raise RecordingError("the model computes another gradient each time that its code runs")
 
 
-def _unrecorded(analytic):
-    """The comparison that could not be made: the notes say why, the verdict is that nothing can be said."""
+def _unrecorded(analytic: Vector) -> GradientComparison:
+    """The comparison of a step that could not be recorded; the notes say why."""
     return GradientComparison(
         EVERYTHING,
         analytic_norm=float(np.linalg.norm(analytic)),
@@ -117,82 +194,44 @@ def _unrecorded(analytic):
     )
 
 
-def _refuse_incomparable(settling):
-    """Raises a RecordingError where the step, which runs the model's code apart from the check, is of another loss."""
-    oracle = settling.oracle
-    if not oracle.draws_alike():
-        raise RecordingError(
-            "`train_step` draws random numbers where the loss does not, or none where it does, so that it "
-            "differentiates another loss than the one that is checked"
+def _leave_out_missed(
+    comparisons: Sequence[GradientComparison], outdated: Any
+) -> list[GradientComparison]:
+    """Takes back the passes of variables that the compiled step of `fit` does not train."""
+    result: list[GradientComparison] = []
+    for variable, c in enumerate(comparisons):
+        if variable in outdated.missed and c.verdict is Verdict.PASS:
+            c = dataclasses.replace(c, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOT_RECORDED)
+        result.append(c)
+    return result
+
+
+def _describe_rounding(comparisons: Sequence[GradientComparison], dtype: str) -> Iterator[str]:
+    """Describes rounding in the optimizer gradient, where it is more than the tolerance."""
+    rounded = [c.relative_difference for c in comparisons if c.reason is Reason.ROUNDING]
+    if rounded:
+        yield (
+            "what the optimizer receives differs from the gradient in float64 in "
+            f"{len(rounded)} of {len(comparisons)} variables, by {np.median(rounded):.1g} in the "
+            f"median and {max(rounded):.1g} at most: rounding in {dtype}, which this network "
+            "multiplies"
         )
-    # Last, since it takes traces anew, and only an accusation needs it.
-    if not oracle.is_steady(settling.baseline.point, settling.threshold):
-        raise RecordingError("the model computes another gradient each time that its code runs")
 
 
-def _received(layout, analytic, recording, is_skipped=False):
-    return optimizer_gradient.OptimizerGradient(
-        layout, analytic, recording.gradient, recording.received, is_skipped
-    )
+def _describe_singular_points(
+    comparisons: Sequence[GradientComparison], dtype: str
+) -> Iterator[str]:
+    """Describes where only the gradient in float64 is not finite.
 
-
-def _as_compiled(comparisons, outdated):
-    """What the step that `fit` has compiled does not train, it has not been seen to train rightly."""
-    return [
-        dataclasses.replace(c, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOT_RECORDED)
-        if v in outdated.missed and c.verdict is Verdict.PASS
-        else c
-        for v, c in enumerate(comparisons)
-    ]
-
-
-def _noisy(settling, received):
-    """Numbers of the suspect variables whose error is rounding, by its size or because it is drawn anew elsewhere."""
-    dtype = settling.oracle.training_dtype
-    suspects = optimizer_gradient.disagreeing(received, dtype)
-    guilty = suspects
-    # Each can only acquit, so the order is free: what acquits most for its price comes first.
-    for ask, turn in (
-        (_unexplained, 0),
-        (_repeated, 0),
-        (_unexplained, 1),
-        (_unexplained, 2),
-        (_repeated, 1),
-    ):
-        if guilty:
-            guilty = ask(settling, received, guilty, turn)
-    return {*suspects} - {*guilty}
-
-
-def _unexplained(settling, received, guilty, turn):
-    """What a unit of roundoff in the parameters does not explain; in a single direction it may do little by chance."""
-    dtype = settling.oracle.training_dtype
-    nearby = _gradient(
-        settling,
-        _nudged(
-            settling, sampling.Stream.TRAINED_ROUNDING, turn, optimizer_gradient.rounding(dtype)
-        ),
-    )
-    return optimizer_gradient.beyond_rounding(received, nearby, guilty, dtype)
-
-
-def _repeated(settling, received, guilty, turn):
-    """What is the same error at a nudged point, where rounding is drawn anew."""
-    dtype = settling.oracle.training_dtype
-    point = _nudged(
-        settling,
-        sampling.Stream.TRAINED_REPLICATE,
-        turn,
-        max(_NUDGE, _NUDGE_ROUNDOFFS * optimizer_gradient.rounding(dtype)),
-    )
-    nudged = _received(settling.layout, _gradient(settling, point), settling.oracle.record(point))
-    return optimizer_gradient.replicate_failures(received, nudged, guilty, dtype)
-
-
-def _nudged(settling, stream, turn, size):
-    rng = sampling.generator(settling.settings.seed, settling.settings.step, stream, turn)
-    return sampling.nudge(settling.layout, settling.baseline.point, settling.scales, rng, size)
-
-
-def _gradient(settling, point):
-    return settling.oracle.gradients(point).terms["total"]
+    No digits are lost there: rounding moves training off a point without derivative.
+    """
+    paths: list[str] = []
+    for c in comparisons:
+        if c.reason is Reason.NON_FINITE_GRADIENT and c.verdict is not Verdict.FAIL:
+            paths.append(c.path)
+    if paths:
+        yield (
+            f"backpropagation in float64 gives NaN or infinite numbers for {list_names(paths)}, "
+            "and the optimizer receives finite ones: the loss has no derivative at this point, and "
+            f"rounding in {dtype} leaves it by chance"
+        )

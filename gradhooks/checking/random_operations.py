@@ -1,24 +1,33 @@
-"""Notes on what gives other numbers each time: which operation, in which layer, and the way out."""
+"""Notes on operations that give other numbers each time: which one, where, and the way out."""
 
-# So many places are named; more are of one kind, most often.
+from gradhooks.checking.oracle import Oracle
+
+# Number of places that are named. A free choice: more are most often of one kind.
 _NAMED = 4
 
-_SAYS = {
-    "random": "draws from TensorFlow's own generator in code that the check cannot replace (compiled before, or run by "
-    "backpropagation alone); use keras.random with a keras.random.SeedGenerator that the layer keeps",
-    "python": "runs Python code (tf.numpy_function or tf.py_function), which may give other numbers each time; what it "
-    "draws, let keras.random draw with a keras.random.SeedGenerator, or pass it as an input",
+_DESCRIPTIONS = {
+    "random": (
+        "draws from TensorFlow's own generator in code that the check cannot replace (compiled "
+        "before, or run by backpropagation alone); use keras.random with a "
+        "keras.random.SeedGenerator that the layer keeps"
+    ),
+    "python": (
+        "runs Python code (tf.numpy_function or tf.py_function), which may give other numbers each "
+        "time; draw with keras.random and a keras.random.SeedGenerator instead, or pass the "
+        "numbers as an input"
+    ),
 }
 
 
-def notes(oracle):
-    """Returns sentences on what an oracle's trace leaves to chance.
+def describe_randomness(oracle: Oracle) -> list[str]:
+    """Returns sentences on the operations in an oracle's trace that are left to chance.
 
     Args:
-        oracle: A `ModelOracle`, or anything that answers like one.
+        oracle: An `Oracle`.
     """
-    found = list(oracle.chance())
-    told = [f"{place}: {_SAYS[kind]}" for place, kind in found[:_NAMED]]
-    if len(found) > _NAMED:
-        told.append(f"... and {len(found) - _NAMED} more places that draw or run Python code")
-    return told
+    operations = oracle.chance()
+    notes = [f"{place}: {_DESCRIPTIONS[kind]}" for place, kind in operations[:_NAMED]]
+    if len(operations) > _NAMED:
+        more = len(operations) - _NAMED
+        notes.append(f"... and {more} more places that draw or run Python code")
+    return notes

@@ -1,41 +1,58 @@
-"""The course of a check: survey the place, measure samples and directions, find the culprit, report."""
+"""The order of one check: baseline, measurements, the last wrong variable, optimizer, report."""
 
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import numpy as np
 
+from gradhooks._types import Vector
 from gradhooks.checking import (
     baseline,
     digits,
     localize,
-    measure,
     optimizer,
+    probes,
     random_operations,
     unreached,
     untraced,
     zero_gradients,
 )
 from gradhooks.checking.confirm import CheckContext
-from gradhooks.checking.settings import THRESHOLDS
+from gradhooks.checking.measurement import Measurement
+from gradhooks.checking.oracle import Oracle
+from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.numerics import determinism, sampling
-from gradhooks.numerics.probe import uncancelled_magnitudes
+from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, Coverage, DerivativeComparison
+from gradhooks.reports.records import (
+    EVERYTHING,
+    TERMS,
+    Comparison,
+    Coverage,
+    DerivativeComparison,
+    Diagnosis,
+)
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, proof
 
-# A probe on a kink is replaced by another of the same variable, this often at most.
-_REPLACEMENTS = 3
+Term = Literal["total", "data", "penalty"]
+# Receives the layout and the gradient that the optimizer received, shape (P,).
+GradientObserver = Callable[[Layout, Vector], None]
 
 
-def check(oracle, settings, watch=None):
+def check(
+    oracle: Oracle,
+    settings: Settings,
+    watch: GradientObserver | None = None,
+) -> CheckReport:
     """Checks the gradient at the oracle's current point.
 
     Args:
-        oracle: A `ModelOracle`, or anything that answers like one.
+        oracle: An `Oracle`.
         settings: `Settings`.
         watch: Called with the layout and the gradient that the optimizer
             receives (float32 or float64, shape (P,)), if it has been recorded.
@@ -45,241 +62,161 @@ def check(oracle, settings, watch=None):
     """
     started = time.perf_counter()
     before = oracle.evaluations
-    # Losses of any size are differenced and squared here; whatever overflows is judged, and
-    # nobody's warning.
+    # Losses of any size are differenced and squared. The verdict handles what overflows, so NumPy
+    # need not warn of it.
     with np.errstate(all="ignore"):
-        examination = _Examination(oracle, settings, watch)
-        report = (
-            examination.report() if examination.obstacle is None else examination.report_obstacle()
-        )
-    return dataclasses.replace(
-        report, evaluations=oracle.evaluations - before, seconds=time.perf_counter() - started
-    )
+        report = _Check(oracle, settings, watch).run()
+    seconds = time.perf_counter() - started
+    return dataclasses.replace(report, evaluations=oracle.evaluations - before, seconds=seconds)
 
 
-class _Examination:
-    """The state of one check while it lasts."""
+class _Check:
+    """One check: the point, and what has been found there so far."""
 
-    def __init__(self, oracle, settings, watch):
+    def __init__(
+        self,
+        oracle: Oracle,
+        settings: Settings,
+        watch: GradientObserver | None,
+    ):
+        self._oracle = oracle
+        self._settings = settings
         self._watch = watch
-        self._oracle, self._settings, self._layout = oracle, settings, oracle.layout
-        self._trail, self._notes, self._replaced = [], [], 0
-        # A loss that is the same twice may still have a gradient that is not. Seeing that once is
-        # enough.
+        self._layout: Layout = oracle.layout
+        self._trail: Sequence[str] = ()
+        self._notes: list[str] = []
+        self._replaced = 0
+        # A gradient may change between evaluations although the loss does not. Later checks of a
+        # run need not test that again.
         self._is_first = oracle.gradient_evaluations == 0
-        self._settling, self._windows = self._survey()
-        self._place = self._settling.baseline
-        dtype = "float64" if self._precision.level == "float64" else oracle.training_dtype
-        self._zero_levels = proof.zero_levels(self._place.gradients, dtype)
-        self.obstacle = self._find_obstacle()
+        self._context, self._windows = self._estimate_baseline()
+        self._baseline = self._context.baseline
+        dtype = "float64"
+        if self._precision.level != "float64":
+            dtype = oracle.training_dtype
+        self._zero_levels = proof.zero_levels(self._baseline.gradients, dtype)
 
-    def _survey(self):
-        settings, point = self._settings, self._oracle.point()
-        precision = self._oracle.precision
+    def run(self) -> CheckReport:
+        """Measures, compares, and reports."""
+        obstacle = self._find_obstacle()
+        if obstacle is not None:
+            return self._report_obstacle(obstacle)
+        comparisons, directions = self._compare_measured()
+        if not any(m.has_failed for m in directions):
+            directions = []
+        # The screening direction is as large as the model, and the optimizer gradient takes the
+        # most memory of a check.
+        self._context = dataclasses.replace(self._context, screening=None)
+        found = optimizer.compare(self._context)
+        if self._watch and found.gradient is not None:
+            self._watch(self._layout, found.gradient)
+        comparisons, found, notes = untraced.withdraw_untraced(
+            self._context, comparisons, directions, found
+        )
+        self._notes += [*self._oracle.notes, *found.notes, *notes]
+        gradients = self._baseline.gradients
+        diagnoses = diagnosis.diagnose(
+            self._layout, comparisons, gradients, self._oracle.batch_size
+        )
+        differences = self._relative_differences(comparisons) | found.differences
+        every: list[Comparison] = [*comparisons, *found.comparisons]
+        diagnoses = (*diagnoses, *found.diagnoses)
+        verdict, reason = judge.judge_check(every)
+        self._note_open_questions(every, verdict)
+        return self._report(every, diagnoses, differences, verdict, reason)
+
+    def _estimate_baseline(self) -> tuple[CheckContext, Mapping[float, Any]]:
+        """Evaluates loss and gradient at the point, and estimates the noise of the loss there."""
+        oracle, settings, layout = self._oracle, self._settings, self._layout
+        point = oracle.point()
+        precision = oracle.precision
         spacing = baseline.NATIVE if precision.level == "model" else baseline.PROMOTED
-        left_out = frozenset(declared.variables_under(self._layout, settings.expect))
-        scales = sampling.variable_scales(self._layout, point)
-        gradients = self._oracle.gradients(point)
+        left_out = frozenset(declared.variables_under(layout, settings.expect))
+        scales = sampling.variable_scales(layout, point)
+        gradients = oracle.gradients(point).terms
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
-        probe = sampling.screening_probe(
-            self._layout, scales, gradients.terms["total"], rng, left_out
+        probe = sampling.screening_probe(layout, scales, gradients["total"], rng, left_out)
+        may_be_narrow = bool(
+            precision.narrow_operations or precision.native_layers or oracle.calls_python
         )
-        is_opaque = self._oracle.calls_python
-        is_suspect = bool(precision.narrow_operations or precision.native_layers or is_opaque)
         has_steps = bool(precision.step_operations)
-        place, windows = baseline.estimate_baseline(
-            self._oracle, point, gradients.terms, probe, spacing, is_suspect, has_steps
+        evaluation_point, windows = baseline.estimate_baseline(
+            oracle, point, gradients, probe, spacing, may_be_narrow, has_steps
         )
-        self._precision = digits.as_measured(precision, place, is_opaque)
-        given = settings.threshold
-        self._tolerance = THRESHOLDS[self._precision.level] if given is None else given
-        settling = CheckContext(
-            self._oracle, settings, place, probe, scales, spacing, self._tolerance, left_out
+        self._precision = digits.adjust_precision(precision, evaluation_point, oracle.calls_python)
+        self._threshold = settings.threshold
+        if self._threshold is None:
+            self._threshold = THRESHOLDS[self._precision.level]
+        context = CheckContext(
+            oracle, settings, evaluation_point, probe, scales, spacing, self._threshold, left_out
         )
-        return settling, windows
+        return context, windows
 
-    def _find_obstacle(self):
-        if not np.isfinite(self._place.base).all():
+    def _find_obstacle(self) -> Reason | None:
+        """Returns why nothing can be said about the gradient; None if there is no such reason."""
+        if not np.isfinite(self._baseline.base).all():
             return Reason.NON_FINITE_LOSS
-        if self._place.jitter > 0 or (self._is_suspect() and self._gradient_jitters()):
-            self._notes += random_operations.notes(self._oracle)
+        may_change = self._is_first or self._oracle.has_jittered
+        if self._baseline.jitter > 0 or (may_change and self._has_gradient_jitter()):
+            self._notes += random_operations.describe_randomness(self._oracle)
             return Reason.NOT_DETERMINISTIC
         return None
 
-    def _is_suspect(self):
-        """Whether the gradient may change by itself: nobody has looked yet, or it has done so before."""
-        return self._is_first or self._oracle.has_jittered
+    def _has_gradient_jitter(self) -> bool:
+        """Whether a second evaluation gives another gradient, by more than the threshold.
 
-    def _gradient_jitters(self):
-        """Whether the gradient, asked for once more, differs by more than the verdict would forgive; notes by how much.
-
-        The last bits may differ where threads add up in any order, and say nothing.
+        The last bits may differ where threads add up in any order. Notes by how much
+        each variable differs.
         """
-        again = self._oracle.gradients(self._place.point).terms
+        again = self._oracle.gradients(self._baseline.point).terms
         jitter = determinism.gradient_jitter(
-            self._layout, self._place.gradients, again, self._tolerance
+            self._layout, self._baseline.gradients, again, self._threshold
         )
-        self._notes += [
-            f"the gradient changes between two evaluations at the same point: {self._layout.paths[v]} "
-            f"by {share:.2g} of its size"
-            for v, share in sorted(jitter.items(), key=lambda pair: -pair[1])
-        ]
+        for variable, fraction in sorted(jitter.items(), key=lambda pair: -pair[1]):
+            self._notes.append(
+                "the gradient changes between two evaluations at the same point: "
+                f"{self._layout.paths[variable]} by {fraction:.2g} of its size"
+            )
         if jitter:
             self._oracle.has_jittered = True
         return bool(jitter)
 
-    def report_obstacle(self):
-        """The report of a check that cannot say anything about the gradient."""
-        self._notes += self._oracle.notes
-        nothing = dict.fromkeys(("total", "data", "penalty"), math.nan)
-        return self._report((), (), nothing, Verdict.INCONCLUSIVE, self.obstacle)
-
-    def report(self):
-        """Measures everything and reports."""
-        comparisons, directions = self._measured()
-        if not any(m.has_failed for m in directions):
-            directions = []
-        # As large as the model, and done with: what comes now takes the most memory.
-        self._settling = dataclasses.replace(self._settling, screening=None)
-        trained = optimizer.compare(self._settling)
-        if self._watch and trained.gradient is not None:
-            self._watch(self._layout, trained.gradient)
-        comparisons, trained, notes = untraced.withdraw_untraced(
-            self._settling, comparisons, directions, trained
-        )
-        self._notes += [*self._oracle.notes, *trained.notes, *notes]
-        batch_size = self._oracle.batch_size
-        diagnoses = diagnosis.diagnose(self._layout, comparisons, self._place.gradients, batch_size)
-        differences = {t: _headline(comparisons, t) for t in self._oracle.term_names}
-        differences.setdefault("data", differences["total"])
-        differences.setdefault("penalty", 0.0)
-        differences |= trained.differences
-        comparisons = [*comparisons, *trained.comparisons]
-        diagnoses = (*diagnoses, *trained.diagnoses)
-        judged, reason = judge.overall(comparisons)
-        self._notes += digits.remarks(self._precision, self._place, judged)
-        if judged is not Verdict.FAIL and (unproved := proof.paths_without_proof(comparisons)):
-            self._notes.append(
-                f"no measurement could tell whether the gradient is right for {list_names(unproved)}"
-            )
-        return self._report(comparisons, diagnoses, differences, judged, reason)
-
-    def _measured(self):
-        """Comparisons of the analytic gradient with what is measured, and the directions among them."""
-        coordinates = self._coordinates()
-        directions = self._directions()
-        directions += self._of_undecided_variables(coordinates, directions)
-        found, self._trail = localize.find_last_wrong_variable(
-            self._settling, coordinates, directions
-        )
+    def _compare_measured(self) -> tuple[list[DerivativeComparison], list[Measurement]]:
+        """Returns the comparisons with measured derivatives, and the measured directions."""
+        context = self._context
+        coordinates, self._replaced = probes.measure_coordinates(context)
+        window = self._windows[context.spacing.working]
+        directions = probes.measure_directions(context, window)
+        levels = [*self._zero_levels.values()]
+        directions += probes.measure_undecided(context, [*coordinates, *directions], levels)
+        found, self._trail = localize.find_last_wrong_variable(context, coordinates, directions)
         coordinates += found
-        coordinates += localize.measure_neighbours(self._settling, coordinates)
-        comparisons = [c for m in [*coordinates, *directions] for c in self._compared(m)]
-        comparisons = proof.without_false_zeros(comparisons, self._zero_levels)
-        comparisons += self._blocked()
+        coordinates += localize.measure_neighbours(context, coordinates)
+
+        comparisons: list[DerivativeComparison] = []
+        for measured in [*coordinates, *directions]:
+            comparisons += self._compare_terms(measured)
+        comparisons = proof.withdraw_false_zeros(comparisons, self._zero_levels)
+        comparisons += self._compare_blocked()
         return declared.apply(comparisons, self._settings.expect), directions
 
-    def _coordinates(self):
-        """Measures the sampled parameters; those on a kink make room for others of their variable."""
+    def _compare_blocked(self) -> Iterator[DerivativeComparison]:
+        """Compares variables with a gradient of zero everywhere on which the loss depends."""
         settings = self._settings
-        gradient = self._place.gradients["total"]
-        positions = sampling.draw_coordinates(
-            self._layout, settings.samples, settings.seed, settings.step, settings.turn, gradient
+        without_gradient = zero_gradients.find_zero_gradients(
+            self._layout, self._baseline.gradients["total"]
         )
-        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
-        taken, kept = set(positions.tolist()), []
-        for attempt in range(_REPLACEMENTS + 1):
-            measured = self._settling.measure([self._settling.coordinate(p) for p in positions])
-            on_kink = [m for m in measured if m.is_on_kink] if attempt < _REPLACEMENTS else []
-            others = [self._replacement(m, taken, rng) for m in on_kink]
-            replaced = {
-                id(m) for m, other in zip(on_kink, others, strict=True) if other is not None
-            }
-            kept += [m for m in measured if id(m) not in replaced]
-            positions = [p for p in others if p is not None]
-            self._replaced += len(positions)
-            if not positions:
-                break
-        return kept
-
-    def _replacement(self, measured, taken, rng):
-        """Draws another parameter of the same variable and notes it as taken; None if there is none."""
-        variable, gradient = (
-            self._layout.variable_of(measured.probe.start),
-            self._place.gradients["total"],
-        )
-        position = sampling.draw_replacement(self._layout, variable, taken, rng, gradient)
-        if position is not None:
-            taken.add(position)
-        return position
-
-    def _directions(self):
-        """Measures directions over many parameters: the screening probe, and whole variables where digits are few."""
-        settling = self._settling
-        spacing = settling.spacing.working
-        magnitude = uncancelled_magnitudes(settling.screening, self._place.gradients)
-        screened = measure.from_stencil(
-            self._place,
-            settling.screening,
-            self._windows[spacing],
-            spacing,
-            magnitude,
-            self._tolerance,
-        )
-        directions = settling.resolve([screened])
-        if settling.spacing.is_native:
-            directions += settling.measure(self._variable_probes())
-        return directions
-
-    def _variable_probes(self):
-        settings = self._settings
-        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.VARIABLE_DIRECTION)
-        return [
-            self._variable_probe(v, rng, aligned)
-            for v in range(len(self._layout))
-            if self._layout.sizes[v] > 1
-            for aligned in (True, False)
-        ]
-
-    def _variable_probe(self, variable, rng, aligned=True):
-        gradient, scale = self._place.gradients["total"], self._settling.scales[variable]
-        return sampling.variable_probe(self._layout, variable, scale, gradient, rng, aligned)
-
-    def _of_undecided_variables(self, coordinates, directions):
-        """Measures variables along their gradient of which no single parameter shows what it has: all together may."""
-        layout, told = self._layout, {}
-        for m in [*coordinates, *directions]:
-            variable = layout.variable_of(m.probe.start)
-            if m.probe.stop <= layout.slice(variable).stop:
-                told.setdefault(variable, []).append(
-                    m.has_passed or m.has_failed or self._is_without_gradient(m)
-                )
-        undecided = [
-            v for v, is_told in sorted(told.items()) if not any(is_told) and layout.sizes[v] > 1
-        ]
-        if self._settling.spacing.is_native:
-            return []  # measured already
-        rng = sampling.generator(
-            self._settings.seed, self._settings.step, sampling.Stream.UNDECIDED_VARIABLE
-        )
-        return self._settling.measure([self._variable_probe(v, rng) for v in undecided])
-
-    def _is_without_gradient(self, measured):
-        """Whether backpropagation says zero, to within its own rounding, of everything that was measured."""
-        return measured.is_vacuous and all(
-            abs(a) <= level
-            for a, level in zip(measured.analytic, self._zero_levels.values(), strict=True)
-        )
-
-    def _blocked(self):
-        """Comparisons for variables whose gradient is zero everywhere although the loss depends on them."""
-        settings = self._settings
-        silent = zero_gradients.find_zero_gradients(self._layout, self._place.gradients["total"])
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
         compiled = self._oracle.bypassed
-        unmoved, unknown = [], {*silent} - {*compiled}
+        unmoved: list[int] = []
+        unknown = {*without_gradient} - {*compiled}
         for found in zero_gradients.move_variables(
-            self._layout, self._oracle, self._place, self._settling.scales, silent, rng
+            self._layout,
+            self._oracle,
+            self._baseline,
+            self._context.scales,
+            without_gradient,
+            rng,
         ):
             unknown -= {found.variable}
             if found.is_blocked:
@@ -289,73 +226,103 @@ class _Examination:
                     path,
                     None,
                     "total",
-                    0.0,
-                    slope,
-                    0.0,
-                    abs(found.distance),
-                    1.0,
-                    Verdict.FAIL,
-                    Reason.BLOCKED,
+                    analytic=0.0,
+                    numeric=slope,
+                    error=0.0,
+                    step_size=abs(found.distance),
+                    relative_difference=1.0,
+                    verdict=Verdict.FAIL,
+                    reason=Reason.BLOCKED,
                     allowed=0.0,
                     position=found.probe.start,
                 )
-            elif found.change <= self._place.noise[0] and found.variable not in compiled:
+            elif found.change <= self._baseline.noise[0] and found.variable not in compiled:
                 unmoved.append(found.variable)
-        self._notes += unreached.notes(self._settling, unmoved, sorted(unknown))
+        self._notes += unreached.describe_unreached(self._context, unmoved, sorted(unknown))
 
-    def _compared(self, measured):
-        """One `DerivativeComparison` per term."""
+    def _compare_terms(self, measured: Measurement) -> Iterator[DerivativeComparison]:
+        """Yields one `DerivativeComparison` per term of the loss."""
         probe = measured.probe
         variable, index = self._layout.locate(probe.start)
         is_local = probe.stop <= self._layout.slice(variable).stop
         path = self._layout.paths[variable] if is_local else EVERYTHING
-        names = self._oracle.term_names
-        for term, analytic, estimate, magnitude, (judged, reason) in zip(
-            names,
-            measured.analytic,
-            measured.estimates,
-            measured.magnitude,
-            measured.judgements,
-            strict=True,
-        ):
+        for t, term in enumerate(self._oracle.term_names):
+            analytic, estimate = measured.analytic[t], measured.estimates[t]
+            magnitude = measured.magnitude[t]
+            verdict, reason = measured.judgements[t]
+            allowed = judge.allowed_gap(analytic, estimate, self._threshold, magnitude)
             yield DerivativeComparison(
                 path,
                 index if probe.is_coordinate else None,
-                term,
-                float(analytic),
-                float(estimate.slope),
-                float(estimate.error),
-                float(estimate.step_size),
-                judge.relative_difference(analytic, estimate.slope),
-                judged,
-                reason,
-                float(estimate.left),
-                float(estimate.right),
-                float(judge.allowed_gap(analytic, estimate, self._tolerance, magnitude)),
-                probe.start,
+                cast(Term, term),
+                analytic=float(analytic),
+                numeric=float(estimate.slope),
+                error=float(estimate.error),
+                step_size=float(estimate.step_size),
+                relative_difference=judge.relative_difference(analytic, estimate.slope),
+                verdict=verdict,
+                reason=reason,
+                left=float(estimate.left),
+                right=float(estimate.right),
+                allowed=float(allowed),
+                position=probe.start,
                 magnitude=float(magnitude),
                 is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
                 truncation=float(estimate.truncation),
             )
 
-    def _report(self, comparisons, diagnoses, differences, judged, reason):
-        settings = self._settings
-        positions = settings.seen | proof.positions(comparisons)
-        variables = {self._layout.variable_of(p) for p in positions}
+    def _relative_differences(
+        self, comparisons: Sequence[DerivativeComparison]
+    ) -> dict[str, float]:
+        differences = {
+            term: _overall_difference(comparisons, term) for term in self._oracle.term_names
+        }
+        differences.setdefault("data", differences["total"])
+        differences.setdefault("penalty", 0.0)
+        return differences
+
+    def _note_open_questions(self, comparisons: Sequence[Comparison], verdict: Verdict) -> None:
+        self._notes += digits.describe_digits(self._precision, self._baseline, verdict)
+        if verdict is Verdict.FAIL:
+            return
+        paths = proof.paths_without_proof(comparisons)
+        if paths:
+            self._notes.append(
+                f"no measurement could decide whether the gradient is right for {list_names(paths)}"
+            )
+
+    def _report_obstacle(self, obstacle: Reason) -> CheckReport:
+        """The report of a check that can say nothing about the gradient."""
+        self._notes += self._oracle.notes
+        unknown: dict[str, float] = dict.fromkeys(TERMS, math.nan)
+        return self._report((), (), unknown, Verdict.INCONCLUSIVE, obstacle)
+
+    def _report(
+        self,
+        comparisons: Sequence[Comparison],
+        diagnoses: Sequence[Diagnosis],
+        differences: Mapping[str, float],
+        verdict: Verdict,
+        reason: Reason,
+    ) -> CheckReport:
+        settings, layout = self._settings, self._layout
+        positions = settings.seen | proof.positions_with_proof(comparisons)
+        variables = {layout.variable_of(p) for p in positions}
+        losses = map(float, self._baseline.base)
         return CheckReport(
             step=settings.step,
-            verdict=judged,
+            verdict=verdict,
             reason=reason,
-            relative_difference=differences,
+            relative_difference=dict(differences),
             comparisons=tuple(comparisons),
             diagnoses=tuple(diagnoses),
-            loss=dict(zip(self._oracle.term_names, map(float, self._place.base), strict=True)),
-            threshold=self._tolerance,
-            precision=dataclasses.replace(self._precision, noise=float(self._place.noise[0])),
-            coverage=Coverage(len(variables), len(self._layout), len(positions), self._layout.size),
+            loss=dict(zip(self._oracle.term_names, losses, strict=True)),
+            threshold=self._threshold,
+            precision=dataclasses.replace(self._precision, noise=float(self._baseline.noise[0])),
+            coverage=Coverage(len(variables), len(layout), len(positions), layout.size),
             seed=settings.seed,
             samples=settings.samples,
-            jitter=self._place.jitter,
+            jitter=self._baseline.jitter,
             replaced=self._replaced,
             trail=tuple(self._trail),
             notes=tuple(self._notes),
@@ -364,11 +331,13 @@ class _Examination:
         )
 
 
-def _headline(comparisons, term):
-    """The relative difference over the sampled parameters; what could not be decided has no part in it."""
-    decided = [
-        c
-        for c in comparisons
-        if c.term == term and c.index is not None and c.verdict is not Verdict.INCONCLUSIVE
-    ]
-    return judge.relative_difference([c.analytic for c in decided], [c.numeric for c in decided])
+def _overall_difference(comparisons: Sequence[DerivativeComparison], term: str) -> float:
+    """The relative difference over the sampled parameters that could be decided."""
+    analytic: list[float] = []
+    numeric: list[float] = []
+    for c in comparisons:
+        is_sampled = c.term == term and c.index is not None
+        if is_sampled and c.verdict is not Verdict.INCONCLUSIVE:
+            analytic.append(c.analytic)
+            numeric.append(c.numeric)
+    return judge.relative_difference(analytic, numeric)

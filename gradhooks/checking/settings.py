@@ -2,8 +2,9 @@
 
 import dataclasses
 
-# Largest relative difference of a correct gradient, per level of the precision ladder; README tells
-# how they were found.
+# Largest relative difference of a correct gradient, per level of precision. Those of "float64" and
+# "model" are calibrated by `python -m tools.calibration`; that of "partial" is derived: it is the
+# tolerance of gradients in float32, see verdicts/roundoff.py.
 THRESHOLDS = {"float64": 1e-7, "partial": 1e-4, "model": 1e-2}
 
 
@@ -21,7 +22,7 @@ class Settings:
         name: Name of the check.
         seen: Flat indices compared by earlier checks of the run.
         expect: Declared mismatches, pairs (path pattern, kind).
-        train_step: Whether to compare what the optimizer receives.
+        train_step: Whether to compare the gradient that the optimizer receives.
     """
 
     samples: int = 32
@@ -30,6 +31,6 @@ class Settings:
     step: int = 0
     turn: int | None = None
     name: str = "gradcheck"
-    seen: frozenset = frozenset()
-    expect: tuple = ()
+    seen: frozenset[int] = frozenset()
+    expect: tuple[tuple[str, str], ...] = ()
     train_step: bool = True

@@ -1,55 +1,71 @@
-"""Variables without a gradient whose movement the loss does not follow: no loss reaches them, or one does, times zero.
+"""Variables without a gradient whose movement does not change the loss.
 
-A layer that is initialized with zeros hides all that lies below it: the
-gradient there is exactly zero, and no movement shows. Where every parameter is
-moved a little, nothing is exactly zero any more, and they have a gradient.
+Either no loss reaches them, or one does, times zero. A layer that is initialized
+with zeros hides all that lies below it: the gradient there is exactly zero, and
+no movement shows. Where every parameter is moved a little, no factor is exactly
+zero any more, and they have a gradient.
 """
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gradhooks._types import Vector
+from gradhooks.checking.confirm import CheckContext
 from gradhooks.numerics import sampling
 from gradhooks.reports.text import list_names
 
-# Off any exact zero and still the same network, in units of each variable's scale; how far does not
-# matter.
+# Distance of the nudge in units of each variable's scale. A free choice: any distance leaves exact
+# zeros, and this one leaves the network what it is.
 _NUDGE = 1e-2
 
 
-def notes(settling, unmoved, unknown):
+def describe_unreached(
+    context: CheckContext,
+    unmoved: Sequence[int],
+    unknown: Sequence[int],
+) -> Iterator[str]:
     """Yields remarks for people, one for each kind of variable however many there are.
 
     Args:
-        settling: The `Settling`, with the oracle.
-        unmoved: Numbers of variables without a gradient that were moved, and the loss did not move.
+        context: The `CheckContext`, with the oracle.
+        unmoved: Numbers of variables without a gradient that were moved without
+            changing the loss.
         unknown: Numbers of variables without a gradient that were not moved.
     """
     if not unmoved and not unknown:
         return
-    layout, settings = settling.layout, settling.settings
+    layout, settings = context.layout, context.settings
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.ZERO_GRADIENT)
-    point = sampling.nudge(layout, settling.baseline.point, settling.scales, rng, _NUDGE)
-    gradient = settling.oracle.gradients(point).terms["total"]
+    point = sampling.nudge(layout, context.baseline.point, context.scales, rng, _NUDGE)
+    gradient: Vector = context.oracle.gradients(point).terms["total"]
 
-    def are(kind, variables):
-        return [layout.paths[v] for v in variables if kind(gradient[layout.slice(v)])]
-
-    if paths := are(_is_nonzero, sorted([*unmoved, *unknown])):
-        has = "it has a gradient" if len(paths) == 1 else "they have gradients"
-        why = "a zero-initialized layer above, or units that are off?"
-        yield f"times zero for now: {list_names(paths)} ({why}); nearby {has}"
-    if paths := are(_is_zero, unmoved):
-        them, whose = (
-            ("it", "its gradient is") if len(paths) == 1 else ("them", "their gradients are")
+    with_gradient: list[str] = []
+    for v in sorted([*unmoved, *unknown]):
+        part = gradient[layout.slice(v)]
+        # NaN does not show that the loss depends on the variable.
+        if part.any() and np.isfinite(part).all():
+            with_gradient.append(layout.paths[v])
+    if with_gradient:
+        has = "it has a gradient" if len(with_gradient) == 1 else "they have gradients"
+        yield (
+            f"times zero for now: {list_names(with_gradient)} (a zero-initialized layer above, or "
+            f"units that are off?); nearby {has}"
         )
-        yield f"no loss reaches {list_names(paths)}: moving {them} changes nothing, and {whose} zero, here and nearby"
-    if paths := are(_is_zero, unknown):
-        yield f"not moved, since there are too many without a gradient: {list_names(paths)}; no loss may reach them"
 
+    paths = [layout.paths[v] for v in unmoved if not gradient[layout.slice(v)].any()]
+    if paths:
+        is_one = len(paths) == 1
+        them = "it" if is_one else "them"
+        gradients = "its gradient is" if is_one else "their gradients are"
+        yield (
+            f"no loss reaches {list_names(paths)}: moving {them} changes nothing, and {gradients} "
+            "zero, here and nearby"
+        )
 
-def _is_zero(part):
-    return not part.any()
-
-
-def _is_nonzero(part):
-    # NaN says nothing about what reaches what.
-    return part.any() and np.isfinite(part).all()
+    paths = [layout.paths[v] for v in unknown if not gradient[layout.slice(v)].any()]
+    if paths:
+        yield (
+            "not moved, since there are too many without a gradient: "
+            f"{list_names(paths)}; no loss may reach them"
+        )

@@ -1,77 +1,94 @@
-"""Mismatches that are meant: declared by path pattern, then held against what is measured."""
+"""Mismatches that are meant: declared by path pattern, then compared with what is measured."""
 
 import dataclasses
 import fnmatch
+from collections.abc import Sequence
+from typing import TypeAlias, TypeVar
 
+from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
+
+# Comparisons of either kind, or of both.
+_Some = TypeVar("_Some", bound=Comparison)
+
+# Pairs (path pattern as in `fnmatch`, kind of `KINDS`).
+Declarations: TypeAlias = Sequence[tuple[str, str]]
 
 KINDS = ("blocked", "mismatch")
-_EXCUSED = {
+# Reasons of a failure that a declaration of a kind covers.
+_COVERED = {
     "blocked": (Reason.BLOCKED,),
     "mismatch": (Reason.BLOCKED, Reason.MISMATCH, Reason.UNTRAINED),
 }
 
 
-def variables_under(layout, expect):
-    """Returns the numbers of the variables that any pattern covers.
+def variables_under(layout: Layout, expect: Declarations) -> list[int]:
+    """Returns the numbers of the variables whose path any pattern matches.
 
     Args:
         layout: The `Layout`.
-        expect: Pairs (path pattern as in `fnmatch`, kind).
+        expect: Declared mismatches.
     """
-    return [
-        v
-        for v, path in enumerate(layout.paths)
-        if any(fnmatch.fnmatchcase(path, p) for p, _ in expect)
-    ]
+    numbers: list[int] = []
+    for number, path in enumerate(layout.paths):
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern, _ in expect):
+            numbers.append(number)
+    return numbers
 
 
-def apply(comparisons, expect):
-    """Returns the comparisons with declared mismatches excused, and stale declarations turned into failures.
+def apply(comparisons: Sequence[_Some], expect: Declarations) -> list[_Some]:
+    """Returns the comparisons with declared mismatches marked as declared.
 
-    A declaration is out of date when of all the variables under its pattern
-    something could be decided and everything decided agrees.
+    Where a declaration is out of date, the comparisons under it that pass become
+    failures. It is out of date if, of the comparisons under its pattern, some
+    could be decided and all of these pass.
 
     Args:
-        comparisons: The `Comparison`s of a check.
-        expect: Pairs (path pattern as in `fnmatch`, kind of `KINDS`).
+        comparisons: The measured comparisons of a check.
+        expect: Declared mismatches.
     """
+    result = list(comparisons)
     for pattern, kind in expect:
-        covered = [fnmatch.fnmatchcase(c.path, pattern) for c in comparisons]
-        decided = [
-            c
-            for c, is_covered in zip(comparisons, covered, strict=True)
-            if is_covered and _is_decided(c)
-        ]
-        is_stale = bool(decided) and all(c.verdict is Verdict.PASS for c in decided)
-        comparisons = [
-            _held_against(c, kind, is_stale) if is_covered else c
-            for c, is_covered in zip(comparisons, covered, strict=True)
-        ]
-    return comparisons
+        verdicts = {c.verdict for c in result if fnmatch.fnmatchcase(c.path, pattern)}
+        decided = verdicts - {Verdict.INCONCLUSIVE}
+        is_outdated = decided == {Verdict.PASS}
+        result = _apply_one(result, pattern, kind, is_outdated)
+    return result
 
 
-def excuse(comparisons, expect):
-    """Returns the comparisons with declared mismatches excused, whether or not the declarations still hold.
+def mark_declared(comparisons: Sequence[_Some], expect: Declarations) -> list[_Some]:
+    """Returns the comparisons with declared mismatches marked, out of date or not.
 
-    For what the optimizer receives: it agrees with backpropagation where that
-    is wrong on purpose, and says nothing about the declaration.
+    For the optimizer gradient: it agrees with backpropagation where that is
+    wrong on purpose, which says nothing about the declaration.
+
+    Args:
+        comparisons: The comparisons of the optimizer gradient.
+        expect: Declared mismatches.
     """
+    result = list(comparisons)
     for pattern, kind in expect:
-        comparisons = [
-            _held_against(c, kind, False) if fnmatch.fnmatchcase(c.path, pattern) else c
-            for c in comparisons
-        ]
-    return comparisons
+        result = _apply_one(result, pattern, kind, is_outdated=False)
+    return result
 
 
-def _is_decided(comparison):
-    return comparison.verdict is not Verdict.INCONCLUSIVE
-
-
-def _held_against(comparison, kind, is_stale):
-    if is_stale and comparison.verdict is Verdict.PASS:
-        return dataclasses.replace(comparison, verdict=Verdict.FAIL, reason=Reason.UNDECLARED_MATCH)
-    if comparison.verdict is Verdict.FAIL and comparison.reason in _EXCUSED[kind]:
-        return dataclasses.replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=Reason.DECLARED)
-    return comparison
+def _apply_one(
+    comparisons: Sequence[_Some],
+    pattern: str,
+    kind: str,
+    is_outdated: bool,
+) -> list[_Some]:
+    result: list[_Some] = []
+    for c in comparisons:
+        if not fnmatch.fnmatchcase(c.path, pattern):
+            result.append(c)
+        elif is_outdated and c.verdict is Verdict.PASS:
+            failure = dataclasses.replace(c, verdict=Verdict.FAIL, reason=Reason.UNDECLARED_MATCH)
+            result.append(failure)
+        elif c.verdict is Verdict.FAIL and c.reason in _COVERED[kind]:
+            open_one = dataclasses.replace(c, verdict=Verdict.INCONCLUSIVE, reason=Reason.DECLARED)
+            result.append(open_one)
+        else:
+            result.append(c)
+    return result

@@ -1,187 +1,260 @@
-"""What is wrong, in words: from scale, cosine, zeros, the pattern of failures and the terms that fail."""
+"""What is wrong with backpropagation, in words.
+
+The words follow from the ratio and the cosine of analytic and numeric
+derivatives, from zeros among them, from the pattern of failing parameters and
+from the terms that fail.
+"""
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gradhooks._types import Vector
+from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Diagnosis
+from gradhooks.reports.records import DerivativeComparison, Diagnosis
 from gradhooks.reports.text import SURROGATE
+from gradhooks.verdicts import causes
 
-# Relative accuracy to which a factor is recognized.
-_CLOSE = 1e-3
-# Failures and passes needed before a pattern is called a unit or a row.
+# Relative accuracy to which a factor is recognized. A free choice: the numeric derivatives are far
+# more accurate, and no two factors with a known cause lie this close together.
+_ACCURACY = 1e-3
+# Failures and passes needed before a pattern is called a unit or a row. A free choice: one of each
+# would call any two parameters a pattern.
 _PATTERN = 2
+_CAUSES = {
+    2.0: "a factor 2 too many (the derivative of a square?)",
+    0.5: "a factor 2 is missing (a square?)",
+}
 
 
-def diagnose(layout, comparisons, gradients, batch_size=None):
+def diagnose(
+    layout: Layout,
+    comparisons: Sequence[DerivativeComparison],
+    gradients: Mapping[str, Vector],
+    batch_size: int | None = None,
+) -> tuple[Diagnosis, ...]:
     """Returns one `Diagnosis` per failed variable, the most likely culprit first.
 
     The culprit is the last failed variable in forward order: an error in a
-    backward pass spoils all that lies below it, and nothing above.
+    backward pass reaches all variables below it, and none above.
 
     Args:
         layout: The `Layout`, in forward order.
-        comparisons: All comparisons of the check.
+        comparisons: All measured comparisons of the check.
         gradients: Per term name, the analytic gradient, float64, shape (P,).
         batch_size: Number of examples, to recognize a mean in place of a sum.
     """
-    order = {path: k for k, path in enumerate(layout.paths)}
-    failed = list(
-        dict.fromkeys(c.path for c in comparisons if c.verdict is Verdict.FAIL and c.path in order)
-    )
+    order = {path: number for number, path in enumerate(layout.paths)}
+    failed: dict[str, None] = {}
+    non_finite: set[str] = set()
+    for c in comparisons:
+        if c.path not in order:
+            continue
+        if c.verdict is Verdict.FAIL:
+            failed[c.path] = None
+        if c.reason is Reason.NON_FINITE_GRADIENT:
+            non_finite.add(c.path)
     culprit = max(failed, key=order.__getitem__, default=None)
-    # NaN comes down on the variables below; what to look for is told where it begins.
-    spoiled = {
-        c.path for c in comparisons if c.reason is Reason.NON_FINITE_GRADIENT and c.path in order
-    }
-    leaders = {culprit, max(spoiled, key=order.__getitem__, default=None)}
-    found = [
-        _of_variable(path, comparisons, leaders, layout, gradients, batch_size) for path in failed
-    ]
-    found = [dataclasses.replace(d, is_culprit=d.path == culprit) for d in found]
-    return tuple(sorted(found, key=lambda d: (not d.is_culprit, -order[d.path])))
+    # NaN spreads to the variables below, so only the last variable with any says where it begins.
+    leaders = {culprit, max(non_finite, key=order.__getitem__, default=None)}
+    diagnoses: list[Diagnosis] = []
+    for path in failed:
+        is_leader = path in leaders
+        found = _diagnose_variable(path, comparisons, is_leader, layout, gradients, batch_size)
+        diagnoses.append(dataclasses.replace(found, is_culprit=path == culprit))
+    return tuple(sorted(diagnoses, key=lambda d: (not d.is_culprit, -order[d.path])))
 
 
-def scale_and_cosine(analytic, numeric):
-    """Returns (`<a,n>/<n,n>`, `<a,n>/(||a|| ||n||)`): the least-squares factor, and the angle; NaN where undefined."""
+def ratio_and_cosine(analytic: Vector, numeric: Vector) -> tuple[float, float]:
+    """Returns (`<a,n>/<n,n>`, `<a,n>/(||a|| ||n||)`), NaN where undefined.
+
+    The first is the least-squares factor `s` in `a = s * n`, the second the
+    cosine of the angle between the two.
+
+    Args:
+        analytic: float64, shape (K,).
+        numeric: float64, shape (K,).
+    """
     if not np.isfinite(analytic).all() or not np.isfinite(numeric).all():
         return math.nan, math.nan
-    product, square = float(analytic @ numeric), float(numeric @ numeric)
+    product = float(analytic @ numeric)
+    square = float(numeric @ numeric)
     norms = float(np.linalg.norm(analytic) * np.linalg.norm(numeric))
-    return (product / square if square else math.nan), (product / norms if norms else math.nan)
+    ratio = product / square if square else math.nan
+    cosine = product / norms if norms else math.nan
+    return ratio, cosine
 
 
-def where_not_finite(layout, gradient):
+def locate_non_finite(layout: Layout, gradient: Vector) -> str:
     """Returns words for where the NaN of a gradient comes from; empty if all of it is finite.
 
-    It spreads from the loss towards the inputs, so it begins behind the last
+    NaN spreads from the loss towards the inputs, so it begins behind the last
     variable, in forward order, that has any.
 
     Args:
         layout: The `Layout`, in forward order.
         gradient: float, shape (P,).
     """
-    spoiled = [v for v in range(len(layout)) if not np.isfinite(gradient[layout.slice(v)]).all()]
-    if not spoiled:
+    affected: list[int] = []
+    for variable in range(len(layout)):
+        part = gradient[layout.slice(variable)]
+        if not np.isfinite(part).all():
+            affected.append(variable)
+    if not affected:
         return ""
-    path = layout.paths[spoiled[-1]]
-    if len(spoiled) == np.count_nonzero(layout.sizes):
+    path = layout.paths[affected[-1]]
+    if len(affected) == np.count_nonzero(layout.sizes):
         return f"in the loss or behind {path}, the last variable"
     return f"behind {path}, the last variable with any"
 
 
-def in_numbers(cosine, scale):
-    """Returns how two gradients lie to each other, `: cosine ..., scale ...`; of that what is known."""
-    told = ((cosine, f"cosine {cosine:.4f}"), (scale, f"scale {scale:.4g}"))
-    known = [text for number, text in told if math.isfinite(number)]
+def format_cosine_and_ratio(cosine: float, ratio: float) -> str:
+    """Returns `: cosine ..., ratio ...` with those of the two that are finite; empty if none is."""
+    known: list[str] = []
+    if math.isfinite(cosine):
+        known.append(f"cosine {cosine:.4f}")
+    if math.isfinite(ratio):
+        known.append(f"ratio {ratio:.4g}")
     return f": {', '.join(known)}" if known else ""
 
 
-def _of_variable(path, comparisons, leaders, layout, gradients, batch_size):
-    own = [c for c in comparisons if c.path == path and c.reason is not Reason.VACUOUS]
+def _diagnose_variable(
+    path: str,
+    comparisons: Sequence[DerivativeComparison],
+    is_leader: bool,
+    layout: Layout,
+    gradients: Mapping[str, Vector],
+    batch_size: int | None,
+) -> Diagnosis:
+    of_variable = [c for c in comparisons if c.path == path]
+    terms: list[str] = []
+    for c in of_variable:
+        if c.verdict is Verdict.FAIL and c.term not in terms:
+            terms.append(c.term)
+    term = terms[0]
+    # In the total, the other term may hide the factor.
+    if "data" in terms:
+        term = "data"
+    elif "penalty" in terms:
+        term = "penalty"
+    own = [c for c in of_variable if c.term == term and c.reason is not Reason.VACUOUS]
     failed = [c for c in own if c.verdict is Verdict.FAIL]
-    terms = tuple(dict.fromkeys(c.term for c in failed))
-    term = next((t for t in ("data", "penalty") if t in terms), terms[0])
-    own, failed = [c for c in own if c.term == term], [c for c in failed if c.term == term]
-    analytic, numeric = (
-        np.array([c.analytic for c in failed]),
-        np.array([c.numeric for c in failed]),
-    )
-    scale, cosine = scale_and_cosine(analytic, numeric)
-    sentence = _sentence(failed, analytic, numeric, scale, cosine, batch_size)
-    if any(c.reason is Reason.NON_FINITE_GRADIENT for c in failed):
-        sentence = _not_finite(layout, gradients[term], path in leaders)
+
+    analytic = np.array([c.analytic for c in failed])
+    numeric = np.array([c.numeric for c in failed])
+    ratio, cosine = ratio_and_cosine(analytic, numeric)
     if np.isfinite(analytic).all() and _is_transposed(failed, layout, gradients[term]):
         sentence = "the gradient is transposed: entry [i, j] holds the derivative of entry [j, i]"
-    sentence += _where(own, failed) + _which_terms(
-        terms, {c.term for c in comparisons if c.path == path}
-    )
-    return Diagnosis(path, sentence, terms, scale, cosine)
+    elif any(c.reason is Reason.NON_FINITE_GRADIENT for c in failed):
+        sentence = _describe_non_finite(layout, gradients[term], is_leader)
+    else:
+        sentence = _describe(failed, analytic, numeric, ratio, cosine, batch_size)
+    sentence += _locate(own, failed)
+    sentence += _describe_terms(terms, {c.term for c in of_variable})
+    return Diagnosis(path, sentence, tuple(terms), ratio, cosine)
 
 
-def _sentence(failed, analytic, numeric, scale, cosine, batch_size):
+def _describe(
+    failed: Sequence[DerivativeComparison],
+    analytic: Vector,
+    numeric: Vector,
+    ratio: float,
+    cosine: float,
+    batch_size: int | None,
+) -> str:
+    """The sentence about a finite gradient."""
     if any(c.reason is Reason.UNDECLARED_MATCH for c in failed):
-        return "declared as a mismatch, but the gradient agrees: remove the declaration, or find out what stopped working"
+        return (
+            "declared as a mismatch, but the gradient agrees: remove the declaration, or find out "
+            "what stopped working"
+        )
     if not analytic.any():
-        return "the gradient is zero although the loss moves: it is blocked (stop_gradient, rounding, argmax?)"
-    still = [abs(c.numeric) <= c.error and abs(c.analytic) > c.error for c in failed]
-    if all(still) or not numeric.any():
+        return (
+            "the gradient is zero although the loss moves: it is blocked (stop_gradient, rounding, "
+            "argmax?)"
+        )
+    still = 0
+    for c in failed:
+        if abs(c.numeric) <= c.error and abs(c.analytic) > c.error:
+            still += 1
+    if still == len(failed) or not numeric.any():
         return f"the gradient is not zero but the loss does not move: {SURROGATE}"
-    if np.allclose(analytic, scale * numeric, rtol=_CLOSE, atol=0.0):
-        return f"the gradient is {scale:.6g} times the true one{_cause(scale, batch_size)}"
-    words = f"the gradient points elsewhere{in_numbers(cosine, scale)}"
-    if any(still):
+    if np.allclose(analytic, ratio * numeric, rtol=_ACCURACY, atol=0.0):
+        cause = causes.explain_factor(ratio, _CAUSES, batch_size, _ACCURACY)
+        return f"the gradient is {ratio:.6g} times the true one{cause}"
+    words = f"the gradient points elsewhere{format_cosine_and_ratio(cosine, ratio)}"
+    if still:
         words += (
-            f"; it is not zero but the loss does not move at {sum(still)} of {len(still)} wrong places, as where it "
-            f"moves in steps: {SURROGATE}"
+            f"; it is not zero but the loss does not move at {still} of {len(failed)} wrong "
+            f"places, as where it moves in steps: {SURROGATE}"
         )
     return words
 
 
-def _not_finite(layout, gradient, is_leader):
-    """The sentence about a gradient that is not finite; where it begins and what to look for is told once."""
+def _describe_non_finite(
+    layout: Layout,
+    gradient: Vector,
+    is_leader: bool,
+) -> str:
+    """The sentence about a gradient that is not finite.
+
+    Only the leader says where it begins and what to look for.
+    """
     if not is_leader:
         return "the gradient is NaN or infinite as well"
-    place = where_not_finite(layout, gradient)
-    causes = "sqrt, log, division, a norm or a power below 1 at zero, acos or asin at +-1?"
-    return f"the gradient is NaN or infinite while the loss is finite{place and f': it begins {place}'} ({causes})"
+    words = "the gradient is NaN or infinite while the loss is finite"
+    location = locate_non_finite(layout, gradient)
+    if location:
+        words += f": it begins {location}"
+    return f"{words} (sqrt, log, division, a norm or a power below 1 at zero, acos or asin at +-1?)"
 
 
-def _cause(scale, batch_size):
-    """What usually lies behind a constant factor."""
-    size = abs(scale)
-    causes = {
-        2.0: "a factor 2 too many (the derivative of a square?)",
-        0.5: "a factor 2 is missing (a square?)",
-    }
-    if batch_size and batch_size > 2:
-        causes[1.0 / batch_size] = f"1/{batch_size}, one over the batch: a mean where a sum belongs"
-        causes[float(batch_size)] = (
-            f"{batch_size}, the size of the batch: a sum where a mean belongs"
-        )
-    words = [text for factor, text in causes.items() if math.isclose(size, factor, rel_tol=_CLOSE)]
-    power = math.log2(size) if size else 0.0
-    if not words and abs(power) > 1.5 and math.isclose(size, 2.0 ** round(power), rel_tol=_CLOSE):
-        words = [f"2**{round(power)}, a power of two: a loss scale that was not removed?"]
-    if scale < 0:
-        words.insert(0, "the sign is reversed")
-    return ": " + ", ".join(words) if words else ""
-
-
-def _is_transposed(failed, layout, gradient):
-    """Whether every failed entry of a square kernel holds what belongs across its diagonal."""
-    entries = [
-        c for c in failed if c.index is not None and len(c.index) == 2 and c.index[0] != c.index[1]
-    ]
+def _is_transposed(
+    failed: Sequence[DerivativeComparison],
+    layout: Layout,
+    gradient: Vector,
+) -> bool:
+    """Whether every failed entry of a square kernel holds the entry across its diagonal."""
     variable = layout.paths.index(failed[0].path)
     shape = layout.shapes[variable]
-    if not entries or len(shape) != 2 or shape[0] != shape[1]:
+    if len(shape) != 2 or shape[0] != shape[1]:
         return False
     kernel = gradient[layout.slice(variable)].reshape(shape)
-    return all(math.isclose(kernel[c.index[::-1]], c.numeric, rel_tol=_CLOSE) for c in entries)
+    is_off_diagonal = False
+    for c in failed:
+        if c.index is None or c.index[0] == c.index[1]:
+            continue
+        is_off_diagonal = True
+        if not math.isclose(kernel[c.index[::-1]], c.numeric, rel_tol=_ACCURACY):
+            return False
+    return is_off_diagonal
 
 
-def _where(own, failed):
-    """Names the unit or the row when everything wrong lies in one and something beside it is right."""
+def _locate(own: Sequence[DerivativeComparison], failed: Sequence[DerivativeComparison]) -> str:
+    """Names the unit or the row if all failures lie in one and passes lie beside it."""
     wrong = [c.index for c in failed if c.index]
     right = [c.index for c in own if c.index and c.verdict is Verdict.PASS]
     if not wrong or not right:
         return ""
+    is_pattern = len(wrong) >= _PATTERN or len(wrong[0]) == 1
     for axis, name in ((-1, "unit"), (0, "row")):
-        places = {index[axis] for index in wrong}
-        elsewhere = [index for index in right if index[axis] not in places]
-        within = [index for index in right if index[axis] in places]
-        is_pattern = len(wrong) >= _PATTERN or len(wrong[0]) == 1
-        if len(places) == 1 and is_pattern and len(elsewhere) >= _PATTERN and not within:
-            return f"; only {name} {places.pop()} is wrong"
-    return f"; {len(right)} other sampled parameters of this variable agree, so only part of it is wrong"
+        lines = {index[axis] for index in wrong}
+        elsewhere = [index for index in right if index[axis] not in lines]
+        is_alone = len(lines) == 1 and len(elsewhere) == len(right)
+        if is_pattern and is_alone and len(elsewhere) >= _PATTERN:
+            return f"; only {name} {lines.pop()} is wrong"
+    return (
+        f"; {len(right)} other sampled parameters of this variable agree, so only part of it is "
+        "wrong"
+    )
 
 
-def _which_terms(terms, present):
-    if "data" not in terms and "penalty" in terms:
+def _describe_terms(failed: Sequence[str], present: set[str]) -> str:
+    if "penalty" in failed and "data" not in failed:
         return "; only the penalty is wrong: look at the regularizer"
-    if "data" in terms and "penalty" in present and "penalty" not in terms:
+    if "data" in failed and "penalty" in present and "penalty" not in failed:
         return "; the penalty is right: look at the layers and the loss"
     return ""

@@ -1,31 +1,38 @@
-"""What the numbers mean: relative difference, comparison, the verdict on a whole check."""
+"""What the numbers mean: the relative difference, the verdict on a comparison and on a check."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import Comparison
 from gradhooks.verdicts import proof
 
-# What optimizers receive may be off by this share through rounding, and still be the gradient.
-_ROUNDED = 0.1
-# An error bar wider than this share of `|a| + |n|` proves nothing: a factor of 1.1 makes a gap of
-# 0.048 of that, and error bar and tolerance together must stay below it (at native precision, where
-# the tolerance is 0.01, too).
+# Rounding in a gradient that the optimizer receives counts against a check from this relative
+# difference on. A free choice: a relative difference of 0.1 still points every step downhill.
+_SMALL_ROUNDING = 0.1
+# An error bar wider than this fraction of `|a| + |n|` proves nothing. Derived: a factor of 1.1
+# makes a gap of 0.1 / 2.1 = 0.048 of `|a| + |n|`; error bar and threshold together must stay below
+# it, at native precision too, where the threshold is 0.01.
 RESOLUTION = 0.03
-# A bound of the truncation error may be wider, up to this share, where the gap is seen to be small:
-# no chance makes it so, as it may make a gap of rounding.
-_WIDEST = 0.1
-# Gaps up to this many openings of the one-sided slopes are put down to the corner; one alone leaves
-# half of one.
-_CORNER = 2.0
-# One-sided slopes are rounded, and bend: a subgradient may lie outside of them by this share of
-# their opening.
-_BEYOND = 0.05
+# A bound of the truncation error may be wider, up to this fraction, where the gap itself is small:
+# truncation does not vary at random, so it does not cancel a wrong derivative by chance. A free
+# choice: twice the gap that a factor of 1.1 makes.
+_TRUNCATION_RESOLUTION = 0.1
+# A gap of up to this many openings of the one-sided slopes is put down to the kink. A single kink
+# moves the central quotient by half an opening; the factor 4 on top of that is a free choice, which
+# leaves room for several kinks in one step.
+_KINK_OPENINGS = 2.0
+# A subgradient may lie outside the one-sided slopes by this fraction of their opening, since those
+# are rounded and bend. A free choice: it covers a curvature of a twentieth of the jump.
+_SLOPE_MARGIN = 0.05
 
 
-def relative_difference(analytic, numeric):
-    """Returns `||a - n|| / (||a|| + ||n||)`, 0 where both vanish.
+def relative_difference(analytic: ArrayLike, numeric: ArrayLike) -> float:
+    """Returns `||a - n|| / (||a|| + ||n||)`, and 0 where both vanish.
 
     The classic measure of gradient checking (A. Ng, "Gradient checking",
     deeplearning.ai course notes): 0 for equal vectors, 1 for opposite ones.
@@ -35,83 +42,128 @@ def relative_difference(analytic, numeric):
         numeric: float64, same shape.
 
     Returns:
-        float in [0, 1]; NaN if an entry is NaN.
+        float in [0, 1]; NaN if an entry is not finite.
 
     Example:
 
-    >>> relative_difference([3.0, 4.0], [3.0, 4.0]), relative_difference(0.0, 0.0), relative_difference(1.0, -1.0)
-    (0.0, 0.0, 1.0)
+    >>> relative_difference([3.0, 4.0], [3.0, 4.0])
+    0.0
+    >>> relative_difference(0.0, 0.0), relative_difference(1.0, -1.0)
+    (0.0, 1.0)
     """
     if isinstance(analytic, float) and isinstance(numeric, float):
-        return _of_numbers(analytic, numeric)
-    analytic = np.atleast_1d(np.asarray(analytic, dtype=np.float64))
-    numeric = np.atleast_1d(np.asarray(numeric, dtype=np.float64))
-    # Scaling first keeps squares of huge and tiny gradients inside float64.
-    both = np.abs(np.concatenate([analytic.ravel(), numeric.ravel()]))
+        return _scalar_relative_difference(analytic, numeric)
+    a = np.atleast_1d(np.asarray(analytic, dtype=np.float64))
+    n = np.atleast_1d(np.asarray(numeric, dtype=np.float64))
+    # Scaling first keeps the squares of huge and tiny gradients inside float64.
+    both = np.abs(np.concatenate([a.ravel(), n.ravel()]))
     if not np.isfinite(both).all():
         return math.nan
     largest = np.max(both, initial=0.0)
     if largest == 0.0:
         return 0.0
-    analytic, numeric = analytic / largest, numeric / largest
-    return float(
-        np.linalg.norm(analytic - numeric) / (np.linalg.norm(analytic) + np.linalg.norm(numeric))
-    )
+    a = a / largest
+    n = n / largest
+    return float(np.linalg.norm(a - n) / (np.linalg.norm(a) + np.linalg.norm(n)))
 
 
-def _of_numbers(analytic, numeric):
-    """The same for two numbers: a check has some for every parameter, and NumPy is slow with single ones."""
-    largest = max(abs(analytic), abs(numeric))
+def _scalar_relative_difference(analytic: float, numeric: float) -> float:
+    """The same for two numbers, without NumPy: it is slow for the many single ones of a check."""
     if not (math.isfinite(analytic) and math.isfinite(numeric)):
         return math.nan
+    largest = max(abs(analytic), abs(numeric))
     if largest == 0.0:
         return 0.0
-    analytic, numeric = analytic / largest, numeric / largest
-    return float(abs(analytic - numeric) / (abs(analytic) + abs(numeric)))
+    a = analytic / largest
+    n = numeric / largest
+    return float(abs(a - n) / (abs(a) + abs(n)))
 
 
-def is_accepted(analytic, estimate, rounding, tolerance, magnitude=0.0):
-    """Whether one quotient is enough: it agrees, or both vanish, to within tolerance and rounding alone."""
-    if not all(map(math.isfinite, (analytic, estimate.slope, magnitude, rounding))):
-        return False
-    agrees = abs(analytic - estimate.slope) <= accepted_gap(
-        analytic, estimate, rounding, tolerance, magnitude
-    )
-    is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
-    return agrees and (is_zero or rounding <= of_size(RESOLUTION, analytic, estimate, magnitude))
+def fraction_of_size(
+    fraction: float,
+    analytic: float,
+    estimate: DerivativeEstimate,
+    magnitude: float,
+) -> float:
+    """Returns `fraction * max(|a| + |n|, magnitude)`.
 
-
-def accepted_gap(analytic, estimate, rounding, tolerance, magnitude=0.0):
-    """Returns the largest gap that one quotient settles: `tolerance * max(|a| + |n|, magnitude) + rounding`."""
-    return of_size(tolerance, analytic, estimate, magnitude) + rounding
-
-
-def of_size(share, analytic, estimate, magnitude):
-    """Returns `share * max(|a| + |n|, magnitude)`.
-
-    Each part by itself, because the sum of two huge ones is infinite.
+    Each part is multiplied by itself, because the sum of two huge ones is infinite.
     """
-    return max(share * abs(analytic) + share * abs(estimate.slope), share * magnitude)
+    size = fraction * abs(analytic) + fraction * abs(estimate.slope)
+    return max(size, fraction * magnitude)
 
 
-def allowed_gap(analytic, estimate, tolerance, magnitude=0.0):
-    """Returns the largest gap that passes: `tolerance * max(|a| + |n|, magnitude) + error`."""
-    return of_size(tolerance, analytic, estimate, magnitude) + estimate.error
+def allowed_gap(
+    analytic: float,
+    estimate: DerivativeEstimate,
+    threshold: float,
+    magnitude: float = 0.0,
+) -> float:
+    """Returns the largest gap that passes: `threshold * max(|a| + |n|, magnitude) + error`."""
+    return fraction_of_size(threshold, analytic, estimate, magnitude) + estimate.error
 
 
-def judge(analytic, estimate, tolerance, magnitude=0.0):
-    """Judges an analytic derivative by its numeric estimate.
+def accepted_gap(
+    analytic: float,
+    estimate: DerivativeEstimate,
+    rounding: float,
+    threshold: float,
+    magnitude: float = 0.0,
+) -> float:
+    """Returns the largest gap at which one quotient is accepted.
 
-    FAIL needs the gap to exceed error bar and tolerance together, at a point
-    without a kink that could explain it. Larger error bars and tolerances only
-    ever soften a verdict.
+    That is `threshold * max(|a| + |n|, magnitude) + rounding`, since a single
+    quotient has no estimate of its truncation error.
+    """
+    return fraction_of_size(threshold, analytic, estimate, magnitude) + rounding
+
+
+def is_accepted(
+    analytic: float,
+    estimate: DerivativeEstimate,
+    rounding: float,
+    threshold: float,
+    magnitude: float = 0.0,
+) -> bool:
+    """Whether one quotient is enough.
+
+    It is if the gap is within threshold and rounding, and either the rounding is
+    small enough to resolve a wrong derivative or both derivatives vanish in it.
 
     Args:
         analytic: Derivative by backpropagation.
-        estimate: A `DerivativeEstimate`.
-        tolerance: Allowed relative difference.
-        magnitude: Natural size of the derivative where cancellation may hide
-            it (a direction over many parameters); 0 for a coordinate.
+        estimate: The quotient as a `DerivativeEstimate`.
+        rounding: Rounding error of the quotient, in the unit of the slope.
+        threshold: Allowed relative difference.
+        magnitude: As for `judge`.
+    """
+    if not all(map(math.isfinite, (analytic, estimate.slope, magnitude, rounding))):
+        return False
+    gap = abs(analytic - estimate.slope)
+    if gap > accepted_gap(analytic, estimate, rounding, threshold, magnitude):
+        return False
+    is_zero = max(abs(analytic), abs(estimate.slope)) <= rounding
+    return is_zero or rounding <= fraction_of_size(RESOLUTION, analytic, estimate, magnitude)
+
+
+def judge(
+    analytic: float,
+    estimate: DerivativeEstimate,
+    threshold: float,
+    magnitude: float = 0.0,
+) -> tuple[Verdict, Reason]:
+    """Judges an analytic derivative by its numeric estimate.
+
+    FAIL needs the gap to exceed error bar and threshold together, at a point
+    without a kink that could explain it. Larger error bars and thresholds only
+    ever soften a verdict.
+
+    Args:
+        analytic: Derivative by backpropagation, in loss per unit of offset.
+        estimate: A `DerivativeEstimate`, same unit.
+        threshold: Allowed relative difference.
+        magnitude: Natural size of the derivative where cancellation may hide it
+            (a direction over many parameters), same unit; 0 for a coordinate.
 
     Returns:
         (Verdict, Reason).
@@ -122,88 +174,96 @@ def judge(analytic, estimate, tolerance, magnitude=0.0):
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
     if math.isnan(estimate.error):
         return Verdict.INCONCLUSIVE, Reason.NOISE
+
     if max(abs(analytic), abs(estimate.slope), magnitude) <= estimate.error:
-        # Under a kink "both below the error" only says that the error bar is wide.
+        # At a kink the error bar is wide, so that "both below it" does not mean "both zero".
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.VACUOUS
-    if abs(analytic - estimate.slope) <= allowed_gap(analytic, estimate, tolerance, magnitude):
-        if _is_sharp(analytic, estimate, magnitude):
+
+    gap = abs(analytic - estimate.slope)
+    if gap <= allowed_gap(analytic, estimate, threshold, magnitude):
+        if _is_precise(analytic, estimate, magnitude):
             return Verdict.PASS, Reason.AGREES
         return Verdict.INCONCLUSIVE, Reason.KINK if estimate.is_kink else Reason.NOISE
-    if _is_between_slopes(analytic, estimate) or (
-        estimate.is_kink and _is_corner_enough(analytic, estimate)
-    ):
+
+    if _is_between_slopes(analytic, estimate):
+        return Verdict.INCONCLUSIVE, Reason.KINK
+    if estimate.is_kink and gap <= _gap_of_kinks(estimate):
         return Verdict.INCONCLUSIVE, Reason.KINK
     return Verdict.FAIL, Reason.BLOCKED if analytic == 0 else Reason.MISMATCH
 
 
-def _is_sharp(analytic, estimate, magnitude):
-    """Whether a wrong derivative could not agree as well."""
-    resolution = of_size(RESOLUTION, analytic, estimate, magnitude)
+def _is_precise(
+    analytic: float,
+    estimate: DerivativeEstimate,
+    magnitude: float,
+) -> bool:
+    """Whether the error bar is narrow enough that a wrong derivative would not agree as well."""
+    resolution = fraction_of_size(RESOLUTION, analytic, estimate, magnitude)
     if estimate.error <= resolution:
         return True
-    seen = max(abs(analytic - estimate.slope), estimate.error - estimate.truncation)
-    return seen <= resolution and estimate.error <= of_size(_WIDEST, analytic, estimate, magnitude)
+    rounding = estimate.error - estimate.truncation
+    if max(abs(analytic - estimate.slope), rounding) > resolution:
+        return False
+    widest = fraction_of_size(_TRUNCATION_RESOLUTION, analytic, estimate, magnitude)
+    return estimate.error <= widest
 
 
-def _is_between_slopes(analytic, estimate):
-    """Whether the value is a subgradient for all that the one-sided slopes can tell.
+def _is_between_slopes(analytic: float, estimate: DerivativeEstimate) -> bool:
+    """Whether the one-sided slopes enclose the analytic derivative, as they do a subgradient.
 
-    They open by `h |J''|` for a smooth loss, which at the steps in use hides
-    nothing of interest, and by the whole jump where a kink lies inside the step.
+    For a smooth loss they open by `h |J''|`, which is small at the steps in use;
+    where a kink lies inside the step, by its whole jump.
     """
     low, high = sorted((estimate.left, estimate.right))
-    beyond = _BEYOND * high - _BEYOND * low
-    return low - beyond <= analytic <= high + beyond
+    margin = _SLOPE_MARGIN * high - _SLOPE_MARGIN * low
+    return low - margin <= analytic <= high + margin
 
 
-def _is_corner_enough(analytic, estimate):
-    """Whether the corners that were seen could explain the gap.
+def _gap_of_kinks(estimate: DerivativeEstimate) -> float:
+    """The largest gap that the measured kinks explain.
 
-    A corner that opens the one-sided slopes by some amount moves the central
-    quotient by half of it, and a subgradient lies between them. Networks of
-    many ReLUs have tiny corners everywhere, which excuse no large gap.
+    A kink that opens the one-sided slopes moves the central quotient by half the
+    opening, and a subgradient lies between the slopes. Networks of many ReLUs
+    have tiny kinks everywhere, which explain no large gap.
     """
-    return (
-        abs(analytic - estimate.slope)
-        <= _CORNER * abs(estimate.right - estimate.left) + estimate.error
-    )
+    return _KINK_OPENINGS * abs(estimate.right - estimate.left) + estimate.error
 
 
-def overall(comparisons):
+def judge_check(comparisons: Sequence[Comparison]) -> tuple[Verdict, Reason]:
     """Returns the (Verdict, Reason) of a whole check.
 
-    A single failure fails it. It passes if something was proved by measurement,
-    most of what showed any signal was decided, nothing failed, and the gradient
-    of no variable drowned in noise: it may be what is wrong. Vacuous
-    comparisons count for neither side, and neither does what was seen to be
-    rounding while it leaves something to agree with. That the optimizer receives
-    what backpropagation computes proves nothing about backpropagation.
+    A single failure fails it. It passes if a measurement passed, no less passed
+    than stayed undecided, and noise hides the gradient of no variable: that
+    gradient may be the wrong one. Vacuous and declared comparisons count for
+    neither side, and neither does small rounding as long as something else
+    passed. Agreement of the optimizer gradient with backpropagation proves
+    nothing about backpropagation, so it never passes a check alone.
+
+    Args:
+        comparisons: All comparisons of the check.
     """
-    failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
-    if failed:
-        return Verdict.FAIL, failed[0].reason
-    undecided = proof.open_comparisons(comparisons)
+    for c in comparisons:
+        if c.verdict is Verdict.FAIL:
+            return Verdict.FAIL, c.reason
+
+    undecided = proof.find_undecided(comparisons)
     open_ones = [c for c in undecided if not _is_small_rounding(c)]
-    measured, others = (
-        [c for c in comparisons if proof.is_numeric(c) is is_measured]
-        for is_measured in (True, False)
-    )
-    passed = sum(c.verdict is Verdict.PASS for c in measured)
-    is_most = passed >= sum(map(proof.is_numeric, open_ones))
-    drowned = proof.paths_hidden_by_noise(comparisons)
-    if (
-        passed
-        and is_most
-        and not drowned
-        and passed + sum(c.verdict is Verdict.PASS for c in others) >= len(open_ones)
-    ):
-        return Verdict.PASS, Reason.AGREES
-    if drowned and passed and is_most:
+    passed = [c for c in comparisons if c.verdict is Verdict.PASS]
+    passed_measurements = sum(map(proof.is_numeric, passed))
+    open_measurements = sum(map(proof.is_numeric, open_ones))
+    hidden = proof.paths_hidden_by_noise(comparisons)
+
+    is_measured = passed_measurements > 0 and passed_measurements >= open_measurements
+    if is_measured and hidden:
         return Verdict.INCONCLUSIVE, Reason.NOISE
+    if is_measured and len(passed) >= len(open_ones):
+        return Verdict.PASS, Reason.AGREES
     if undecided:
         return Verdict.INCONCLUSIVE, (open_ones or undecided)[0].reason
     return Verdict.INCONCLUSIVE, Reason.NOTHING_SAMPLED
 
 
-def _is_small_rounding(comparison):
-    return comparison.reason is Reason.ROUNDING and comparison.relative_difference <= _ROUNDED
+def _is_small_rounding(comparison: Comparison) -> bool:
+    return (
+        comparison.reason is Reason.ROUNDING and comparison.relative_difference <= _SMALL_ROUNDING
+    )

@@ -1,177 +1,239 @@
-"""What `train_step` does to the gradient, in words: one look at all variables together."""
+"""What `train_step` does to the gradient, in words: for all variables at once where possible."""
 
 import dataclasses
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from gradhooks._types import Vector
+from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Verdict
-from gradhooks.reports.records import TRAINED, Diagnosis
-from gradhooks.verdicts import diagnosis
-from gradhooks.verdicts.optimizer_gradient import tolerance
+from gradhooks.reports.records import TRAINED, Diagnosis, GradientComparison
+from gradhooks.verdicts import causes, diagnosis, roundoff
+from gradhooks.verdicts.optimizer_gradient import OptimizerGradient, Recorded
 
-_CLOSE = 1e-2
+# Relative accuracy to which factors and norms are recognized. A free choice: training in half
+# precision rounds to 1e-2, and no two factors with a known cause lie this close together.
+_ACCURACY = 1e-2
+# A gradient at this cosine or above is a multiple of the analytic one. A free choice: an angle of
+# 0.8 degrees, more than rounding in float32 leaves.
+_PARALLEL = 1.0 - 1e-4
+# Entries of a swapped gradient may differ by this fraction of the largest one, for entries near
+# zero have no relative accuracy. A free choice: a few roundoffs of float32.
+_SWAPPED_ACCURACY = 1e-6
+_CAUSES = {2.0: "applied twice?", 0.5: "halved, a mean over two?"}
 
 
 def diagnose(
-    layout, received, data_gradient, comparisons, dtype, batch_size, has_noise, replicas=1
-):
-    """Returns one `Diagnosis` per variable whose trained gradient is wrong.
+    layout: Layout,
+    recorded: OptimizerGradient,
+    data_gradient: Vector | None,
+    comparisons: Sequence[GradientComparison],
+    dtype: str,
+    batch_size: int | None,
+    has_noise: bool,
+    replicas: int = 1,
+) -> tuple[Diagnosis, ...]:
+    """Returns one `Diagnosis` per variable whose optimizer gradient is wrong.
 
     Args:
         layout: The `Layout`.
-        received: `training.Received`.
+        recorded: The `OptimizerGradient`.
         data_gradient: float64, shape (P,). Gradient without regularization;
             None if the model has none.
-        comparisons: The comparisons of the term `"trained"`.
+        comparisons: The comparisons of the optimizer gradient.
         dtype: Name of the dtype that training computes in.
         batch_size: Number of examples; None where there is no one number.
         has_noise: Whether random layers are active.
         replicas: Number of replicas whose gradients the optimizer adds up.
     """
-    failed = {
-        layout.paths.index(c.path): c
-        for c in comparisons
-        if c.term == TRAINED and c.verdict is Verdict.FAIL
-    }
+    failed: dict[int, GradientComparison] = {}
+    for c in comparisons:
+        if c.verdict is Verdict.FAIL:
+            failed[layout.paths.index(c.path)] = c
     if not failed:
         return ()
-    received = dataclasses.replace(
-        received, trained=received.trained.astype(np.float64, copy=False)
-    )
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # a gradient that is not finite agrees with nothing
-        pattern = _pattern(layout, received, data_gradient, failed, dtype, batch_size, replicas)
-        sentences = [
-            pattern or _of_variable(layout, received, data_gradient, v, failed, dtype, has_noise)
-            for v in failed
-        ]
-    found = []
-    for (variable, comparison), sentence in zip(failed.items(), sentences, strict=True):
-        is_culprit = not pattern or variable == max(failed)
-        found.append(
-            Diagnosis(
-                comparison.path,
-                sentence,
-                (TRAINED,),
-                comparison.ratio,
-                comparison.cosine,
-                is_culprit,
+    values = recorded.values.astype(np.float64, copy=False)
+    recorded = dataclasses.replace(recorded, values=values)
+    diagnoses: list[Diagnosis] = []
+    # A gradient that is not finite agrees with nothing, so NumPy need not warn of it.
+    with np.errstate(invalid="ignore", over="ignore"):
+        pattern = _find_pattern(recorded, data_gradient, failed, dtype, batch_size, replicas)
+        for variable, c in failed.items():
+            sentence = pattern or _describe_variable(
+                recorded, data_gradient, variable, failed, dtype, has_noise
             )
-        )
-    return tuple(sorted(found, key=lambda d: not d.is_culprit))
+            is_culprit = not pattern or variable == max(failed)
+            found = Diagnosis(c.path, sentence, (TRAINED,), c.ratio, c.cosine, is_culprit)
+            diagnoses.append(found)
+    return tuple(sorted(diagnoses, key=lambda d: not d.is_culprit))
 
 
-def _pattern(layout, received, data_gradient, failed, dtype, batch_size, replicas):
+def _find_pattern(
+    recorded: OptimizerGradient,
+    data_gradient: Vector | None,
+    failed: Mapping[int, GradientComparison],
+    dtype: str,
+    batch_size: int | None,
+    replicas: int,
+) -> str:
     """A sentence that explains all failed variables at once; empty if there is none."""
-    if not any(received.finite[v] for v in failed):
-        return _not_finite(layout, received, [*failed], dtype)
-    if data_gradient is not None and _agree(layout, received.trained, data_gradient, failed, dtype):
-        return "train_step drops the regularization: the optimizer receives the gradient of the data term alone"
-    scales = np.array([c.ratio for c in failed.values() if abs(c.cosine) > 1 - _CLOSE])
-    if len(scales) == len(failed) > 1 or (len(scales) == len(failed) == len(layout)):
-        if np.allclose(scales, scales[0], rtol=_CLOSE):
-            return _constant(float(np.median(scales)), batch_size, replicas, received)
-        return _clipped_norms(layout, received, failed)
-    return _clipped_values(layout, received, failed)
+    if not any(recorded.is_finite[v] for v in failed):
+        return _describe_non_finite(recorded, [*failed], dtype)
+    if data_gradient is not None and _agree(recorded, data_gradient, failed, dtype):
+        return (
+            "train_step drops the regularization: the optimizer receives the gradient of the data "
+            "term alone"
+        )
+    ratios = np.array([c.ratio for c in failed.values() if abs(c.cosine) > 1 - _ACCURACY])
+    is_each_scaled = len(ratios) == len(failed)
+    # A single scaled variable is no pattern, unless there is no other.
+    if is_each_scaled and (len(failed) > 1 or len(failed) == len(recorded.layout)):
+        if np.allclose(ratios, ratios[0], rtol=_ACCURACY):
+            return _describe_factor(float(np.median(ratios)), batch_size, replicas, recorded)
+        return _describe_clipped_norms(recorded, failed)
+    return _describe_clipped_values(recorded, failed)
 
 
-def _not_finite(layout, received, variables, dtype):
-    """A sentence for some variables of which the optimizer receives NaN; empty where float64 has it for some."""
-    is_finite = {bool(np.isfinite(received.analytic[layout.slice(v)]).all()) for v in variables}
+def _describe_variable(
+    recorded: OptimizerGradient,
+    data_gradient: Vector | None,
+    variable: int,
+    failed: Mapping[int, GradientComparison],
+    dtype: str,
+    has_noise: bool,
+) -> str:
+    layout, comparison = recorded.layout, failed[variable]
+    values = recorded.values[layout.slice(variable)]
+    if not recorded.is_finite[variable]:
+        return _describe_non_finite(recorded, [variable], dtype)
+    if not recorded.is_connected[variable]:
+        return (
+            "train_step passes no gradient for this variable to the optimizer: left out, or behind "
+            "a stop_gradient?"
+        )
+    if not values.any():
+        return "the optimizer receives zeros for this variable: a stop_gradient in train_step?"
+    if data_gradient is not None:
+        penalty_gradient = recorded.analytic - data_gradient
+        if _agree(recorded, penalty_gradient, [variable], dtype):
+            return (
+                "the optimizer receives the gradient of the regularization alone: a stop_gradient "
+                "in train_step?"
+            )
+    for other in failed:
+        if other != variable and _is_swapped(recorded, values, variable, other):
+            return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
+    if abs(comparison.cosine) > _PARALLEL:
+        return f"the optimizer receives {comparison.ratio:.6g} times the gradient of this variable"
+    if not comparison.analytic_norm:
+        return (
+            "the optimizer receives a gradient for this variable, which is zero by backpropagation"
+        )
+    numbers = diagnosis.format_cosine_and_ratio(comparison.cosine, comparison.ratio)
+    words = f"the optimizer receives another gradient{numbers}"
+    if has_noise:
+        words += "; a recomputation (keras.remat) that draws another mask than the forward pass?"
+    return words
+
+
+def _describe_non_finite(
+    recorded: OptimizerGradient,
+    variables: Sequence[int],
+    dtype: str,
+) -> str:
+    """A sentence for variables of which the optimizer receives NaN.
+
+    Empty if float64 gives NaN for some of them and finite numbers for others.
+    """
+    parts = (recorded.analytic[recorded.layout.slice(v)] for v in variables)
+    is_finite = {bool(np.isfinite(part).all()) for part in parts}
     if len(is_finite) > 1:
         return ""
-    words = "the optimizer receives NaN or infinite numbers for this variable; backpropagation in float64 gives"
+    words = (
+        "the optimizer receives NaN or infinite numbers for this variable; backpropagation in "
+        "float64 gives"
+    )
     if not is_finite.pop():
         return f"{words} NaN as well"
-    place = diagnosis.where_not_finite(layout, received.trained)
-    return f"{words} finite ones: `train_step` makes them, or {dtype} does, {place}"
+    location = diagnosis.locate_non_finite(recorded.layout, recorded.values)
+    return f"{words} finite ones: `train_step` makes them, or {dtype} does, {location}"
 
 
-def _agree(layout, trained, reference, failed, dtype):
-    return all(
-        np.linalg.norm(trained[p] - reference[p])
-        <= tolerance(dtype) * (np.linalg.norm(trained[p]) + np.linalg.norm(reference[p]))
-        for p in map(layout.slice, failed)
-    )
+def _agree(
+    recorded: OptimizerGradient,
+    reference: Vector,
+    variables: Iterable[int],
+    dtype: str,
+) -> bool:
+    for v in variables:
+        part = recorded.layout.slice(v)
+        values, expected = recorded.values[part], reference[part]
+        size = np.linalg.norm(values) + np.linalg.norm(expected)
+        if not np.linalg.norm(values - expected) <= roundoff.tolerance(dtype) * size:
+            return False
+    return True
 
 
-def _constant(scale, batch_size, replicas, received):
-    norm = float(np.linalg.norm(received.trained))
-    if 0 < scale < 1 and _is_round(norm):
-        return f"the gradient is clipped to the norm {norm:.4g}: the optimizer receives {scale:.4g} times the gradient"
-    causes = {2.0: "applied twice?", 0.5: "halved, a mean over two?", -1.0: "the sign is reversed"}
-    if batch_size and batch_size > 2:
-        causes[1 / batch_size] = "one over the batch: a mean where a sum belongs"
-        causes[float(batch_size)] = "the size of the batch: a sum where a mean belongs"
+def _is_swapped(
+    recorded: OptimizerGradient,
+    values: Recorded,
+    variable: int,
+    other: int,
+) -> bool:
+    """Whether the values recorded for a variable are the gradient of another one of its shape."""
+    layout = recorded.layout
+    if layout.shapes[other] != layout.shapes[variable]:
+        return False
+    gradient = recorded.analytic[layout.slice(other)]
+    margin = _SWAPPED_ACCURACY * abs(values).max()
+    return np.allclose(values, gradient, rtol=_ACCURACY, atol=margin)
+
+
+def _describe_factor(
+    ratio: float,
+    batch_size: int | None,
+    replicas: int,
+    recorded: OptimizerGradient,
+) -> str:
+    norm = float(np.linalg.norm(recorded.values))
+    if 0 < ratio < 1 and _is_round(norm):
+        return (
+            f"the gradient is clipped to the norm {norm:.4g}: the optimizer receives {ratio:.4g} "
+            "times the gradient"
+        )
+    known = dict(_CAUSES)
     if replicas > 1:
-        causes[float(replicas)] = (
+        known[float(replicas)] = (
             f"a mean per replica that is not divided by the number of replicas ({replicas})?"
         )
-        causes[1 / replicas] = f"divided twice by the number of replicas ({replicas})?"
-    words = next((w for f, w in causes.items() if math.isclose(scale, f, rel_tol=_CLOSE)), "")
-    power = math.log2(abs(scale)) if scale else 0.0
-    if (
-        not words
-        and abs(power) > 1.5
-        and math.isclose(abs(scale), 2.0 ** round(power), rel_tol=_CLOSE)
-    ):
-        words = f"2**{round(power)}: a loss scale that was not removed, or removed twice?"
-    return f"train_step hands on {scale:.6g} times the gradient, for every variable" + (
-        f": {words}" if words else ""
-    )
+        known[1 / replicas] = f"divided twice by the number of replicas ({replicas})?"
+    cause = causes.explain_factor(ratio, known, batch_size, _ACCURACY)
+    return f"train_step passes on {ratio:.6g} times the gradient, for every variable{cause}"
 
 
-def _clipped_norms(layout, received, failed):
-    norms = np.array([np.linalg.norm(received.trained[layout.slice(v)]) for v in failed])
-    if np.allclose(norms, norms[0], rtol=_CLOSE) and _is_round(float(norms[0])):
+def _describe_clipped_norms(recorded: OptimizerGradient, failed: Iterable[int]) -> str:
+    parts = (recorded.values[recorded.layout.slice(v)] for v in failed)
+    norms = np.array([np.linalg.norm(part) for part in parts])
+    if np.allclose(norms, norms[0], rtol=_ACCURACY) and _is_round(float(norms[0])):
         return f"every variable's gradient is clipped to the norm {norms[0]:.4g}"
     return ""
 
 
-def _clipped_values(layout, received, failed):
-    trained = np.concatenate([received.trained[layout.slice(v)] for v in failed])
-    analytic = np.concatenate([received.analytic[layout.slice(v)] for v in failed])
-    limit = np.max(np.abs(trained), initial=0.0)
+def _describe_clipped_values(recorded: OptimizerGradient, failed: Iterable[int]) -> str:
+    parts = [recorded.layout.slice(v) for v in failed]
+    values = np.concatenate([recorded.values[part] for part in parts])
+    analytic = np.concatenate([recorded.analytic[part] for part in parts])
+    limit = np.max(np.abs(values), initial=0.0)
     expected = np.clip(analytic, -limit, limit)
-    is_clip = limit > 0 and np.linalg.norm(trained - expected) <= _CLOSE * np.linalg.norm(expected)
-    if is_clip and np.max(np.abs(analytic)) > limit * (1 + _CLOSE):
+    distance = np.linalg.norm(values - expected)
+    is_clipped = limit > 0 and distance <= _ACCURACY * np.linalg.norm(expected)
+    if is_clipped and np.max(np.abs(analytic)) > limit * (1 + _ACCURACY):
         return f"the gradient is clipped by value to +-{limit:.4g}"
     return ""
 
 
-def _is_round(number):
+def _is_round(number: float) -> bool:
     """Whether a number has at most two digits that are not zero."""
     return number > 0 and math.isclose(number, float(f"{number:.1e}"), rel_tol=1e-3)
-
-
-def _of_variable(layout, received, data_gradient, variable, failed, dtype, has_noise):
-    trained, comparison = received.trained[layout.slice(variable)], failed[variable]
-    if not received.finite[variable]:
-        return _not_finite(layout, received, [variable], dtype)
-    if not received.reached[variable]:
-        return "train_step hands no gradient for this variable to the optimizer: left out, or behind a stop_gradient?"
-    if not trained.any():
-        return "the optimizer receives zeros for this variable: a stop_gradient in train_step?"
-    if data_gradient is not None and _agree(
-        layout, received.trained, received.analytic - data_gradient, [variable], dtype
-    ):
-        return "the optimizer receives the gradient of the regularization alone: a stop_gradient in train_step?"
-    for other in failed:
-        same_shape = other != variable and layout.shapes[other] == layout.shapes[variable]
-        if same_shape and np.allclose(
-            trained,
-            received.analytic[layout.slice(other)],
-            rtol=_CLOSE,
-            atol=1e-6 * abs(trained).max(),
-        ):
-            return f"swapped: the optimizer receives the gradient of {layout.paths[other]}"
-    if abs(comparison.cosine) > 1 - 1e-4:
-        return f"the optimizer receives {comparison.ratio:.6g} times the gradient of this variable"
-    if not comparison.analytic_norm:
-        return "the optimizer receives a gradient for this variable, of which backpropagation says that it is zero"
-    words = f"the optimizer receives another gradient{diagnosis.in_numbers(comparison.cosine, comparison.ratio)}"
-    if has_noise:
-        words += "; a recomputation (keras.remat) that draws another mask than the forward pass?"
-    return words

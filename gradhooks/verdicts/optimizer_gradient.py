@@ -1,298 +1,322 @@
-"""The gradient that the optimizer received, held against the analytic one: every parameter of every variable.
+"""The gradient that the optimizer receives beside the analytic one, for every parameter.
 
-Both are whole vectors, one in float64, one at training precision. What the
-precision explains is no finding: rounding is told from error by its lack of
-memory. At a slightly nudged point rounding is drawn anew, an error is not.
+Both are whole vectors, one in float64, one at training precision. A difference
+that the precision explains is not an error. Rounding and error are told apart by
+a second point close by: there rounding is another, and an error is the same.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gradhooks._types import PerVariable, Vector
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import GradientComparison
-from gradhooks.verdicts import repeated_error
+from gradhooks.verdicts import repeated_error, roundoff
 
-# Unit roundoff of the formats that networks are trained in: half the distance from 1 to the next
-# number.
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-# A sum of a million terms in float32 loses the square root of that many roundoffs, forth and back;
-# half precision adds up in float32 and rounds the result of each operation, of which a path through
-# a network has some hundreds.
-_SUM, _PATH = 2000.0, 16.0
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
+# A free choice: large enough that sums of unlike gradients do not fail, and far below anything
+# that changes a training step.
 _FLOOR = 64.0
-# An error of up to so many times what a unit of roundoff does to the gradient is rounding; what is
-# larger is looked at again at another point. `python -m tools.calibrate_rounding float32`: 44 times
-# and more where a train step is wrong.
+# An error of up to this many times the effect of one roundoff on the gradient is rounding; a larger
+# one is examined at other points. Calibrated by `python -m tools.calibrate_rounding float32`: 44
+# times and more where a train step is wrong.
 _CONDITION = 10.0
-# Share of zeros, in half precision, from which a difference is called underflow.
+# Fraction of zeros, in half precision, from which a difference is called underflow. A free choice:
+# it names the reason of a failure and decides about none that has fewer zeros.
 _ZEROS = 0.02
-# What is lost to underflow was smaller than this: the half of the smallest float16, in a sum of a
-# thousand of them.
-_LOST = 1024 * 2.0**-25
+# Entries that underflow are smaller than this. Derived: half of the smallest float16, 2**-25, in a
+# sum of 1024 of them.
+_LARGEST_LOST = 1024 * 2.0**-25
+
+# The gradient as it was recorded: float32 or float64, shape (P,).
+Recorded = NDArray[np.floating[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerGradient:
-    """One recorded gradient beside the reference.
+    """One recorded gradient beside the analytic one.
 
     Args:
         layout: The `Layout`.
         analytic: float64, shape (P,). Gradient of the total loss, float64.
-        trained: float32 or float64, shape (P,). What the optimizer received,
+        values: float32 or float64, shape (P,). What the optimizer received,
             unscaled.
-        reached: bool, shape (V,). Whether a gradient came for the variable.
+        is_connected: bool, shape (V,). Whether a gradient came for the variable.
         is_skipped: Whether loss scaling leaves out a step that is not finite.
     """
 
     layout: Layout
-    analytic: np.ndarray
-    trained: np.ndarray
-    reached: np.ndarray
+    analytic: Vector
+    values: Recorded
+    is_connected: NDArray[np.bool_]
     is_skipped: bool = False
 
-    # Asked for again and again for every variable, and as long as the model: worked out once.
+    # Needed again for every variable, and as long as the model: computed once.
 
     @functools.cached_property
-    def sizes(self):
-        """Norms of the analytic and of the trained gradient of each variable: float64, shape (2, V)."""
-        return np.array([self.layout.norms(self.analytic), self.layout.norms(self.trained)])
+    def norms(self) -> NDArray[np.float64]:
+        """float64, shape (2, V): norms of both gradients per variable, the analytic one first."""
+        return np.array([self.layout.norms(self.analytic), self.layout.norms(self.values)])
 
     @functools.cached_property
-    def distances(self):
-        """Norm of the difference for each variable: float64, shape (V,)."""
-        return self.layout.norms(self.trained - self.analytic)
+    def distances(self) -> PerVariable:
+        """float64, shape (V,): norm of the difference for each variable."""
+        return self.layout.norms(self.values - self.analytic)
 
     @functools.cached_property
-    def finite(self):
-        """Whether every entry of the trained gradient of a variable is finite: bool, shape (V,)."""
-        return np.array(
-            [
-                np.isfinite(self.trained[self.layout.slice(v)]).all()
-                for v in range(len(self.layout))
-            ],
-            bool,
-        )
+    def is_finite(self) -> NDArray[np.bool_]:
+        """bool, shape (V,): whether every recorded entry of a variable is finite."""
+        parts = (self.values[self.layout.slice(v)] for v in range(len(self.layout)))
+        return np.array([np.isfinite(part).all() for part in parts], bool)
 
     @functools.cached_property
-    def typical(self):
+    def typical_entry(self) -> float:
         """Root mean square of the analytic gradient."""
         return _root_mean_square(self.analytic)
 
 
-def rounding(dtype):
-    """Returns by how much, relatively, one operation may round: its sums in float32 at least, its result in the dtype.
+def noise_floor(gradient: Recorded, dtype: str) -> float:
+    """Returns the root mean square of the rounding noise in an entry of a gradient.
 
-    Example:
-
-    >>> rounding("float32") == 2.0**-23, rounding("bfloat16") == 2.0**-8 + 2.0**-24
-    (True, True)
+    Args:
+        gradient: float, shape (P,).
+        dtype: Name of the dtype that training computes in.
     """
-    result = ROUNDOFF.get(dtype, ROUNDOFF["float32"])
-    return min(result, ROUNDOFF["float32"]) + result
+    return _FLOOR * roundoff.rounding(dtype) * _root_mean_square(gradient)
 
 
-def tolerance(dtype):
-    """Returns the relative difference that training in a dtype explains.
-
-    `2000 u(float32) + 16 rounding(dtype)` with `u` the unit roundoff: rounding errors
-    of a sum grow with the square root of its length (N. J. Higham, "Accuracy
-    and Stability of Numerical Algorithms", section 4.2).
-
-    Example:
-
-    >>> f"{tolerance('float32'):.1e}", f"{tolerance('bfloat16'):.1e}"
-    ('1.2e-04', '6.3e-02')
-    """
-    return _SUM * ROUNDOFF["float32"] + _PATH * rounding(dtype)
+def find_disagreeing(recorded: OptimizerGradient, dtype: str) -> list[int]:
+    """Returns the numbers of the variables that differ by more than the precision explains."""
+    return [v for v in range(len(recorded.layout)) if not _is_close(recorded, v, dtype)]
 
 
-def disagreeing(received, dtype):
-    """Returns the numbers of the variables whose gradients differ by more than the precision explains."""
-    return [v for v in range(len(received.layout)) if not _is_close(received, v, dtype)]
-
-
-def floor(gradient, dtype):
-    """Returns the root mean square of what rounding alone leaves in an entry of a gradient that a dtype trains."""
-    return _FLOOR * rounding(dtype) * _root_mean_square(gradient)
-
-
-def _floor(received, dtype):
-    return _FLOOR * rounding(dtype) * received.typical
-
-
-def _root_mean_square(entries):
-    return math.sqrt(np.mean(np.square(entries))) if len(entries) else 0.0
-
-
-def _is_close(received, variable, dtype):
-    distance = received.distances[variable]
-    if not received.finite[variable]:
-        return False
-    if distance <= tolerance(dtype) * received.sizes[:, variable].sum():
-        return True
-    is_noise = distance <= _floor(received, dtype) * math.sqrt(
-        max(received.layout.sizes[variable], 1)
-    )
-    return is_noise and not _underflows(received, variable, dtype)
-
-
-def _underflows(received, variable, dtype):
-    """Whether entries became zero because float16 has no number as small, although float32 would have kept them.
-
-    Underflow is no noise, however small the variable's gradient beside the
-    others': what is lost is lost at every point, and it is what an optimizer
-    such as Adam scales up.
-    """
-    if dtype != "float16" or not received.reached[variable]:
-        return False
-    part = received.layout.slice(variable)
-    analytic, trained = received.analytic[part], received.trained[part]
-    kept_by_float32 = np.abs(analytic) > _floor(received, "float32")
-    lost = kept_by_float32 & (trained == 0)
-    if np.sum(lost) <= _ZEROS * len(analytic):
-        return False
-    rest = analytic[kept_by_float32 & ~lost]
-    return _root_mean_square(analytic[lost]) <= min(
-        _LOST, _root_mean_square(rest) if len(rest) else _LOST
-    )
-
-
-def beyond_rounding(received, nearby, variables, dtype):
+def find_beyond_rounding(
+    recorded: OptimizerGradient,
+    nearby: Vector,
+    variables: Sequence[int],
+    dtype: str,
+) -> list[int]:
     """Returns those of some variables whose error is larger than rounding makes it.
 
-    Rounding acts like a change of the parameters by a unit of roundoff. Where
-    the gradient itself changes by as much as that, nothing better can be
-    expected of training (the condition number of the problem, as in N. J.
-    Higham, "Accuracy and Stability of Numerical Algorithms", section 1.6).
+    Rounding acts like a change of the parameters by one roundoff. Where that
+    changes the gradient itself, training cannot be expected to compute it any
+    better (the condition number of the problem, as in N. J. Higham, "Accuracy
+    and Stability of Numerical Algorithms", section 1.6).
 
     Args:
-        received: `Received` at the point.
-        nearby: float64, shape (P,). The analytic gradient a unit of roundoff away.
+        recorded: The `OptimizerGradient` at the point.
+        nearby: float64, shape (P,). The analytic gradient one roundoff away.
         variables: Numbers of variables.
         dtype: Name of the dtype that training computes in.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # the gradient nearby may not be finite
-        expected = _CONDITION * received.layout.norms(nearby - received.analytic)
-        is_rounding = received.reached & np.isfinite(expected) & (received.distances <= expected)
-    return [v for v in variables if not is_rounding[v] or _underflows(received, v, dtype)]
+    # The gradient nearby may not be finite.
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected = _CONDITION * recorded.layout.norms(nearby - recorded.analytic)
+        is_small = np.isfinite(expected) & (recorded.distances <= expected)
+    is_rounding = recorded.is_connected & is_small
+    return [v for v in variables if not is_rounding[v] or _underflows(recorded, v, dtype)]
 
 
-def replicate_failures(received, nudged, variables, dtype):
-    """Returns those of some variables whose error at a nudged point is the same error: rounding is not.
+def find_replicated(
+    recorded: OptimizerGradient,
+    replicate: OptimizerGradient,
+    variables: Sequence[int],
+    dtype: str,
+) -> list[int]:
+    """Returns those of some variables whose error at a nudged point is the same error.
 
     Args:
-        received: `Received` at the point.
-        nudged: `Received` at a nudged point.
+        recorded: The `OptimizerGradient` at the point.
+        replicate: The `OptimizerGradient` at a nudged point.
         variables: Numbers of variables.
         dtype: Name of the dtype that training computes in.
     """
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # the nudged point may be one where the gradient is not finite
-        return [
-            v
-            for v in variables
-            if _repeats(received, nudged, v) or _underflows_twice(received, nudged, v, dtype)
-        ]
+    failures: list[int] = []
+    # The gradient may not be finite at the nudged point.
+    with np.errstate(invalid="ignore", over="ignore"):
+        for v in variables:
+            # Which entries underflow depends on the gradient at each of the points.
+            underflows = _underflows(recorded, v, dtype) and _underflows(replicate, v, dtype)
+            if underflows or _is_same_error(recorded, replicate, v):
+                failures.append(v)
+    return failures
 
 
-def _repeats(received, nudged, variable):
-    part = received.layout.slice(variable)
-    errors = [r.trained[part] - r.analytic[part] for r in (received, nudged)]
-    return repeated_error.is_same_error(errors, [r.analytic[part] for r in (received, nudged)])
-
-
-def _underflows_twice(received, nudged, variable, dtype):
-    """Whether entries are lost to underflow at both points; which ones depends on the gradient there."""
-    return _underflows(received, variable, dtype) and _underflows(nudged, variable, dtype)
-
-
-def compare(received, noisy, dtype):
+def compare(
+    recorded: OptimizerGradient,
+    noisy: Collection[int],
+    dtype: str,
+) -> list[GradientComparison]:
     """Returns one `GradientComparison` per variable.
 
     Args:
-        received: `Received` at the point.
-        noisy: Numbers of the suspect variables whose error is not repeated at
-            nudged points.
+        recorded: The `OptimizerGradient`.
+        noisy: Numbers of the variables whose error is not the same at nudged
+            points.
         dtype: Name of the dtype that training computes in.
     """
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # a gradient that is not finite is judged, and no surprise
-        return [_comparison(received, v in noisy, v, dtype) for v in range(len(received.layout))]
+    # A gradient that is not finite is judged, so NumPy need not warn of it.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return [_comparison(recorded, v in noisy, v, dtype) for v in range(len(recorded.layout))]
 
 
-def _comparison(received, is_noisy, variable, dtype):
-    layout, part = received.layout, received.layout.slice(variable)
-    analytic, trained = received.analytic[part], received.trained[part]
-    verdict, reason = _verdict(received, is_noisy, variable, dtype)
-    noise = _floor(received, dtype) * math.sqrt(max(len(analytic), 1))
-    sizes, distance = (
-        tuple(map(float, received.sizes[:, variable])),
-        float(received.distances[variable]),
-    )
-    product, square = float(analytic @ trained), sizes[0] ** 2
-    is_alike = min(sizes) > 0 and distance <= tolerance(dtype) * sum(sizes)
-    if verdict is Verdict.PASS and max(sizes) <= noise and not is_alike:
-        verdict, reason = (
-            Verdict.INCONCLUSIVE,
-            Reason.VACUOUS,
-        )  # nothing but the noise of others' gradients
-    nonzero = analytic != 0
+def overall_difference(
+    recorded: OptimizerGradient, comparisons: Sequence[GradientComparison]
+) -> float:
+    """Returns the relative difference over all variables that could be decided.
+
+    Args:
+        recorded: The `OptimizerGradient`.
+        comparisons: One per variable, as of `compare`.
+    """
+    decided = [k for k, c in enumerate(comparisons) if c.verdict is not Verdict.INCONCLUSIVE]
+    norms = np.linalg.norm(recorded.norms[:, decided], axis=1)
+    distance = np.linalg.norm(recorded.distances[decided])
+    return _relative((float(norms[0]), float(norms[1])), float(distance))
+
+
+def _root_mean_square(entries: Recorded) -> float:
+    return math.sqrt(np.mean(np.square(entries))) if len(entries) else 0.0
+
+
+def _entry_floor(recorded: OptimizerGradient, dtype: str) -> float:
+    return _FLOOR * roundoff.rounding(dtype) * recorded.typical_entry
+
+
+def _variable_floor(
+    recorded: OptimizerGradient,
+    variable: int,
+    dtype: str,
+) -> float:
+    """The norm of the rounding noise in the gradient of a variable."""
+    size = max(int(recorded.layout.sizes[variable]), 1)
+    return _entry_floor(recorded, dtype) * math.sqrt(size)
+
+
+def _is_close(
+    recorded: OptimizerGradient,
+    variable: int,
+    dtype: str,
+) -> bool:
+    if not recorded.is_finite[variable]:
+        return False
+    distance = recorded.distances[variable]
+    if distance <= roundoff.tolerance(dtype) * recorded.norms[:, variable].sum():
+        return True
+    is_noise = distance <= _variable_floor(recorded, variable, dtype)
+    return bool(is_noise) and not _underflows(recorded, variable, dtype)
+
+
+def _underflows(
+    recorded: OptimizerGradient,
+    variable: int,
+    dtype: str,
+) -> bool:
+    """Whether entries became zero that float16 cannot hold, and float32 can.
+
+    Underflow is no noise, however small the variable's gradient beside the
+    others': it loses the same entries at every point, and an optimizer such as
+    Adam scales up what is left.
+    """
+    if dtype != "float16" or not recorded.is_connected[variable]:
+        return False
+    part = recorded.layout.slice(variable)
+    analytic = recorded.analytic[part]
+    is_kept_by_float32 = np.abs(analytic) > _entry_floor(recorded, "float32")
+    is_lost = is_kept_by_float32 & (recorded.values[part] == 0)
+    if np.sum(is_lost) <= _ZEROS * len(analytic):
+        return False
+    largest = _LARGEST_LOST
+    rest = analytic[is_kept_by_float32 & ~is_lost]
+    if len(rest):
+        largest = min(largest, _root_mean_square(rest))
+    return _root_mean_square(analytic[is_lost]) <= largest
+
+
+def _is_same_error(
+    recorded: OptimizerGradient,
+    replicate: OptimizerGradient,
+    variable: int,
+) -> bool:
+    part = recorded.layout.slice(variable)
+    gradients = recorded.analytic[part], replicate.analytic[part]
+    errors = recorded.values[part] - gradients[0], replicate.values[part] - gradients[1]
+    return repeated_error.is_same_error(errors, gradients)
+
+
+def _comparison(
+    recorded: OptimizerGradient,
+    is_noisy: bool,
+    variable: int,
+    dtype: str,
+) -> GradientComparison:
+    layout = recorded.layout
+    part = layout.slice(variable)
+    analytic, values = recorded.analytic[part], recorded.values[part]
+    norms = float(recorded.norms[0, variable]), float(recorded.norms[1, variable])
+    distance = float(recorded.distances[variable])
+    noise = _variable_floor(recorded, variable, dtype)
+    explained = roundoff.tolerance(dtype) * sum(norms)
+
+    verdict, reason = _judge(recorded, is_noisy, variable, dtype)
+    is_alike = min(norms) > 0 and distance <= explained
+    if verdict is Verdict.PASS and max(norms) <= noise and not is_alike:
+        # Both are below the noise of the other variables' gradients.
+        verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
+
+    product = float(analytic @ values)
+    square = norms[0] ** 2
+    is_nonzero = analytic != 0
+    zeros = float(np.mean(values[is_nonzero] == 0)) if is_nonzero.any() else 0.0
     return GradientComparison(
         layout.paths[variable],
-        analytic_norm=sizes[0],
-        received_norm=sizes[1],
+        analytic_norm=norms[0],
+        received_norm=norms[1],
         distance=distance,
-        relative_difference=_relative(sizes, distance),
+        relative_difference=_relative(norms, distance),
         verdict=verdict,
         reason=reason,
-        allowed=float(max(tolerance(dtype) * sum(sizes), noise)),
+        allowed=float(max(explained, noise)),
         rounding=noise,
         position=part.start,
-        dtype=dtype,
-        cosine=product / (sizes[0] * sizes[1]) if all(sizes) else math.nan,
+        cosine=product / (norms[0] * norms[1]) if all(norms) else math.nan,
         ratio=product / square if square else math.nan,
-        zeros=float(np.mean(trained[nonzero] == 0)) if nonzero.any() else 0.0,
+        zeros=zeros,
+        dtype=dtype,
     )
 
 
-def _relative(sizes, distance):
-    """The relative difference of two vectors whose norms are known; NaN where they are not finite."""
-    if not math.isfinite(sum(sizes)):
+def _relative(norms: tuple[float, float], distance: float) -> float:
+    """The relative difference of two vectors with known norms; NaN if those are not finite."""
+    if not math.isfinite(sum(norms)):
         return math.nan
-    return distance / sum(sizes) if any(sizes) else 0.0
+    return distance / sum(norms) if any(norms) else 0.0
 
 
-def _verdict(received, is_noisy, variable, dtype):
-    if not received.finite[variable]:
-        if (
-            np.isfinite(received.analytic[received.layout.slice(variable)]).all()
-            and received.is_skipped
-        ):
-            return (
-                Verdict.INCONCLUSIVE,
-                Reason.NOT_RECORDED,
-            )  # overflow, and another try with a smaller scale
+def _judge(
+    recorded: OptimizerGradient,
+    is_noisy: bool,
+    variable: int,
+    dtype: str,
+) -> tuple[Verdict, Reason]:
+    is_analytic_finite = np.isfinite(recorded.analytic[recorded.layout.slice(variable)]).all()
+    if not recorded.is_finite[variable]:
+        if is_analytic_finite and recorded.is_skipped:
+            # The gradient overflowed, and loss scaling tries again with a smaller scale.
+            return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED
         return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
-    if _is_close(received, variable, dtype):
+    if _is_close(recorded, variable, dtype):
         return Verdict.PASS, Reason.AGREES
     if is_noisy:
-        # What is not finite in float64 has no digits to round.
-        is_finite = np.isfinite(received.analytic[received.layout.slice(variable)]).all()
-        return Verdict.INCONCLUSIVE, Reason.ROUNDING if is_finite else Reason.NON_FINITE_GRADIENT
-    return Verdict.FAIL, Reason.UNDERFLOW if _underflows(
-        received, variable, dtype
-    ) else Reason.UNTRAINED
-
-
-def headline(received, comparisons):
-    """Returns the relative difference over all variables that could be decided."""
-    decided = [k for k, c in enumerate(comparisons) if c.verdict is not Verdict.INCONCLUSIVE]
-    sizes = np.linalg.norm(received.sizes[:, decided], axis=1)
-    return _relative(tuple(map(float, sizes)), float(np.linalg.norm(received.distances[decided])))
+        # A number that is not finite in float64 has no digits that rounding could lose.
+        reason = Reason.ROUNDING if is_analytic_finite else Reason.NON_FINITE_GRADIENT
+        return Verdict.INCONCLUSIVE, reason
+    is_underflow = _underflows(recorded, variable, dtype)
+    return Verdict.FAIL, Reason.UNDERFLOW if is_underflow else Reason.UNTRAINED

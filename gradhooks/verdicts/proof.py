@@ -1,128 +1,143 @@
-"""What a check has proved: which variables a numeric measurement has confirmed, and which nobody could tell of.
+"""What a check has proved: the variables that a measurement confirms, and those it says nothing of.
 
 Agreement of two gradients that were both computed by backpropagation proves
-neither of them, so the term `"trained"` has no part in any of this.
+neither of them, so the optimizer gradient has no part in any of this.
 """
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
+from gradhooks._types import Vector
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, DerivativeComparison
-from gradhooks.verdicts import optimizer_gradient
-
-# Gradients are sums over a batch, its time steps and units; rounding in a sum of a million terms is
-# of this many units of roundoff (N. J. Higham, "Accuracy and Stability of Numerical Algorithms",
-# section 4.2).
-_SUM = 1000.0
+from gradhooks.reports.records import EVERYTHING, Comparison, DerivativeComparison
+from gradhooks.verdicts import roundoff
 
 
-def zero_levels(gradients, precision):
-    """Returns, per term, up to which size an entry of the analytic gradient may be the rounding of a zero.
+def zero_levels(gradients: Mapping[str, Vector], dtype: str) -> dict[str, float]:
+    """Returns, per term, the size up to which an analytic entry may be a rounded zero.
 
     Args:
         gradients: Per term name, float64, shape (P,).
-        precision: Name of the float dtype in which the gradient was computed.
+        dtype: Name of the float dtype in which the gradient was computed.
 
     Returns:
-        Dict of floats, in units of the gradient.
+        Dict of floats by term name, in units of the gradient.
     """
-    share = _SUM * optimizer_gradient.rounding(precision)
-    return {term: share * _largest(gradient) for term, gradient in gradients.items()}
+    fraction = roundoff.zero_tolerance(dtype)
+    levels: dict[str, float] = {}
+    for term, gradient in gradients.items():
+        levels[term] = fraction * _largest_finite(gradient)
+    return levels
 
 
-def _largest(gradient):
-    finite = (
-        np.abs(gradient[np.isfinite(gradient)])
-        if not np.isfinite(gradient).all()
-        else np.abs(gradient)
-    )
-    return float(np.max(finite, initial=0.0))
+def _largest_finite(gradient: Vector) -> float:
+    is_finite = np.isfinite(gradient)
+    # Selecting copies a vector as large as the model.
+    finite = gradient if is_finite.all() else gradient[is_finite]
+    return float(np.max(np.abs(finite), initial=0.0))
 
 
-def without_false_zeros(comparisons, levels):
+def withdraw_false_zeros(
+    comparisons: Sequence[DerivativeComparison], levels: Mapping[str, float]
+) -> list[DerivativeComparison]:
     """Returns the comparisons, vacuous only where the analytic derivative is zero as well.
 
-    An error bar wider than both derivatives hides a wrong one as well as a right one.
+    An error bar wider than both derivatives hides a wrong one as well as a right
+    one, so such a comparison is one of noise.
 
     Args:
-        comparisons: `Comparison`s.
-        levels: What `zero_levels` returned; a direction is held against it as it is.
+        comparisons: The measured comparisons of a check.
+        levels: The levels of `zero_levels`. The derivative along a direction is
+            compared with the same level as that of a parameter.
     """
-    return [
-        dataclasses.replace(c, reason=Reason.NOISE)
-        if c.reason is Reason.VACUOUS and c.term in levels and abs(c.analytic) > levels[c.term]
-        else c
-        for c in comparisons
-    ]
+    result: list[DerivativeComparison] = []
+    for c in comparisons:
+        is_vacuous = c.reason is Reason.VACUOUS and c.term in levels
+        if is_vacuous and abs(c.analytic) > levels[c.term]:
+            c = dataclasses.replace(c, reason=Reason.NOISE)
+        result.append(c)
+    return result
 
 
-def is_numeric(comparison):
-    """Whether a derivative was measured, and not two gradients compared."""
+def is_numeric(comparison: Comparison) -> TypeGuard[DerivativeComparison]:
+    """Whether a comparison is of a measured derivative, and not of two gradients."""
     return isinstance(comparison, DerivativeComparison)
 
 
-def paths_with_proof(comparisons):
+def paths_with_proof(comparisons: Sequence[Comparison]) -> set[str]:
     """Returns the paths of the variables that a passing measurement of the total loss confirms."""
     return {c.path for c in comparisons if _is_proof(c)}
 
 
-def positions(comparisons):
-    """Returns the flat indices of what passed: of parameters, and of the first one of a variable's direction."""
+def positions_with_proof(comparisons: Sequence[Comparison]) -> set[int]:
+    """Returns the flat indices of the parameters that passed.
+
+    A direction along one variable counts as the first parameter of the variable.
+    """
     return {c.position for c in comparisons if _is_proof(c) and c.path != EVERYTHING}
 
 
-def _is_proof(comparison):
+def paths_without_proof(comparisons: Sequence[Comparison]) -> list[str]:
+    """Returns the paths of the variables that have a derivative, and no measurement that decides.
+
+    Variables with a failure are not among them.
+    """
+    undecided: set[str] = set()
+    decided = {EVERYTHING, *paths_with_proof(comparisons)}
+    for c in comparisons:
+        if c.verdict is Verdict.FAIL:
+            decided.add(c.path)
+        elif c.term == "total" and _is_undecided(c):
+            undecided.add(c.path)
+    return sorted(undecided - decided)
+
+
+def paths_hidden_by_noise(comparisons: Sequence[Comparison]) -> list[str]:
+    """Returns the `paths_without_proof` where noise hides a derivative of some size.
+
+    A derivative below the float32 rounding of the largest one does not count:
+    any sum with that one would round it away.
+    """
+    without_proof = set(paths_without_proof(comparisons))
+    largest_by_path: dict[str, float] = {}
+    noisy: set[str] = set()
+    for c in comparisons:
+        if not is_numeric(c) or c.term != "total":
+            continue
+        if c.path != EVERYTHING and math.isfinite(c.analytic):
+            largest_by_path[c.path] = max(largest_by_path.get(c.path, 0.0), abs(c.analytic))
+        if c.reason is Reason.NOISE and c.path in without_proof:
+            noisy.add(c.path)
+    level = roundoff.rounding("float32") * max(largest_by_path.values(), default=0.0)
+    return sorted(path for path in noisy if largest_by_path.get(path, 0.0) > level)
+
+
+def find_undecided(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Returns the undecided comparisons that count.
+
+    A derivative below its error bar does not if another measurement of its
+    variable has passed.
+    """
+    confirmed = paths_with_proof(comparisons)
+    result: list[Comparison] = []
+    for c in comparisons:
+        if not _is_undecided(c):
+            continue
+        if is_numeric(c) and c.path in confirmed:
+            if max(abs(c.analytic), abs(c.numeric)) <= c.error:
+                continue
+        result.append(c)
+    return result
+
+
+def _is_proof(comparison: Comparison) -> bool:
     return comparison.verdict is Verdict.PASS and comparison.term == "total"
 
 
-def paths_without_proof(comparisons):
-    """Returns the paths of the variables that have a derivative to compare, and of which no measurement could tell."""
-    is_open = {c.path for c in _of_total(comparisons) if _is_undecided(c)}
-    failed = {c.path for c in comparisons if c.verdict is Verdict.FAIL}
-    return sorted(is_open - paths_with_proof(comparisons) - failed - {EVERYTHING})
-
-
-def paths_hidden_by_noise(comparisons):
-    """Returns those paths among `unproved` where it is noise that hides a derivative of some size.
-
-    What float32 could not tell beside the largest derivative has no size: it would be rounded away in any sum with it.
-    """
-    told, by_path = set(paths_without_proof(comparisons)), {}
-    for c in _of_total(comparisons):
-        if c.path != EVERYTHING and np.isfinite(c.analytic):
-            by_path.setdefault(c.path, []).append(abs(c.analytic))
-    largest = max((max(sizes) for sizes in by_path.values()), default=0.0)
-    noisy = {c.path for c in _of_total(comparisons) if c.reason is Reason.NOISE} & told
-    return sorted(
-        path
-        for path in noisy
-        if max(by_path.get(path, [0.0])) > optimizer_gradient.rounding("float32") * largest
-    )
-
-
-def _of_total(comparisons):
-    return [c for c in comparisons if is_numeric(c) and c.term == "total"]
-
-
-def _is_undecided(comparison):
-    return comparison.verdict is Verdict.INCONCLUSIVE and comparison.reason not in (
-        Reason.VACUOUS,
-        Reason.DECLARED,
-    )
-
-
-def open_comparisons(comparisons):
-    """Returns what is undecided and counts: not what drowns in noise of a variable that all together have confirmed."""
-    confirmed = paths_with_proof(comparisons)
-    return [
-        c
-        for c in comparisons
-        if _is_undecided(c)
-        and not (
-            is_numeric(c)
-            and c.path in confirmed
-            and max(abs(c.analytic), abs(c.numeric)) <= c.error
-        )
-    ]
+def _is_undecided(comparison: Comparison) -> bool:
+    is_open = comparison.verdict is Verdict.INCONCLUSIVE
+    return is_open and comparison.reason not in (Reason.VACUOUS, Reason.DECLARED)

@@ -1,45 +1,62 @@
-"""Whether an error comes again at another point: a mistake does, rounding is drawn anew."""
+"""Whether an error is the same at another point: a mistake is, rounding is not."""
 
 import math
 
 import numpy as np
 
-# An error elsewhere that points the same way and has about the same size is no rounding; neither is
-# one that lies along the gradient at both points, where the gradient itself may have turned.
-_REPEATS, _ALONG, _SIZE = 0.5, 0.9, 4.0
+from gradhooks._types import Vector
+
+# A pair of gradients or errors, at the point and at another one: float64, shape (K,) each.
+Pair = tuple[Vector, Vector] | list[Vector]
+
+# Smallest cosine of two errors that are one. A free choice: errors of rounding are independent, so
+# that their cosine is near 0 in variables of many entries.
+_SAME_DIRECTION = 0.5
+# Smallest cosine of error and gradient where the error is a factor of the gradient. A free choice:
+# an angle of 26 degrees.
+_ALONG_GRADIENT = 0.9
+# Errors are of one size up to this factor. A free choice: the gradient itself may change by as
+# much between the two points.
+_SIZE = 4.0
 _TINY = float(np.finfo(np.float64).tiny)
 
 
-def is_same_error(errors, gradients):
+def is_same_error(errors: Pair, gradients: Pair) -> bool:
     """Whether an error at another point is the one here.
 
+    It is if both point in the same direction and have about the same size, or if
+    both are about the same factor of the gradient, which may have turned.
+
     Args:
-        errors: Two vectors of one shape, here and there.
-        gradients: What the gradients should be, likewise.
+        errors: float64, shape (K,) each: the error here and there.
+        gradients: float64, shape (K,) each: the right gradient here and there.
 
     Example:
 
-    >>> is_same([np.array([1.0, 0.0]), np.array([1.5, 0.5])], [np.ones(2), np.ones(2)])
+    >>> ones = np.ones(2)
+    >>> is_same_error((np.array([1.0, 0.0]), np.array([1.5, 0.5])), (ones, ones))
     True
-    >>> is_same([np.array([1.0, 0.0]), np.array([-1.5, 0.5])], [np.ones(2), np.ones(2)])
+    >>> is_same_error((np.array([1.0, 0.0]), np.array([-1.5, 0.5])), (ones, ones))
     False
     """
-    sizes = [float(np.linalg.norm(error)) for error in errors]
-    if _cosine(*errors) >= _REPEATS and _is_of_one_size(*sizes):
+    here, there = (float(np.linalg.norm(error)) for error in errors)
+    if _cosine(errors[0], errors[1]) >= _SAME_DIRECTION and _is_of_one_size(here, there):
         return True
-    along = [_cosine(*pair) for pair in zip(errors, gradients, strict=True)]
-    if min(map(abs, along)) < _ALONG or along[0] * along[1] < 0:
+    along_here = _cosine(errors[0], gradients[0])
+    along_there = _cosine(errors[1], gradients[1])
+    if min(abs(along_here), abs(along_there)) < _ALONG_GRADIENT or along_here * along_there < 0:
         return False
-    return _is_of_one_size(
-        *(size / float(np.linalg.norm(g)) for size, g in zip(sizes, gradients, strict=True))
-    )
+    factor_here = here / float(np.linalg.norm(gradients[0]))
+    factor_there = there / float(np.linalg.norm(gradients[1]))
+    return _is_of_one_size(factor_here, factor_there)
 
 
-def _is_of_one_size(one, other):
+def _is_of_one_size(one: float, other: float) -> bool:
     return max(one, other) <= _SIZE * min(one, other)
 
 
-def _cosine(one, other):
+def _cosine(one: Vector, other: Vector) -> float:
     """The cosine between two vectors; 0 where there is none."""
-    found = float(one @ other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), _TINY)
-    return found if math.isfinite(found) else 0.0
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    cosine = float(one @ other) / max(norms, _TINY)
+    return cosine if math.isfinite(cosine) else 0.0

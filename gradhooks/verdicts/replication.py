@@ -1,158 +1,227 @@
-"""What a second look at a nudged point says of a gradient that failed at the first.
+"""Whether a gradient that failed at one point fails at a nudged one: replicates of a measurement.
 
-A corner that parameters sit on is gone there, and rounding is drawn anew; a
-wrong gradient stays wrong. Everything here takes `measurement.Measurement`s of
-one probe.
+A kink that parameters sit on is gone at a nudged point, and rounding is another
+there; a wrong gradient stays wrong.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import judge
 
-# Shares within this factor of each other are one error.
-_ALIKE = 1.5
-# An error bar wider than this share of the estimate is blurred. It does not matter much: only how
-# the gradient changes on the way softens a failure.
-_BLURRED = 0.1
-# Where on the way to the end of a step the gradient is asked again, and by how much of a gap it may
-# change there.
-WAY, _STEADY = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3), 0.5
+# Relative errors within this factor of each other are one error. A free choice: at native precision
+# the median of five varies by less, and errors of rounding differ in sign.
+_SAME_FACTOR = 1.5
+# An error bar wider than this fraction of the estimate is imprecise. A free choice: for imprecise
+# estimates the gradient along the step is examined, which only ever softens a failure.
+_IMPRECISE = 0.1
+# Points along a step, in units of the step, at which the gradient is evaluated. A free choice: both
+# sides, near and far; the first one that shows a large change ends the search.
+POINTS_ALONG_STEP = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3)
+# A change along the step of this fraction of the gap explains the gap. A free choice: half a step
+# away a gradient that varies evenly has changed by half of what it does over the step.
+_LARGE_CHANGE = 0.5
 
 
-def is_beside_kink(measured):
-    """Whether a term that failed did so where the one-sided slopes do not meet."""
-    pairs = zip(measured.judgements, measured.estimates, strict=True)
-    return any(v is Verdict.FAIL and estimate.is_kink for (v, _), estimate in pairs)
+class Measured(Protocol):
+    """What is known of one probe: analytic derivative, estimate and judgement of each loss term."""
+
+    @property
+    def analytic(self) -> Sequence[float]:
+        """Derivative by backpropagation, per term."""
+        ...
+
+    @property
+    def estimates(self) -> Sequence[DerivativeEstimate]:
+        """Numeric estimate, per term."""
+        ...
+
+    @property
+    def magnitude(self) -> Sequence[float]:
+        """Size of the derivative if nothing cancelled, per term; 0 for a coordinate."""
+        ...
+
+    @property
+    def judgements(self) -> Sequence[tuple[Verdict, Reason]]:
+        """Verdict and reason, per term."""
+        ...
+
+    @property
+    def is_vacuous(self) -> bool:
+        """Whether every term is vacuous."""
+        ...
 
 
-def is_imprecise(measured):
-    """Whether a term failed by an estimate whose error bar is wide beside the estimate itself."""
-    terms = zip(measured.judgements, measured.estimates, strict=True)
-    return any(v is Verdict.FAIL and e.error > _BLURRED * abs(e.slope) for (v, _), e in terms)
+def is_beside_kink(measured: Measured) -> bool:
+    """Whether a term failed where the one-sided slopes do not meet."""
+    for t in _failed_terms(measured):
+        if measured.estimates[t].is_kink:
+            return True
+    return False
 
 
-def varies_along_step(measured, along):
-    """Whether backpropagation contradicts itself on the way that a blurred estimate looked at.
-
-    A quotient is the mean of the derivative over its step. Where that changes
-    from place to place by as much as the gap, as in a network that multiplies the
-    smallest difference, no step in reach shows the derivative of one place. A
-    wrong gradient is wrong by about as much half a step on.
-
-    Args:
-        measured: `Measurement` that failed.
-        along: Per point on the way, the slope of each term there.
-
-    Returns:
-        True if every term that failed wavers.
-    """
-    changes = np.max(np.abs(np.asarray(along) - measured.analytic), axis=0)
-    terms = zip(measured.judgements, measured.analytic, measured.estimates, changes, strict=True)
-    # NaN on the way is no testimony either.
-    return not any(
-        v is Verdict.FAIL and change < _STEADY * abs(a - e.slope) for (v, _), a, e, change in terms
-    )
+def is_imprecise(measured: Measured) -> bool:
+    """Whether a term failed by an estimate with a wide error bar."""
+    for t in _failed_terms(measured):
+        estimate = measured.estimates[t]
+        if estimate.error > _IMPRECISE * abs(estimate.slope):
+            return True
+    return False
 
 
-def is_withdrawn_by(second, first, tolerance):
-    """Whether a second look agrees, and would have seen the gaps of the first one: the blind acquit nobody.
+def varies_along_step(measured: Measured, along: ArrayLike) -> bool:
+    """Whether the analytic gradient changes along the step by as much as the gap.
 
-    It need not see so sharply that it proves anything by itself.
-    """
-    is_agreeing = all(
-        v is Verdict.PASS or r in (Reason.VACUOUS, Reason.NOISE) for v, r in second.judgements
-    )
-    terms = zip(
-        second.analytic,
-        second.estimates,
-        second.magnitude,
-        first.analytic,
-        first.estimates,
-        strict=True,
-    )
-    return (
-        is_agreeing
-        and not second.is_vacuous
-        and all(
-            _is_sharp(analytic, estimate, magnitude)
-            and judge.allowed_gap(analytic, estimate, tolerance, magnitude)
-            < abs(before - measured.slope)
-            for (analytic, estimate, magnitude, before, measured), (judged, _) in zip(
-                terms, first.judgements, strict=True
-            )
-            if judged is Verdict.FAIL
-        )
-    )
-
-
-def _is_sharp(analytic, estimate, magnitude):
-    return estimate.error <= judge.of_size(_BLURRED, analytic, estimate, magnitude)
-
-
-def is_replicated(first, others, tolerance):
-    """Whether several other looks find, in the median, the error of a first one that failed.
-
-    At native precision no look is sharp: steps are so large that they cross
-    corners, and the analytic gradient is rounded, which no error bar knows. Both
-    are drawn anew each time. A wrong gradient is wrong by the same share of its
-    size wherever one looks, and the median does not mind a few looks gone wrong.
+    A quotient is the mean of the derivative over its step. Where the derivative
+    changes that much within the step, as in a network that multiplies the
+    smallest difference, no step in reach shows the derivative at one point. A
+    wrong gradient is wrong by about as much half a step away. A NaN gradient
+    along the step gives no evidence.
 
     Args:
-        first: `Measurement` that failed.
-        others: `Measurement`s of the same probe at nudged points.
-        tolerance: Relative difference that the verdict allows.
+        measured: `Measured` that failed.
+        along: float64, shape (K, T). Slope of each term at K points along the
+            step.
 
     Returns:
-        True if, for a term that failed, most looks see a gap beyond their error
-        bars, and the median share is beyond the tolerance and about the first
-        one's, sign included.
+        True if no term that failed has a change smaller than half its gap.
     """
-    shares, seen = (np.array([of(other) for other in others]) for of in (_shares, _seen))
-    terms = zip(
-        first.judgements,
-        _shares(first),
-        np.median(shares, axis=0),
-        np.mean(seen, axis=0),
-        strict=True,
-    )
-    return any(
-        judged is Verdict.FAIL
-        and most > 0.5
-        and abs(middle) > tolerance
-        and 1 / _ALIKE <= middle / share <= _ALIKE
-        for (judged, _), share, middle, most in terms
-        if share
-    )
+    slopes = np.asarray(along, dtype=np.float64)
+    changes = np.max(np.abs(slopes - np.asarray(measured.analytic)), axis=0)
+    for t in _failed_terms(measured):
+        gap = abs(measured.analytic[t] - measured.estimates[t].slope)
+        if changes[t] < _LARGE_CHANGE * gap:
+            return False
+    return True
 
 
-def may_be_replicated(first, others, count):
-    """Whether `is_repeated` may still hold when there are `count` looks: where a term failed, few have seen nothing."""
-    blind = [sum(not _seen(other)[t] for other in others) for t in range(len(first.judgements))]
-    return any(
-        v is Verdict.FAIL and 2 * n < count
-        for (v, _), n in zip(first.judgements, blind, strict=True)
-    )
+def is_withdrawn_by(
+    replicate: Measured,
+    first: Measured,
+    threshold: float,
+) -> bool:
+    """Whether a replicate passes and is precise enough to have detected the gaps of the first.
+
+    It may be less precise than a measurement that proves something by itself.
+
+    Args:
+        replicate: `Measured` of the same probe at a nudged point.
+        first: `Measured` that failed.
+        threshold: Relative difference that the verdict allows.
+    """
+    if replicate.is_vacuous:
+        return False
+    for verdict, reason in replicate.judgements:
+        if verdict is not Verdict.PASS and reason not in (Reason.VACUOUS, Reason.NOISE):
+            return False
+    for t in _failed_terms(first):
+        analytic, estimate = replicate.analytic[t], replicate.estimates[t]
+        magnitude = replicate.magnitude[t]
+        if not estimate.error <= judge.fraction_of_size(_IMPRECISE, analytic, estimate, magnitude):
+            return False
+        gap = abs(first.analytic[t] - first.estimates[t].slope)
+        if not judge.allowed_gap(analytic, estimate, threshold, magnitude) < gap:
+            return False
+    return True
 
 
-def _shares(measured):
-    """Per term, the gap in units of what the verdict holds it against; a wrong factor gives the same anywhere."""
+def is_replicated(
+    first: Measured,
+    replicates: Sequence[Measured],
+    threshold: float,
+) -> bool:
+    """Whether replicates confirm, in the median, the error of a first measurement that failed.
+
+    At native precision no replicate is precise: steps are so large that they
+    cross kinks, and the analytic gradient is rounded, which no error bar covers.
+    Both are different at every point. A wrong gradient is wrong by the same
+    relative error everywhere, and the median does not mind a few outliers.
+
+    Args:
+        first: `Measured` that failed.
+        replicates: `Measured` of the same probe at nudged points.
+        threshold: Relative difference that the verdict allows.
+
+    Returns:
+        True if, for a term that failed, most replicates have a gap beyond their
+        error bars, and the median relative error is beyond the threshold and
+        about the first one's, its sign included.
+    """
+    errors = np.array([_relative_errors(replicate) for replicate in replicates])
+    detected = np.array([_has_gaps(replicate) for replicate in replicates])
+    medians = np.median(errors, axis=0)
+    detection_rates = np.mean(detected, axis=0)
+    first_errors = _relative_errors(first)
+    for t in _failed_terms(first):
+        if not first_errors[t]:
+            continue
+        is_same = 1 / _SAME_FACTOR <= medians[t] / first_errors[t] <= _SAME_FACTOR
+        if detection_rates[t] > 0.5 and abs(medians[t]) > threshold and is_same:
+            return True
+    return False
+
+
+def may_be_replicated(
+    first: Measured,
+    replicates: Sequence[Measured],
+    count: int,
+) -> bool:
+    """Whether `is_replicated` may still hold once there are `count` replicates.
+
+    It may as long as, for a term that failed, less than half of them have no gap.
+
+    Args:
+        first: `Measured` that failed.
+        replicates: The replicates so far.
+        count: Number of replicates in the end.
+    """
+    gaps = [_has_gaps(replicate) for replicate in replicates]
+    for t in _failed_terms(first):
+        without_gap = sum(not has_gap[t] for has_gap in gaps)
+        if 2 * without_gap < count:
+            return True
+    return False
+
+
+def _failed_terms(measured: Measured) -> list[int]:
+    """The numbers of the terms that failed."""
+    return [t for t, (v, _) in enumerate(measured.judgements) if v is Verdict.FAIL]
+
+
+def _relative_errors(measured: Measured) -> list[float]:
+    """Per term, the signed gap in units of the size that the verdict compares it with.
+
+    A wrong factor gives the same number at any point.
+    """
+    errors: list[float] = []
     terms = zip(measured.analytic, measured.estimates, measured.magnitude, strict=True)
-    return [_share(*term) for term in terms]
+    for analytic, estimate, magnitude in terms:
+        errors.append(_relative_error(analytic, estimate, magnitude))
+    return errors
 
 
-def _share(analytic, estimate, magnitude):
-    size = judge.of_size(1.0, analytic, estimate, magnitude)
+def _relative_error(
+    analytic: float,
+    estimate: DerivativeEstimate,
+    magnitude: float,
+) -> float:
+    size = judge.fraction_of_size(1.0, analytic, estimate, magnitude)
     if not size or not math.isfinite(size):
-        return 0.0  # there is no telling
-    return (analytic - estimate.slope) / math.copysign(size, max(analytic, estimate.slope, key=abs))
+        return 0.0
+    larger = max(analytic, estimate.slope, key=abs)
+    return (analytic - estimate.slope) / math.copysign(size, larger)
 
 
-def _seen(measured):
+def _has_gaps(measured: Measured) -> list[bool]:
     """Per term, whether the gap is beyond the error bar."""
-    return [
-        abs(a - e.slope) > e.error
-        for a, e in zip(measured.analytic, measured.estimates, strict=True)
-    ]
+    has_gap: list[bool] = []
+    for analytic, estimate in zip(measured.analytic, measured.estimates, strict=True):
+        gap = abs(analytic - estimate.slope)
+        has_gap.append(gap > estimate.error)
+    return has_gap

@@ -61,7 +61,7 @@ SENTENCES = [
     ),
     ("barely off", 1.0001 * NUMERIC, "is 1.0001 times the true one"),
     ("a third", NUMERIC / 3, "is 0.333333 times the true one"),
-    ("orthogonal", np.array([1.2, 0.3, 0.7, -2.0]), "points elsewhere: cosine 0.0000, scale 0"),
+    ("orthogonal", np.array([1.2, 0.3, 0.7, -2.0]), "points elsewhere: cosine 0.0000, ratio 0"),
     ("askew", NUMERIC * [1, 1, 1, 2] + [0.1, 0, 0, 0], "points elsewhere: cosine 0.9"),
     ("blocked", 0 * NUMERIC, "is zero although the loss moves: it is blocked"),
     ("one NaN", NUMERIC * [1, NAN, 1, 1], "is NaN or infinite while the loss is finite"),
@@ -87,14 +87,14 @@ def test_what_is_wrong_in_words(analytic, expected):
 @pytest.mark.parametrize(
     ("cosine", "scale", "told"),
     [
-        (0.5, 2.0, ": cosine 0.5000, scale 2"),
-        (NAN, 2.0, ": scale 2"),
+        (0.5, 2.0, ": cosine 0.5000, ratio 2"),
+        (NAN, 2.0, ": ratio 2"),
         (0.5, math.inf, ": cosine 0.5000"),
         (NAN, NAN, ""),
     ],
 )
 def test_only_numbers_are_told(cosine, scale, told):
-    assert diagnosis.in_numbers(cosine, scale) == told
+    assert diagnosis.format_cosine_and_ratio(cosine, scale) == told
 
 
 def test_a_factor_without_a_usual_cause_gets_none():
@@ -316,12 +316,12 @@ def test_nothing_wrong_nothing_said():
     ],
 )
 def test_scale_and_cosine(analytic, numeric, scale, cosine):
-    found = diagnosis.scale_and_cosine(np.array(analytic), np.array(numeric))
+    found = diagnosis.ratio_and_cosine(np.array(analytic), np.array(numeric))
     assert found == pytest.approx((scale, cosine), nan_ok=True)
 
 
 @given(st.floats(-100, 100).filter(lambda f: abs(f) > 1e-3), st.integers(0, 1000))
 def test_a_constant_factor_is_recovered(factor, seed):
     numeric = np.random.default_rng(seed).normal(size=5)
-    scale, cosine = diagnosis.scale_and_cosine(factor * numeric, numeric)
+    scale, cosine = diagnosis.ratio_and_cosine(factor * numeric, numeric)
     assert (scale, cosine) == pytest.approx((factor, math.copysign(1, factor)))

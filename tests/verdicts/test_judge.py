@@ -374,11 +374,13 @@ MISMATCH, BLOCKED = (compared(FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED
     ],
 )
 def test_the_verdict_on_a_whole_check(comparisons, judged, reason):
-    assert judge.overall(comparisons) == (judged, reason)
+    assert judge.judge_check(comparisons) == (judged, reason)
 
 
 @given(
     st.lists(st.sampled_from([AGREES, KINK, NOISE, VACUOUS, DECLARED, ROUNDING, MISMATCH, BLOCKED]))
 )
 def test_one_failure_fails_a_check_and_nothing_else_does(comparisons):
-    assert (judge.overall(comparisons)[0] is FAIL) == any(c.verdict is FAIL for c in comparisons)
+    assert (judge.judge_check(comparisons)[0] is FAIL) == any(
+        c.verdict is FAIL for c in comparisons
+    )

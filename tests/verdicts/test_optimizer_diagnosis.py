@@ -9,7 +9,7 @@ import pytest
 
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.verdicts import optimizer_diagnosis, optimizer_gradient
+from gradhooks.verdicts import optimizer_diagnosis, optimizer_gradient, roundoff
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 
 LAYOUT = Layout(("first", "second", "third"), ((30,), (30,), (5,)))
@@ -171,10 +171,10 @@ def test_what_is_not_finite_in_float64_alone_is_no_rounding(analytic, trained):
 def test_a_gradient_where_there_should_be_none_has_neither_cosine_nor_scale():
     (found,) = diagnosed(ANALYTIC, analytic=replaced(SECOND, 0.0))
     assert found.path == "second"
-    assert found.sentence.endswith("of which backpropagation says that it is zero")
+    assert found.sentence.endswith("which is zero by backpropagation")
 
 
 def test_comparisons_say_in_which_dtype_training_computes():
     received = OptimizerGradient(LAYOUT, ANALYTIC, ANALYTIC / 2, np.ones(3, bool))
-    for dtype in optimizer_gradient.ROUNDOFF:
+    for dtype in roundoff.ROUNDOFF:
         assert {c.dtype for c in optimizer_gradient.compare(received, (), dtype)} == {dtype}

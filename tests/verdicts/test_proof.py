@@ -60,13 +60,13 @@ VACUOUS = compared("v", judged=OPEN, reason=Reason.VACUOUS)
     ],
 )
 def test_the_verdict_on_a_check_needs_a_measurement_that_passes(comparisons, expected):
-    assert judge.overall(comparisons)[0] is expected
+    assert judge.judge_check(comparisons)[0] is expected
 
 
 def test_what_is_undecided_gives_the_reason():
-    assert judge.overall([TRAINED, NOISE]) == (OPEN, Reason.NOISE)
-    assert judge.overall([TRAINED]) == (OPEN, Reason.NOTHING_SAMPLED)
-    assert judge.overall([]) == (OPEN, Reason.NOTHING_SAMPLED)
+    assert judge.judge_check([TRAINED, NOISE]) == (OPEN, Reason.NOISE)
+    assert judge.judge_check([TRAINED]) == (OPEN, Reason.NOTHING_SAMPLED)
+    assert judge.judge_check([]) == (OPEN, Reason.NOTHING_SAMPLED)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_is_undecided_gives_the_reason():
     ],
 )
 def test_coverage_counts_what_was_proved(comparison, expected):
-    assert proof.positions([comparison]) == expected
+    assert proof.positions_with_proof([comparison]) == expected
 
 
 def test_vacuous_means_that_both_derivatives_are_zero():
@@ -95,7 +95,7 @@ def test_vacuous_means_that_both_derivatives_are_zero():
     small, large = (
         dataclasses.replace(VACUOUS, analytic=factor * levels["total"]) for factor in (0.5, -2.0)
     )
-    told = proof.without_false_zeros([small, large, KINK, compared()], levels)
+    told = proof.withdraw_false_zeros([small, large, KINK, compared()], levels)
     assert [c.reason for c in told] == [Reason.VACUOUS, Reason.NOISE, Reason.KINK, Reason.AGREES]
     assert [c.verdict for c in told] == [OPEN, OPEN, OPEN, PASS]
 
@@ -115,5 +115,5 @@ def test_noise_may_hide_what_float32_would_round_away(size, expected):
     hidden = compared(
         "v", judged=OPEN, reason=Reason.NOISE, analytic=size, numeric=0.0, error=9.0 * size
     )
-    assert judge.overall([compared(), hidden])[0] is expected
+    assert judge.judge_check([compared(), hidden])[0] is expected
     assert proof.paths_without_proof([compared(), hidden]) == ["v"]

@@ -142,7 +142,11 @@ def compared(
 
 def report(*comparisons, **changes):
     return CheckReport(
-        7, *judge.overall(comparisons), {"total": 0.0}, comparisons, **{"threshold": 1e-6} | changes
+        7,
+        *judge.judge_check(comparisons),
+        {"total": 0.0},
+        comparisons,
+        **{"threshold": 1e-6} | changes,
     )
 
 

@@ -1,0 +1,136 @@
+"""What a check measures first: sampled parameters, the screening direction and whole variables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradhooks._types import PerTerm
+from gradhooks.checking import measure
+from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.measurement import Measurement
+from gradhooks.numerics import sampling
+from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
+
+# A parameter on a kink is replaced by another of the same variable this often at most. A free
+# choice that limits the cost: of four parameters, seldom all sit on a kink.
+_REPLACEMENTS = 3
+
+
+def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
+    """Measures the sampled parameters.
+
+    A parameter on a kink is replaced by another one of its variable.
+
+    Args:
+        context: The `CheckContext`.
+
+    Returns:
+        The measurements, and how many parameters were replaced.
+    """
+    settings, layout = context.settings, context.layout
+    gradient = context.baseline.gradients["total"]
+    positions: list[int] = sampling.draw_coordinates(
+        layout, settings.samples, settings.seed, settings.step, settings.turn, gradient
+    ).tolist()
+    rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
+    taken = set(positions)
+    kept: list[Measurement] = []
+    count = 0
+    for attempt in range(_REPLACEMENTS + 1):
+        measured = context.measure([context.coordinate(p) for p in positions])
+        positions = []
+        for m in measured:
+            position = None
+            if m.is_on_kink and attempt < _REPLACEMENTS:
+                variable = layout.variable_of(m.probe.start)
+                position = sampling.draw_replacement(layout, variable, taken, rng, gradient)
+            if position is None:
+                kept.append(m)
+            else:
+                taken.add(position)
+                positions.append(position)
+        count += len(positions)
+        if not positions:
+            break
+    return kept, count
+
+
+def measure_directions(context: CheckContext, window: PerTerm) -> list[Measurement]:
+    """Measures directions over many parameters.
+
+    These are the screening direction and, at native precision, where digits are
+    few, two directions along each variable.
+
+    Args:
+        context: The `CheckContext`, with its screening direction.
+        window: The losses along the screening direction at the working spacing.
+    """
+    spacing = context.spacing.working
+    magnitude = uncancelled_magnitudes(context.screening, context.baseline.gradients)
+    screened = measure.from_stencil(
+        context.baseline, context.screening, window, spacing, magnitude, context.threshold
+    )
+    directions = context.resolve([screened])
+    if not context.spacing.is_native:
+        return directions
+    settings = context.settings
+    rng = sampling.generator(settings.seed, settings.step, sampling.Stream.VARIABLE_DIRECTION)
+    probes: list[Probe] = []
+    for variable, size in enumerate(context.layout.sizes):
+        if size > 1:
+            probes.append(_variable_probe(context, variable, rng, is_aligned=True))
+            probes.append(_variable_probe(context, variable, rng, is_aligned=False))
+    return directions + context.measure(probes)
+
+
+def measure_undecided(
+    context: CheckContext,
+    measurements: Sequence[Measurement],
+    zero_levels: Sequence[float],
+) -> list[Measurement]:
+    """Measures along their gradient the variables that no single parameter decides.
+
+    A direction along the whole variable may have a signal where each parameter
+    has none. At native precision it has been measured already.
+
+    Args:
+        context: The `CheckContext`.
+        measurements: The measurements so far.
+        zero_levels: Per term, the size up to which an analytic derivative may be
+            a rounded zero.
+    """
+    if context.spacing.is_native:
+        return []
+    layout, settings = context.layout, context.settings
+    is_decided: dict[int, bool] = {}
+    for m in measurements:
+        variable = layout.variable_of(m.probe.start)
+        if m.probe.stop > layout.slice(variable).stop:
+            continue
+        decides = m.has_passed or m.has_failed or _has_no_gradient(m, zero_levels)
+        is_decided[variable] = is_decided.get(variable, False) or decides
+    rng = sampling.generator(settings.seed, settings.step, sampling.Stream.UNDECIDED_VARIABLE)
+    probes: list[Probe] = []
+    for variable in sorted(is_decided):
+        if not is_decided[variable] and layout.sizes[variable] > 1:
+            probes.append(_variable_probe(context, variable, rng, is_aligned=True))
+    return context.measure(probes)
+
+
+def _variable_probe(
+    context: CheckContext,
+    variable: int,
+    rng: np.random.Generator,
+    is_aligned: bool,
+) -> Probe:
+    gradient = context.baseline.gradients["total"]
+    scale = context.scales[variable]
+    return sampling.variable_probe(context.layout, variable, scale, gradient, rng, is_aligned)
+
+
+def _has_no_gradient(measured: Measurement, zero_levels: Sequence[float]) -> bool:
+    """Whether the measured derivatives and the analytic ones vanish in their rounding."""
+    if not measured.is_vacuous:
+        return False
+    pairs = zip(measured.analytic, zero_levels, strict=True)
+    return all(abs(analytic) <= level for analytic, level in pairs)
