@@ -8,6 +8,7 @@ from gradhooks.checking import bisection
 from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
+from gradhooks.numerics.coordinates import draw_neighbours
 from gradhooks.numerics.probe import uncancelled_magnitudes
 
 # How many times the search is repeated downstream of what it found: a bound on the cost, since each
@@ -161,7 +162,7 @@ def measure_neighbours(
     rng = sampling.generator(seed, step, sampling.Stream.NEIGHBOURS)
     last = max(m.probe.start for m in failed)
     taken = {m.probe.start for m in coordinates}
-    neighbours = sampling.draw_neighbours(context.layout, last, taken, rng)
+    neighbours = draw_neighbours(context.layout, last, taken, rng)
     return context.measure([context.coordinate(position) for position in neighbours])
 
 

@@ -30,7 +30,7 @@ from gradhooks.checking.measurement import (
     judge_estimates,
 )
 from gradhooks.checking.stencil import REACH
-from gradhooks.numerics import differences
+from gradhooks.numerics import differences, step_sizes
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 
 # Step sizes with a smaller relative difference are the same step, rounded. Any value between the
@@ -126,13 +126,13 @@ def first_estimates(
         probes: The `Probe`s.
         threshold: Relative difference that the verdict allows.
         magnitudes: As for `measure`.
-        precision: Largest precision of the steps, see `differences`; infinite for
-            those of `differences.first_step`.
+        precision: Largest precision of the steps, see `step_sizes`; infinite for
+            those of `step_sizes.first_step`.
     """
     if magnitudes is None:
         magnitudes = _no_magnitudes(at, probes)
     if at.has_dense_kinks:
-        precision = min(precision, differences.REFINEMENTS[0][0])
+        precision = min(precision, step_sizes.REFINEMENTS[0][0])
     sizes = [steps.first_step(at, probe, threshold) for probe in probes]
     if math.isfinite(precision):
         smaller = [steps.step_for_precision(at, p, threshold, precision) for p in probes]
@@ -158,9 +158,9 @@ def refine_steps(
     refined = list(measurements)
     if all(m.is_accepted for m in refined):
         return refined
-    rounds = differences.REFINEMENTS
+    rounds = step_sizes.REFINEMENTS
     if steps.is_among_kinks(refined):
-        rounds = differences.REFINEMENTS_AMONG_KINKS
+        rounds = step_sizes.REFINEMENTS_AMONG_KINKS
 
     smallest: dict[int, Measurement] = {}
     for precisions in rounds:

@@ -9,6 +9,7 @@ from gradhooks.checking import measure
 from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
+from gradhooks.numerics.coordinates import draw_coordinates, draw_replacement
 from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
 
 # A parameter on a kink is replaced by another of the same variable this often at most. A free
@@ -29,7 +30,7 @@ def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
     """
     settings, layout = context.settings, context.layout
     gradient = context.baseline.gradients["total"]
-    positions: list[int] = sampling.draw_coordinates(
+    positions: list[int] = draw_coordinates(
         layout, settings.samples, settings.seed, settings.step, settings.turn, gradient
     ).tolist()
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
@@ -43,7 +44,7 @@ def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
             position = None
             if m.is_on_kink and attempt < _REPLACEMENTS:
                 variable = layout.variable_of(m.probe.start)
-                position = sampling.draw_replacement(layout, variable, taken, rng, gradient)
+                position = draw_replacement(layout, variable, taken, rng, gradient)
             if position is None:
                 kept.append(m)
             else:

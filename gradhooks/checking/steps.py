@@ -1,6 +1,6 @@
 """Step control: which step sizes are evaluated for a probe.
 
-`numerics.differences` has the formulas; here they are applied to the slope, the
+`numerics.step_sizes` has the formulas; here they are applied to the slope, the
 loss and the noise level of one evaluation point.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from gradhooks._types import Floats
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.measurement import Measurement, accepts
-from gradhooks.numerics import differences
+from gradhooks.numerics import differences, step_sizes
 from gradhooks.numerics.probe import Probe
 from gradhooks.verdicts import judge
 
@@ -28,8 +28,8 @@ _DETECTABLE = 2
 
 
 def first_step(at: EvaluationPoint, probe: Probe, threshold: float) -> float:
-    """Returns the step size of the first quotient, see `differences.first_step`."""
-    return differences.first_step(
+    """Returns the step size of the first quotient, see `step_sizes.first_step`."""
+    return step_sizes.first_step(
         probe.slope_of(at.gradients["total"]),
         at.base[0],
         at.noise[0],
@@ -44,9 +44,9 @@ def step_for_precision(
     threshold: float,
     precision: float,
 ) -> float:
-    """Returns the step size of a given precision, see `differences.step_for_precision`."""
+    """Returns the step size of a given precision, see `step_sizes.step_for_precision`."""
     slope = probe.slope_of(at.gradients["total"])
-    return differences.step_for_precision(slope, at.noise[0], threshold, precision)
+    return step_sizes.step_for_precision(slope, at.noise[0], threshold, precision)
 
 
 def step_sequence(
@@ -68,17 +68,17 @@ def step_sequence(
         float64, shape (S,), ascending.
     """
     first = first_step(at, probe, threshold)
-    factors = np.array(differences.FINE_STEP_FACTORS if is_fine else differences.STEP_FACTORS)
+    factors = np.array(step_sizes.FINE_STEP_FACTORS if is_fine else step_sizes.STEP_FACTORS)
     if at.has_dense_kinks:
         # Where a smaller step is precise enough, larger ones than the first only cross more kinks.
-        precise = step_for_precision(at, probe, threshold, differences.REFINEMENTS[0][0])
+        precise = step_for_precision(at, probe, threshold, step_sizes.REFINEMENTS[0][0])
         if precise < first:
             factors = factors[factors < 1]
-    steps = differences.step_sequence(first, probe.length_scale, factors)
+    steps = step_sizes.step_sequence(first, probe.length_scale, factors)
     if not is_fine:
         return steps
     smaller: list[float] = []
-    for precision in differences.FINE_REFINEMENTS:
+    for precision in step_sizes.FINE_REFINEMENTS:
         step = step_for_precision(at, probe, threshold, precision)
         if step < steps[0]:
             smaller.append(step)
@@ -115,7 +115,7 @@ def median_precision(
         if m.is_accepted and not m.is_vacuous and noise_level:
             step = m.estimates[0].step_size
             precisions.append(
-                differences.step_precision(m.analytic[0], step, noise_level, threshold)
+                step_sizes.step_precision(m.analytic[0], step, noise_level, threshold)
             )
     return float(np.median(precisions)) if precisions else math.inf
 

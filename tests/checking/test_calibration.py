@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gradhooks.checking import baseline
-from gradhooks.numerics import differences
+from gradhooks.numerics import differences, step_sizes
 from gradhooks.numerics.probe import Probe
 from tests.fakes import FunctionOracle
 
@@ -172,9 +172,9 @@ def estimates(case, condition):
     point, scale = case.point, max(abs(case.point), 0.1)
     noise = estimate_noise(case, scale, condition)
     base = case.loss(point)
-    step = differences.first_step(case.slope, base, noise, scale, condition.threshold)
+    step = step_sizes.first_step(case.slope, base, noise, scale, condition.threshold)
     steps = [
-        ((point + s) - (point - s)) / 2 for s in (step, *differences.step_sequence(step, scale))
+        ((point + s) - (point - s)) / 2 for s in (step, *step_sizes.step_sequence(step, scale))
     ]
     plus, minus = ([case.loss(point + sign * s) for s in steps] for sign in (1, -1))
     return (

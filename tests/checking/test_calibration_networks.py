@@ -15,6 +15,7 @@ from gradhooks.checking import baseline, measure
 from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.model import batch, objective, oracle
 from gradhooks.numerics import sampling
+from gradhooks.numerics.coordinates import draw_coordinates
 from gradhooks.reports.reasons import Reason
 from tests import models
 from tests.checking.test_calibration import SHARE
@@ -69,7 +70,7 @@ def errors(asked, truth, seed=0):
     at, _ = baseline.estimate_baseline(asked, point, gradients, screening, spacing, may_lose_digits)
     probes = [
         sampling.coordinate_probe(p, scales[layout.variable_of(p)])
-        for p in sampling.draw_coordinates(layout, PROBES, seed, 0)
+        for p in draw_coordinates(layout, PROBES, seed, 0)
     ]
     if spacing.is_native:
         probes += [

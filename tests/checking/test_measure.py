@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradhooks.checking import baseline, measure, steps
-from gradhooks.numerics import differences, noise
+from gradhooks.numerics import noise, step_sizes
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from tests.fakes import FunctionOracle, dense_kinks, estimate_baseline, quadratic, steep
@@ -70,7 +70,7 @@ def test_refining_takes_a_sequence_of_steps_around_the_first():
     assert (
         oracle.evaluations - before
         == refined.estimates[0].evaluations
-        == 2 * len(differences.STEP_FACTORS)
+        == 2 * len(step_sizes.STEP_FACTORS)
     )
     assert refined.judgements == ((Verdict.PASS, Reason.AGREES),)
 
@@ -95,7 +95,7 @@ def test_kinks_within_the_first_step_are_avoided_by_smaller_ones():
     measured = measure.refine_steps(oracle, at, first, THRESHOLD)
     assert sum(m.is_accepted for m in first) < len(first) / 4
     assert all(m.is_accepted and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
-    assert oracle.evaluations - before <= 2 * len(differences.REFINEMENTS) * len(first)
+    assert oracle.evaluations - before <= 2 * len(step_sizes.REFINEMENTS) * len(first)
 
 
 def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():

@@ -15,7 +15,8 @@ import gradhooks
 from gradhooks.checking import localize, run
 from gradhooks.checking.measurement import Measurement
 from gradhooks.checking.settings import THRESHOLDS, Settings
-from gradhooks.numerics import noise, sampling
+from gradhooks.numerics import noise
+from gradhooks.numerics.coordinates import draw_coordinates
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
@@ -292,7 +293,7 @@ def large(wrong, factor):
 @pytest.mark.parametrize("wrong", [0, 1234, 2049, 4095])
 def test_one_wrong_entry_among_4096_is_caught_by_screening_and_named_by_bisection(wrong, factor):
     oracle = large(wrong, factor)
-    assert wrong not in sampling.draw_coordinates(oracle.layout, 32, 0, 0)
+    assert wrong not in draw_coordinates(oracle.layout, 32, 0, 0)
     report = check(oracle)
     label = oracle.layout.label(wrong)
     assert report.verdict is Verdict.FAIL

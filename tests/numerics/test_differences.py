@@ -9,7 +9,7 @@ import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradhooks.numerics import differences, noise
+from gradhooks.numerics import differences, noise, step_sizes
 
 THRESHOLD = 1e-6
 
@@ -50,7 +50,7 @@ def settings(function, point, slope):
     level = noise.roughness([function(point + 1e-9 * scale * j) for j in range(-3, 4)])
     level = max(level, noise.rounding_floor(function(point)))
     return (
-        exact_step(point, differences.first_step(slope, function(point), level, scale, THRESHOLD)),
+        exact_step(point, step_sizes.first_step(slope, function(point), level, scale, THRESHOLD)),
         level,
         scale,
     )
@@ -65,7 +65,7 @@ def central_of(function, point, slope):
 
 def sequence_of(function, point, slope):
     step, level, scale = settings(function, point, slope)
-    return estimate_at(function, point, differences.step_sequence(step, scale), level)
+    return estimate_at(function, point, step_sizes.step_sequence(step, scale), level)
 
 
 def estimate_at(function, point, steps, level):
@@ -112,7 +112,7 @@ def test_scipy_agrees_within_the_summed_error_bars(function, point, slope):
 
 
 def test_a_sequence_is_more_precise_than_one_quotient_with_a_bad_step():
-    steps = 0.1 * np.asarray(differences.STEP_FACTORS)
+    steps = 0.1 * np.asarray(step_sizes.STEP_FACTORS)
     coarse = differences.central(1.0, math.exp(0.1), math.exp(-0.1), 0.1, 1e-16, 1.0)
     fine = estimate_at(np.exp, 0.0, steps, 1e-16)
     assert abs(fine.slope - 1) < 1e-5 * abs(coarse.slope - 1)
@@ -219,7 +219,7 @@ def test_the_rounding_error_is_four_deviations_of_a_quotient():
     ],
 )
 def test_a_first_step_is_a_sensible_share_of_the_scale(arguments):
-    step = differences.first_step(*arguments)
+    step = step_sizes.first_step(*arguments)
     scale = arguments[3]
     assert 1e-7 * scale < step <= 0.3 * scale
 
@@ -230,7 +230,7 @@ SLOPES = st.floats(1e-30, 1e30)
 @given(SLOPES, SLOPES, st.floats(1e-18, 1e-3), st.floats(1e-6, 1e6))
 def test_a_steeper_slope_never_asks_for_a_larger_step(one, other, level, scale):
     flat, steep = sorted((one, other))
-    steps = [differences.first_step(s, 1.0, level, scale, THRESHOLD) for s in (flat, steep, -steep)]
+    steps = [step_sizes.first_step(s, 1.0, level, scale, THRESHOLD) for s in (flat, steep, -steep)]
     assert steps[0] >= steps[1] == steps[2]
 
 
@@ -238,23 +238,23 @@ def test_a_steeper_slope_never_asks_for_a_larger_step(one, other, level, scale):
 def test_the_noise_of_the_first_step_is_a_tenth_of_the_threshold_within_its_limits(
     slope, level, scale
 ):
-    step = differences.first_step(slope, 1.0, level, scale, THRESHOLD)
-    highest = differences.first_step(0.0, 1.0, level, scale, THRESHOLD)
+    step = step_sizes.first_step(slope, 1.0, level, scale, THRESHOLD)
+    highest = step_sizes.first_step(0.0, 1.0, level, scale, THRESHOLD)
     deviation = level / (math.sqrt(2) * step)
     assert step == highest or deviation <= THRESHOLD * slope / 10
 
 
 @given(STEPS, st.floats(0.01, 10))
 def test_a_sequence_ascends_and_stays_within_the_scale(step, scale):
-    for factors in (differences.STEP_FACTORS, differences.FINE_STEP_FACTORS):
-        steps = differences.step_sequence(step, scale, factors)
+    for factors in (step_sizes.STEP_FACTORS, step_sizes.FINE_STEP_FACTORS):
+        steps = step_sizes.step_sequence(step, scale, factors)
         assert (np.diff(steps) > 0).all()
         assert steps.max() <= max(0.3 * scale, step)
         assert len(steps) >= 4
 
 
 def test_the_two_sequences_share_no_step():
-    assert not set(differences.STEP_FACTORS) & set(differences.FINE_STEP_FACTORS)
+    assert not set(step_sizes.STEP_FACTORS) & set(step_sizes.FINE_STEP_FACTORS)
 
 
 KINKS = [
@@ -270,7 +270,7 @@ KINKS = [
     ("function", "point", "left", "right"), [k[1:] for k in KINKS], ids=[k[0] for k in KINKS]
 )
 def test_at_a_kink_the_one_sided_slopes_do_not_meet(function, point, left, right):
-    steps = 1e-5 * np.asarray(differences.STEP_FACTORS)
+    steps = 1e-5 * np.asarray(step_sizes.STEP_FACTORS)
     estimate = estimate_at(function, point, steps, 1e-16)
     assert estimate.is_kink
     assert (estimate.left, estimate.right) == pytest.approx((left, right), abs=1e-3)
@@ -283,7 +283,7 @@ def test_smaller_steps_see_past_a_kink_inside_the_sequence(distance, side):
     def function(t):
         return max(t - 1.0, 0.0) + 0.3 * t
 
-    steps = 1e-5 * np.asarray(differences.STEP_FACTORS)
+    steps = 1e-5 * np.asarray(step_sizes.STEP_FACTORS)
     estimate = estimate_at(function, 1.0 + side * distance, steps, 1e-16)
     slope = 1.3 if side > 0 else 0.3
     assert abs(estimate.slope - slope) <= estimate.error < 1e-5
@@ -352,5 +352,5 @@ def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations
 
 @pytest.mark.parametrize("precision", [10.0, 1.0, 0.01])
 def test_step_for_precision_has_the_precision_asked_for(precision):
-    step = differences.step_for_precision(-3.0, 1e-16, 1e-7, precision)
-    assert differences.step_precision(-3.0, step, 1e-16, 1e-7) == pytest.approx(precision)
+    step = step_sizes.step_for_precision(-3.0, 1e-16, 1e-7, precision)
+    assert step_sizes.step_precision(-3.0, step, 1e-16, 1e-7) == pytest.approx(precision)

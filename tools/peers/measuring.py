@@ -10,6 +10,7 @@ from gradhooks.checking.settings import Settings
 from gradhooks.model import batch as batches
 from gradhooks.model import objective, oracle
 from gradhooks.numerics import sampling
+from gradhooks.numerics.coordinates import draw_coordinates
 
 SAMPLES = 32
 
@@ -55,7 +56,7 @@ def wide(build):
 def healthy_coordinates(answering):
     """Function that evaluates what healthy coordinates cost, two losses each, and their number."""
     point = answering.point()
-    positions = sampling.draw_coordinates(answering.layout, SAMPLES, 0, 0)
+    positions = draw_coordinates(answering.layout, SAMPLES, 0, 0)
     scales = sampling.variable_scales(answering.layout, point)
     probes = [
         sampling.coordinate_probe(p, scales[answering.layout.variable_of(p)]) for p in positions
