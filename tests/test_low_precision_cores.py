@@ -1,4 +1,4 @@
-"""Cores of low precision inside a wide loss: complex64, float32 kernels, quantizers; named, and judged as such."""
+"""Parts of low precision inside a wide loss, complex64, float32 kernels and quantizers, are named."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 1)).astype("float32")
 PHASES = np.exp(1j * np.linspace(0.0, 3.0, 8)).astype("complex64")
 
 
-def scaled_back(factor):
+def scale_gradient(factor):
     """Returns the identity whose gradient is off by a factor."""
 
     @tf.custom_gradient
@@ -24,19 +24,19 @@ def scaled_back(factor):
 
 
 def spectrum_loss(y, p):
-    """Compares in the frequency domain, in single precision however wide the model is."""
+    """Compares spectra in single precision, however wide the model is."""
     spectrum = tf.signal.fft2d(tf.cast(p - tf.cast(y, p.dtype), tf.complex64)[..., 0])
     return tf.reduce_mean(tf.abs(spectrum) ** 2)
 
 
 def phases_in_between(x):
-    """Turns each row in the complex plane; the phases are complex64 numbers."""
+    """Turns each row in the complex plane, by phases of complex64."""
     turned = tf.cast(x, tf.complex64) * tf.constant(PHASES)[:, None]
     return tf.cast(tf.math.real(turned) + 0.3 * tf.math.imag(turned) ** 2, x.dtype)
 
 
 def spectral_filter(x):
-    """Filters by a real transform there and back, cast to single precision on the way."""
+    """Filters the spectrum, in single precision."""
     spectrum = tf.signal.fft(tf.cast(x[..., 0], tf.complex64)) * tf.cast(
         tf.linspace(1.0, 0.1, 8), tf.complex64
     )
@@ -44,7 +44,7 @@ def spectral_filter(x):
 
 
 def float32_kernel(x):
-    """Takes part of the way in float32, with a constant that must have it so."""
+    """Computes in float32, with a constant of that dtype."""
     mixed = tf.tensordot(tf.cast(x, tf.float32), tf.constant([[0.7]], tf.float32), 1)
     return tf.cast(tf.tanh(mixed), x.dtype)
 
@@ -56,7 +56,7 @@ def report_on(between, loss, factor, seed=0):
         [
             keras.Input((8, 8, 1)),
             layers.Conv2D(2, 3, padding="same", activation="tanh", name="below"),
-            Through(scaled_back(factor), name="planted"),
+            Through(scale_gradient(factor), name="planted"),
             layers.Conv2D(1, 3, padding="same", name="above"),
             Through(between, name="core"),
         ]
@@ -78,7 +78,7 @@ CORES = {
 )
 @pytest.mark.parametrize("factor", [1.0, 1.001, 1.01, 1.1, -1.0])
 @pytest.mark.parametrize("core", CORES)
-def test_a_core_of_low_precision_hides_nothing(core, factor, seed):
+def test_a_part_of_low_precision_hides_no_error(core, factor, seed):
     report = report_on(*CORES[core], factor, seed)
     if factor == 1.0:
         assert report.verdict is Verdict.PASS, report
@@ -88,7 +88,7 @@ def test_a_core_of_low_precision_hides_nothing(core, factor, seed):
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_the_precision_that_is_told_is_the_one_in_use(core):
+def test_the_report_states_the_precision_in_use(core):
     report = report_on(*CORES[core], 1.0)
     has_few_digits = report.precision.noise > 1e-10 * report.loss["total"]
     assert has_few_digits == (report.precision.level != "float64"), report
@@ -127,7 +127,7 @@ def table(h):
 
 @pytest.mark.parametrize("quantize", [rounding, integers, table])
 @pytest.mark.parametrize("units", [8, 128, 1024])
-def test_steps_of_many_units_are_called_what_they_are(units, quantize):
+def test_many_small_steps_are_told_from_rounding_noise(units, quantize):
     keras.utils.set_random_seed(0)
     layer = Quantized(units, quantize)
     x = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")

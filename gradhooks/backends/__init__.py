@@ -1,4 +1,4 @@
-"""One folder per framework: compile, differentiate, copy to the host."""
+"""One package per framework, with the members of `base.Backend`; `common` needs no framework."""
 
 import importlib
 
@@ -8,10 +8,10 @@ SUPPORTED = ("tensorflow",)
 
 
 def current():
-    """Returns the module for the backend that Keras runs on.
+    """Returns the package for the backend that Keras runs on.
 
     Raises:
-        BadInputError: If gradhooks has no module for it yet.
+        BadInputError: If gradhooks has no package for it yet.
     """
     import keras
 
@@ -20,6 +20,7 @@ def current():
         raise BadInputError(
             f"gradhooks does not support this Keras backend yet. Received: backend={name!r}. "
             f"Expected one of {SUPPORTED}. "
-            "Try setting the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
+            "Try setting the environment variable KERAS_BACKEND=tensorflow before Keras is "
+            "imported."
         )
     return importlib.import_module(f"gradhooks.backends.{name}")

@@ -1,4 +1,4 @@
-"""What is traced for the gradient, and no more."""
+"""The trace of a gradient holds nothing that only a second derivative would need."""
 
 from gradhooks.model import batch as batches
 from gradhooks.model import objective, oracle
@@ -7,8 +7,8 @@ from tests import models
 
 def test_a_loop_is_compiled_for_no_derivative_of_higher_order():
     model, x, y = models.lstm()
-    asked = oracle.ModelOracle(objective.Objective(model), batches.take_batch(x, y))
-    definition = asked._compilation.gradients.graph.as_graph_def()
+    own = oracle.ModelOracle(objective.Objective(model), batches.take_batch(x, y))
+    definition = own._compilation.gradients.graph.as_graph_def()
     assert any("while" in node.op.lower() for node in definition.node)
     # The function in which TensorFlow wraps a loop that it expects to differentiate again.
     wrapped = [node.name for node in definition.node if node.op.endswith("PartitionedCall")]

@@ -1,4 +1,4 @@
-"""Moving one parameter evaluates only what depends on it, and finds the same numbers."""
+"""Moving one parameter evaluates only what depends on its variable, and gives the same losses."""
 
 import functools
 import itertools
@@ -10,26 +10,32 @@ import pytest
 from keras import layers
 
 import gradhooks
+from gradhooks.backends import tensorflow
 from gradhooks.backends.common import partition
-from gradhooks.backends.tensorflow import losses, parameters
+from gradhooks.backends.common.partition import TracingCost
 from gradhooks.model import batch as batches
 from gradhooks.model import objective, oracle
 from gradhooks.numerics.probe import Probe
 from tests import models
 from tests.corpora import controls, judging, mutants
 
-# Sums may be taken in another order where one graph is optimized otherwise than another.
+# Two graphs of the same sums may add in different orders.
 FEW_ROUNDINGS = 8 * np.finfo(float).eps
 
 
+def set_options(monkeypatch, name, **options):
+    """Has the oracle call a member of the backend with other thresholds than the default ones."""
+    original = getattr(tensorflow, name)
+    monkeypatch.setattr(tensorflow, name, functools.partial(original, **options))
+
+
 @pytest.fixture(autouse=True)
-def divided(monkeypatch):
-    """Divides small graphs as large ones are."""
-    monkeypatch.setattr(partition, "_WORTH_TRACING", 0.0)
-    monkeypatch.setattr(partition, "_WORTH_TRACING_EACH", 0.0)
+def partitioned(monkeypatch):
+    """Partitions small graphs as large ones are."""
+    set_options(monkeypatch, "LossProgram", tracing_cost=TracingCost(0.0, 0.0))
 
 
-def asked(model, x, y, sample_weight=None, **options):
+def make_oracle(model, x, y, sample_weight=None, **options):
     batch = batches.take_batch(x, y, sample_weight, None, 32)
     return oracle.ModelOracle(objective.Objective(model, True, None), batch, **options)
 
@@ -67,7 +73,7 @@ def test_shared_and_unshared_evaluations_are_the_same(case):
     if not model.built:
         model(x)
     shared, unshared = (
-        asked(model, x, y, *sample_weight, is_sharing=flag) for flag in (True, False)
+        make_oracle(model, x, y, *sample_weight, is_sharing=flag) for flag in (True, False)
     )
     probes, pairs = one_of_each(shared.layout)
     found, expected = (o.losses(o.point(), probes, pairs) for o in (shared, unshared))
@@ -77,13 +83,13 @@ def test_shared_and_unshared_evaluations_are_the_same(case):
 
 
 @pytest.mark.parametrize("build", [models.mlp, models.noisy], ids=["dense", "with a penalty"])
-def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
+def test_a_light_graph_gives_the_same_losses_along_a_line(build, monkeypatch):
     model, x, y = build()
-    of_its_own = asked(model, x, y)
-    assert not of_its_own._losses._is_light
-    monkeypatch.setattr(partition, "_WORTH_TRACING", np.inf)
-    light = asked(model, x, y)
-    assert light._losses._is_light
+    of_its_own = make_oracle(model, x, y)
+    assert not of_its_own._compilation.losses.is_light
+    set_options(monkeypatch, "LossProgram", tracing_cost=TracingCost(np.inf, 0.0))
+    light = make_oracle(model, x, y)
+    assert light._compilation.losses.is_light
     rng = np.random.default_rng(0)
     probes = [Probe(0, rng.normal(size=light.layout.size)), Probe(3, rng.normal(size=20))]
     pairs = [(1, 1e-3), (0, -1e-4), (0, 0.0), (1, -1e-3)]
@@ -95,14 +101,15 @@ def test_a_light_graph_finds_the_same_along_a_line(build, monkeypatch):
 @pytest.mark.parametrize(
     "build", [models.mlp, models.noisy, deep_with_data], ids=["dense", "with a penalty", "deep"]
 )
-def test_a_heavy_model_is_held_once_and_finds_the_same(build, monkeypatch):
+def test_a_heavy_model_is_held_once_and_gives_the_same_losses(build, monkeypatch):
     model, x, y = build()
-    expected_of = asked(model, x, y)
-    monkeypatch.setattr(losses, "_HEAVY", 0)
-    monkeypatch.setattr(parameters, "_MISSED", 0)
-    heavy = asked(model, x, y)
-    assert heavy._losses._is_heavy
-    assert not expected_of._losses._is_heavy
+    expected_of = make_oracle(model, x, y)
+    set_options(monkeypatch, "LossProgram", heavy_above=0)
+    set_options(monkeypatch, "GradientProgram", trim_above=0)
+    set_options(monkeypatch, "trim_memory", trim_above=0)
+    heavy = make_oracle(model, x, y)
+    assert heavy._compilation.losses.is_heavy
+    assert not expected_of._compilation.losses.is_heavy
     probes, pairs = one_of_each(heavy.layout)
     along = [Probe(0, np.random.default_rng(0).normal(size=heavy.layout.size))]
     for asking in ((probes, pairs), (along, [(0, 1e-3), (0, -1e-3)])):
@@ -112,9 +119,9 @@ def test_a_heavy_model_is_held_once_and_finds_the_same(build, monkeypatch):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_pairs_come_back_in_the_order_in_which_they_were_asked_for():
+def test_losses_are_in_the_order_of_the_pairs():
     model, x, y = models.mlp()
-    o = asked(model, x, y)
+    o = make_oracle(model, x, y)
     probes, pairs = one_of_each(o.layout)
     order = np.random.default_rng(0).permutation(len(pairs))
     np.testing.assert_array_equal(
@@ -123,46 +130,45 @@ def test_pairs_come_back_in_the_order_in_which_they_were_asked_for():
     )
 
 
-def test_a_deep_network_is_divided_and_the_parts_shrink_upwards():
-    o = asked(deep(), *models.data((8,), (1,), 0))
-    forward, bounds = o._compilation.gradients.forward, o._compilation.losses._bounds
+def test_a_deep_network_is_partitioned_and_the_groups_shrink_upwards():
+    o = make_oracle(deep(), *models.data((8,), (1,), 0))
+    forward, bounds = o._compilation.gradients.forward, o._compilation.losses.bounds
     assert bounds[0] == 0
     assert bounds[-1] == len(o.layout)
-    sizes = [len(forward.above(a, b).nodes) for a, b in itertools.pairwise(bounds)]
+    sizes = [len(forward.downstream(a, b).nodes) for a, b in itertools.pairwise(bounds)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0] / 2
 
 
 class Chain:
-    """Parameters one above the other; moving one redoes everything above it."""
+    """Variables in a chain; moving one computes again everything downstream."""
 
     def __init__(self, each):
         self.each = np.array(each)
         self.roots = [f"v{k}" for k in range(len(each))]
 
-    def work(self, first):
+    def model_work(self, first):
         return np.array(
             [self.each[first:].sum() if b > first else 0.0 for b in range(len(self.each) + 1)]
         )
 
 
-def test_division_takes_the_least_work_among_all_ways_to_cut():
+def test_partition_takes_the_least_work_among_all_ways_to_cut():
     chain = Chain([1.0, 1.0, 1.0, 50.0, 1.0, 1.0])
 
     def cost(bounds):
-        return sum((b - a) * chain.work(a)[b] for a, b in itertools.pairwise(bounds))
+        return sum((b - a) * chain.model_work(a)[b] for a, b in itertools.pairwise(bounds))
 
-    best = partition.partition(chain)
-    others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), partition._PARTS - 1)]
+    best = partition.partition(chain, TracingCost(0.0, 0.0))
+    others = [(0, *sorted(cut), 6) for cut in _subsets(range(1, 6), partition.MOST_GROUPS - 1)]
     assert cost(best) == min(map(cost, others))
-    assert 4 in best  # above the expensive one
+    assert 4 in best  # just downstream of the expensive one
 
 
 @pytest.mark.parametrize("count", [10, 200])
-def test_loops_must_pay_for_their_tracing(count, monkeypatch):
-    """Four parts of equal work save three eighths of it, and every parameter makes them slower to trace."""
-    monkeypatch.undo()
-    needed = (partition._WORTH_TRACING + partition._WORTH_TRACING_EACH * count) / (3 / 8)
+def test_loops_must_pay_for_their_tracing(count):
+    """Four groups of equal work save three eighths of it; every variable slows their tracing."""
+    needed = TracingCost().of(count) / (3 / 8)
     too_little, enough = (
         partition.partition(Chain(np.full(count, share * needed / count))) for share in (0.8, 1.25)
     )
@@ -177,22 +183,22 @@ def _subsets(numbers, most):
     return found
 
 
-def test_what_cannot_be_shared_is_not_divided():
+def test_what_cannot_be_shared_is_not_partitioned():
     model = models.compiled(keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)]))
-    assert asked(model, *models.data((4,), (1,), 0))._losses._bounds == (0, 1)
+    assert make_oracle(model, *models.data((4,), (1,), 0))._compilation.losses.bounds == (0, 1)
 
 
 def test_one_trace_serves_losses_and_gradients():
-    calls = queue.SimpleQueue()  # a list would be put back
+    calls = queue.SimpleQueue()  # a check would put back a list
 
-    class Noted(layers.Layer):
+    class CountsCalls(layers.Layer):
         def call(self, x):
             calls.put(None)
             return x
 
-    model, x, y = models.mlp(middle=[Noted()])
+    model, x, y = models.mlp(middle=[CountsCalls()])
     before = calls.qsize()
-    o = asked(model, x, y)
+    o = make_oracle(model, x, y)
     probes, pairs = one_of_each(o.layout)
     for _ in range(3):
         o.losses(o.point(), probes, pairs)

@@ -1,4 +1,4 @@
-"""Variables, read and written without their own help."""
+"""Variables, read and written by raw operations."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ CASES = [(plain, name) for name in WRITES] + [(mirrored, "assign"), (mirrored, "
 @pytest.mark.parametrize(
     ("make", "name"), CASES, ids=[f"{make.__name__}-{name}" for make, name in CASES]
 )
-def test_what_is_written_later_does_not_show_in_what_was_read(make, name, is_first):
+def test_a_later_write_does_not_change_what_was_read(make, name, is_first):
     variable = make()
     if not is_first:
         WRITES[name](variable)
@@ -48,7 +48,7 @@ def test_what_is_written_later_does_not_show_in_what_was_read(make, name, is_fir
 
 
 @pytest.mark.parametrize("make", [plain, mirrored])
-def test_what_is_written_is_read_again_and_shares_nothing_with_its_source(make):
+def test_a_written_value_is_read_again_and_shares_nothing_with_its_source(make):
     source, target = make(), make()
     source.assign_add(tf.ones_like(source))
     tensors.write(target, tensors.read(source))

@@ -205,7 +205,7 @@ def test_memory_runs_out_in_a_check(monkeypatch):
 def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
     from gradhooks.backends.tensorflow import losses
 
-    evaluated, asked = losses.LossProgram._evaluated, []
+    evaluated, asked = losses.LossProgram.evaluate_together, []
 
     def alone(self, point, state, batch, probes, pairs):
         asked.append(len(pairs))
@@ -214,7 +214,7 @@ def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
         return evaluated(self, point, state, batch, probes, pairs)
 
     whole = training.run(small, check_of)
-    monkeypatch.setattr(losses.LossProgram, "_evaluated", alone)
+    monkeypatch.setattr(losses.LossProgram, "evaluate_together", alone)
     checked = training.with_and_without(small)
     assert 1 in asked
     assert max(asked) > 1

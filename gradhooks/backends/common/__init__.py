@@ -1,1 +1,1 @@
-"""What every backend needs and no framework is needed for: NumPy and the standard library alone."""
+"""What every backend needs and no framework provides: NumPy and the standard library alone."""

@@ -1,5 +1,6 @@
-"""TensorFlow: compile the loss along lines, differentiate it, copy to the host."""
+"""TensorFlow's side of the seam: the members of `gradhooks.backends.base.Backend`."""
 
+from gradhooks.backends.common.memory import trim_memory
 from gradhooks.backends.tensorflow.casts import (
     call_with_xla,
     cast,
@@ -8,6 +9,7 @@ from gradhooks.backends.tensorflow.casts import (
 )
 from gradhooks.backends.tensorflow.compiled_writes import find_written_handles
 from gradhooks.backends.tensorflow.datasets import copy_dataset
+from gradhooks.backends.tensorflow.execution import evaluate_once
 from gradhooks.backends.tensorflow.functions import copy_functions, inline_functions
 from gradhooks.backends.tensorflow.gradients import GradientProgram, Tape, differentiate
 from gradhooks.backends.tensorflow.graphs import (
@@ -17,7 +19,7 @@ from gradhooks.backends.tensorflow.graphs import (
 )
 from gradhooks.backends.tensorflow.losses import LossProgram
 from gradhooks.backends.tensorflow.pairs import from_pairs, to_pairs
-from gradhooks.backends.tensorflow.parameters import fill_missing_gradients, flatten, trim_memory
+from gradhooks.backends.tensorflow.parameters import fill_missing_gradients, flatten
 from gradhooks.backends.tensorflow.randomness import fix_draws
 from gradhooks.backends.tensorflow.recording import (
     CompiledStep,
@@ -34,7 +36,6 @@ from gradhooks.backends.tensorflow.stand_ins import make_stand_in
 from gradhooks.backends.tensorflow.step_operations import find_step_operations
 from gradhooks.backends.tensorflow.tensor_statistics import (
     differentiate_scaled,
-    evaluate_once,
     insert_identity,
     is_watchable,
     summarize,
@@ -53,54 +54,63 @@ from gradhooks.backends.tensorflow.tensors import (
     to_tensor,
 )
 
-__all__ = [
-    "EagerStep",
-    "GradientProgram",
-    "LossProgram",
-    "CompiledStep",
-    "Tape",
-    "sum_gradients",
-    "replica_context",
-    "cast",
-    "find_nondeterministic_operations",
-    "copy_functions",
-    "copy_dataset",
+# In the groups of the protocol.
+__all__ = [  # noqa: RUF022
+    # Tensors.
     "disassemble",
-    "evaluate_once",
-    "fix_draws",
     "flatten",
     "from_pairs",
-    "differentiate",
-    "handle_id",
-    "handle_ids",
-    "inline_functions",
-    "intercept_casts",
-    "intercept_sources",
     "is_constant",
-    "is_out_of_memory",
     "is_ragged",
     "is_symbolic",
-    "is_variable",
-    "is_watchable",
-    "count_devices",
-    "find_narrow_operations",
-    "insert_identity",
     "reassemble",
-    "select_scalars",
-    "copy_storage",
-    "differentiate_scaled",
-    "snapshot",
-    "find_step_operations",
-    "make_stand_in",
-    "generator_state",
-    "summarize",
-    "to_tensor",
     "repeat_rows",
+    "snapshot",
     "to_pairs",
-    "trim_memory",
-    "widen_mixed_operands",
-    "call_with_xla",
+    "to_tensor",
+    # The compiled loss and its gradients.
+    "GradientProgram",
+    "LossProgram",
+    "Tape",
+    "differentiate",
+    "evaluate_once",
     "fill_missing_gradients",
+    "make_stand_in",
+    # What a trace does.
+    "find_narrow_operations",
+    "find_nondeterministic_operations",
+    "find_step_operations",
     "find_writes",
+    # A trace at float64.
+    "call_with_xla",
+    "cast",
+    "intercept_casts",
+    "intercept_sources",
+    "widen_mixed_operands",
+    # Random numbers, and functions of the user's.
+    "copy_functions",
+    "fix_draws",
+    "inline_functions",
+    # Values inside a trace.
+    "differentiate_scaled",
+    "insert_identity",
+    "is_watchable",
+    "summarize",
+    # The compiled train step.
+    "CompiledStep",
+    "EagerStep",
+    "copy_storage",
     "find_written_handles",
+    "generator_state",
+    "handle_id",
+    "handle_ids",
+    "is_variable",
+    "select_scalars",
+    "sum_gradients",
+    # Data, devices and memory.
+    "copy_dataset",
+    "count_devices",
+    "is_out_of_memory",
+    "replica_context",
+    "trim_memory",
 ]

@@ -1,9 +1,10 @@
-"""`tf.function`s of the user's code: none of them keeps a trace of a check.
+"""`tf.function`s in the user's code, none of which keeps a trace of a check.
 
 They cache graphs by the dtypes and shapes of their arguments, and training
-would be served what a check has traced. So the checking thread never calls the
-functions themselves: their code becomes part of the trace that is made, or runs
-as it stands. Code that does not take that is called as a copy without any trace.
+would be given a graph that a check has traced. So the checking thread never
+calls the functions themselves: their code becomes part of the trace being made,
+or runs eagerly. Where the code allows neither, copies of the functions without
+any trace are called.
 """
 
 import contextlib
@@ -22,72 +23,88 @@ def is_function(value):
     return isinstance(value, _Function)
 
 
-def concrete(function, *specifications):
-    """Returns the concrete function of a `tf.function` of gradhooks' own."""
+def trace(function, *specifications):
+    """Traces a `tf.function` of gradhooks' own, even while others are inlined or copied.
+
+    Returns:
+        The concrete function.
+    """
     return _get_concrete_function(function, *specifications)
 
 
 def call(function, *arguments):
-    """Calls a `tf.function` of gradhooks' own."""
+    """Calls a `tf.function` of gradhooks' own, even while others are inlined or copied."""
     return _call(function, *arguments)
 
 
 @contextlib.contextmanager
 def inline_functions():
-    """While open, the checking thread runs the code of a `tf.function` in the place of it, converted as it would be."""
+    """Runs, while open, the code of a `tf.function` in place of the function.
+
+    Autograph converts the code as it would for the function. This holds for the
+    checking thread.
+    """
+
+    def trace_copy(function, *args, **kwargs):
+        return trace(function._clone(None), *args, **kwargs)
+
     with contextlib.ExitStack() as stack:
-        put = threads.Patcher(stack)
-        put(_Function, "__call__", _run_code)
-        put(
-            _Function,
-            "get_concrete_function",
-            lambda f, *args, **kwargs: concrete(f._clone(None), *args, **kwargs),
-        )
+        patch = threads.Patcher(stack)
+        patch(_Function, "__call__", _run_code)
+        patch(_Function, "get_concrete_function", trace_copy)
         yield
 
 
 @contextlib.contextmanager
 def copy_functions():
-    """While open, the checking thread calls copies of `tf.function`s, made when they are first asked for."""
-    copies = {}
+    """Calls, while open, a copy of each `tf.function`, made when the function is first called.
 
-    def copy(function):
-        # The function is kept, so that its id is not given out again.
+    This holds for the checking thread.
+    """
+    copies = {}  # id -> (function, copy): the function is kept, so that its id is not given again
+
+    def copy_of(function):
         if id(function) not in copies:
             copies[id(function)] = function, function._clone(None)
         return copies[id(function)][1]
 
+    def call_copy(function, *args, **kwargs):
+        return _call(copy_of(function), *args, **kwargs)
+
+    def trace_copy(function, *args, **kwargs):
+        return trace(copy_of(function), *args, **kwargs)
+
     with contextlib.ExitStack() as stack:
-        put = threads.Patcher(stack)
-        put(_Function, "__call__", lambda f, *args, **kwargs: _call(copy(f), *args, **kwargs))
-        put(
-            _Function,
-            "get_concrete_function",
-            lambda f, *args, **kwargs: concrete(copy(f), *args, **kwargs),
-        )
+        patch = threads.Patcher(stack)
+        patch(_Function, "__call__", call_copy)
+        patch(_Function, "get_concrete_function", trace_copy)
         yield
 
 
 def _run_code(function, *args, **kwargs):
+    """Runs the Python code of a `tf.function`."""
     code = function.python_function
     if function._autograph:
         # Control flow on tensors becomes operations, as in a graph of the function's own.
         status = ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED)
         code = tf.__internal__.autograph.tf_convert(code, status)
-    return code(*_as_signed(function, args), **kwargs)
+    return code(*_convert_arguments(function, args), **kwargs)
 
 
-def _as_signed(function, args):
-    """Turns numbers and arrays into tensors where the function's signature has tensors; tensors keep their dtypes."""
+def _convert_arguments(function, args):
+    """Converts numbers and arrays to tensors where the function's signature has tensors.
+
+    Tensors keep their dtypes, whatever the signature says.
+    """
     signature = function.input_signature
     if signature is None:
         return args
-    return [
-        tf.convert_to_tensor(value, spec.dtype)
-        if isinstance(spec, tf.TensorSpec) and not _is_tensor(value)
-        else value
-        for value, spec in zip(args, [*signature, *[None] * len(args)], strict=False)
-    ]
+    converted = []
+    for value, spec in zip(args, [*signature, *[None] * len(args)], strict=False):
+        if isinstance(spec, tf.TensorSpec) and not _is_tensor(value):
+            value = tf.convert_to_tensor(value, spec.dtype)
+        converted.append(value)
+    return converted
 
 
 def _is_tensor(value):

@@ -1,8 +1,8 @@
-"""The gradient of the loss, compiled from the trace that the losses along lines are taken from, too.
+"""The gradient of the loss, compiled from the trace that also gives the losses at other points.
 
-Nothing here knows about Keras models; `differentiate` is a function from
-parameter values to scalars and their gradients, and everything that varies is
-an argument of the graph, so that one trace serves every later check.
+Nothing here knows Keras models: `differentiate_terms` is a function from values of
+variables to scalars and their gradients. All that varies is an argument of the
+graph, so that one trace serves every later check.
 """
 
 import contextlib
@@ -11,107 +11,153 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.functions import concrete, inline_functions
-from gradhooks.backends.tensorflow.graphs import calls_python, run, specs
+from gradhooks.backends.common.flat import Cache
+from gradhooks.backends.common.memory import TRIM_ABOVE, trim_memory
+from gradhooks.backends.tensorflow.execution import run, specify
+from gradhooks.backends.tensorflow.functions import inline_functions, trace
+from gradhooks.backends.tensorflow.graphs import calls_python
 from gradhooks.backends.tensorflow.parameters import (
-    Cache,
     fill_missing_gradients,
     flatten,
-    specifications,
-    trim_memory,
+    specify_float64,
+    split_cached,
 )
 from gradhooks.backends.tensorflow.subgraphs import ForwardGraph
 from gradhooks.backends.tensorflow.tensors import is_plain
 
 
 class GradientProgram:
-    """The gradient of the loss terms, flat, by automatic differentiation.
+    """The gradient of the loss terms by automatic differentiation, as flat vectors.
 
     Args:
-        differentiate: Function `(values, state, batch) -> (terms, gradients)`:
-            three scalars, and per term to differentiate one tensor (or None)
-            for each of `values`.
-        shapes: Shape of each parameter.
-        state: The tensors that `differentiate` gets as `state`; only their
-            specifications matter here.
+        differentiate_terms: Function `(values, state, batch) -> (terms,
+            gradients)`: three scalars, and for each term that is
+            differentiated one tensor, or None, for each of `values`.
+        shapes: Shape of each variable.
+        state: The tensors that `differentiate_terms` gets as `state`; only
+            their specifications matter here.
         batch: The nested tensors that it gets as `batch`, likewise.
+        trim_above: Number of parameters above which freed memory is returned
+            to the system, see `memory.trim_memory`.
+
+    Attributes:
+        connected: bool, shape (V,): whether the total loss has a gradient with
+            respect to each variable.
+        graph: The `FuncGraph` of the trace.
+        forward: The `ForwardGraph` from the variables to the loss terms.
+        calls_python: Whether an evaluation runs Python code of the user's.
+        cache: What is kept for the point that was asked for last.
     """
 
-    def __init__(self, differentiate, shapes, state, batch):
+    def __init__(
+        self,
+        differentiate_terms,
+        shapes,
+        state,
+        batch,
+        *,
+        trim_above=TRIM_ABOVE,
+    ):
         self.connected = None
         self.shapes = shapes
-        self.kept = Cache(lambda: trim_memory(sum(math.prod(shape) for shape in shapes)))
-        marked = []
+        self._trim_above = trim_above
+        size = sum(math.prod(shape) for shape in shapes)
+        self.cache = Cache(lambda: trim_memory(size, trim_above))
+        terms_and_values = []
 
-        # Parameters come and gradients leave one by one: laid end to end, they would be held twice.
+        # Values come and gradients leave one by one: end to end, they would be held twice.
         @tf.function(autograph=False)
         def gradients(values, state, batch):
-            terms, per_term = differentiate(values, state, batch)
+            terms, per_term = differentiate_terms(values, state, batch)
             self.connected = np.array([g is not None for g in per_term[0]])
-            terms = [_scalar(term) for term in terms]
-            marked[:] = terms, values
-            # The terms are returned, too, so that an operation that cannot run shows at the first
-            # call.
+            terms = [tf.cast(tf.identity(term), tf.float64) for term in terms]
+            terms_and_values[:] = terms, values
+            # The terms are returned as well, so that an operation that cannot run fails in the
+            # first call.
             return [fill_missing_gradients(gradient, shapes) for gradient in per_term], terms
 
         with inline_functions():
-            self._function = concrete(gradients, specifications(shapes), specs(state), specs(batch))
+            self._function = trace(
+                gradients,
+                specify_float64(shapes),
+                specify(state),
+                specify(batch),
+            )
         self.graph = self._function.graph
-        #: Whether evaluating it runs Python code of the user's.
         self.calls_python = calls_python(self.graph)
-        self.forward = ForwardGraph(self.graph, *marked)
+        self.forward = ForwardGraph(self.graph, *terms_and_values)
+
+    def __call__(self, point, state, batch):
+        """Returns one float64 array of shape (P,) for each term that is differentiated."""
+        per_term, _ = run(
+            self._function,
+            self.split(point),
+            state,
+            batch,
+        )
+        trim_memory(len(point), self._trim_above)
+        return tuple(flatten(gradient) for gradient in per_term)
 
     def captured_ids(self):
-        """Returns the ids of what the graph takes from outside beside its arguments."""
+        """Returns the ids of the tensors that the graph takes from outside beside its arguments."""
         return {id(external) for external, _ in self.graph.captures}
 
     def own_variables(self):
-        """Returns (variable, name, number of entries) of the trainable float variables that the graph reads itself."""
+        """Returns the trainable variables that the graph reads itself, not as its arguments.
+
+        Returns:
+            List of (variable, name, number of entries), of floats and complex
+            numbers only.
+        """
         captured = self.captured_ids()
-        own = [
-            v
-            for v in self.graph.variables
-            if is_plain(v) and v.trainable and id(v.handle) in captured
-        ]
-        floats = [v for v in own if v.dtype.is_floating or v.dtype.is_complex]
-        return [(v, v.name.partition(":")[0], v.shape.num_elements() or 0) for v in floats]
+        own = []
+        for variable in self.graph.variables:
+            if not (is_plain(variable) and variable.trainable and id(variable.handle) in captured):
+                continue
+            if variable.dtype.is_floating or variable.dtype.is_complex:
+                name = variable.name.partition(":")[0]
+                own.append((variable, name, variable.shape.num_elements() or 0))
+        return own
 
-    def parts(self, point):
-        """Returns the parameters of a point one by one."""
-        return self.kept.parts(point, self.shapes)
+    def split(self, point):
+        """Returns a point, shape (P,), as one tensor for each variable."""
+        return split_cached(self.cache, point, self.shapes)
 
-    def __call__(self, point, state, batch):
-        """Returns one float64 array of shape (P,) per term."""
-        per_term, _ = run(self._function, self.parts(point), state, batch)
-        trim_memory(len(point))
-        return tuple(flatten(gradient) for gradient in per_term)
+    def bind_inputs(self, arguments):
+        """Returns tensors of the default graph by the names of the inputs that they stand for.
 
-    def given(self, arguments):
-        """Returns tensors of the default graph by the names of the inputs that stand for them."""
-        inputs = [tensor.name for tensor in self.graph.inputs]
-        captured = [inner(external) for external, _ in self.graph.captures]
-        return dict(zip(inputs, [*tf.nest.flatten(arguments), *captured], strict=True))
+        Args:
+            arguments: Nested tensors, as the graph was traced with.
+        """
+        tensors = tf.nest.flatten(arguments)
+        for external, _ in self.graph.captures:
+            tensors.append(capture(external))
+        names = [tensor.name for tensor in self.graph.inputs]
+        return dict(zip(names, tensors, strict=True))
 
 
-def inner(tensor):
-    """The tensor as the default graph sees it."""
+def capture(tensor):
+    """Returns a tensor as the default graph sees it."""
     return tf.compat.v1.get_default_graph().capture(tensor)
 
 
 def differentiate(target, values):
-    """Differentiates a scalar of the graph that is being traced; returns one tensor or None per value.
+    """Differentiates a scalar of the graph being traced; returns a tensor or None for each value.
 
-    By the graph and not by a tape: several terms would take a persistent tape, and where there is one TensorFlow
-    compiles every loop for derivatives of higher order, which takes several times as long to trace.
+    By the graph and not by a tape: several terms would take a persistent tape,
+    and beside a tape TensorFlow compiles every loop for derivatives of higher
+    order, which takes several times as long to trace.
     """
     return tf.gradients(target, values)
 
 
 class Tape:
-    """Differentiates by a tape, which takes gradients as custom gradients return them, whatever their shapes.
+    """Differentiates by a tape, which takes gradients as custom gradients return them.
+
+    `tf.gradients` refuses those whose shapes are not those of the values.
 
     Attributes:
-        remarks: What the graph would have refused, one sentence each.
+        remarks: List of what `tf.gradients` would have refused, a clause each.
     """
 
     def __init__(self):
@@ -119,22 +165,22 @@ class Tape:
 
     @contextlib.contextmanager
     def record(self, values):
-        """While open, operations are recorded; yields a function as `gradient`."""
+        """Records operations while open; yields a function like `differentiate`."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(values)
 
-            def gradient(target, values):
+            def differentiate_recorded(target, values):
                 with tape.stop_recording():
-                    found = tape.gradient(target, values)
-                return [self._of_shape(g, v) for g, v in zip(found, values, strict=True)]
+                    gradients = tape.gradient(target, values)
+                return [self._fit(g, v) for g, v in zip(gradients, values, strict=True)]
 
-            yield gradient
+            yield differentiate_recorded
 
-    def _of_shape(self, gradient, value):
+    def _fit(self, gradient, value):
+        """Returns a gradient in the shape of its value, and remarks on one that had another."""
         if gradient is None or gradient.shape == value.shape:
             return gradient
-        remark = f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(value.shape)}"
-        remark += " is broadcast"
+        remark = f"{_describe_shapes(gradient, value.shape)} is broadcast"
         if remark not in self.remarks:
             self.remarks.append(remark)
         return broadcast(gradient, value.shape)
@@ -148,18 +194,15 @@ def broadcast(gradient, shape):
     """
     if gradient.shape == tuple(shape):
         return gradient
+    shape = tf.TensorShape(shape)
     try:
-        fits = tf.broadcast_static_shape(gradient.shape, tf.TensorShape(shape)) == tf.TensorShape(
-            shape
-        )
+        fits = tf.broadcast_static_shape(gradient.shape, shape) == shape
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(
-            f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(shape)}"
-        )
+        raise ValueError(_describe_shapes(gradient, shape))
     return tf.broadcast_to(gradient, shape)
 
 
-def _scalar(term):
-    return tf.cast(tf.identity(term), tf.float64)
+def _describe_shapes(gradient, shape):
+    return f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(shape)}"

@@ -1,8 +1,10 @@
-"""What a traced graph does: where it writes, where it loses digits."""
+"""What a traced graph does: where it writes, draws random numbers, calls Python or loses digits."""
+
+import collections
 
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.tensors import is_ragged
+from gradhooks.backends.tensorflow.nodes import all_nodes, functions_by_name, functions_of
 
 # Operations that write to variables outside the graph, or advance a generator there.
 _WRITES = (
@@ -14,7 +16,7 @@ _WRITES = (
     "StatefulUniform",
     "StatefulStandard",
 )
-# Those that write to what is no variable, and so cannot be copied.
+# Operations that write to something other than a variable, which cannot be copied.
 _FOREIGN_WRITES = (
     "IteratorGetNext",
     "LookupTableInsert",
@@ -28,7 +30,7 @@ _FOREIGN_WRITES = (
 _PYTHON = ("PyFunc", "EagerPyFunc")
 _WIDE = (tf.float64, tf.complex128)
 _NARROW = (tf.half, tf.bfloat16, tf.float32, tf.complex64)
-# Operations that draw from generators which TensorFlow keeps to itself.
+# Operations that draw from generators inside TensorFlow, whose state cannot be set.
 _RANDOM = (
     "RandomStandardNormal",
     "RandomUniform",
@@ -46,125 +48,88 @@ _RANDOM = (
 
 def find_writes(graph):
     """Returns the names of operations that would change state outside the graph."""
-    return _named(graph, _WRITES + _FOREIGN_WRITES)
+    return _find_nodes(graph, _WRITES + _FOREIGN_WRITES)
 
 
 def find_foreign_writes(graph):
     """Returns the names of operations that would change state other than variables."""
-    return _named(graph, _FOREIGN_WRITES)
+    return _find_nodes(graph, _FOREIGN_WRITES)
 
 
 def calls_python(graph):
-    """Whether an evaluation runs Python code, which nobody has looked into."""
-    return bool(_named(graph, _PYTHON))
+    """Whether an evaluation runs Python code, whose effects the graph does not show."""
+    return bool(_find_nodes(graph, _PYTHON))
+
+
+def _find_nodes(graph, prefixes):
+    nodes = all_nodes(graph.as_graph_def())
+    return tuple(node.name for node in nodes if node.op.startswith(prefixes))
 
 
 def find_nondeterministic_operations(graph):
-    """Returns pairs (place, kind) of what may give other numbers each time; the kind is `"random"` or `"python"`.
+    """Finds operations that may give other numbers in each evaluation.
 
-    A place is a name scope, which begins with the layers that open it.
+    Returns:
+        Tuple of pairs (scope, kind). The scope is a name scope, which begins
+        with the layers that open it; the kind is `"random"` or `"python"`.
     """
     definition = graph.as_graph_def()
-    functions = {function.signature.name: function for function in definition.library.function}
-    found, seen, queue = {}, set(), [(node, node.name) for node in definition.node]
+    functions = functions_by_name(definition.library)
+    found = {}  # in order, each once
+    seen = set()
+    queue = collections.deque((node, node.name) for node in definition.node)
     while queue:
-        node, name = queue.pop(0)
-        kind = "random" if node.op in _RANDOM else "python" if node.op.startswith(_PYTHON) else None
+        node, name = queue.popleft()
+        kind = _kind_of_chance(node.op)
         if kind is not None:
-            found[name.rpartition("/")[0] or name, kind] = None
-        for called in functions_of(node):
-            if called in functions and (called, name) not in seen:
-                seen.add((called, name))
-                # Inside a function names begin anew; those who look for a layer know that of the
-                # call.
-                queue += [(inner, name) for inner in functions[called].node_def]
+            scope = name.rpartition("/")[0] or name
+            found[scope, kind] = None
+        for function in functions_of(node):
+            if function in functions and (function, name) not in seen:
+                seen.add((function, name))
+                # Names inside a function do not begin with a layer, the name of the call does.
+                queue.extend((inner, name) for inner in functions[function].node_def)
     return tuple(found)
 
 
-def functions_of(node):
-    """Yields the names of the functions that a node calls."""
-    for value in node.attr.values():
-        if value.HasField("func"):
-            yield value.func.name
-        yield from (function.name for function in value.list.func)
-
-
-def _named(graph, prefixes):
-    return tuple(node.name for node in _nodes(graph.as_graph_def()) if node.op.startswith(prefixes))
+def _kind_of_chance(operation):
+    if operation in _RANDOM:
+        return "random"
+    return "python" if operation.startswith(_PYTHON) else None
 
 
 def find_narrow_operations(graph, forward):
-    """Returns the names of operations that take double precision and hand on less: a narrow core behind a wide face.
+    """Finds operations that take double precision and return less.
+
+    Outside they look as wide as the rest of the loss, so the digits that they
+    lose would be taken for the loss's own noise.
 
     Args:
         graph: The `FuncGraph` of the trace.
-        forward: The `surgery.Forward` that leads from parameters to the loss.
+        forward: The `ForwardGraph` that leads from variables to the loss.
+
+    Returns:
+        Tuple of names, each once.
     """
-    operations = [graph.get_operation_by_name(name) for name in forward.moving()]
-    found = [
-        operation.name
-        for operation in operations
-        if any(tensor.dtype in _WIDE for tensor in operation.inputs)
-        and any(tensor.dtype in _NARROW for tensor in operation.outputs)
-    ]
-    inside = [
-        node
-        for function in forward.functions().values()
-        for node in function.node_def
-        if node.op == "Cast"
-    ]
-    wide, narrow = ([dtype.as_datatype_enum for dtype in dtypes] for dtypes in (_WIDE, _NARROW))
-    found += [
-        n.name for n in inside if n.attr["SrcT"].type in wide and n.attr["DstT"].type in narrow
-    ]
-    return tuple(dict.fromkeys(found))
+    narrow = {}  # in order, each once
+    for name in forward.moving_nodes():
+        operation = graph.get_operation_by_name(name)
+        takes_wide = any(tensor.dtype in _WIDE for tensor in operation.inputs)
+        if takes_wide and any(tensor.dtype in _NARROW for tensor in operation.outputs):
+            narrow[operation.name] = None
+
+    # Inside functions only casts are searched, since a definition does not give the dtypes of what
+    # other operations return.
+    for function in forward.functions().values():
+        for node in function.node_def:
+            if node.op != "Cast":
+                continue
+            source, target = node.attr["SrcT"].type, node.attr["DstT"].type
+            if _is_one_of(source, _WIDE) and _is_one_of(target, _NARROW):
+                narrow[node.name] = None
+    return tuple(narrow)
 
 
-def run(function, *arguments):
-    """Calls a concrete function with its graph as it was traced.
-
-    TensorFlow would first rewrite the graph to make it faster. Measured, that takes a third to a half of the time to a
-    first verdict, and evaluations in float64 are no faster for it.
-    """
-    flat = [*tf.nest.flatten(arguments), *function.captured_inputs]
-    try:
-        found = tf.raw_ops.StatefulPartitionedCall(
-            args=flat,
-            Tout=[output.dtype for output in function.outputs],
-            f=function,
-            config_proto=_AS_TRACED,
-        )
-    except tf.errors.ResourceExhaustedError:
-        raise
-    except tf.errors.OpError:
-        # Called as everybody calls it, it fails again and says at which layer.
-        return function(*arguments)
-    return tf.nest.pack_sequence_as(function.structured_outputs, found)
-
-
-def _as_traced():
-    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    return config.SerializeToString()
-
-
-_AS_TRACED = _as_traced()
-
-
-def _nodes(definition):
-    yield from definition.node
-    for function in definition.library.function:
-        yield from function.node_def
-
-
-def specs(tensors):
-    """Returns the specifications of nested tensors."""
-
-    def spec(tensor):
-        return (
-            tf.type_spec_from_value(tensor)
-            if is_ragged(tensor)
-            else tf.TensorSpec(tensor.shape, tensor.dtype)
-        )
-
-    return tf.nest.map_structure(spec, tensors)
+def _is_one_of(number, dtypes):
+    """Whether the number of a dtype, as a `NodeDef` has it, is that of one of some dtypes."""
+    return any(dtype.as_datatype_enum == number for dtype in dtypes)

@@ -1,20 +1,21 @@
-"""Variables that stand for a tensor: what looks for variables finds some, and the tensor is what is differentiated."""
+"""Variables that stand for a tensor: code that differentiates them differentiates the tensor."""
 
 import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 
 class StandIn(resource_variable_ops.BaseResourceVariable):
-    """A `tf.Variable` whose value is a tensor of the graph that is being traced.
+    """A `tf.Variable` whose value is a tensor of the graph being traced.
 
-    The tensor is its handle, too: a tape that watches the variable, a custom
-    gradient that is told which variables it has captured, and `tf.gradients`
+    The tensor is its handle as well. So a tape that watches the variable, a
+    custom gradient that is given the variables it captures, and `tf.gradients`
     all arrive at the tensor.
 
     Args:
         tensor: The value.
-        trainable: Whether tapes watch it of their own accord.
-        name: Name of the variable that it stands for; custom gradients order variables by name.
+        trainable: Whether tapes watch the variable of their own accord.
+        name: Name of the variable that it stands for. Custom gradients order
+            variables by name.
     """
 
     def __init__(self, tensor, trainable, name):
@@ -30,7 +31,7 @@ class StandIn(resource_variable_ops.BaseResourceVariable):
 
     def _read_variable_op(self, no_copy=False):
         resource_variable_ops.variable_accessed(self)
-        # A tensor of its own, for what was read before a tape began is none of the tape's.
+        # A new tensor for each read, since a tape does not see what was read before it began.
         return tf.identity(self._handle)
 
     def sparse_read(self, indices, name=None):
@@ -43,7 +44,7 @@ class StandIn(resource_variable_ops.BaseResourceVariable):
 
 
 def make_stand_in(tensor, variable):
-    """Returns a `StandIn` for a Keras variable."""
+    """Returns a `StandIn` with the value of a tensor for a Keras variable."""
     storage = getattr(variable, "_value", None)
     name = storage.name if isinstance(storage, tf.Variable) else variable.name
     return StandIn(tensor, bool(variable.trainable), name.partition(":")[0])

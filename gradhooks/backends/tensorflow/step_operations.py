@@ -1,13 +1,15 @@
-"""Operations that give the loss a value in steps: rounding, fake quantization, values in integers, lookups.
+"""Operations through which the loss is piecewise constant: rounding, quantization, casts, lookups.
 
-Between two steps such a value stands still, so its derivative is zero whatever
-a gradient says. To a survey of rounding noise the steps of many units look like
-few digits; the graph tells them apart.
+Between two steps the derivative of such a value is zero, whatever its gradient
+says. Where many units round, the loss moves in steps so small that they look
+like rounding noise; the graph shows which of the two they are.
 """
+
+import collections
 
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.graphs import functions_of
+from gradhooks.backends.tensorflow.nodes import functions_of
 
 _ROUNDING = (
     "Round",
@@ -21,50 +23,57 @@ _ROUNDING = (
     "OneHot",
 )
 _QUANTIZING = ("FakeQuant", "Quantize", "LookupTableFind")
+_QUANTIZED = (tf.qint8, tf.quint8, tf.qint16, tf.quint16, tf.qint32)
+_WITHOUT_VALUE = (tf.bool, tf.resource, tf.string, tf.variant)
+# Operation -> number of the input that says which entries are taken.
 _LOOKUPS = {"Gather": 1, "GatherV2": 1, "GatherNd": 1, "ResourceGather": 1, "ResourceGatherNd": 1}
-# Of these, the first input chooses between the others.
+# The first input of these chooses between the others.
 _CHOOSING = ("Select", "SelectV2")
 
 
 def find_step_operations(graph, forward):
-    """Returns the names of operations through which the loss depends on parameters in steps.
+    """Finds operations through which the loss depends on variables in steps.
 
     Args:
         graph: The `FuncGraph` of the trace.
-        forward: The `surgery.Forward` that leads to the loss.
+        forward: The `ForwardGraph` that leads from variables to the loss.
 
     Returns:
         Tuple of names, those of the operations nearest to the loss first.
     """
-    moving, functions = set(forward.moving()), forward.functions()
-    found, seen, queue = [], set(), list(forward.output_names())
+    moving = set(forward.moving_nodes())
+    functions = forward.functions()
+    found = []
+    seen = set()
+    queue = collections.deque(forward.output_nodes())
     while queue:
-        name = queue.pop(0)
+        name = queue.popleft()
         if name in seen or name not in moving:
             continue
         seen.add(name)
         operation = graph.get_operation_by_name(name)
-        if _is_staircase(operation, moving) or _calls_staircase(operation, functions):
+        if _moves_in_steps(operation, moving) or _calls_rounding(operation, functions):
             found.append(name)
-        queue += [tensor.op.name for tensor in _valued(operation)]
+        queue.extend(tensor.op.name for tensor in _value_inputs(operation))
     return tuple(found)
 
 
-def _is_staircase(operation, moving):
+def _moves_in_steps(operation, moving):
+    """Whether the result of an operation is piecewise constant in inputs that move."""
     kind = operation.type
     if kind == "Cast":
         source, target = operation.inputs[0].dtype, operation.outputs[0].dtype
-        return (_is_float(source) and not _is_float(target)) or (
-            source == tf.bool and target != tf.bool
-        )
+        loses_fraction = _is_float(source) and not _is_float(target)
+        return loses_fraction or (source == tf.bool and target != tf.bool)
     if kind in _LOOKUPS:
         return operation.inputs[_LOOKUPS[kind]].op.name in moving
     return kind in _ROUNDING or kind.startswith(_QUANTIZING)
 
 
-def _calls_staircase(operation, functions):
-    """Whether a loop or a branch rounds inside; which of its inputs the rounding depends on is not looked into."""
-    called, seen = list(functions_of(operation.node_def)), set()
+def _calls_rounding(operation, functions):
+    """Whether a loop or a branch rounds inside, whichever of its inputs the rounding depends on."""
+    called = list(functions_of(operation.node_def))
+    seen = set()
     while called:
         name = called.pop()
         if name in seen or name not in functions:
@@ -77,27 +86,19 @@ def _calls_staircase(operation, functions):
     return False
 
 
-def _valued(operation):
-    """The inputs whose values go into the result, and not only into its shape, its order or a choice."""
+def _value_inputs(operation):
+    """The inputs whose values enter the result, and not only its shape, its order or a choice."""
     inputs = list(operation.inputs)
-    if operation.type == "Cast" or operation.type.startswith(("Dequantize", "Quantized")):
+    kind = operation.type
+    if kind == "Cast" or kind.startswith(("Dequantize", "Quantized")):
         return inputs
-    if operation.type in _CHOOSING:
+    if kind in _CHOOSING:
         return inputs[1:]
-    if operation.type in _LOOKUPS:
+    if kind in _LOOKUPS:
         return inputs[:1]
     if any(_is_float(output.dtype) for output in operation.outputs):
-        return [
-            tensor for tensor in inputs if _is_float(tensor.dtype) or tensor.dtype in _QUANTIZED
-        ]
-    return [
-        tensor
-        for tensor in inputs
-        if tensor.dtype not in (tf.bool, tf.resource, tf.string, tf.variant)
-    ]
-
-
-_QUANTIZED = (tf.qint8, tf.quint8, tf.qint16, tf.quint16, tf.qint32)
+        return [t for t in inputs if _is_float(t.dtype) or t.dtype in _QUANTIZED]
+    return [t for t in inputs if t.dtype not in _WITHOUT_VALUE]
 
 
 def _is_float(dtype):

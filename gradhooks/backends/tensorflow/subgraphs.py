@@ -1,7 +1,8 @@
-"""Parts of a traced graph: what depends on which parameters, put into another graph.
+"""Parts of a traced graph: what depends on which variables, inserted into another graph.
 
-Moving one parameter changes only what lies above it. A graph is cut so that
-this much can be evaluated again and again beside one evaluation of the rest.
+Moving one parameter changes only what is downstream of its variable. A graph
+is cut so that this part can be evaluated again and again beside one evaluation
+of the rest.
 """
 
 import dataclasses
@@ -9,15 +10,15 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from gradhooks.backends.tensorflow.graphs import functions_of
+from gradhooks.backends.tensorflow import nodes as graph_nodes
+from gradhooks.backends.tensorflow.nodes import find_needed, inputs_of, owner_of
+from gradhooks.backends.tensorflow.work import work_of
 
-# Constants up to this many bytes are copied into each part; larger ones are handed over.
-_SMALL = 4096
-# Modelled work of an operation that runs a function, a loop above all: more than anything beside
-# it.
-_CALL = 1e9
-# Operations that count as stateful and yet give the same whenever they are asked.
-_STEADY = (
+# Constants up to this many bytes are copied into each subgraph; larger ones are handed over. A free
+# choice that changes cost only: a copy of a small constant costs less than one more loop input.
+_SMALL_CONSTANT = 4096
+# Operations that TensorFlow marks as stateful although they give the same whenever they are asked.
+_REPEATABLE = (
     "ReadVariableOp",
     "ResourceGather",
     "LookupTableFindV2",
@@ -41,218 +42,187 @@ class Subgraph:
 
 
 class ForwardGraph:
-    """The part of a graph that leads to some outputs, and how it depends on parameters.
+    """The part of a graph that leads to some outputs, and how it depends on variables.
 
     Args:
         graph: A `FuncGraph`.
-        outputs: Its tensors that are wanted.
-        roots: Its tensors that hold the parameters, one each.
+        outputs: The tensors of the graph that are wanted.
+        roots: The tensors of the graph that hold the variables, one each.
     """
 
     def __init__(self, graph, outputs, roots):
         definition = graph.as_graph_def()
         self.outputs = [tensor.name for tensor in outputs]
         self.roots = [tensor.name for tensor in roots]
-        by_name = {node.name: node for node in definition.node}
-        # What is handed in: parameters, and the inputs of the graph.
-        self._ends = {_owner(name) for name in self.roots} | {
-            tensor.op.name for tensor in graph.inputs
-        }
-        self._nodes = _needed(by_name, map(_owner, self.outputs), self._ends)
-        self._versions, self._functions = (
-            definition.versions,
-            _reachable(self._nodes, definition.library),
-        )
+        # Nothing is upstream of what is handed in: the variables, and the inputs of the graph.
+        self._ends = set(map(owner_of, self.roots))
+        self._ends |= {tensor.op.name for tensor in graph.inputs}
+        by_name = graph_nodes.index_nodes(definition.node)
+        self._nodes = find_needed(by_name, self.output_nodes(), self._ends)
+        self._versions = definition.versions
+        self._library = graph_nodes.restrict_library(definition.library, self._nodes)
         self._dependence = self._find_dependence(graph)
-        self._work = np.array([_work(graph, node) for node in self._nodes])
+        self._work = np.array([work_of(graph, node) for node in self._nodes])
 
     def _find_dependence(self, graph):
-        """bool, shape (nodes, parameters): whether the node must be computed again when the parameter moves.
+        """Finds which nodes must be computed again when a variable moves.
 
-        What may answer otherwise each time is computed each time, so that an
-        evaluation which cannot be repeated shows as one.
+        A node that may give another result when asked again is taken to depend
+        on every variable. So it is computed in every evaluation, and a loss
+        that cannot be repeated is seen as one.
+
+        Returns:
+            bool, shape (nodes, variables).
         """
-        depends = {_owner(name): 1 << k for k, name in enumerate(self.roots)}
-        everything = (1 << len(self.roots)) - 1
+        count = len(self.roots)
+        # One bit per variable, in an integer per node: networks have thousands of each.
+        bits = {owner_of(name): 1 << k for k, name in enumerate(self.roots)}
+        all_variables = (1 << count) - 1
         for node in self._nodes:
-            if node.name not in depends:
-                depends[node.name] = everything if _is_moody(graph, node) else 0
-                for name in _inputs(node):
-                    depends[node.name] |= depends.get(_owner(name), 0)
-        width = max(1, -(-len(self.roots) // 8))
-        packed = b"".join(depends[node.name].to_bytes(width, "little") for node in self._nodes)
-        bits = np.frombuffer(packed, np.uint8).reshape(len(self._nodes), width)
-        return np.unpackbits(bits, axis=1, bitorder="little")[:, : len(self.roots)].astype(bool)
+            if node.name in bits:
+                continue
+            own = 0 if _is_repeatable(graph, node) else all_variables
+            for name in inputs_of(node):
+                own |= bits.get(owner_of(name), 0)
+            bits[node.name] = own
+        width = max(1, -(-count // 8))  # in bytes
+        rows = [bits[node.name].to_bytes(width, "little") for node in self._nodes]
+        table = np.frombuffer(b"".join(rows), np.uint8).reshape(len(self._nodes), width)
+        unpacked = np.unpackbits(table, axis=1, bitorder="little")
+        return unpacked[:, :count].astype(bool)
 
     def __len__(self):
         return len(self._nodes)
 
-    def moving(self):
-        """Returns the names of the nodes that depend on any parameter."""
-        moves = self._dependence.any(1)
-        return [node.name for node, is_moving in zip(self._nodes, moves, strict=True) if is_moving]
+    def moving_nodes(self):
+        """Returns the names of the nodes that depend on any variable."""
+        return [node.name for node in self._select(self._dependence.any(1))]
 
     def functions(self):
         """Returns the functions that are called, by name."""
-        return {function.signature.name: function for function in self._functions.function}
+        return graph_nodes.functions_by_name(self._library)
 
-    def output_names(self):
+    def output_nodes(self):
         """Returns the names of the nodes that compute the outputs."""
-        return [_owner(name) for name in self.outputs]
+        return list(map(owner_of, self.outputs))
 
-    def definition(self):
-        """Returns all of it as a `GraphDef`."""
-        return self._definition(self._nodes)
+    def model_work(self, first):
+        """Models the work of moving one parameter of the variables `first <= v < last`.
 
-    def work(self, first):
-        """Models the work of moving the parameters `first <= v < b`: float64, shape (parameters + 1,), for every b."""
+        Returns:
+            float64, shape (variables + 1,): for every `last`, in multiplications.
+        """
         depends = self._dependence[:, first:]
         count = len(self.roots)
-        beginning = np.where(depends.any(1), depends.argmax(1), count)
-        begun = np.cumsum(np.bincount(beginning, self._work, count + 1)[: count - first])
-        return np.concatenate([np.zeros(first + 1), begun])
+        # The first of the variables on which a node depends; `count` where there is none.
+        earliest = np.where(depends.any(1), depends.argmax(1), count)
+        by_earliest = np.bincount(earliest, self._work, count + 1)
+        return np.concatenate([np.zeros(first + 1), np.cumsum(by_earliest[: count - first])])
 
-    def above(self, first, last):
-        """Returns the `Part` that changes when the parameters `first <= v < last` move."""
-        changes = self._dependence[:, first:last].any(1)
-        return self._part([node for node, is_in in zip(self._nodes, changes, strict=True) if is_in])
+    def downstream(self, first, last):
+        """Returns the `Subgraph` that changes when the variables `first <= v < last` move."""
+        return self._subgraph(self._select(self._dependence[:, first:last].any(1)))
 
-    def below(self, parts):
-        """Returns the `Part` that computes, with nothing moved, what other parts take from outside or leave alone."""
-        wanted = {name for part in parts for name in self.taken_by(part)}
-        by_name = {node.name: node for node in self._nodes}
-        return self._part(_needed(by_name, map(_owner, wanted), self._ends))
+    def upstream(self, subgraphs):
+        """Returns the `Subgraph` that computes, with nothing moved, what others require."""
+        wanted = set()
+        for subgraph in subgraphs:
+            wanted.update(map(owner_of, self.required_by(subgraph)))
+        by_name = graph_nodes.index_nodes(self._nodes)
+        return self._subgraph(find_needed(by_name, wanted, self._ends))
 
-    def taken_by(self, part):
-        """Returns the names of the tensors that must be known beside a part to know all outputs."""
-        inside = {node.name for node in part.nodes}
-        return [*part.inputs, *(name for name in self.outputs if _owner(name) not in inside)]
+    def required_by(self, subgraph):
+        """Returns the names of the tensors that give all outputs together with a subgraph."""
+        inside = graph_nodes.names_of(subgraph.nodes)
+        outside = [name for name in self.outputs if owner_of(name) not in inside]
+        return [*subgraph.inputs, *outside]
 
-    def _part(self, nodes):
-        inside = {node.name for node in nodes} - self._ends
-        constants = {
-            n.name for n in self._nodes if n.op == "Const" and n.attr["value"].ByteSize() <= _SMALL
-        }
-        inside |= constants & {
-            _owner(name) for node in nodes if node.name in inside for name in _inputs(node)
-        }
-        chosen = tuple(node for node in self._nodes if node.name in inside)
-        taken = dict.fromkeys(
-            name for node in chosen for name in _inputs(node) if _owner(name) not in inside
-        )
-        return Subgraph(chosen, tuple(taken))
-
-    def put(self, part, given, wanted):
-        """Puts a part into the default graph.
+    def insert(self, subgraph, given, wanted):
+        """Inserts a subgraph into the default graph.
 
         Args:
-            part: A `Part`.
-            given: Tensors of the default graph by name, for all of `part.inputs`.
+            subgraph: A `Subgraph`.
+            given: Tensors of the default graph by name, for all of `subgraph.inputs`.
             wanted: Names of tensors.
 
         Returns:
-            The wanted tensors; those that the part does not compute as they are given.
+            The wanted tensors. Those that the subgraph does not compute are
+            returned as they are given.
         """
-        inside = {node.name for node in part.nodes}
-        own = [name for name in wanted if _owner(name) in inside]
-        found = tf.graph_util.import_graph_def(
-            self._definition(part.nodes),
-            input_map={name: given[name] for name in part.inputs},
-            return_elements=[_renamed(name, inside) for name in own],
+        inside = graph_nodes.names_of(subgraph.nodes)
+        own = [name for name in wanted if owner_of(name) in inside]
+        tensors = tf.graph_util.import_graph_def(
+            self._define(subgraph.nodes),
+            input_map={name: given[name] for name in subgraph.inputs},
+            return_elements=[_rename(name, inside) for name in own],
             name="part",
         )
-        computed = dict(zip(own, found, strict=True))
-        return [computed[name] if name in computed else given[name] for name in wanted]
+        computed = dict(zip(own, tensors, strict=True))
+        results = []
+        for name in wanted:
+            results.append(computed[name] if name in computed else given[name])
+        return results
 
-    def _definition(self, nodes):
-        inside = {node.name for node in nodes}
+    def _select(self, mask):
+        """The nodes where a mask of shape (nodes,) holds."""
+        return [node for node, is_in in zip(self._nodes, mask, strict=True) if is_in]
+
+    def _subgraph(self, nodes):
+        """The `Subgraph` of some nodes, without what is handed in and with the small constants."""
+        inside = graph_nodes.names_of(nodes) - self._ends
+        taken = set()
+        for node in nodes:
+            if node.name in inside:
+                taken.update(map(owner_of, inputs_of(node)))
+        for node in self._nodes:
+            if node.name in taken and _is_small_constant(node):
+                inside.add(node.name)
+
+        members = tuple(node for node in self._nodes if node.name in inside)
+        inputs = {}  # in order, each once
+        for node in members:
+            for name in inputs_of(node):
+                if owner_of(name) not in inside:
+                    inputs[name] = None
+        return Subgraph(members, tuple(inputs))
+
+    def _define(self, nodes):
+        """Returns a `GraphDef` of some nodes, each under another name."""
+        inside = graph_nodes.names_of(nodes)
         definition = tf.compat.v1.GraphDef(versions=self._versions)
-        definition.library.CopyFrom(self._functions)
+        definition.library.CopyFrom(self._library)
         for node in nodes:
             copy = definition.node.add()
             copy.CopyFrom(node)
-            copy.name = _renamed(node.name, inside)
-            # Nothing here writes, so an order that reaches beyond the part orders nothing.
-            kept = [name for name in node.input if not name.startswith("^") or name[1:] in inside]
-            copy.input[:] = [_renamed(name, inside) for name in kept]
+            copy.name = _rename(node.name, inside)
+            del copy.input[:]
+            for name in node.input:
+                # Nothing here writes, so an order with respect to nodes outside has no effect.
+                if name.startswith("^") and name[1:] not in inside:
+                    continue
+                copy.input.append(_rename(name, inside))
             if "_class" in copy.attr:
                 del copy.attr["_class"]
         return definition
 
 
-def _is_moody(graph, node):
-    """Whether an operation may answer otherwise when asked again."""
-    return node.op not in _STEADY and graph.get_operation_by_name(node.name).op_def.is_stateful
+def _is_repeatable(graph, node):
+    """Whether an operation gives the same result whenever it is asked."""
+    if node.op in _REPEATABLE:
+        return True
+    return not graph.get_operation_by_name(node.name).op_def.is_stateful
 
 
-def _renamed(name, inside):
-    """The name in the copy: TensorFlow calls results `name_0`, which must not be the name of another node."""
-    control, bare = ("^", name[1:]) if name.startswith("^") else ("", name)
-    owner, colon, number = bare.partition(":")
+def _is_small_constant(node):
+    return node.op == "Const" and node.attr["value"].ByteSize() <= _SMALL_CONSTANT
+
+
+def _rename(name, inside):
+    """Returns the name of a node or tensor in the copy, if its node is inside.
+
+    TensorFlow may call results `name_0`, which must not be the name of another
+    node.
+    """
+    control = "^" if name.startswith("^") else ""
+    owner, colon, number = name.removeprefix("^").partition(":")
     return f"{control}{owner}_n{colon}{number}" if owner in inside else name
-
-
-def _owner(name):
-    """Name of the node that computes a tensor."""
-    return name.partition(":")[0]
-
-
-def _inputs(node):
-    """Names of the tensors that a node takes, each as `node:number`."""
-    return [name if ":" in name else f"{name}:0" for name in node.input if not name.startswith("^")]
-
-
-def _needed(by_name, wanted, ends):
-    """Returns the nodes that some nodes need, themselves included, in their order; nothing below `ends`."""
-    found, queue = set(), list(wanted)
-    while queue:
-        name = queue.pop()
-        if name not in found:
-            found.add(name)
-            if name not in ends:
-                queue += [name_of.removeprefix("^") for name_of in map(_owner, by_name[name].input)]
-    return [node for name, node in by_name.items() if name in found]
-
-
-def _reachable(nodes, library):
-    """Returns the part of a library that some nodes use."""
-    by_name = {function.signature.name: function for function in library.function}
-    found, queue = {}, [name for node in nodes for name in functions_of(node)]
-    while queue:
-        name = queue.pop()
-        if name in by_name and name not in found:
-            found[name] = by_name[name]
-            queue += [called for node in by_name[name].node_def for called in functions_of(node)]
-    reachable = type(library)()
-    reachable.function.extend(found.values())
-    reachable.gradient.extend(g for g in library.gradient if g.function_name in found)
-    return reachable
-
-
-def _work(graph, node):
-    """Models the work of one evaluation of a node, in multiplications."""
-    if any(True for _ in functions_of(node)):
-        return _CALL
-    operation = graph.get_operation_by_name(node.name)
-    elements = sum(_elements(tensor) for tensor in operation.outputs)
-    if node.op in ("Const", "Placeholder", "Identity", "Reshape", "Shape"):
-        return 0.0
-    return elements * _depth(node, operation)
-
-
-def _depth(node, operation):
-    """How many multiplications each entry of a result takes."""
-    if "Conv" in node.op and len(operation.inputs) > 1:
-        shape = operation.inputs[1].shape
-        if shape.is_fully_defined() and len(shape):
-            return shape.num_elements() / max(1, shape[-1])
-    if "MatMul" in node.op or node.op == "Einsum":
-        shape = operation.inputs[0].shape
-        if shape.rank and shape[-1] is not None:
-            return shape[-1]
-    return 1.0
-
-
-def _elements(tensor):
-    known = [side or 1 for side in tensor.shape] if tensor.shape.rank is not None else []
-    return float(np.prod(known, dtype=np.float64))

@@ -1,4 +1,4 @@
-"""Train steps on copies: nothing that the step could write to is written to."""
+"""Train steps run on copies: nothing that a step could write to is written to."""
 
 import keras
 import numpy as np
@@ -49,13 +49,13 @@ class FillsATable(Net):
         self.table.insert(key, self.table.lookup(key) + 1)
 
 
-class TakesARow(Net):
+class AdvancesAnIterator(Net):
     def aside(self, x):
         next(self.rows)
 
 
 class DifferentiatesInAGraph(Net):
-    """Needs a graph: its function cannot run as it stands."""
+    """Needs a graph: its function cannot run eagerly."""
 
     @tf.function
     def gradients(self, x, y):
@@ -68,17 +68,17 @@ class DifferentiatesInAGraph(Net):
         return {"loss": loss}
 
 
-# kind -> whether the step can be recorded; what advances and cannot be copied is refused
+# Kind -> whether the step can be recorded. A step that advances what cannot be copied is refused.
 KINDS = {
     DrawsFromAll: True,
     AssignsAGlobal: True,
     DifferentiatesInAGraph: True,
     FillsATable: False,
-    TakesARow: False,
+    AdvancesAnIterator: False,
 }
 
 
-def trained(kind, is_eager, *callbacks):
+def train(kind, is_eager, *callbacks):
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     tf.random.get_global_generator().reset_from_seed(5)
@@ -99,9 +99,9 @@ def trained(kind, is_eager, *callbacks):
 @pytest.mark.parametrize("is_eager", [False, True], ids=["graph", "eager"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_written_to(kind, is_eager):
-    plain = trained(kind, is_eager)
+    plain = train(kind, is_eager)
     check = gradhooks.GradientCheck(*DATA, freq=1, samples=4)
-    assert trained(kind, is_eager, check) == plain
+    assert train(kind, is_eager, check) == plain
     assert {r.verdict for r in check.reports} == {Verdict.PASS}
     recorded = [c.verdict for r in check.reports for c in r.comparisons if c.term == "trained"]
     assert set(recorded) == {Verdict.PASS if KINDS[kind] else Verdict.INCONCLUSIVE}

@@ -1,4 +1,4 @@
-"""Operations that give the loss a value in steps are found, and only those on the way from parameters to loss."""
+"""Operations that move the loss in steps are found between parameters and loss, and nowhere else."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from tests.corpora.mutants.planted import Through
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 
 
-def found(function):
+def step_operations(function):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -55,8 +55,9 @@ def in_a_loop(x):
         (in_a_loop, "hile"),
     ],
 )
-def test_a_value_in_steps_is_named(function, operation):
-    assert any(operation.lower() in name.lower() for name in found(function)), found(function)
+def test_an_operation_that_moves_in_steps_is_named(function, operation):
+    names = step_operations(function)
+    assert any(operation.lower() in name.lower() for name in names), names
 
 
 @pytest.mark.parametrize(
@@ -72,5 +73,5 @@ def test_a_value_in_steps_is_named(function, operation):
         lambda x: tf.reshape(tf.reshape(x, [-1]), tf.shape(x)),
     ],
 )
-def test_what_only_chooses_or_does_not_depend_on_parameters_is_none(function):
-    assert found(function) == ()
+def test_operations_that_only_choose_or_do_not_depend_on_parameters_are_not_named(function):
+    assert step_operations(function) == ()

@@ -1,0 +1,415 @@
+"""What the Keras side asks of a backend, as protocols.
+
+A backend is a package whose members are those of `Backend`. Where a member
+takes or returns a tensor, an array of the framework is meant; nested tensors
+are tensors in tuples, lists and dictionaries, as `keras.tree` knows them.
+"""
+
+# Members of `Backend` that are classes are named like classes.
+# ruff: noqa: N802
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradhooks._types import Vector
+
+# An array of the framework, on the device or in a trace.
+Tensor: TypeAlias = Any
+# Tensors in tuples, lists and dictionaries.
+Nested: TypeAlias = Any
+Shape: TypeAlias = tuple[int, ...]
+# The object of the framework that holds the value of a Keras variable.
+Storage: TypeAlias = Any
+# A context of the checking thread, which changes nothing for others.
+Context: TypeAlias = AbstractContextManager[Any]
+# Maps values of the variables, state and batch to loss terms and, for each term that is
+# differentiated, a gradient (or None) for each variable.
+DifferentiateTerms: TypeAlias = Callable[
+    [Sequence[Tensor], Sequence[Tensor], Nested],
+    tuple[Sequence[Tensor], Sequence[Sequence[Tensor | None]]],
+]
+
+
+class Draws(Protocol):
+    """Knows where a draw takes place, and at which dtype training would draw."""
+
+    is_xla: bool
+    turns: list[int]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether a draw is replaced by one that belongs to its place."""
+
+    def place(self, operation: str) -> tuple[str, int]:
+        """Returns the path of the layer that draws, and how often it has drawn before."""
+
+    def dtype(self, asked: str) -> str:
+        """Returns the dtype at which training draws where `asked` is asked for."""
+
+    def position(self) -> Any:
+        """Returns what `rewind` takes to draw the same numbers again."""
+
+    def rewind(self, position: Any) -> None:
+        """Goes back to an earlier position."""
+
+
+class Program(Protocol):
+    """The compiled loss terms and their gradients.
+
+    Today two objects are one program: `GradientProgram` has all members but
+    `losses`, and `LossProgram`, made of it, is `losses`.
+    """
+
+    # bool, shape (V,): whether the total loss has a gradient with respect to each variable.
+    connected: NDArray[np.bool_]
+    # Whether an evaluation runs Python code of the user's.
+    calls_python: bool
+    # The trace, and the part of it that leads to the loss: for the functions `find_...` alone.
+    graph: Any
+    forward: Any
+
+    def __call__(
+        self,
+        point: Vector,
+        state: Sequence[Tensor],
+        batch: Nested,
+    ) -> tuple[Vector, ...]:
+        """Returns the gradient of each term that is differentiated, float64, shape (P,)."""
+
+    def captured_ids(self) -> set[int]:
+        """Returns the ids of what the trace takes from outside beside its arguments."""
+
+    def own_variables(self) -> list[tuple[Storage, str, int]]:
+        """Returns (variable, name, number of entries) for what the trace reads itself.
+
+        Trainable variables of floats and complex numbers only.
+        """
+
+
+class Losses(Protocol):
+    """The compiled loss terms at many points along probes."""
+
+    def __call__(
+        self,
+        point: Vector,
+        state: Sequence[Tensor],
+        batch: Nested,
+        probes: Sequence[Any],
+        pairs: Sequence[tuple[int, float]],
+    ) -> NDArray[np.float64]:
+        """Returns float64, shape (K, 3), for K pairs (number of the probe, offset along it)."""
+
+
+class Recorder(Protocol):
+    """A train step that can be run without writing to the model.
+
+    Raises `RecordingError` when it is made, if the step writes to what cannot
+    be copied.
+    """
+
+    # Whether running it runs Python code of the user's.
+    calls_python: bool
+
+    def __call__(
+        self,
+        batch: Nested,
+        moved: Sequence[tuple[Storage, Tensor]],
+    ) -> tuple[Any, ...]:
+        """Returns what the step returned, with fresh tensors.
+
+        Args:
+            batch: Nested tensors.
+            moved: Pairs (storage of a variable, value to take in place of the present one).
+        """
+
+
+class EagerRecorder(Protocol):
+    """A train step that is run as it stands, while its thread sees copies of all variables."""
+
+    def __call__(
+        self,
+        function: Callable[[Nested], Any],
+        batch: Nested,
+        moved: Sequence[tuple[Storage, Tensor]],
+        functions: Context,
+    ) -> Any:
+        """Returns `function(batch)`."""
+
+
+class Tape(Protocol):
+    """Differentiates where the graph refuses to."""
+
+    # What the graph would have refused, a clause each.
+    remarks: list[str]
+
+    def record(self, values: Sequence[Tensor]) -> AbstractContextManager[Callable[..., Any]]:
+        """Records operations while open; yields a function like `Backend.differentiate`."""
+
+
+class Backend(Protocol):
+    """The members of a backend, in groups."""
+
+    # Tensors: to the device and back. A ragged tensor is several dense ones, and a complex number
+    # a pair of real ones on a last axis of 2.
+
+    def to_tensor(self, value: ArrayLike) -> Tensor:
+        """Returns an array as a tensor of its own dtype."""
+
+    def disassemble(self, value: Tensor) -> list[Tensor]:
+        """Returns the dense parts of a tensor."""
+
+    def reassemble(
+        self,
+        like: Tensor,
+        parts: Iterator[Tensor],
+    ) -> Tensor:
+        """Returns a tensor made of the next parts."""
+
+    def repeat_rows(
+        self,
+        value: Tensor,
+        rows: int,
+        count: int,
+    ) -> Tensor:
+        """Returns the first rows of a tensor, `count` times one behind the other."""
+
+    def to_pairs(self, tensor: Tensor) -> Tensor:
+        """Returns a complex tensor as pairs."""
+
+    def from_pairs(
+        self,
+        tensor: Tensor,
+        dtype: str,
+    ) -> Tensor:
+        """Returns floats at a dtype, pairs as complex numbers if the dtype is complex."""
+
+    def snapshot(self, variables: Sequence[Any]) -> list[Tensor]:
+        """Returns the present values of Keras variables."""
+
+    def flatten(
+        self,
+        tensors: Sequence[Tensor],
+        dtype: str = "float64",
+    ) -> NDArray[Any]:
+        """Copies tensors to the host, end to end."""
+
+    def is_ragged(self, value: Any) -> bool:
+        """Whether a value is a ragged tensor, or the specification of one."""
+
+    def is_constant(self, value: Any) -> bool:
+        """Whether a value is a tensor that holds numbers."""
+
+    def is_symbolic(self, value: Any) -> bool:
+        """Whether a value is a tensor that belongs to a trace."""
+
+    # The compiled loss and its gradients.
+
+    def GradientProgram(
+        self,
+        differentiate_terms: DifferentiateTerms,
+        shapes: Sequence[Shape],
+        state: Sequence[Tensor],
+        batch: Nested,
+    ) -> Program:
+        """Compiles the loss terms and their gradients from one trace."""
+
+    def LossProgram(
+        self,
+        gradients: Program,
+        state: Sequence[Tensor],
+        batch: Nested,
+        is_sharing: bool = True,
+        strategy: Any = None,
+    ) -> Losses:
+        """Compiles the loss terms at many points, from the same trace."""
+
+    def Tape(self) -> Tape:
+        """Makes a tape."""
+
+    def differentiate(
+        self,
+        target: Tensor,
+        values: Sequence[Tensor],
+    ) -> list[Tensor | None]:
+        """Differentiates a scalar of the trace being made."""
+
+    def fill_missing_gradients(
+        self,
+        gradients: Sequence[Tensor | None],
+        shapes: Sequence[Shape],
+    ) -> list[Tensor]:
+        """Returns gradients as dense float64 tensors, zeros for those that are None."""
+
+    def make_stand_in(
+        self,
+        tensor: Tensor,
+        variable: Any,
+    ) -> Storage:
+        """Returns a variable of the framework whose value is a tensor of the trace being made."""
+
+    def evaluate_once(
+        self,
+        function: Callable[..., list[Tensor]],
+        *arguments: Nested,
+        is_optimized: bool = False,
+        is_xla: bool = False,
+    ) -> list[NDArray[Any]]:
+        """Traces a function of tensors and runs it once."""
+
+    # What a trace does. `graph` and `forward` are those of a `Program`.
+
+    def find_writes(self, graph: Any) -> tuple[str, ...]:
+        """Returns the names of operations that would change state outside the trace."""
+
+    def find_nondeterministic_operations(self, graph: Any) -> tuple[tuple[str, str], ...]:
+        """Returns pairs (scope, `"random"` or `"python"`)."""
+
+    def find_narrow_operations(
+        self,
+        graph: Any,
+        forward: Any,
+    ) -> tuple[str, ...]:
+        """Returns the names of operations that take double precision and return less."""
+
+    def find_step_operations(
+        self,
+        graph: Any,
+        forward: Any,
+    ) -> tuple[str, ...]:
+        """Returns the names of operations through which the loss depends on variables in steps."""
+
+    # A trace at float64 of code that is written for less.
+
+    def cast(
+        self,
+        value: Tensor,
+        dtype: str,
+    ) -> Tensor:
+        """Casts floats to floats, even while casts are intercepted."""
+
+    def intercept_casts(self, is_narrowing: Callable[[str, str], bool]) -> Context:
+        """Replaces casts that would lose digits by identities."""
+
+    def intercept_sources(
+        self,
+        is_on: Callable[[], bool],
+        is_widening: bool,
+        note: Callable[[], None],
+    ) -> Context:
+        """Notes narrow floats that enter a trace, and may widen them."""
+
+    def widen_mixed_operands(self, is_widening: Callable[[], bool]) -> Context:
+        """Widens narrow floats that an operation takes beside one of float64."""
+
+    def call_with_xla(
+        self,
+        function: Callable[[Tensor], Tensor],
+        argument: Tensor,
+    ) -> Tensor:
+        """Calls a function as XLA would compile it."""
+
+    # Random numbers, and compiled functions in the user's code.
+
+    def fix_draws(self, draws: Draws) -> Context:
+        """Replaces random operations by draws that belong to the place of the draw."""
+
+    def inline_functions(self) -> Context:
+        """Runs the code of compiled functions in place of the functions."""
+
+    def copy_functions(self) -> Context:
+        """Calls copies of compiled functions, so that no trace is left in them."""
+
+    # Values inside a trace, layer by layer.
+
+    def is_watchable(self, value: Any) -> bool:
+        """Whether a value is a tensor of floats of the trace being made."""
+
+    def insert_identity(self, tensor: Tensor) -> Tensor:
+        """Returns a copy of a tensor, so that the gradient through one use can be taken."""
+
+    def differentiate_scaled(
+        self,
+        target: Tensor,
+        factor: Any,
+        tensors: Sequence[Tensor],
+    ) -> list[Tensor | None]:
+        """Differentiates `factor * target`; returns dense tensors or None."""
+
+    def summarize(self, tensor: Tensor) -> Tensor:
+        """Returns four numbers about the entries of a tensor, float64, shape (4,).
+
+        The fraction of finite and of nonzero entries, the root mean square and
+        the largest magnitude of the finite ones.
+        """
+
+    # The compiled train step.
+
+    def CompiledStep(
+        self,
+        function: Callable[[Nested], tuple[Any, ...]],
+        batch: Nested,
+        is_xla: bool,
+        functions: Context,
+        shadows: Sequence[tuple[Storage, Storage]] = (),
+    ) -> Recorder:
+        """Compiles a train step that runs on copies of what it writes to."""
+
+    def EagerStep(self, variables: Sequence[Storage]) -> EagerRecorder:
+        """Makes a runner for a train step that cannot be compiled."""
+
+    def is_variable(self, value: Any) -> bool:
+        """Whether a value is a variable of the framework on one device."""
+
+    def copy_storage(
+        self,
+        storage: Storage,
+        is_trainable: bool,
+    ) -> Storage:
+        """Returns a new variable with the value of another."""
+
+    def generator_state(self, value: Any) -> Storage | None:
+        """Returns the variable that holds the state of a random generator."""
+
+    def handle_id(self, variable: Any) -> int | None:
+        """Returns the id by which a trace knows a Keras variable on one device."""
+
+    def handle_ids(self, variable: Any) -> set[int]:
+        """Returns the ids by which traces know a Keras variable, one for each device."""
+
+    def find_written_handles(self, function: Any) -> list[set[int]]:
+        """Returns, for each trace of a compiled function, the ids of what it writes to."""
+
+    def sum_gradients(
+        self,
+        gradients: Sequence[Tensor],
+        shape: Shape,
+        is_complex: bool = False,
+    ) -> Tensor:
+        """Returns the sum of gradients, dense or sparse, as one dense tensor."""
+
+    def select_scalars(self, values: Sequence[Any]) -> list[Tensor]:
+        """Returns those of some values that are real scalars, at float64."""
+
+    # Data, devices and memory.
+
+    def copy_dataset(self, data: Any) -> Any:
+        """Returns the first element of a data pipeline as a pipeline of its own.
+
+        Other data is returned as it is.
+        """
+
+    def count_devices(self, strategy: Any) -> int:
+        """Counts the devices of this process that hold a replica of the model."""
+
+    def replica_context(self, strategy: Any) -> Context:
+        """Returns a context in which code runs as one of several replicas that are alike."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an exception says that memory ran out."""
+
+    def trim_memory(self, size: int) -> None:
+        """Returns free memory to the system if a model has many parameters."""
