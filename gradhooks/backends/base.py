@@ -47,8 +47,8 @@ class Draws(Protocol):
     def place(self, operation: str) -> tuple[str, int]:
         """Returns the path of the layer that draws, and how often it has drawn before."""
 
-    def dtype(self, asked: str) -> str:
-        """Returns the dtype at which training draws where `asked` is asked for."""
+    def dtype(self, requested: str) -> str:
+        """Returns the dtype at which training draws where `requested` is requested."""
 
     def position(self) -> Any:
         """Returns what `rewind` takes to draw the same numbers again."""

@@ -73,8 +73,7 @@ def widen_mixed_operands(is_widening):
             _widen(operands, ("x", "y"))
         return divide(**operands, name=name)
 
-    with contextlib.ExitStack() as stack:
-        patch = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         patch(op_def_library, "_apply_op_helper", apply_wide)
         patch(math_ops, "_truediv_python3", divide_wide)  # compares the dtypes itself
         yield

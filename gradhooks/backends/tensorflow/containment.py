@@ -63,8 +63,7 @@ def refuse_operations(operations):
 @contextlib.contextmanager
 def refuse_advances():
     """Refuses, while open, operations that advance an iterator or change a table."""
-    with contextlib.ExitStack() as stack:
-        patch = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         for module, name in _ADVANCING:
             patch(module, name, lambda *args, name=name, **kwargs: refuse_operations([name]))
         yield
@@ -128,8 +127,7 @@ def restore_writes(copied):
 
         return note_and_assign
 
-    with contextlib.ExitStack() as stack:
-        patch = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         for module, name in _ASSIGNING:
             patch(module, name, make_noting(getattr(module, name)))
         try:

@@ -115,16 +115,8 @@ class FixedDraws:
         """Draws from Poisson distributions."""
         rate = tf.stop_gradient(tf.convert_to_tensor(rate))
         shape, seed = _append_shape(shape, rate), self._draw_seed("poisson")
-        return tf.cast(
-            tf.random.stateless_poisson(
-                shape,
-                seed,
-                rate,
-                tf.int64,
-            ),
-            dtype,
-            name=name,
-        )
+        numbers = tf.random.stateless_poisson(shape, seed, rate, tf.int64)
+        return tf.cast(numbers, dtype, name=name)
 
     def binomial(
         self,

@@ -48,8 +48,7 @@ def inline_functions():
     def trace_copy(function, *args, **kwargs):
         return trace(function._clone(None), *args, **kwargs)
 
-    with contextlib.ExitStack() as stack:
-        patch = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         patch(_Function, "__call__", _run_code)
         patch(_Function, "get_concrete_function", trace_copy)
         yield
@@ -74,8 +73,7 @@ def copy_functions():
     def trace_copy(function, *args, **kwargs):
         return trace(copy_of(function), *args, **kwargs)
 
-    with contextlib.ExitStack() as stack:
-        patch = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         patch(_Function, "__call__", call_copy)
         patch(_Function, "get_concrete_function", trace_copy)
         yield

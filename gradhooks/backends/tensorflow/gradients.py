@@ -89,12 +89,7 @@ class GradientProgram:
 
     def __call__(self, point, state, batch):
         """Returns one float64 array of shape (P,) for each term that is differentiated."""
-        per_term, _ = run(
-            self._function,
-            self.split(point),
-            state,
-            batch,
-        )
+        per_term, _ = run(self._function, self.split(point), state, batch)
         trim_memory(len(point), self._trim_above)
         return tuple(flatten(gradient) for gradient in per_term)
 

@@ -31,8 +31,7 @@ def fix_draws(draws):
     Args:
         draws: The `Draws` that knows where a draw takes place.
     """
-    with contextlib.ExitStack() as stack:
-        patch = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         for owner, functions in _replacements(FixedDraws(draws)).items():
             for name, function in functions.items():
                 patch(owner, name, _draw_where_fixed(draws, function, vars(owner)[name]))

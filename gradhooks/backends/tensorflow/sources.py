@@ -76,8 +76,7 @@ def intercept_sources(is_on, is_widening, note):
         is_source = dtype is None and is_on() and constant.dtype in _NARROW
         return note_and_widen(constant) if is_source else constant
 
-    with contextlib.ExitStack() as stack:
-        patch = threads.Patcher(stack)
+    with threads.open_patcher() as patch:
         patch(FuncGraph, "capture", capture_wide)
         patch(BaseResourceVariable, "_dense_var_to_tensor", read_wide)
         patch(op_def_library, "_apply_op_helper", apply_wide)
