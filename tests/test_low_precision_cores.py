@@ -1,4 +1,4 @@
-"""Parts of low precision inside a wide loss, complex64, float32 kernels and quantizers, are named."""
+"""Parts of low precision inside a wide loss, complex64, float32 and quantizers, are named."""
 
 import keras
 import numpy as np

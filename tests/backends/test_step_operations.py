@@ -1,4 +1,4 @@
-"""Operations that move the loss in steps are found between parameters and loss, and nowhere else."""
+"""Operations that move the loss in steps are found between parameters and loss, nowhere else."""
 
 import keras
 import numpy as np
