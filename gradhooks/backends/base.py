@@ -58,10 +58,10 @@ class Draws(Protocol):
 
 
 class Program(Protocol):
-    """The compiled loss terms and their gradients.
+    """The compiled loss terms with their gradients, from one trace.
 
-    Today two objects are one program: `GradientProgram` has all members but
-    `losses`, and `LossProgram`, made of it, is `losses`.
+    It gives the gradients itself. The losses at other points are compiled from
+    it by `Backend.LossProgram`, see `Losses`.
     """
 
     # bool, shape (V,): whether the total loss has a gradient with respect to each variable.
