@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items):
 def kind_of(item):
     """Returns what a test tests: its function, and of the corpora also the file of the case."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    build = getattr(parameters.get("case"), "build", None)
+    case = parameters.get("case", parameters.get("entry"))
+    build = getattr(case, "build", None)
     return item.nodeid.partition("[")[0], getattr(build, "__module__", "")
 
 

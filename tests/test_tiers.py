@@ -4,17 +4,18 @@ import pytest
 
 from tools import durations
 
-SLOW, SLOWEST = durations.SLOW, durations.SLOWEST_REPRESENTATIVE
+SOME, MOST = durations.SECONDS_PER_KIND, durations.SLOWEST_REPRESENTATIVE
 
 
 @pytest.mark.parametrize(
     ("seconds", "slow"),
     [
-        pytest.param({"a": SLOW, "b": SLOW}, set(), id="cheap"),
-        pytest.param({"a": SLOW, "b": 2 * SLOW}, {"b"}, id="one is slow"),
-        pytest.param({"a": SLOWEST, "b": SLOWEST + 1}, {"b"}, id="the cheapest stays"),
-        pytest.param({"a": SLOWEST + 1, "b": SLOWEST + 2}, {"a", "b"}, id="unless it costs a lot"),
-        pytest.param({"b": 2 * SLOW}, {"b"}, id="an unknown test is cheap"),
+        pytest.param({"a": SOME / 2, "b": SOME / 2}, set(), id="cheap"),
+        pytest.param({"a": SOME / 2, "b": SOME}, {"b"}, id="too much together"),
+        pytest.param({"a": SOME, "b": SOME / 2}, {"a"}, id="the cheapest come first"),
+        pytest.param({"a": MOST, "b": MOST + 1}, {"b"}, id="the cheapest stays"),
+        pytest.param({"a": MOST + 1, "b": MOST + 2}, {"a", "b"}, id="unless it costs a lot"),
+        pytest.param({"b": 2 * SOME}, {"b"}, id="an unknown test is free"),
     ],
 )
 def test_slow_tests_of_one_kind(seconds, slow):

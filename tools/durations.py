@@ -7,6 +7,7 @@ else the machine does. Tests that did not run keep the figure that they had.
 `tests/conftest.py` reads that file to decide which tests are in the tier
 `slow_cases`."""
 
+import collections
 import json
 import os
 import pathlib
@@ -17,9 +18,9 @@ import pytest
 FILE = pathlib.Path(__file__).parents[1] / "tests" / "durations.json"
 # Tests below this many CPU seconds are left out of the file: they are cheap, and many.
 SHORTEST = 0.1
-# CPU seconds above which a test is in the tier `slow_cases`. A free choice: with it the default run
-# costs about 480 CPU seconds, which is less than five minutes on two cores.
-SLOW = 0.7
+# CPU seconds that the tests of one kind may take in the default run. A free choice: with it the
+# default run costs about 420 CPU seconds, which is less than five minutes on two cores.
+SECONDS_PER_KIND = 2.0
 # The cheapest test of a kind stays in the default run up to this many CPU seconds, so that every
 # kind of thing is tested there. A free choice, as above.
 SLOWEST_REPRESENTATIVE = 4.0
@@ -39,23 +40,23 @@ def find_slow_tests(kinds, seconds):
     Args:
         kinds: dict from test id, such as `tests/test_check.py::test_a_layer[dense]`, to
             its kind: tests of one kind test the same thing on different cases.
-        seconds: CPU seconds by test id. A test without an entry is taken for a cheap one.
+        seconds: CPU seconds by test id. A test without an entry counts as free.
 
     Returns:
-        set of ids: what costs more than `SLOW`, but not the cheapest test of a kind
-        unless even that costs more than `SLOWEST_REPRESENTATIVE`.
+        set of ids: the tests of a kind but for the cheapest ones, which together take up
+        to `SECONDS_PER_KIND`. The cheapest stays up to `SLOWEST_REPRESENTATIVE`.
     """
-    cheapest = {}
+    by_kind = collections.defaultdict(list)
     for test_id, kind in kinds.items():
-        best = cheapest.setdefault(kind, test_id)
-        if seconds.get(test_id, 0.0) < seconds.get(best, 0.0):
-            cheapest[kind] = test_id
-    representatives = set(cheapest.values())
+        by_kind[kind].append(test_id)
     slow = set()
-    for test_id in kinds:
-        limit = SLOWEST_REPRESENTATIVE if test_id in representatives else SLOW
-        if seconds.get(test_id, 0.0) > limit:
-            slow.add(test_id)
+    for test_ids in by_kind.values():
+        spent = 0.0
+        for place, test_id in enumerate(sorted(test_ids, key=lambda i: (seconds.get(i, 0.0), i))):
+            spent += seconds.get(test_id, 0.0)
+            limit = SLOWEST_REPRESENTATIVE if place == 0 else SECONDS_PER_KIND
+            if spent > limit:
+                slow.add(test_id)
     return slow
 
 
