@@ -8,19 +8,16 @@ parameters, and does two things with them:
 * It estimates the noise level accordingly. A smooth loss shows its rounding. A
   stationary one may have lost the digits in which it moves, which larger
   distances show. A rough one has lost digits, or has kinks, which are no noise.
-
-An oracle is anything with `losses(point, probes, pairs)`, returning float64 of
-shape (pairs, T), one column per loss term, and `gradients(point)`.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from gradhooks._types import Bools, Floats, PerTerm, Vector
 from gradhooks.checking import lost_digits
+from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.stencil import (
     MIDDLE,
     Line,
@@ -88,7 +85,7 @@ class EvaluationPoint:
 
 
 def estimate_baseline(
-    oracle: Any,
+    oracle: Oracle,
     point: Vector,
     gradients: Mapping[str, Vector],
     screening: Probe,
@@ -99,7 +96,7 @@ def estimate_baseline(
     """Evaluates the loss along the screening probe: base value, jitter, noise level, kinks.
 
     Args:
-        oracle: The oracle.
+        oracle: The `Oracle`.
         point: float64, shape (P,).
         gradients: Per term name, float64, shape (P,).
         screening: `Probe` over all parameters, in relative parameter changes.
@@ -124,26 +121,13 @@ def estimate_baseline(
         no_noise = np.zeros_like(base)
         return EvaluationPoint(point, gradients, base, no_noise), near
 
-    floor = [noise.rounding_floor(value) for value in base]
-    level = np.maximum(floor, estimate_roughness(tiny, 2, has_kink=True))
-    roughness = estimate_roughness(working, 3)
-    factor = _ROUGH_NATIVE if spacing.is_native else _ROUGH
-    is_rough = roughness > factor * level
-    # Two stencils know the noise better than one, unless the larger one shows more than noise.
-    raised = np.maximum(level, roughness)
-    level = np.where(is_rough, level, raised)
-    is_stationary = line.is_stationary(working, spacing.working, level)
-    if may_lose_digits or spacing.is_native:
-        float32_level = noise.FLOAT32 * np.abs(base)
-        level = np.where(is_stationary, np.maximum(level, float32_level), level)
-    if may_lose_digits:
-        raised = np.maximum(level, roughness)
-        level = np.where(is_stationary, level, raised)
-        if not (spacing.is_native or has_steps or is_stationary.any()):
-            level = np.maximum(level, _find_hidden_level(line, spacing, level))
+    nearby = _estimate_nearby(line, spacing, near, may_lose_digits)
+    level, is_stationary = nearby.level, nearby.is_stationary
+    if may_lose_digits and not (spacing.is_native or has_steps or is_stationary.any()):
+        level = np.maximum(level, _find_hidden_level(line, spacing, level))
 
     follows = not may_lose_digits and line.follows_gradient(tiny, spacing.tiny, level)
-    kind = classify(is_stationary, is_rough, follows)
+    kind = classify(is_stationary, nearby.is_rough, follows)
     has_dense_kinks = kind is LossKind.DENSE_KINKS
     if kind is LossKind.STATIONARY:
         level = _raise_to_jumps(
@@ -160,13 +144,57 @@ def estimate_baseline(
             line,
             spacing.working,
             level,
-            roughness,
+            nearby.roughness,
             needs_singles,
         )
-        has_dense_kinks = bool((is_rough & ~is_lost).any())
+        has_dense_kinks = bool((nearby.is_rough & ~is_lost).any())
     level[0] = max(level)  # the total is the sum of the other terms, and has their noise
     jitter = float(np.max(np.abs(base - again)))
     return EvaluationPoint(point, gradients, base, level, jitter, has_dense_kinks), near
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nearby:
+    """What the two nearest stencils show of each term.
+
+    Args:
+        level: float64, shape (T,). Noise level.
+        roughness: float64, shape (T,). Roughness of the working stencil.
+        is_rough: bool, shape (T,). Whether that is more than noise.
+        is_stationary: bool, shape (T,). Whether the term stands still.
+    """
+
+    level: PerTerm
+    roughness: PerTerm
+    is_rough: Bools
+    is_stationary: Bools
+
+
+def _estimate_nearby(
+    line: Line,
+    spacing: StencilSpacing,
+    near: Mapping[float, Floats],
+    may_lose_digits: bool,
+) -> _Nearby:
+    tiny = near[spacing.tiny]
+    working = near[spacing.working]
+    base = tiny[MIDDLE]
+    floor = [noise.rounding_floor(value) for value in base]
+    level = np.maximum(floor, estimate_roughness(tiny, 2, has_kink=True))
+    roughness = estimate_roughness(working, 3)
+    factor = _ROUGH_NATIVE if spacing.is_native else _ROUGH
+    is_rough = roughness > factor * level
+    # Two stencils know the noise better than one, unless the larger one shows more than noise.
+    raised = np.maximum(level, roughness)
+    level = np.where(is_rough, level, raised)
+    is_stationary = line.is_stationary(working, spacing.working, level)
+    if may_lose_digits or spacing.is_native:
+        float32_level = noise.FLOAT32 * np.abs(base)
+        level = np.where(is_stationary, np.maximum(level, float32_level), level)
+    if may_lose_digits:
+        raised = np.maximum(level, roughness)
+        level = np.where(is_stationary, level, raised)
+    return _Nearby(level, roughness, is_rough, is_stationary)
 
 
 def _find_hidden_level(line: Line, spacing: StencilSpacing, level: PerTerm) -> PerTerm:

@@ -8,13 +8,13 @@ the last wrong variable in forward order is where the error is made.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from gradhooks._types import Vector
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.measurement import Measurement
+from gradhooks.checking.oracle import Oracle
 from gradhooks.numerics import differences
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
@@ -30,7 +30,7 @@ _BEYOND_ROUNDING = 1e-6
 
 def bisect(
     layout: Layout,
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     measurement: Measurement,
     threshold: float,
@@ -39,7 +39,7 @@ def bisect(
 
     Args:
         layout: The `Layout`.
-        oracle: The oracle.
+        oracle: The `Oracle`.
         at: The `EvaluationPoint` at which the direction was measured.
         measurement: The `Measurement` of the direction, which failed.
         threshold: Relative difference that the verdict allows.

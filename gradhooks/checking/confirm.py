@@ -16,7 +16,6 @@ them stands:
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from gradhooks._types import PerVariable, Vector
 from gradhooks.checking import measure
 from gradhooks.checking.baseline import EvaluationPoint, StencilSpacing, estimate_baseline
 from gradhooks.checking.measurement import Magnitudes, Measurement
+from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.settings import Settings
 from gradhooks.numerics import sampling
 from gradhooks.numerics.layout import Layout
@@ -51,7 +51,7 @@ class CheckContext:
     would withdraw a true failure.
 
     Args:
-        oracle: Evaluates losses and gradients.
+        oracle: The `Oracle`, which evaluates losses and gradients.
         settings: The check's `Settings`.
         baseline: The `EvaluationPoint`: gradients, losses and noise at the point.
         screening: Direction over all parameters, along which the noise is
@@ -62,7 +62,7 @@ class CheckContext:
         declared: Numbers of variables that are declared to mismatch.
     """
 
-    oracle: Any
+    oracle: Oracle
     settings: Settings
     baseline: EvaluationPoint
     screening: Probe | None

@@ -7,11 +7,11 @@ depends.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from gradhooks._types import Bools, Floats, PerTerm, Vector
+from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.stencil import estimate_roughness
 from gradhooks.numerics import differences, noise
 from gradhooks.numerics.layout import Layout
@@ -32,7 +32,7 @@ _MISMATCH = 0.02
 
 
 def lose_digits(
-    oracle: Any,
+    oracle: Oracle,
     point: Vector,
     gradients: Mapping[str, Vector],
     screening: Probe,
@@ -46,7 +46,7 @@ def lose_digits(
     enough in which most parameters show them.
 
     Args:
-        oracle: The oracle.
+        oracle: The `Oracle`.
         point: float64, shape (P,).
         gradients: Per term name, float64, shape (P,).
         screening: The direction, a `Probe` over all parameters.
@@ -77,7 +77,7 @@ def lose_digits(
 
 
 def hidden_level(
-    oracle: Any,
+    oracle: Oracle,
     point: Vector,
     gradients: Mapping[str, Vector],
     screening: Probe,
@@ -91,7 +91,7 @@ def hidden_level(
     jumps at a larger distance.
 
     Args:
-        oracle: The oracle.
+        oracle: The `Oracle`.
         point: float64, shape (P,).
         gradients: Per term name, float64, shape (P,).
         screening: The direction, a `Probe` over all parameters.
@@ -149,7 +149,7 @@ class _CoordinateLine:
 
     def __init__(
         self,
-        oracle: Any,
+        oracle: Oracle,
         point: Vector,
         gradients: Mapping[str, Vector],
         screening: Probe,

@@ -10,14 +10,10 @@ An adaptive step controller in three stages:
 
 `measure` runs the first two. Of many probes it measures a pilot sample first: if
 most of that meets kinks, the others start at the steps that the sample needed.
-
-An oracle is anything with `losses(point, probes, pairs)`, returning float64 of
-shape (pairs, T), one column per loss term, and `gradients(point)`.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +25,7 @@ from gradhooks.checking.measurement import (
     compare_pair,
     judge_estimates,
 )
+from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.stencil import REACH
 from gradhooks.numerics import differences, step_sizes
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
@@ -64,7 +61,7 @@ def from_stencil(
 
 
 def measure(
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     probes: Sequence[Probe],
     threshold: float,
@@ -73,7 +70,7 @@ def measure(
     """Measures probes with two evaluations each, and refines the steps of those not accepted.
 
     Args:
-        oracle: The oracle.
+        oracle: The `Oracle`.
         at: The `EvaluationPoint`.
         probes: The `Probe`s.
         threshold: Relative difference that the verdict allows.
@@ -111,7 +108,7 @@ def measure(
 
 
 def first_estimates(
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     probes: Sequence[Probe],
     threshold: float,
@@ -121,7 +118,7 @@ def first_estimates(
     """Measures probes with two evaluations each.
 
     Args:
-        oracle: The oracle.
+        oracle: The `Oracle`.
         at: The `EvaluationPoint`.
         probes: The `Probe`s.
         threshold: Relative difference that the verdict allows.
@@ -141,7 +138,7 @@ def first_estimates(
 
 
 def refine_steps(
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     measurements: Sequence[Measurement],
     threshold: float,
@@ -190,7 +187,7 @@ def is_unresolved(at: EvaluationPoint, measurement: Measurement, threshold: floa
 
 
 def refine(
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     measurements: Sequence[Measurement],
     threshold: float,
@@ -199,7 +196,7 @@ def refine(
     """Measures again at a sequence of step sizes, for what single quotients did not decide.
 
     Args:
-        oracle: The oracle.
+        oracle: The `Oracle`.
         at: The `EvaluationPoint`.
         measurements: What is measured again.
         threshold: Relative difference that the verdict allows.
@@ -247,7 +244,7 @@ def _no_magnitudes(at: EvaluationPoint, probes: Sequence[Probe]) -> list[Magnitu
 
 
 def _measure_closer(
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     measurements: Sequence[Measurement],
     threshold: float,
@@ -274,7 +271,7 @@ def _measure_closer(
 
 
 def _measure_at_steps(
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     probes: Sequence[Probe],
     sizes: Sequence[float],
@@ -291,7 +288,9 @@ def _measure_at_steps(
         taken.append(step)
         pairs += [(k, step), (k, -step)]
     losses = oracle.losses(at.point, probes, pairs).reshape(len(probes), 2, -1)
-    return [
-        compare_pair(at, probe, step, pair, magnitude, threshold)
-        for probe, step, pair, magnitude in zip(probes, taken, losses, magnitudes, strict=True)
-    ]
+    measurements: list[Measurement] = []
+    for k, (plus, minus) in enumerate(losses):
+        measurements.append(
+            compare_pair(at, probes[k], taken[k], (plus, minus), magnitudes[k], threshold)
+        )
+    return measurements

@@ -2,11 +2,11 @@
 
 import enum
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from gradhooks._types import Bools, Floats, PerTerm, Vector
+from gradhooks.checking.oracle import Oracle
 from gradhooks.numerics import differences, noise
 from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
 
@@ -44,7 +44,7 @@ class Line:
     """The loss along a direction.
 
     Args:
-        oracle: The oracle.
+        oracle: The `Oracle`.
         point: float64, shape (P,).
         gradients: Per term name, float64, shape (P,).
         probe: The direction.
@@ -52,7 +52,7 @@ class Line:
 
     def __init__(
         self,
-        oracle: Any,
+        oracle: Oracle,
         point: Vector,
         gradients: Mapping[str, Vector],
         probe: Probe,

@@ -8,13 +8,13 @@ but is on at some distance, and then the variable has a gradient there.
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from gradhooks._types import Floats, PerVariable, Vector
 from gradhooks.checking.baseline import EvaluationPoint
+from gradhooks.checking.oracle import Oracle
 from gradhooks.numerics import sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
@@ -69,7 +69,7 @@ def find_zero_gradients(layout: Layout, gradient: Vector) -> list[int]:
 
 def move_variables(
     layout: Layout,
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     scales: PerVariable,
     variables: Iterable[int],
@@ -79,7 +79,7 @@ def move_variables(
 
     Args:
         layout: The `Layout`.
-        oracle: The oracle.
+        oracle: The `Oracle`.
         at: The `EvaluationPoint`.
         scales: float64, shape (V,). Typical parameter size per variable.
         variables: Numbers of the variables.
@@ -91,19 +91,9 @@ def move_variables(
     variables = list(variables)[:_MOST]
     if not variables:
         return []
-    zeros = np.zeros(layout.size)
-    probes: list[Probe] = []
+    probes = _make_probes(layout, scales, variables, rng)
     pairs: list[tuple[int, float]] = []
-    for k, v in enumerate(variables):
-        probe = sampling.variable_probe(
-            layout,
-            v,
-            scales[v],
-            zeros,
-            rng,
-            aligned=False,
-        )
-        probes.append(probe)
+    for k, probe in enumerate(probes):
         for distance in _DISTANCES:
             pairs.append((k, distance * probe.length_scale))
     losses = oracle.losses(at.point, probes, pairs)
@@ -135,9 +125,31 @@ def move_variables(
     return results
 
 
+def _make_probes(
+    layout: Layout,
+    scales: PerVariable,
+    variables: list[int],
+    rng: Generator,
+) -> list[Probe]:
+    """Returns a direction of random signs over each variable."""
+    no_gradient = np.zeros(layout.size)
+    probes: list[Probe] = []
+    for variable in variables:
+        probe = sampling.variable_probe(
+            layout,
+            variable,
+            scales[variable],
+            no_gradient,
+            rng,
+            aligned=False,
+        )
+        probes.append(probe)
+    return probes
+
+
 def _find_distant_gradients(
     layout: Layout,
-    oracle: Any,
+    oracle: Oracle,
     at: EvaluationPoint,
     probes: list[Probe],
     distances: list[float],
