@@ -66,10 +66,12 @@ def measure_directions(context: CheckContext, window: PerTerm) -> list[Measureme
         context: The `CheckContext`, with its screening direction.
         window: The losses along the screening direction at the working spacing.
     """
+    screening = context.screening
+    assert screening is not None
     spacing = context.spacing.working
-    magnitude = uncancelled_magnitudes(context.screening, context.baseline.gradients)
+    magnitude = uncancelled_magnitudes(screening, context.baseline.gradients)
     screened = measure.from_stencil(
-        context.baseline, context.screening, window, spacing, magnitude, context.threshold
+        context.baseline, screening, window, spacing, magnitude, context.threshold
     )
     directions = context.resolve([screened])
     if not context.spacing.is_native:

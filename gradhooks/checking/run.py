@@ -144,11 +144,12 @@ class _Check:
             oracle, point, gradients, probe, spacing, may_be_narrow, has_steps
         )
         self._precision = digits.adjust_precision(precision, evaluation_point, oracle.calls_python)
-        self._threshold = settings.threshold
-        if self._threshold is None:
-            self._threshold = THRESHOLDS[self._precision.level]
+        threshold = settings.threshold
+        if threshold is None:
+            threshold = THRESHOLDS[self._precision.level]
+        self._threshold = threshold
         context = CheckContext(
-            oracle, settings, evaluation_point, probe, scales, spacing, self._threshold, left_out
+            oracle, settings, evaluation_point, probe, scales, spacing, threshold, left_out
         )
         return context, windows
 

@@ -34,7 +34,7 @@ def explain_factor(
         (text for factor, text in known.items() if math.isclose(size, factor, rel_tol=accuracy)),
         "",
     )
-    words = []
+    words: list[str] = []
     if ratio < 0:
         words.append("the sign is reversed")
     if cause:

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -39,10 +40,10 @@ def limits(dtype: str) -> tuple[float, float]:
     (['65504', '5.9605e-08'], '3.4e+38')
     """
     try:
-        info = np.finfo(dtype)
+        info = cast(Any, np.finfo(dtype))
     except (TypeError, ValueError):
         # NumPy does not know bfloat16. Keras depends on the package that does.
-        info = ml_dtypes.finfo(dtype)
+        info = cast(Any, ml_dtypes.finfo(dtype))
     smallest = info.smallest_subnormal if dtype == "float16" else info.smallest_normal
     return float(info.max), float(smallest)
 
@@ -182,8 +183,8 @@ def _describe_underflow(
     departure: Departure | None,
 ) -> str:
     where = _locate(dtype, departure)
-    is_forward = departure is not None and departure.location not in _BACKWARD_LOCATIONS
-    if is_forward and departure.has_vanished:
+    is_backward = departure is None or departure.location in _BACKWARD_LOCATIONS
+    if departure is not None and departure.has_vanished and not is_backward:
         advice = "scale it up" if dtype == "float32" else "scale it up, or compute it in float32"
         return f"{share} is lost in {dtype}: {where}{_describe_limits(dtype)}; {advice}"
     if dtype not in _HALF_PRECISION:

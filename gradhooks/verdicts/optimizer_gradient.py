@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ _ZEROS = 0.02
 _LARGEST_LOST = 1024 * 2.0**-25
 
 # The gradient as it was recorded: float32 or float64, shape (P,).
-Recorded = NDArray[np.floating[Any]]
+Recorded: TypeAlias = NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +274,8 @@ def _comparison(
     product = float(analytic @ values)
     square = norms[0] ** 2
     is_nonzero = analytic != 0
-    zeros = float(np.mean(values[is_nonzero] == 0)) if is_nonzero.any() else 0.0
+    is_lost = np.equal(values[is_nonzero], 0)
+    zeros = float(np.mean(is_lost)) if len(is_lost) else 0.0
     return GradientComparison(
         layout.paths[variable],
         analytic_norm=norms[0],

@@ -127,9 +127,9 @@ def find_undecided(comparisons: Sequence[Comparison]) -> list[Comparison]:
     for c in comparisons:
         if not _is_undecided(c):
             continue
-        if is_numeric(c) and c.path in confirmed:
-            if max(abs(c.analytic), abs(c.numeric)) <= c.error:
-                continue
+        is_confirmed = c.path in confirmed
+        if is_numeric(c) and is_confirmed and max(abs(c.analytic), abs(c.numeric)) <= c.error:
+            continue
         result.append(c)
     return result
 

@@ -60,10 +60,7 @@ class Measured(Protocol):
 
 def is_beside_kink(measured: Measured) -> bool:
     """Whether a term failed where the one-sided slopes do not meet."""
-    for t in _failed_terms(measured):
-        if measured.estimates[t].is_kink:
-            return True
-    return False
+    return any(measured.estimates[t].is_kink for t in _failed_terms(measured))
 
 
 def is_imprecise(measured: Measured) -> bool:
