@@ -68,4 +68,6 @@ def test_an_example_runs_and_keeps_its_promise(name):
         at = text.index(promise, at) + len(promise)
     if name == "remat_dropout.py":
         # Either this Keras has the defect and it is named, or it is said to be gone.
-        assert ("The gradient is wrong at: network/block/kernel" in text) != ("the defect is gone" in text), text
+        assert ("The gradient is wrong at: network/block/kernel" in text) != (
+            "the defect is gone" in text
+        ), text

@@ -167,7 +167,7 @@ COMBINED = list(itertools.product(("graph", "xla", objects.EAGER), LOOPS, SIZES)
 
 
 def combined():
-    """Returns kind, mode, loop and size as parameters: one each in the whole runs, all in the sweep.
+    """Returns kind, mode, loop and size: one of each kind in the whole runs, all in the sweep.
 
     The kinds take turns through the combinations; every ninth kind runs by default.
     """
