@@ -1,4 +1,4 @@
-"""Results are kept for a vector as long as it lives, and only while nobody can write to it."""
+"""Results are kept for a vector as long as it lives, and only if it cannot be written to."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The parameters of a model as one flat vector, and what is computed from such a vector once."""
+"""The parameters of a model as one flat vector, and results that are computed from it once."""
 
 import functools
 import math
@@ -28,8 +28,8 @@ class Cache:
     """Keeps what was computed from one array for as long as that array lives.
 
     A check evaluates the loss around one point a dozen times, and what depends
-    on the point alone is computed once. Results belong to the array that was
-    asked for last. Nothing is kept for an array that can be written to.
+    on the point alone is computed once. Only the results of the array of the
+    last call are kept, and none of an array that can be written to.
 
     Args:
         on_end: Function without arguments, called when the array has been

@@ -46,7 +46,7 @@ class GradientProgram:
         graph: The `FuncGraph` of the trace.
         forward: The `ForwardGraph` from the variables to the loss terms.
         calls_python: Whether an evaluation runs Python code of the user's.
-        cache: What is kept for the point that was asked for last.
+        cache: What is kept for the point of the last call.
     """
 
     def __init__(

@@ -101,8 +101,7 @@ def _kind_of_chance(operation):
 def find_narrow_operations(graph, forward):
     """Finds operations that take double precision and return less.
 
-    Outside they look as wide as the rest of the loss, so the digits that they
-    lose would be taken for the loss's own noise.
+    The loss that they lead to has a wide dtype and fewer digits.
 
     Args:
         graph: The `FuncGraph` of the trace.

@@ -60,7 +60,7 @@ class LineLoop:
 
     @functools.cached_property
     def evaluate(self):
-        """The compiled loop, see `distribute`; traced when first asked for.
+        """The compiled loop, see `distribute`; traced when first used.
 
         Its common arguments are values, state, batch and direction, its rows
         the offsets.
@@ -191,7 +191,7 @@ class SingleParameterLoop:
 
     @functools.cached_property
     def _traced_unmoved(self):
-        """The concrete function behind `evaluate_unmoved`; traced when first asked for."""
+        """The concrete function behind `evaluate_unmoved`; traced when first used."""
         forward = self._gradients.forward
         unmoving = forward.upstream(self._subgraphs)
 
@@ -204,7 +204,7 @@ class SingleParameterLoop:
 
     @functools.cached_property
     def evaluate(self):
-        """The compiled loops, see `distribute`; traced when first asked for.
+        """The compiled loops, see `distribute`; traced when first used.
 
         Their common arguments are values, state, batch and what
         `evaluate_unmoved` returns, their rows the tensors of `order_rows`.

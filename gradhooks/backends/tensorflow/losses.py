@@ -10,8 +10,8 @@ from gradhooks.backends.tensorflow.parameters import split_cached
 from gradhooks.backends.tensorflow.replicas import evaluate_rows
 
 # Up to this many parameters, a direction is evaluated by calls at moved points instead of a loop of
-# its own. A free choice that changes cost only: tracing the loop takes longer than the calls until
-# copies of all parameters, 1e5 of them 0.8 MB, take a time that matters.
+# its own. A free choice that changes cost only: every call copies all parameters, 0.8 MB for 1e5 of
+# them, where the loop must be traced once.
 LIGHT_UP_TO = 1e5
 
 
@@ -196,7 +196,7 @@ class LossProgram:
         result = np.empty((len(pairs), 3))
         for number, probe in enumerate(probes):
             rows = np.flatnonzero(numbers == number)
-            # The same direction, as long as the model, is asked for again after other probes.
+            # A direction is as long as the model, and the same one comes again after other probes.
             direction = split_cached(self._directions, self._direction_of(probe), self._shapes)
             common = self._gradients.split(point), *inputs, direction
             result[rows] = evaluate_rows(

@@ -1,8 +1,8 @@
 """Operations through which the loss is piecewise constant: rounding, quantization, casts, lookups.
 
-Between two steps the derivative of such a value is zero, whatever its gradient
-says. Where many units round, the loss moves in steps so small that they look
-like rounding noise; the graph shows which of the two they are.
+Between two steps the derivative of a rounded value is zero, whatever its
+gradient is. Where many units round, the loss moves in small steps, which look
+like rounding noise. The graph distinguishes the two.
 """
 
 import collections

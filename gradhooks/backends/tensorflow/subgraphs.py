@@ -17,7 +17,7 @@ from gradhooks.backends.tensorflow.work import work_of
 # Constants up to this many bytes are copied into each subgraph; larger ones are handed over. A free
 # choice that changes cost only: a copy of a small constant costs less than one more loop input.
 _SMALL_CONSTANT = 4096
-# Operations that TensorFlow marks as stateful although they give the same whenever they are asked.
+# Operations that TensorFlow marks as stateful although they give the same each time.
 _REPEATABLE = (
     "ReadVariableOp",
     "ResourceGather",
@@ -67,9 +67,9 @@ class ForwardGraph:
     def _find_dependence(self, graph):
         """Finds which nodes must be computed again when a variable moves.
 
-        A node that may give another result when asked again is taken to depend
-        on every variable. So it is computed in every evaluation, and a loss
-        that cannot be repeated is seen as one.
+        A node that may give another result each time is taken to depend on
+        every variable. So it is computed in every evaluation, and a loss that
+        cannot be repeated is detected.
 
         Returns:
             bool, shape (nodes, variables).
@@ -207,7 +207,7 @@ class ForwardGraph:
 
 
 def _is_repeatable(graph, node):
-    """Whether an operation gives the same result whenever it is asked."""
+    """Whether an operation gives the same result each time."""
     if node.op in _REPEATABLE:
         return True
     return not graph.get_operation_by_name(node.name).op_def.is_stateful

@@ -9,8 +9,7 @@ import numpy as np
 from gradhooks.backends.tensorflow.nodes import functions_of
 
 # The work of an operation that calls a function, a loop above all, whose body is not modelled. A
-# free choice: it must exceed what stands beside it, so that no variable below a loop shares a group
-# with one above.
+# free choice: more than any operation beside it.
 _CALL = 1e9
 _FREE = ("Const", "Placeholder", "Identity", "Reshape", "Shape")
 
