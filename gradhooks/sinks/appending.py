@@ -1,28 +1,27 @@
-"""Appending to a file so that what is there afterwards is whole, whatever the disk says."""
+"""Appends to a file all of the data or nothing, even on a full disk."""
 
 import contextlib
 import os
 
 
 def append(file, data):
-    """Writes bytes at the end of a file, wherever that is by now, or leaves the file as it was.
+    """Appends bytes to a file that others may append to, or leaves the file as it was.
 
     Args:
-        file: Opened with mode `"ab"` or `"a+b"`, without a buffer: what a buffer
-            has taken, a full disk may refuse later.
+        file: Opened with mode `"ab"` or `"a+b"`, without a buffer: with one, a
+            write may fail only when the buffer is flushed.
         data: bytes.
 
     Raises:
-        OSError: If they cannot be written.
+        OSError: If the data cannot be written.
     """
     start, written = os.fstat(file.fileno()).st_size, 0
     try:
-        # A disk that is filling up takes a part of the data, and says why only when offered the
-        # rest.
+        # A disk that is filling up takes a part of the data; the next write raises.
         while written < len(data):
             written += file.write(data[written:])
     except BaseException:
-        # What somebody else has written meanwhile is not cut off.
+        # Data that another process has appended meanwhile must not be cut off.
         with contextlib.suppress(OSError):
             if os.fstat(file.fileno()).st_size == start + written:
                 file.truncate(start)
@@ -30,7 +29,7 @@ def append(file, data):
 
 
 class WholeWrites:
-    """An unbuffered file whose every `write()` is done as a whole or not at all.
+    """An unbuffered file that writes all of the data or nothing.
 
     Args:
         file: As for `append`.
@@ -44,7 +43,7 @@ class WholeWrites:
         append(self._file, data)
 
     def flush(self):
-        """Does nothing, since nothing is held back."""
+        """Does nothing: there is no buffer."""
 
     def close(self):
         """Closes the file."""

@@ -1,4 +1,4 @@
-"""Reports in colour where somebody is watching, as plain text anywhere else.
+"""Reports in colour on a terminal, as plain text anywhere else.
 
 Colour comes from rich, the extra `gradhooks[cli]`. Without it a terminal gets
 what a pipe gets.
@@ -28,7 +28,7 @@ _DIGITS = ("analytic", "numeric", "+-")
 
 
 def console(stream, environ=os.environ):
-    """Returns what tells reports on a stream, in colour if it is a terminal and nothing speaks against it.
+    """Returns a console that shows reports on a stream, in colour if it is a colour terminal.
 
     Args:
         stream: A text file, such as `sys.stdout`.
@@ -44,7 +44,7 @@ def console(stream, environ=os.environ):
 
 
 class PlainConsole:
-    """Tells reports as plain text. Every text must have passed through `printable`."""
+    """Shows reports as plain text. Every text must have passed through `printable`."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -63,16 +63,16 @@ class PlainConsole:
 
 
 class ColourConsole:
-    """Tells reports in colour, in tables as wide as the terminal.
+    """Shows reports in colour, in tables as wide as the terminal.
 
     Raises:
         ImportError: If rich is not installed.
     """
 
     def __init__(self, stream):
-        from rich.console import Console  # loaded where it is used: a pipe does not wait for it
+        from rich.console import Console  # late: a pipe does not wait for rich
 
-        # What looks like markup in a name is a part of the name.
+        # Brackets in a name are no markup.
         self._console = Console(file=stream, markup=False, highlight=False, emoji=False)
 
     def heading(self, text):
@@ -95,11 +95,8 @@ class ColourConsole:
         self.line(differences(report))
         if worst:
             self._console.print(_table(worst[:ROWS], self._console.width))
-        for text in (
-            omission(len(worst) - ROWS, "comparisons"),
-            legend(worst[:ROWS]),
-            *remarks(report),
-        ):
+        omitted = omission(len(worst) - ROWS, "comparisons")
+        for text in (omitted, legend(worst[:ROWS]), *remarks(report)):
             if text:
                 self.line(text)
         self._console.print(circumstances(report), style="dim")
@@ -109,7 +106,7 @@ def _table(comparisons, width):
     from rich.table import Table
     from rich.text import Text
 
-    # Where not everything fits, the names and the reasons are worth more than the digits.
+    # On a narrow terminal the names and the reasons are kept, and the digits left out.
     shown = [k for k, name in enumerate(HEADER) if width >= WIDTH or name not in _DIGITS]
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in (HEADER[k] for k in shown):

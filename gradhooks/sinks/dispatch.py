@@ -1,4 +1,4 @@
-"""Tells reports to everybody who asked for them; what goes wrong in telling never reaches the training."""
+"""Sends reports to every sink; an error in one of them never reaches the training."""
 
 import contextlib
 import logging
@@ -11,8 +11,11 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.sinks.jsonl import JsonLinesSink
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
-# Checks without a verdict after which somebody is told: the first may have met a bad start.
+# Checks without a decision after which a run is warned of. A free choice above one: the first check
+# may have met an unlucky start.
 _ENOUGH = 2
+# Characters of a message by which a cause is recognized; a free choice, more than messages share.
+_CAUSE_LENGTH = 200
 
 _log = logging.getLogger("gradhooks")
 
@@ -36,23 +39,32 @@ class Dispatcher:
         self.begin()
 
     def begin(self, is_writing=True):
-        """Forgets what has been complained about.
+        """Forgets which warnings were given.
 
         Args:
-            is_writing: Whether to write files; of several processes one does.
+            is_writing: Whether to write files; only one of several processes does.
         """
         self._is_writing = is_writing
-        self._complaints = set()
+        self._warned = set()
         self._tensorboard, self._lines = None, None
         self._has_written = False
 
     def emit(self, report, gradient=None):
-        """Tells a report, with the gradient to show beside it, a `gradients.Gradients` or None."""
+        """Sends a report to every sink.
+
+        Args:
+            report: A `CheckReport`.
+            gradient: The gradient to show beside it, a `GradientSnapshot`; None
+                shows none.
+        """
         _log.info("%s at step %d: %s (%s)", self._name, report.step, report.verdict, report.reason)
         if report.error:
             self.warn_once(error_message(report))
         if report.reason is Reason.NON_FINITE_LOSS:
-            message = f"{self._name}: gradients cannot be checked at step {report.step}: {report.reason.explanation}"
+            message = (
+                f"{self._name}: gradients cannot be checked at step {report.step}: "
+                f"{report.reason.explanation}"
+            )
             self.warn_once(message, Reason.NON_FINITE_LOSS)
         if self._log_dir is not None and self._is_writing:
             self._write(report, gradient)
@@ -63,33 +75,37 @@ class Dispatcher:
             print(report, flush=True)
 
     def warn_if_inconclusive(self, reports, is_over=False):
-        """Warns once of a run that has not decided anything, two checks for one reason or all there were.
+        """Warns once of a run in which no check has decided anything.
 
-        Whoever has been told of an error or of a loss that is not finite knows already.
+        The warning comes when two checks were undecided for the same reason, or
+        at the end of the run. An error and a loss that is not finite have
+        warnings of their own.
 
         Args:
             reports: All `CheckReport`s of the run so far.
             is_over: Whether there will be no more.
         """
-        told = (Reason.ERROR, Reason.NON_FINITE_LOSS)
-        if not reports or any(
-            r.verdict is not Verdict.INCONCLUSIVE or r.reason in told for r in reports
-        ):
+        reasons = {r.reason for r in reports}
+        is_undecided = all(r.verdict is Verdict.INCONCLUSIVE for r in reports)
+        if not reports or not is_undecided or reasons & {Reason.ERROR, Reason.NON_FINITE_LOSS}:
             return
-        if is_over or (len(reports) >= _ENOUGH and len({r.reason for r in reports}) == 1):
+        if is_over or (len(reports) >= _ENOUGH and len(reasons) == 1):
             self.warn_once(inconclusive_message(reports[-1], len(reports)), "undecided")
 
     def _write(self, report, gradient):
         directory = os.path.join(self._log_dir, self._name)
         if self._has_written and not os.path.isdir(directory):
-            # An open event file that somebody has deleted takes everything and keeps nothing.
-            message = f"{self._name}: {directory} has vanished, with what was logged in it. Logging starts anew."
+            # Writing to a deleted event file succeeds, but nothing is kept.
+            message = (
+                f"{self._name}: {directory} has vanished, with what was logged in it. "
+                "Logging starts anew."
+            )
             self.warn_once(message, f"writing to {self._log_dir}")
             self.close()
         if self._tensorboard is None:
             self._tensorboard = TensorBoardSink(self._log_dir, self._name, self._histograms)
             self._lines = JsonLinesSink(self._log_dir, self._name)
-        # Each on its own, so that one that fails does not silence the other.
+        # One at a time, so that a failure of one does not stop the other.
         with self._warning_on_failure(f"writing to {self._log_dir}"):
             self._tensorboard.write(report, gradient)
         with self._warning_on_failure(f"writing to {self._log_dir}"):
@@ -105,16 +121,24 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def _warning_on_failure(self, doing):
-        """Turns what goes wrong into one warning; a report that cannot be told is still kept by the callback."""
+        """Turns an error into one warning; the callback keeps the report in any case."""
         try:
             yield
         except Exception as error:
-            message = f"{self._name}: {doing} failed with {type(error).__name__}: {error}. Training goes on."
+            message = (
+                f"{self._name}: {doing} failed with {type(error).__name__}: {error}. "
+                "Training goes on."
+            )
             self.warn_once(message, doing)
 
     def warn_once(self, message, cause=None):
-        """Warns once about each cause, which is the beginning of the message if None."""
-        key = cause or message.split(" at step ")[0][:200]
-        if key not in self._complaints:
-            self._complaints.add(key)
+        """Warns, unless there was a warning of the same cause since `begin`.
+
+        Args:
+            message: The text of the warning.
+            cause: Anything hashable; the beginning of the message if None.
+        """
+        key = cause or message.split(" at step ")[0][:_CAUSE_LENGTH]
+        if key not in self._warned:
+            self._warned.add(key)
             warnings.warn(message, GradientCheckWarning, stacklevel=2)

@@ -1,8 +1,8 @@
-"""Gradients for people to look at: the norm of each variable's gradient, and a histogram of its entries.
+"""Gradients in TensorBoard: a norm and a histogram of the entries for each variable.
 
-A large model has more variables than anybody looks at. Then a fixed selection
-is shown, evenly spaced from the first variable to the last, so that a gradient
-that vanishes with depth is seen and every curve goes on from check to check.
+Of a model with many variables a fixed selection is shown, evenly spaced from the
+first to the last: it shows a gradient that vanishes with depth, and every curve
+continues from check to check.
 """
 
 import dataclasses
@@ -16,9 +16,12 @@ from tensorboard.util import tensor_util
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.text import printable
 
+# Free choices: as many curves and histograms as a dashboard can show, and TensorBoard's own default
+# number of buckets.
 MOST_NORMS = 100
 MOST_HISTOGRAMS = 30
 BUCKETS = 30
+# Scalars are stored as float32.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -41,11 +44,15 @@ class GradientSnapshot:
 
 
 def variables_to_show(count, most):
-    """Returns which of `count` variables are shown: at most `most`, evenly spaced, first and last among them.
+    """Returns which of `count` variables are shown: evenly spaced, the first and last included.
+
+    Args:
+        count: Number of variables.
+        most: Largest number of variables to show.
 
     Example:
 
-    >>> shown(3, 5), shown(9, 3)
+    >>> variables_to_show(3, 5), variables_to_show(9, 3)
     ([0, 1, 2], [0, 4, 8])
     """
     if count <= most:
@@ -54,47 +61,51 @@ def variables_to_show(count, most):
 
 
 def norms(gradients):
-    """Returns Euclidean norms by path; norms that are not finite as a float32, as scalars are stored, are left out.
+    """Returns Euclidean norms by path, without those that are not finite as a float32.
 
     Example:
 
     >>> layout = Layout(("dense/kernel", "dense/bias"), ((2,), (1,)))
-    >>> norms(Gradients(layout, np.array([3.0, 4.0, 2.0])))
+    >>> norms(GradientSnapshot(layout, np.array([3.0, 4.0, 2.0])))
     {'dense/kernel': 5.0, 'dense/bias': 2.0}
     """
     layout = gradients.layout
     with np.errstate(over="ignore", invalid="ignore"):
-        sizes = {
-            v: float(np.linalg.norm(gradients.of(v)))
-            for v in variables_to_show(len(layout), MOST_NORMS)
-        }
-    return {layout.paths[v]: size for v, size in sizes.items() if size <= _LARGEST}
+        found = {}
+        for v in variables_to_show(len(layout), MOST_NORMS):
+            norm = float(np.linalg.norm(gradients.of(v)))
+            if norm <= _LARGEST:
+                found[layout.paths[v]] = norm
+    return found
 
 
 def entries(gradients):
-    """Returns the finite entries by path, float64 of shape (K,); variables without any are left out."""
-    layout = gradients.layout
-    parts = {v: gradients.of(v) for v in variables_to_show(len(layout), MOST_HISTOGRAMS)}
-    finite = {layout.paths[v]: part[np.isfinite(part)] for v, part in parts.items()}
-    return {path: part for path, part in finite.items() if len(part)}
+    """Returns the finite entries by path, float64 of shape (K,), without variables of none."""
+    layout, found = gradients.layout, {}
+    for v in variables_to_show(len(layout), MOST_HISTOGRAMS):
+        part = gradients.of(v)
+        finite = part[np.isfinite(part)]
+        if len(finite):
+            found[layout.paths[v]] = finite
+    return found
 
 
 def omission_note(gradients, with_histograms):
     """Returns one sentence about what is not shown; empty if everything is."""
     layout = gradients.layout
     count, infinite = len(layout), int(np.sum(~np.isfinite(gradients.vector)))
-    limits = {"norms": MOST_NORMS} | ({"histograms": MOST_HISTOGRAMS} if with_histograms else {})
-    parts = [
-        f"{what} of {most} of {count} variables" for what, most in limits.items() if count > most
-    ]
-    said = (
-        [f"gradients: {' and '.join(parts)} are shown, evenly spaced from first to last"]
-        if parts
-        else []
-    )
-    return "; ".join(
-        said + ([f"gradients: {infinite} entries are not finite and not shown"] if infinite else [])
-    )
+    shown, remarks = [], []
+    if count > MOST_NORMS:
+        shown.append(f"norms of {MOST_NORMS} of {count} variables")
+    if with_histograms and count > MOST_HISTOGRAMS:
+        shown.append(f"histograms of {MOST_HISTOGRAMS} of {count} variables")
+    if shown:
+        remarks.append(
+            f"gradients: {' and '.join(shown)} are shown, evenly spaced from first to last"
+        )
+    if infinite:
+        remarks.append(f"gradients: {infinite} entries are not finite and not shown")
+    return "; ".join(remarks)
 
 
 def buckets(values):
@@ -114,8 +125,7 @@ def buckets(values):
     with np.errstate(over="ignore", invalid="ignore"):
         edges = np.linspace(low, high, BUCKETS + 1)
     if not np.isfinite(edges).all() or not (edges[1:] > edges[:-1]).all():
-        # One value as far as float64 can tell, or a range too wide to divide: everything in the
-        # last bucket.
+        # Values equal in float64, or a range too wide to divide: one bucket holds all of them.
         counts = np.append(np.zeros(BUCKETS - 1), len(values))
         return np.stack([np.full(BUCKETS, low), np.full(BUCKETS, high), counts], axis=1)
     counts, _ = np.histogram(values, edges)
@@ -123,7 +133,13 @@ def buckets(values):
 
 
 def summary(gradients, name, with_histograms):
-    """Returns norms, and histograms if asked for, as one `Summary` protobuf; `name` prefixes the tags."""
+    """Returns norms, and histograms if asked for, as one `Summary` protobuf.
+
+    Args:
+        gradients: A `GradientSnapshot`.
+        name: Prefix of the tags.
+        with_histograms: Whether to add histograms.
+    """
     result = summary_pb2.Summary()
     for path, norm in norms(gradients).items():
         result.MergeFrom(scalar_pb(f"{name}/gradient_norm/{printable(path)}", norm))

@@ -1,9 +1,8 @@
-"""Reports as JSON lines, one report a line: for programs, for `gradhooks show` and for `gradhooks judge`.
+"""Reports as JSON lines, one report a line: for programs, `gradhooks show` and `gradhooks judge`.
 
 A line is appended in a single write. The kernel keeps what a killed process has
-written, so nothing waits for the disk: `fsync` would make training wait for the
-checkpoint that happens to be on its way there, too, and guards against nothing
-but the loss of power.
+written, so there is no `fsync`: it would only protect against a loss of power,
+and would make training wait for everything else that is on its way to the disk.
 """
 
 import os
@@ -18,13 +17,12 @@ FILE_NAME = "reports.jsonl"
 class JsonLinesSink:
     """Appends reports to `<log_dir>/<name>/reports.jsonl`, one JSON object a line.
 
-    A line is there as a whole or not at all: a write that fails half-way is
-    taken back. What a killed process left unfinished stays behind as a damaged
-    line of its own. A resumed run appends to the file. It can be read at any
-    time.
+    A line is written as a whole or not at all: a write that fails half-way is
+    undone. What a killed process left unfinished remains as a damaged line of
+    its own. A resumed run appends to the file, which can be read at any time.
 
-    Nothing stays open between two writes, so that a sink can be copied, and
-    goes on where the directory has been moved away.
+    No file is open between two writes, so that a sink can be copied, and goes on
+    writing if the directory has been moved away.
 
     Args:
         log_dir: Local directory.
@@ -36,7 +34,7 @@ class JsonLinesSink:
     Example:
 
     >>> import tempfile
-    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
+    >>> from gradhooks.reports.reasons import Reason, Verdict
     >>> sink = JsonLinesSink(tempfile.mkdtemp())
     >>> sink.write(CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}))
     >>> reports, damaged = read_reports(sink.path)
@@ -72,7 +70,7 @@ class JsonLinesSink:
             append(file, line if _ends_with_a_line(file) else b"\n" + line)
 
     def close(self):
-        """Does nothing, since nothing is open; every sink has it."""
+        """Does nothing, since no file is open."""
 
 
 class StoredReports(NamedTuple):
@@ -115,7 +113,7 @@ def read_reports(path):
 
 
 def _ends_with_a_line(file):
-    """Whether the file ends where a line does: a process killed while writing may have left half a one."""
+    """Whether the last line is complete; a process killed while writing leaves half a line."""
     end = file.seek(0, os.SEEK_END)
     if end == 0:
         return True

@@ -1,4 +1,4 @@
-"""Finding the stored reports of many runs: every `reports.jsonl` in a directory and below."""
+"""Finds the stored reports of runs: every `reports.jsonl` in a directory and below."""
 
 import dataclasses
 import os
@@ -48,14 +48,12 @@ def find_runs(directory):
 def _files(directory, unreadable):
     if os.path.isfile(directory):
         return [directory]
+    found = []
     walk = os.walk(directory, onerror=lambda error: unreadable.append(printable(error)))
-    found = [
-        os.path.join(parent, jsonl.FILE_NAME)
-        for parent, _, names in walk
-        if jsonl.FILE_NAME in names
-    ]
-    # Not everything of that name is a file: opening a named pipe would wait for somebody to write
-    # to it.
+    for parent, _, names in walk:
+        if jsonl.FILE_NAME in names:
+            found.append(os.path.join(parent, jsonl.FILE_NAME))
+    # Only regular files: opening a named pipe would wait for a writer.
     return sorted(path for path in found if os.path.isfile(path))
 
 

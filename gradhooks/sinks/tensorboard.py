@@ -1,7 +1,7 @@
 """A report as TensorBoard sees it: scalars to plot, a text to read, the whole of it as JSON.
 
-Event files are written directly. `tf.summary` would need TensorFlow, and any
-callback that leaves a `record_if` behind would silently drop points.
+Event files are written directly: `tf.summary` would need TensorFlow, and would
+silently drop points if another callback left a `record_if` behind.
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ from gradhooks.sinks import histograms
 from gradhooks.sinks.appending import WholeWrites
 
 PLUGIN_NAME = "gradhooks"
-# Zero has no logarithm; this is below anything that float64 can resolve.
+# Plotted in place of zero, which has no logarithm: a free choice below 1e-16, the smallest relative
+# difference that float64 can resolve.
 SMALLEST_DIFFERENCE = 1e-18
 
 
 class TensorBoardSink:
-    """Writes reports into an own TensorBoard run, `<log_dir>/<name>`.
+    """Writes reports into a TensorBoard run of their own, `<log_dir>/<name>`.
 
-    The constructor only stores. The event file is opened by the first
-    `write()` and flushed by every one, so that a report survives whatever
-    ends the training. One sink writes one file, also when it is written to
-    after `close()`.
+    The first `write()` opens the event file and every one flushes it, so that a
+    report survives whatever ends the training. A sink goes on with the same file
+    if it is written to after `close()`.
 
     Args:
         log_dir: Local directory that `tensorboard --logdir` is given.
@@ -59,7 +59,8 @@ class TensorBoardSink:
     Example:
 
     >>> import tempfile
-    >>> from gradhooks.reports.records import CheckReport, Reason, Verdict
+    >>> from gradhooks.reports.reasons import Reason, Verdict
+    >>> from gradhooks.reports.report import CheckReport
     >>> sink = TensorBoardSink(tempfile.mkdtemp())
     >>> sink.write(CheckReport(7, Verdict.PASS, Reason.AGREES, {"total": 3e-10}))
     >>> sink.close()
@@ -84,8 +85,8 @@ class TensorBoardSink:
 
         Args:
             report: A `CheckReport`.
-            shown: The gradient to show beside it, a `gradients.Gradients`;
-                None shows none.
+            shown: The gradient to show beside it, a `GradientSnapshot`; None
+                shows none.
         """
         if self._writer is None:
             self._open()
@@ -95,7 +96,7 @@ class TensorBoardSink:
         self._writer.flush()
 
     def close(self):
-        """Closes the event file; harmless without one."""
+        """Closes the event file, if one is open."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -107,7 +108,7 @@ class TensorBoardSink:
             unique = f"{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
             self._path = os.path.join(directory, f"events.out.tfevents.{unique}.gradhooks")
         file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (open until close())
-        # Behind half a record TensorBoard would read nothing any more.
+        # TensorBoard reads nothing behind half a record.
         writer = RecordWriter(WholeWrites(file))
         if file.tell() == 0:
             version = event_pb2.Event(file_version="brain.Event:2", wall_time=time.time())
@@ -116,11 +117,18 @@ class TensorBoardSink:
 
 
 def summary(report, name, shown=None, with_histograms=False):
-    """Returns everything about one report as one `Summary` protobuf; `name` prefixes the tags."""
+    """Returns a report as one `Summary` protobuf.
+
+    Args:
+        report: A `CheckReport`.
+        name: Prefix of the tags.
+        shown: A `GradientSnapshot` to show beside it, or None.
+        with_histograms: Whether to add histograms of the gradient.
+    """
     result = summary_pb2.Summary()
     if shown is not None:
         result.MergeFrom(histograms.summary(shown, name, with_histograms))
-        # The report says what the dashboards cannot: that there is more than they show.
+        # The dashboards show a selection; the report says so.
         unseen = histograms.omission_note(shown, with_histograms)
         report = dataclasses.replace(report, notes=(*report.notes, unseen)) if unseen else report
     for tag, number in scalars(report).items():
@@ -131,14 +139,12 @@ def summary(report, name, shown=None, with_histograms=False):
 
 
 def scalars(report):
-    """Returns the numbers to plot as a dict, tag without prefix -> number; unknown ones are left out."""
-    differences_by_term = report.relative_difference
-    numbers = {
-        **{
-            f"relative_difference/{term}": difference
-            for term, difference in differences_by_term.items()
-        },
-        "log10_relative_difference": _log10(differences_by_term.get("total")),
+    """Returns the numbers to plot: tag without prefix -> number, without unknown ones."""
+    numbers = {}
+    for term, difference in report.relative_difference.items():
+        numbers[f"relative_difference/{term}"] = difference
+    numbers |= {
+        "log10_relative_difference": _log10(report.relative_difference.get("total")),
         "threshold": report.threshold,
         "failures": len(report.failures),
         "inconclusive": len(report.inconclusive),
@@ -153,14 +159,17 @@ def scalars(report):
 def markdown(report):
     """Returns the report for TensorBoard's text dashboard."""
     worst = worst_first(report.comparisons)
-    # TensorBoard gives the page half its width, and breaks words rather than scroll.
-    told = [tuple(map(inert, cells(c, DIGITS[-1]))) for c in worst[:ROWS]]
-    rows = (HEADER, ("---",) * len(HEADER), *told)
+    table = ""
+    if worst:
+        # TensorBoard breaks words rather than scroll, so that the fewest digits are shown.
+        rows = [[inert(cell) for cell in cells(c, DIGITS[-1])] for c in worst[:ROWS]]
+        lines = [HEADER, ["---"] * len(HEADER), *rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     bullets = [*remarks(report), *advice(report), f"reproduce: {reproduction(report)}"]
     paragraphs = (
         f"**{inert(headline(report))}**",
         inert(differences(report)),
-        "\n".join(f"| {' | '.join(row)} |" for row in rows) if worst else "",
+        table,
         inert(omission(len(worst) - ROWS, "comparisons")),
         inert(legend(worst[:ROWS])),
         "\n".join(f"* {inert(bullet)}" for bullet in bullets),
@@ -170,7 +179,7 @@ def markdown(report):
 
 
 def inert(text):
-    """Returns text that neither Markdown nor HTML can take for markup: a layer may have any name.
+    """Returns text without any markup of Markdown or HTML; a layer may have any name.
 
     Example:
 
@@ -181,12 +190,12 @@ def inert(text):
 
 
 def _log10(difference):
-    """The logarithm to plot: on its scale a spike survives TensorBoard's smoothing and outlier filter."""
+    """The logarithm, in which TensorBoard's smoothing and outlier filter do not hide a spike."""
     return None if difference is None else math.log10(max(difference, SMALLEST_DIFFERENCE))
 
 
 def _json_pb(tag, report):
-    # Without a data class TensorBoard does not list a tensor of an unknown plugin.
+    # TensorBoard lists tensors of unknown plugins only if they have a data class.
     metadata = summary_pb2.SummaryMetadata(
         plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME),
         data_class=summary_pb2.DATA_CLASS_TENSOR,
