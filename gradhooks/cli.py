@@ -1,4 +1,4 @@
-"""The command line: stored reports shown, and judged again. Neither needs the model, or a framework."""
+"""The command line: shows stored reports and judges them again, without model or framework."""
 
 import argparse
 import collections
@@ -26,13 +26,15 @@ STATUSES = """exit status:
   2  bad usage, no stored report was found, or something could not be read
 """
 COLOUR = "Colour on a terminal needs rich: pip install 'gradhooks[cli]'. NO_COLOR=1 turns it off."
-SHOWING = "Shows what gradient checks found while a model trained: the last report of each run, or all of them."
-JUDGING = """Judges all stored reports under another threshold, from their own numbers, without the model.
+SHOWING = """Shows what gradient checks found while a model trained.
 
-What agreed or mismatched is judged anew. A kink, noise, a blocked gradient, a
-declared mismatch and what the optimizer received are no matter of the threshold
-and stay as they are. Under a smaller threshold than that of the check a failure
-may be one of measurement: check again before you trust it."""
+That is the last report of each run, or all of them."""
+JUDGING = """Judges all stored reports under another threshold, by their own numbers.
+
+Agreements and mismatches are judged anew. Kinks, noise, blocked gradients,
+declared mismatches and what the optimizer received do not depend on the
+threshold and stay as they are. Under a threshold smaller than that of the check,
+a failure may be due to the measurement: check again before you trust it."""
 
 
 def main(arguments=None):
@@ -48,114 +50,109 @@ def main(arguments=None):
         SystemExit: With status 2 for bad usage, 0 for `--help`.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a notebook or a test may have put something else there
-            stream.reconfigure(errors="backslashreplace")  # a report is told whatever the encoding
+        # A notebook or a test may have put something else there.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # any encoding can show any report
     options = _parser().parse_args(arguments)
     runs, unreadable = find_runs(options.log_dir)
-    _complain(unreadable)
-    _complain(
-        f"{printable(run.path)}: {_count(run.damaged, 'damaged line')} skipped"
-        for run in runs
-        if run.damaged
-    )
+    _warn(unreadable)
+    for run in runs:
+        if run.damaged:
+            _warn([f"{printable(run.path)}: {_count(run.damaged, 'damaged line')} skipped"])
     if not any(run.reports for run in runs):
-        _complain([_nothing_found(options.log_dir)])
+        _warn([_nothing_found(options.log_dir)])
         return UNUSABLE
-    status, tell = options.command(options, runs)
+    status, print_results = options.command(options, runs)
     try:
-        tell()
+        print_results()
         sys.stdout.flush()
     except OSError as error:
-        # Python would flush, and fail, once more when it ends.
+        # Python flushes once more when it ends, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        # A reader that has seen enough, such as `head`, is not an error.
+        # A reader that stops early, such as `head`, is no error.
         if not isinstance(error, BrokenPipeError):
-            _complain([printable(error)])
+            _warn([printable(error)])
             return UNUSABLE
     return status or (UNUSABLE if unreadable else PASSED)
 
 
 def _show(options, runs):
-    """Returns the exit status, and a function that tells the reports."""
-    shown = (
-        runs
-        if options.all
-        else [dataclasses.replace(run, reports=run.reports[-1:]) for run in runs]
-    )
+    """Returns the exit status, and a function that prints the reports."""
+    shown = runs
+    if not options.all:
+        shown = [dataclasses.replace(run, reports=run.reports[-1:]) for run in runs]
     if options.json:
-        return PASSED, functools.partial(_tell_json, shown)
-    return PASSED, functools.partial(_tell_reports, shown, [len(run.reports) for run in runs])
+        return PASSED, functools.partial(_print_json, shown)
+    return PASSED, functools.partial(_print_reports, shown, [len(run.reports) for run in runs])
 
 
-def _tell_json(runs):
+def _print_json(runs):
     for run in runs:
         for report in run.reports:
-            print(
-                json.dumps({"run": run.name, **json.loads(report.to_json())}, separators=(",", ":"))
-            )
+            line = {"run": run.name, **json.loads(report.to_json())}
+            print(json.dumps(line, separators=(",", ":")))
 
 
-def _tell_reports(runs, counts):
+def _print_reports(runs, counts):
     out = console(sys.stdout)
     for run, count in zip(runs, counts, strict=True):
-        out.heading(
-            f"{run.name}: {'the last of ' if count > len(run.reports) else ''}{_count(count, 'report')}"
-        )
+        which = "the last of " if count > len(run.reports) else ""
+        out.heading(f"{run.name}: {which}{_count(count, 'report')}")
         for report in run.reports:
             out.report(report)
             out.line("")
 
 
 def _judge(options, runs):
-    """Returns the exit status, and a function that tells what became of the reports."""
-    judged = [_under(options.threshold, run) for run in runs]
-    pairs = [_pairs(run, other) for run, other in zip(runs, judged, strict=True)]
-    _complain(_premature([pair for of_run in pairs for pair in of_run]))
+    """Returns the exit status, and a function that prints the verdicts."""
+    judged = [_rejudge_run(run, options.threshold) for run in runs]
+    pairs = []  # per run, of every report as it was and as it is judged now
+    for run, other in zip(runs, judged, strict=True):
+        pairs.append(list(zip(run.reports, other.reports, strict=True)))
+    _warn_of_coarse_numbers([pair for of_run in pairs for pair in of_run])
+
     verdicts = collections.Counter(new.verdict for of_run in pairs for _, new in of_run)
     is_open = verdicts[Verdict.INCONCLUSIVE] or any(run.damaged for run in runs)
     status = FAILED if verdicts[Verdict.FAIL] or (options.strict and is_open) else PASSED
     if options.json:
-        return status, functools.partial(_tell_json, judged)
-    return status, functools.partial(_tell_judged, [run.name for run in runs], pairs, verdicts)
+        return status, functools.partial(_print_json, judged)
+    return status, functools.partial(_print_judged, [run.name for run in runs], pairs, verdicts)
 
 
-def _under(threshold, run):
+def _rejudge_run(run, threshold):
     if threshold is None:
         return run
-    return dataclasses.replace(
-        run, reports=tuple(rejudge(report, threshold) for report in run.reports)
-    )
+    judged = tuple(rejudge(report, threshold) for report in run.reports)
+    return dataclasses.replace(run, reports=judged)
 
 
-def _pairs(run, other):
-    return list(zip(run.reports, other.reports, strict=True))
-
-
-def _premature(pairs):
-    """What to say where numbers measured for a larger threshold accuse under a smaller one."""
-    accused = [
-        new
-        for old, new in pairs
-        if new.threshold < old.threshold and len(new.failures) > len(old.failures)
-    ]
-    if accused:
-        yield (
-            f"{_count(len(accused), 'report')} with new failures under a threshold smaller than that of the check, "
-            f"which measured no finer than it had to. Try GradientCheck(..., threshold={accused[0].threshold:g})"
+def _warn_of_coarse_numbers(pairs):
+    """Warns of new failures under a threshold smaller than the one that was measured for."""
+    failed = []
+    for old, new in pairs:
+        if new.threshold < old.threshold and len(new.failures) > len(old.failures):
+            failed.append(new)
+    if failed:
+        reports = _count(len(failed), "report")
+        _warn(
+            [
+                f"{reports} with new failures under a threshold smaller than that of the check, "
+                "which measured no finer than it had to. "
+                f"Try GradientCheck(..., threshold={failed[0].threshold:g})"
+            ]
         )
 
 
-def _tell_judged(names, pairs, verdicts):
+def _print_judged(names, pairs, verdicts):
     out = console(sys.stdout)
     for name, of_run in zip(names, pairs, strict=True):
         counts = collections.Counter(new.verdict for _, new in of_run)
-        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
-        out.heading(f"{name}: {_count(len(of_run), 'report')}: {told}")
-        remarkable = [
-            (old, new) for old, new in of_run if {old.verdict, new.verdict} != {Verdict.PASS}
-        ]
+        known = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
+        out.heading(f"{name}: {_count(len(of_run), 'report')}: {', '.join(known)}")
+        remarkable = []
+        for old, new in of_run:
+            if {old.verdict, new.verdict} != {Verdict.PASS}:
+                remarkable.append((old, new))
         if len(remarkable) > ROWS:
             out.line(omission(len(remarkable) - ROWS, "before these"))
         for old, new in remarkable[-ROWS:]:
@@ -166,12 +163,12 @@ def _tell_judged(names, pairs, verdicts):
 def _outcome(old, new):
     """One line on a report that does not simply pass."""
     before = "" if old.verdict is new.verdict else f"; {old.verdict} under {rough(old.threshold)}"
-    told = f"{headline(new)}; threshold {rough(new.threshold)}{before}"
+    line = f"{headline(new)}; threshold {rough(new.threshold)}{before}"
     if not new.failures:
-        return told
+        return line
     worst = new.failures[0]
     return (
-        f"{told}; {_count(len(new.failures), 'failure')}, the worst: {location(worst.label)}, "
+        f"{line}; {_count(len(new.failures), 'failure')}, the worst: {location(worst.label)}, "
         f"term {printable(worst.term)}, relative difference {rough(worst.relative_difference)}, "
         f"gap {rough(worst.gap)}, allowed {rough(worst.allowed)}"
     )
@@ -182,17 +179,15 @@ def _summary(verdicts):
     if verdicts[Verdict.FAIL]:
         return f"FAIL: {verdicts[Verdict.FAIL]} of {count}", Verdict.FAIL
     if verdicts[Verdict.INCONCLUSIVE]:
-        told = (
-            f"nothing fails, but {verdicts[Verdict.INCONCLUSIVE]} of {count} could not be decided"
-        )
-        return f"INCONCLUSIVE: {told}", Verdict.INCONCLUSIVE
+        undecided = f"{verdicts[Verdict.INCONCLUSIVE]} of {count} could not be decided"
+        return f"INCONCLUSIVE: nothing fails, but {undecided}", Verdict.INCONCLUSIVE
     return f"PASS: {count}", Verdict.PASS
 
 
 def _nothing_found(directory):
     return (
-        f"no stored report was found. Received: {printable(directory)}. Expected a directory with a {FILE_NAME} "
-        "in it or below. Try the `log_dir` that GradientCheck was given."
+        f"no stored report was found. Received: {printable(directory)}. Expected a directory with "
+        f"a {FILE_NAME} in it or below. Try the `log_dir` that GradientCheck was given."
     )
 
 
@@ -200,7 +195,7 @@ def _count(number, what):
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _complain(sentences):
+def _warn(sentences):
     for sentence in sentences:
         print(f"gradhooks: {sentence}", file=sys.stderr)
 
@@ -212,7 +207,8 @@ def _threshold(text):
         number = math.nan
     if not math.isfinite(number) or number <= 0:
         raise argparse.ArgumentTypeError(
-            f"it is a relative difference. Received: {printable(text)}. Expected a number above 0. Try 1e-6."
+            f"it is a relative difference. Received: {printable(text)}. "
+            "Expected a number above 0. Try 1e-6."
         )
     return number
 
