@@ -1,6 +1,5 @@
-"""The Gradient Check tab of TensorBoard: reports out of its data provider, pages into the browser.
+"""The Gradient Check tab of TensorBoard: shows the reports that its data provider reads.
 
 Runs in TensorBoard's process, where neither Keras nor a framework need be
-installed. TensorBoard imports this package at every start, so that nothing is
-imported here.
+installed. TensorBoard imports this package at every start, so it imports nothing.
 """

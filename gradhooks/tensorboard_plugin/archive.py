@@ -1,4 +1,4 @@
-"""Reports as TensorBoard keeps them: which there are, and what they say. No HTTP."""
+"""Reads reports as TensorBoard keeps them: lists the runs, reduces their reports. No HTTP."""
 
 import collections
 import dataclasses
@@ -12,8 +12,9 @@ from gradhooks.tensorboard_plugin import detail, overview, reduction
 
 PLUGIN_NAME = "gradhooks"
 SUFFIX = "/report_json"
-# TensorBoard keeps fewer unless told otherwise; these are only asked for.
+# What is asked for; TensorBoard keeps fewer unless it is started with --samples_per_plugin.
 MOST_CHECKS, MOST_SCALARS = 10_000, 1000
+# Runs whose reduced reports are kept in memory: a free choice, more than a page shows at once.
 _REMEMBERED_SERIES = 64
 
 
@@ -75,7 +76,7 @@ class Archive:
     def overview(self, context, experiment, identity):
         """Returns what the page draws of a series, as a dict for JSON."""
         series = self._find(context, experiment, identity)
-        columns = self._reduced(experiment, series, self._read(context, experiment, series))
+        columns = self._reduce(experiment, series, self._read(context, experiment, series))
         scalars = self._scalars(context, experiment, series)
         headline = {
             term: scalars.get(f"relative_difference/{term}", []) for term in reduction.ALL_TERMS
@@ -83,7 +84,7 @@ class Archive:
         return {
             **series.for_page(),
             **overview.overview(columns, headline),
-            # Every check writes this scalar, of which TensorBoard keeps more than of reports.
+            # Every check writes this scalar, and TensorBoard keeps more scalars than reports.
             "checks_written": max(len(scalars.get("failures", [])), len(columns)),
         }
 
@@ -104,7 +105,11 @@ class Archive:
         raise errors.NotFoundError("there is no such run")
 
     def _read(self, context, experiment, series):
-        """The stored tensors of one series; one run that cannot be read leaves the others alone."""
+        """The stored tensors of one series.
+
+        Raises:
+            UnreadableError: If TensorBoard cannot read them; other runs may be fine.
+        """
         try:
             read = self._provider.read_tensors(
                 context,
@@ -113,15 +118,16 @@ class Archive:
                 downsample=MOST_CHECKS,
                 run_tag_filter=RunTagFilter(runs=[series.run], tags=[series.tag]),
             )
-        # A loader fails on damaged or oversized tensors in ways of its own.
+        # A data provider may raise anything for damaged or oversized tensors.
         except Exception as error:
             raise reduction.UnreadableError(
-                f"TensorBoard could not read the reports of this run ({type(error).__name__}); they may be too large "
-                "together: try --samples_per_plugin=gradhooks=20, or --load_fast=false"
+                f"TensorBoard could not read the reports of this run ({type(error).__name__}); "
+                "they may be too large together: try --samples_per_plugin=gradhooks=20, or "
+                "--load_fast=false"
             ) from error
         return read.get(series.run, {}).get(series.tag, [])
 
-    def _reduced(self, experiment, series, stored):
+    def _reduce(self, experiment, series, stored):
         key = (experiment, series.identity)
         with self._lock:
             known = self._columns.get(key, {})
@@ -139,7 +145,7 @@ class Archive:
         return list(columns.values())
 
     def _scalars(self, context, experiment, series):
-        """Tag without prefix -> [(step, value), ...]; nothing where the scalars cannot be read."""
+        """Tag without prefix -> [(step, value), ...]; empty if the scalars cannot be read."""
         names = [*(f"relative_difference/{term}" for term in reduction.ALL_TERMS), "failures"]
         tags = {f"{series.name}/{name}": name for name in names}
         try:
@@ -150,7 +156,7 @@ class Archive:
                 downsample=MOST_SCALARS,
                 run_tag_filter=RunTagFilter(runs=[series.run], tags=list(tags)),
             )
-        # The reports hold the same numbers, of fewer checks.
+        # The reports hold the same numbers, if of fewer checks.
         except Exception:
             return {}
         return {

@@ -1,4 +1,4 @@
-"""Everything that one report says about one variable, for the panel that a cell opens."""
+"""What one report says about one variable, for the panel that a cell opens."""
 
 import json
 import math
@@ -18,8 +18,8 @@ from gradhooks.tensorboard_plugin.reduction import (
     label,
 )
 
-# Of a large report the panel shows this many comparisons of the variable, and points in the
-# scatter.
+# The panel shows this many comparisons of the variable, and points in the scatter; free choices, to
+# keep the page of a large report quick.
 MOST_COMPARISONS, MOST_POINTS = 200, 4000
 _DERIVATIVE_NUMBERS = (
     "analytic",
@@ -59,7 +59,7 @@ def detail(stored, variable):
         return _detail(report, variable)
     except UnreadableError:
         raise
-    # A report that has all fields, but of kinds that nobody can add up or print.
+    # All fields are there and of their types, but their values cannot be shown.
     except Exception as error:
         raise UnreadableError(
             f"a field of the report is not what it should be ({type(error).__name__})"
@@ -85,10 +85,8 @@ def _detail(report, variable):
         "threshold": float(report.threshold),
         "comparisons": [_comparison(c) for c in own[:MOST_COMPARISONS]],
         "left_out": max(0, len(own) - MOST_COMPARISONS),
-        "diagnosis": next(
-            (_diagnosis(d) for d in report.diagnoses if label(d.path) == variable), None
-        ),
-        "culprit": next((_diagnosis(d) for d in report.diagnoses if d.is_culprit), None),
+        "diagnosis": _first([d for d in report.diagnoses if label(d.path) == variable]),
+        "culprit": _first([d for d in report.diagnoses if d.is_culprit]),
         "advice": _advice(own),
         "points": {term: _points(report.comparisons, term, variable) for term in ALL_TERMS},
         "reproduction": clip(reproduction(report)),
@@ -115,7 +113,11 @@ def _comparison(comparison):
     return shown
 
 
-def _diagnosis(diagnosis):
+def _first(diagnoses):
+    """The first of some diagnoses as a dict; None without any."""
+    if not diagnoses:
+        return None
+    diagnosis = diagnoses[0]
     return {
         "variable": label(diagnosis.path),
         "place": location(diagnosis.path),
@@ -127,16 +129,17 @@ def _diagnosis(diagnosis):
 
 
 def _advice(comparisons):
-    """What each reason found means and what to do about it; what is well only where there is nothing else to say."""
-    reasons = dict.fromkeys(c.reason for c in comparisons)
-    telling = [r for r in reasons if r not in (Reason.AGREES, Reason.VACUOUS)] or list(reasons)
-    told = [(str(reason), reason.explanation) for reason in telling]
-    # What is said of failures that are meant is the same as in the warning.
-    told += [
-        clip(line).split(" ", 1)
-        for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL])
-    ]
-    return [{"reason": reason, "explanation": explanation} for reason, explanation in told]
+    """What every reason means and what to do about it; agreement only if there is nothing else."""
+    reasons = list(dict.fromkeys(c.reason for c in comparisons))
+    remarkable = [r for r in reasons if r not in (Reason.AGREES, Reason.VACUOUS)]
+    advice = []
+    for reason in remarkable or reasons:
+        advice.append({"reason": str(reason), "explanation": reason.explanation})
+    # How to declare intended failures, in the words of the warning.
+    for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL]):
+        heading, explanation = clip(line).split(" ", 1)
+        advice.append({"reason": heading, "explanation": explanation})
+    return advice
 
 
 def _points(comparisons, term, variable):
@@ -165,5 +168,5 @@ def _coordinates(comparison):
 
 
 def _notes(report):
-    told = [*report.trail[:SHOWN_FINDINGS], report.precision.note, *report.notes[:SHOWN_FINDINGS]]
-    return [clip(printable(note)) for note in told if note]
+    trail, notes = report.trail[:SHOWN_FINDINGS], report.notes[:SHOWN_FINDINGS]
+    return [clip(printable(note)) for note in (*trail, report.precision.note, *notes) if note]

@@ -7,7 +7,7 @@ import numpy as np
 from gradhooks.reports.records import EVERYTHING
 from gradhooks.tensorboard_plugin.reduction import ALL_TERMS, LOWEST, UNKNOWN
 
-# Cells per term; beyond, the oldest checks are left out.
+# Cells per term, beyond which the oldest checks are left out; a free choice, some megabytes a page.
 MOST_CELLS = 1_000_000
 
 
@@ -50,7 +50,7 @@ def latest_of_each_step(columns):
 
 
 def in_model_order(columns):
-    """Returns the labels of all variables in the order of their parameters, the direction over all of them first."""
+    """Returns the labels of all variables by position, the direction over all of them first."""
     positions = {}
     for each in columns:
         for name, position in each.positions.items():
@@ -60,14 +60,13 @@ def in_model_order(columns):
 
 def headline_of(columns):
     """Returns the relative differences of the checks, term -> [(step, value), ...]."""
-    return {
-        term: [
-            (c.step, c.differences[term])
-            for c in columns
-            if np.isfinite(c.differences.get(term, np.nan))
-        ]
-        for term in ALL_TERMS
-    }
+    headline = {term: [] for term in ALL_TERMS}
+    for column in columns:
+        for term, points in headline.items():
+            difference = column.differences.get(term, np.nan)
+            if np.isfinite(difference):
+                points.append((column.step, difference))
+    return headline
 
 
 def _check(column):

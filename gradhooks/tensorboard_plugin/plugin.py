@@ -15,7 +15,7 @@ from gradhooks.tensorboard_plugin.reduction import LONGEST_LABEL, UnreadableErro
 _log = logging.getLogger("gradhooks")
 _STATIC = pathlib.Path(__file__).parent / "static"
 _JAVASCRIPT = "text/javascript"
-# Nothing else is ever read from disk.
+# The only files that are read from disk.
 STATIC_FILES = {
     "index.js": _JAVASCRIPT,
     "charts.js": _JAVASCRIPT,
@@ -30,12 +30,12 @@ STATIC_FILES = {
     "runs.js": _JAVASCRIPT,
     "style.css": "text/css",
 }
-# Every character of a label may become twelve in a URL.
+# Every character of a label may become twelve in a URL; the rest is room for the other parameters.
 LONGEST_QUERY = 16 * LONGEST_LABEL
 
 
 class GradhooksPlugin(base_plugin.TBPlugin):
-    """Serves the Gradient Check tab: its files, the runs, the overview of one and the detail of one check."""
+    """Serves the Gradient Check tab: its files, the runs, overviews and details of checks."""
 
     plugin_name = PLUGIN_NAME
 
@@ -91,7 +91,7 @@ def _application(answer):
                 )
             return answer(request)
         except UnreadableError as error:
-            # The request is fine and so is the server: the page shows a card in place of the data.
+            # The request is valid and the server works: the page shows a card in place of the data.
             return _json(request, {"error": str(error)})
         except errors.PublicError as error:
             return _json(request, {"error": str(error)}, error.http_code, error.headers)
@@ -126,7 +126,7 @@ def _json(request, content, code=200, headers=()):
 
 
 def _respond(request, content, kind, code=200, headers=()):
-    # TensorBoard sets its policy on pages alone; here nothing needs to be allowed more than a page.
+    # TensorBoard sets its policy for pages only; the same one suits every answer here.
     policy = Respond(request, "", "text/html").headers["Content-Security-Policy"]
     return Respond(
         request, content, kind, code, headers=[*headers, ("Content-Security-Policy", policy)]

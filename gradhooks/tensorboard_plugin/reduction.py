@@ -1,8 +1,8 @@
-"""One stored report as what the overview shows of it: a verdict and a level per variable and term.
+"""Reduces one stored report to what the overview shows: a code and a level per variable and term.
 
-A run may hold hundreds of reports of thousands of comparisons each. Records
-of them all would take half a minute to make, so the fields that the overview
-needs are read from the JSON directly. Nothing in it is trusted.
+A run may hold hundreds of reports of thousands of comparisons each. Making
+records of all of them would take half a minute, so the fields that the overview
+needs are read from the JSON directly. The JSON may hold anything.
 """
 
 import dataclasses
@@ -18,21 +18,23 @@ from gradhooks.reports.report import CheckReport
 from gradhooks.reports.serialization import rename_old_fields
 from gradhooks.reports.text import location, printable
 
-# Order of severity: of several comparisons of one variable the last here is shown.
+# In order of severity: of several comparisons of one variable the most severe is shown.
 CODES = ("unsampled", "vacuous", "pass", "declared", "inconclusive", "fail")
 ALL_TERMS = (*TERMS, TRAINED)
-# Levels 0 to 254 are log10 of the relative difference from -18 to 0; a byte per cell keeps a long
-# run small.
+# Levels 0 to 254 are log10 of the relative difference from -18 to 0. A byte per cell keeps a long
+# run small; -18 lies below the smallest relative difference that float64 resolves.
 LOWEST, UNKNOWN = -18.0, 255
 _VACUOUS = CODES.index("vacuous")
 _LEVELS = UNKNOWN - 1
+# Free choices: characters of a name and of a sentence, findings in the list of failures, and bytes
+# of a report, to keep page and server responsive whatever an event file holds.
 LONGEST_LABEL, LONGEST_TEXT, SHOWN_FINDINGS = 1000, 500, 5
 LARGEST_REPORT = 32 * 2**20
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 class UnreadableError(ValueError):
-    """A stored report is none; the message is for people and safe to show."""
+    """A stored tensor is no report; the message is for people and safe to show."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,32 +159,32 @@ def level(difference):
 def _column(step, wall_time, report):
     comparisons = report["comparisons"]
     failed = [c for c in comparisons if c["verdict"] == Verdict.FAIL.name]
-    # The records check everything but the comparisons, of which only some of the failed ones are
-    # told here.
-    told = CheckReport.from_json(json.dumps({**report, "comparisons": failed[:SHOWN_FINDINGS]}))
-    groups = _grouped(comparisons)
+    # Reading it as a record checks everything except the comparisons, of which some failed ones are
+    # enough for the list of failures.
+    shown = CheckReport.from_json(json.dumps({**report, "comparisons": failed[:SHOWN_FINDINGS]}))
+    groups = _group(comparisons)
     positions = {}
     for (name, _), group in groups.items():
         positions.setdefault(name, group[0][_POSITION])
-    thresholds = dict.fromkeys(TERMS, told.threshold) | {TRAINED: _trained_threshold(groups)}
+    thresholds = dict.fromkeys(TERMS, shown.threshold) | {TRAINED: _trained_threshold(groups)}
     return Column(
         step,
         wall_time,
-        told.verdict.name,
-        str(told.reason),
+        shown.verdict.name,
+        str(shown.reason),
         positions,
         {term: _cells(groups, term) for term in ALL_TERMS},
-        {term: _number(told.relative_difference.get(term, math.nan)) for term in ALL_TERMS},
+        {term: _number(shown.relative_difference.get(term, math.nan)) for term in ALL_TERMS},
         thresholds,
-        _failure(step, wall_time, told, len(failed)),
-        _facts(told),
+        _failure(step, wall_time, shown, len(failed)),
+        _facts(shown),
     )
 
 
 _CODE, _ANALYTIC, _NUMERIC, _GAP, _ALLOWED, _POSITION = range(6)
 
 
-def _grouped(comparisons):
+def _group(comparisons):
     """(label, term) -> [(code, analytic, numeric, gap, allowed, position), ...].
 
     Of whole gradients the two numbers are norms, and the gap is their distance.
@@ -212,7 +214,7 @@ def _code(verdict, reason):
     return CODES.index("declared" if reason is Reason.DECLARED else verdict.value)
 
 
-# By name, since a long run asks a million times.
+# A table by name, as a long run looks up a million of them.
 _CODES_BY_NAME = {(v.name, r.name): _code(v, r) for v in Verdict for r in Reason}
 
 
@@ -225,63 +227,61 @@ def _cells(groups, term):
 
 
 def _difference(group):
-    """`||a - n|| / (||a|| + ||n||)` over the comparisons of a variable that compare anything."""
-    told = [entry for entry in group if entry[_CODE] != _VACUOUS]
-    if not told:
+    """`||a - n|| / (||a|| + ||n||)` over the comparisons of a variable, without vacuous ones."""
+    entries = [entry for entry in group if entry[_CODE] != _VACUOUS]
+    if not entries:
         return math.nan
-    if len(told) == 1:
-        gap, size = told[0][_GAP], abs(told[0][_ANALYTIC]) + abs(told[0][_NUMERIC])
+    if len(entries) == 1:
+        (only,) = entries
+        gap, size = only[_GAP], abs(only[_ANALYTIC]) + abs(only[_NUMERIC])
     else:
-        gap, analytic, numeric = (
-            math.hypot(*(e[i] for e in told)) for i in (_GAP, _ANALYTIC, _NUMERIC)
-        )
+        gap = math.hypot(*(e[_GAP] for e in entries))
+        analytic = math.hypot(*(e[_ANALYTIC] for e in entries))
+        numeric = math.hypot(*(e[_NUMERIC] for e in entries))
         size = analytic + numeric
     return gap / size if size > 0 else gap
 
 
 def _trained_threshold(groups):
-    """What the precision of training explains: the least that any variable was allowed, as a relative difference."""
-    trained = [entry for (_, term), group in groups.items() if term == TRAINED for entry in group]
-    shares = (
-        e[_ALLOWED] / (e[_ANALYTIC] + e[_NUMERIC])
-        for e in trained
-        if e[_ANALYTIC] + e[_NUMERIC] > 0
-    )
-    return min((share for share in shares if math.isfinite(share)), default=math.nan)
+    """The smallest relative difference that the precision of training allowed a variable."""
+    fractions = []
+    for (_, term), group in groups.items():
+        for entry in group if term == TRAINED else ():
+            norms = entry[_ANALYTIC] + entry[_NUMERIC]
+            if norms > 0 and math.isfinite(entry[_ALLOWED] / norms):
+                fractions.append(entry[_ALLOWED] / norms)
+    return min(fractions, default=math.nan)
 
 
 def _failure(step, wall_time, report, count):
-    """The entry in the list of failures: what is wrong where, and the line that shows it again."""
-    kind = "error" if report.error else "fail"
+    """The entry in the list of failures: what is wrong where, and the line that reproduces it."""
     if not report.error and report.verdict is not Verdict.FAIL:
         return None
     diagnoses = sorted(report.diagnoses, key=lambda d: not d.is_culprit)
-    findings = [
-        {
-            "variable": label(d.path),
-            "place": location(d.path),
-            "sentence": clip(d.sentence),
-            "culprit": d.is_culprit,
-        }
-        for d in diagnoses[:SHOWN_FINDINGS]
-    ] or [
-        {
-            "variable": label(c.path),
-            "place": location(c.label),
-            "sentence": c.reason.explanation,
-            "culprit": False,
-        }
-        for c in report.failures
-    ]
+    findings = []
+    for d in diagnoses[:SHOWN_FINDINGS]:
+        findings.append(_finding(d.path, location(d.path), clip(d.sentence), d.is_culprit))
+    if not findings:
+        for c in report.failures:
+            findings.append(_finding(c.path, location(c.label), c.reason.explanation))
     return {
         "step": step,
         "wall_time": wall_time,
-        "kind": kind,
+        "kind": "error" if report.error else "fail",
         "count": count,
         "findings": findings,
         "more": max(0, len(diagnoses) - SHOWN_FINDINGS),
         "note": clip(report.error or report.reason.explanation),
         "reproduction": clip(reproduction(report)),
+    }
+
+
+def _finding(path, place, sentence, is_culprit=False):
+    return {
+        "variable": label(path),
+        "place": place,
+        "sentence": sentence,
+        "culprit": is_culprit,
     }
 
 
@@ -300,7 +300,7 @@ def _facts(report):
 
 
 def _number(value):
-    """The number that a field of stored JSON holds; infinities and NaN are words there."""
+    """The number in a field of stored JSON, where infinities and NaN are strings."""
     if type(value) is float:
         return value
     if isinstance(value, str):

@@ -132,7 +132,7 @@ def test_another_variable_of_a_failed_check_names_the_culprit(tab, examples):
     tab.open(examples)
     show_only(tab, "find-the-bug")
     tab.press(Keys.END, Keys.ARROW_DOWN, Keys.ENTER)
-    assert "The check accuses digits/scale/factor" in " ".join(tab.detail().split())
+    assert "The check finds the bug in digits/scale/factor" in " ".join(tab.detail().split())
     tab.click(".detail .notice .link")
     tab.until("document.querySelector('.detail h2').textContent === 'digits/scale/factor'")
 

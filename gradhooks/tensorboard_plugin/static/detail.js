@@ -27,7 +27,7 @@ export class Detail {
     const mine = this.request;
     const name = variable === "*" ? "all variables together" : variable;
     this.title.textContent = name;
-    this.tellSteps(run, step, variable);
+    this.showSteps(run, step, variable);
     this.element.hidden = false;
     if (!this.element.contains(document.activeElement)) this.title.focus();
     try {
@@ -40,7 +40,7 @@ export class Detail {
   }
 
   /** Where the check stands in the run, with buttons to its neighbours. */
-  tellSteps(run, step, variable) {
+  showSteps(run, step, variable) {
     const column = run.checks.findIndex((check) => check.step === step);
     const to = (by, label, sign) => {
       const check = run.checks[column + by];
@@ -71,7 +71,7 @@ export class Detail {
     const head = h("p", { class: "verdict" }, h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("span", { class: "muted" }, `the whole check: ${reason}`));
     const own = diagnosis && h("p", { class: "notice diagnosis" }, diagnosis.culprit && h("span", { class: "badge culprit" }, "culprit"), diagnosis.sentence);
     const isElsewhere = culprit && culprit.variable !== this.request.variable;
-    const other = isElsewhere && h("p", { class: "notice" }, "The check accuses ", this.link(culprit), `: ${culprit.sentence}`);
+    const other = isElsewhere && h("p", { class: "notice" }, "The check finds the bug in ", this.link(culprit), `: ${culprit.sentence}`);
     return [head, own, other];
   }
 
