@@ -72,7 +72,7 @@ def absolute_gradient(point):
 
 
 def blocked(point):
-    """A loss that moves with all parameters; `blocked_gradient` forgets half of them."""
+    """A loss that depends on all parameters; `blocked_gradient` is zero for half of them."""
     return float(np.sum(np.exp(0.3 * point)))
 
 
@@ -81,8 +81,8 @@ def blocked_gradient(point):
     return np.where(np.arange(SIZE) < SIZE // 2, 0.0, 0.3 * np.exp(0.3 * point))
 
 
-def scaled(gradient, factor, part=slice(None)):
-    """A gradient that is wrong by a factor in some parameters."""
+def make_wrong(gradient, factor, part=slice(None)):
+    """Returns a gradient that is wrong by a factor in some parameters."""
 
     def wrong(point):
         values = np.array(gradient(point), dtype=np.float64)
@@ -93,7 +93,7 @@ def scaled(gradient, factor, part=slice(None)):
 
 
 def ridge(factor=1.0):
-    """A penalty beside the data loss, its gradient wrong by a factor."""
+    """Returns (function, gradient) of a penalty, the gradient wrong by a factor."""
     return lambda p: 0.01 * float(p @ p), lambda p: factor * 0.02 * p
 
 
@@ -106,31 +106,34 @@ SMOOTH = {
 FACTORS = {"1.001": 1.001, "1 + 1e-6": 1 + 1e-6, "-1": -1.0}
 
 
-def _of(function, gradient, point=POINT, **options):
-    shapes = ((3, 4), (4,), (4, 2))
-    return FunctionOracle(function, gradient, point, shapes, **options)
+def _make_oracle(function, gradient, point=POINT, **options):
+    return FunctionOracle(function, gradient, point, SHAPES, **options)
 
 
 def build():
-    """Returns the forty oracles by name, each made anew."""
-    made = {}
+    """Returns the forty oracles by name, each a new one."""
+    oracles = {}
     for name, (function, gradient) in SMOOTH.items():
-        made[name] = _of(function, gradient)
-        made[f"{name}, penalty"] = _of(function, gradient, penalty=ridge())
-        made[f"{name}, wrong penalty"] = _of(function, gradient, penalty=ridge(1.5))
-        made[f"{name}, native"] = _of(function, gradient, level="model")
-        made[f"{name}, one variable doubled"] = _of(function, scaled(gradient, 2.0, slice(12, 16)))
+        oracles[name] = _make_oracle(function, gradient)
+        oracles[f"{name}, penalty"] = _make_oracle(function, gradient, penalty=ridge())
+        oracles[f"{name}, wrong penalty"] = _make_oracle(function, gradient, penalty=ridge(1.5))
+        oracles[f"{name}, native"] = _make_oracle(function, gradient, level="model")
+        oracles[f"{name}, one variable doubled"] = _make_oracle(
+            function, make_wrong(gradient, 2.0, slice(12, 16))
+        )
         for label, factor in FACTORS.items():
-            made[f"{name} * {label}"] = _of(function, scaled(gradient, factor))
+            oracles[f"{name} * {label}"] = _make_oracle(function, make_wrong(gradient, factor))
     zeros = np.zeros(SIZE)
-    made["absolute values at zero"] = _of(absolute, absolute_gradient, zeros)
-    made["blocked"] = _of(blocked, blocked_gradient)
-    made["float32"] = _of(float32_logistic, logistic_gradient, narrow_operations=("Cast",))
-    made["float32 * 1.1"] = _of(
-        float32_logistic, scaled(logistic_gradient, 1.1), narrow_operations=("Cast",)
+    oracles["absolute values at zero"] = _make_oracle(absolute, absolute_gradient, zeros)
+    oracles["blocked"] = _make_oracle(blocked, blocked_gradient)
+    oracles["float32"] = _make_oracle(
+        float32_logistic, logistic_gradient, narrow_operations=("Cast",)
     )
-    made["kinky"] = fakes.dense_kinks()
-    made["steep"] = fakes.steep()
-    made["no loss"] = _of(lambda p: float("nan"), squares_gradient)
-    made["no gradient"] = _of(squares, lambda p: np.full(SIZE, np.nan))
-    return made
+    oracles["float32 * 1.1"] = _make_oracle(
+        float32_logistic, make_wrong(logistic_gradient, 1.1), narrow_operations=("Cast",)
+    )
+    oracles["kinky"] = fakes.dense_kinks()
+    oracles["steep"] = fakes.steep()
+    oracles["no loss"] = _make_oracle(lambda p: float("nan"), squares_gradient)
+    oracles["no gradient"] = _make_oracle(squares, lambda p: np.full(SIZE, np.nan))
+    return oracles
