@@ -79,7 +79,7 @@ class Schedule:
 
     @property
     def turn(self) -> int:
-        """Number of the check in the run; it follows from the step alone, as a resumed run needs."""
+        """Number of the check in its run, from the step alone, so that a resumed run agrees."""
         if callable(self._freq):
             return self.step
         if self._freq == "epoch":

@@ -19,7 +19,7 @@ WORDS = np.random.default_rng(3).integers(0, 6, size=(4, 2))
 
 @pytest.fixture(autouse=True)
 def without_a_seed_generator():
-    """As in a fresh process: nobody has drawn anything."""
+    """As in a fresh process, in which no random number has been drawn."""
     keras.utils.clear_session(free_memory=False)
 
 
@@ -44,7 +44,7 @@ def mutant(kind):
     return type(f"Wrong{kind.__name__}", (kind,), {"is_wrong": True})
 
 
-# What is made while a layer is built
+# Tensors made while a layer is built
 
 
 class ConstantInBuild(Subject):
@@ -164,7 +164,7 @@ class InnerConstant(Subject):
 
 
 class Called(keras.Model):
-    """A model around a layer, which nobody has compiled, and which its first call builds."""
+    """A model around a layer, not compiled, and built by its first call."""
 
     def __init__(self, kind):
         super().__init__()
@@ -263,7 +263,7 @@ class Sliced(Subject):
 
 
 class Stateless(Subject):
-    """An inner layer at weights twice as large."""
+    """Calls an inner layer with its weights doubled."""
 
     def build(self, shape):
         self.inner = layers.Dense(3)
@@ -280,7 +280,7 @@ class InnerWrong(layers.Dense):
 
 
 class StatelessWrong(Stateless):
-    """The wrong sign is inside of the inner layer."""
+    """The wrong sign is inside the inner layer."""
 
     def build(self, shape):
         self.inner = InnerWrong(3)
@@ -288,7 +288,7 @@ class StatelessWrong(Stateless):
 
 
 class WatchesItsInput(Subject):
-    """Uses a tape on its inputs, as a gradient penalty does."""
+    """Differentiates with respect to its inputs, as a gradient penalty does."""
 
     def call(self, x):
         with tf.GradientTape() as tape:
@@ -405,7 +405,7 @@ def test_layers_within_a_model_that_is_not_built(name, case):
 @pytest.mark.parametrize(
     "case", ["tensors only", "asks for its shape", "sliced", "stateless", "list of tensors only"]
 )
-def test_what_tensors_can_do_leaves_every_digit(case):
+def test_operators_of_tensors_keep_every_digit(case):
     kind, x, options = CASES[case]
     assert assert_passes(kind(), x, **options).precision.level == "float64"
 
@@ -417,7 +417,7 @@ def test_a_wrong_sign_within_an_inner_layer():
     assert_fails(layer, X)
 
 
-def test_inputs_that_matter_are_not_said_not_to():
+def test_inputs_that_matter_are_not_reported_as_unreached():
     assert not [note for note in assert_passes(Stateless(), X).notes if "inputs" in note]
 
 
@@ -454,7 +454,7 @@ def test_layers_of_keras_that_are_not_built(name):
     assert layer.built
 
 
-def test_building_moves_no_state_on():
+def test_building_advances_no_state():
     layer = layers.BatchNormalization()
     assert_gradients(layer, X)
     np.testing.assert_array_equal(layer.moving_mean.numpy(), np.zeros(3))
@@ -546,13 +546,13 @@ def assert_keras_is_whole():
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_cannot_be_built_leaves_keras_whole(name):
+def test_a_layer_that_cannot_be_built_leaves_keras_intact(name):
     with pytest.raises(Exception, match="no such build"):
         assert_gradients(BROKEN[name](), X)
     assert_keras_is_whole()
 
 
-def test_one_broken_layer_after_the_other_leaves_keras_whole():
+def test_several_broken_layers_in_turn_leave_keras_intact():
     for build in BROKEN.values():
         with pytest.raises(Exception, match="no such build"):
             assert_gradients(build(), X)
@@ -560,7 +560,7 @@ def test_one_broken_layer_after_the_other_leaves_keras_whole():
     assert_keras_is_whole()
 
 
-def test_an_interrupt_while_a_layer_is_built_comes_out():
+def test_an_interrupt_while_a_layer_is_built_propagates():
     class Interrupted(Subject):
         def build(self, shape):
             raise KeyboardInterrupt
@@ -570,7 +570,7 @@ def test_an_interrupt_while_a_layer_is_built_comes_out():
     assert_keras_is_whole()
 
 
-def test_an_interrupt_within_an_initializer_comes_out():
+def test_an_interrupt_within_an_initializer_propagates():
     def interrupting(shape, dtype=None):
         raise KeyboardInterrupt
 

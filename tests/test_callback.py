@@ -1,4 +1,4 @@
-"""GradientCheck: when it checks, what it tells, and that only the verdict may stop a run."""
+"""GradientCheck: when it checks, what it reports, and that only the verdict may stop a run."""
 
 import copy
 import pathlib
@@ -58,7 +58,7 @@ def test_when_with_several_steps_per_execution(freq, expected):
     assert steps_of(check) == expected
 
 
-def test_a_second_fit_counts_on_and_starts_a_new_list():
+def test_a_second_fit_continues_the_count_and_starts_a_new_list():
     model, x, y = models.mlp()
     check = gradhooks.GradientCheck(x, y, samples=4)
     fit(model, x, y, [check])
@@ -68,7 +68,7 @@ def test_a_second_fit_counts_on_and_starts_a_new_list():
     assert check._checker.oracle is traced
 
 
-def test_a_resumed_run_draws_what_the_uninterrupted_one_drew(tmp_path):
+def test_a_resumed_run_samples_as_the_uninterrupted_one(tmp_path):
     def draws(check):
         return {r.step: tuple((c.position, c.term) for c in r.comparisons) for r in check.reports}
 
@@ -120,7 +120,7 @@ def test_every_report_is_a_line_of_json(tmp_path):
 
 
 @pytest.mark.parametrize("histograms", [False, True])
-def test_gradients_to_look_at(tmp_path, histograms):
+def test_norms_and_histograms_of_gradients(tmp_path, histograms):
     model, x, y = models.mlp()
     check = gradhooks.GradientCheck(x, y, samples=4, log_dir=tmp_path, histograms=histograms)
     fit(model, x, y, [check], epochs=1)
@@ -155,7 +155,7 @@ def test_checks_keep_to_a_share_of_the_training_time(tmp_path):
     assert scalars(tmp_path, "gradcheck/overhead")
 
 
-def test_keys_in_every_epoch(tmp_path):
+def test_every_epoch_logs_the_keys(tmp_path):
     model, x, y = models.mlp()
     check = gradhooks.GradientCheck(x, y, samples=4, freq=5, at_start=False)
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
@@ -171,7 +171,7 @@ def broken():
     return models.mlp(middle=[TooLarge()])
 
 
-def test_one_warning_when_the_state_turns_bad():
+def test_one_warning_when_the_gradient_turns_wrong():
     model, x, y = broken()
     check = gradhooks.GradientCheck(x, y, freq=1)
     with pytest.warns(gradhooks.GradientMismatchWarning) as caught:
@@ -197,7 +197,7 @@ def test_one_warning_when_the_state_turns_bad():
         assert part in message
 
 
-def test_raise_comes_out_of_fit_after_everything_is_written(tmp_path):
+def test_raise_leaves_fit_after_everything_is_written(tmp_path):
     model, x, y = broken()
     check = gradhooks.GradientCheck(x, y, on_failure="raise", log_dir=tmp_path)
     with pytest.raises(gradhooks.GradientMismatchError, match="below/") as error:
@@ -224,7 +224,7 @@ def test_ignore_is_silent():
     assert check.reports[-1].verdict is Verdict.FAIL
 
 
-def test_an_unwritable_log_dir_is_one_warning(tmp_path):
+def test_an_unwritable_log_dir_causes_one_warning(tmp_path):
     (tmp_path / "file").write_text("in the way")
 
     def warned(**settings):
@@ -250,7 +250,7 @@ DICE = tf.function(lambda: tf.random.uniform([])).get_concrete_function()
 
 
 class Moody(layers.Layer):
-    """Cannot be evaluated twice: each trace gives another loss, with state that no scope knows."""
+    """Each trace gives another loss, by state that Keras does not know of."""
 
     def call(self, x):
         return x * tf.cast(DICE(), x.dtype)
@@ -265,7 +265,7 @@ def test_a_layer_that_cannot_be_evaluated_twice_is_inconclusive():
     assert check.reports[0].jitter > 0
 
 
-def test_verbose_prints_that_it_runs_and_the_table(capsys):
+def test_verbose_prints_a_line_before_the_check_and_the_table(capsys):
     model, x, y = models.mlp()
     fit(model, x, y, [gradhooks.GradientCheck(x, y, samples=4, verbose=1)], epochs=1)
     captured = capsys.readouterr()
@@ -297,7 +297,7 @@ def test_coverage_grows():
     assert shares[3] == 1.0
 
 
-def test_a_copy_before_training_is_its_own(tmp_path):
+def test_a_copy_before_training_is_independent(tmp_path):
     model, x, y = models.mlp()
     check = gradhooks.GradientCheck(x, y, samples=4, log_dir=tmp_path)
     twin = copy.deepcopy(check)

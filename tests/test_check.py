@@ -57,7 +57,7 @@ class TooLarge(layers.Layer):
 
 
 class WrongDense(layers.Dense):
-    """Its kernel's gradient, and that alone, is too large."""
+    """Only the gradient of its kernel is too large."""
 
     def call(self, x):
         return self.activation(tf.matmul(x, too_large(self.kernel)) + self.bias)
@@ -121,7 +121,7 @@ def test_a_wrong_penalty_under_a_large_data_gradient():
     assert "regularizer" in report.diagnoses[0].sentence
 
 
-def test_a_bias_before_batch_normalization_is_not_accused():
+def test_a_bias_before_batch_normalization_does_not_fail():
     model, x, y = models.cnn()
     report = gradhooks.check_gradients(model, x, y)
     bias = [c for c in report.comparisons if c.path == model.get_layer("conv").bias.path]
@@ -142,7 +142,7 @@ def test_penalty_and_data_add_up():
     assert report.loss["penalty"] > expected > 0  # the activity's share comes on top
 
 
-def test_the_promoted_loss_sees_the_dropout_mask_of_training():
+def test_the_promoted_loss_uses_the_dropout_mask_of_training():
     model, x, y = models.noisy()
     seeds = [v for v in model.variables if "seed" in v.path]
     before = [v.numpy() for v in seeds]
@@ -173,7 +173,7 @@ def test_a_second_check_traces_nothing():
     assert len({c.position for r in reports for c in r.comparisons}) > 40
 
 
-def test_the_draw_depends_on_seed_and_step_only():
+def test_the_sample_depends_on_seed_and_step_only():
     model, x, y = models.mlp()
     labels = {
         (seed, step): [
@@ -205,7 +205,7 @@ def test_native_layers_are_found_and_named():
     assert "pool" in report.precision.note
 
 
-def test_constants_kept_as_attributes_are_widened_for_the_trace_alone():
+def test_constants_in_attributes_are_widened_only_while_tracing():
     class Scaled(keras.layers.Layer):
         def __init__(self, **options):
             super().__init__(**options)
@@ -221,7 +221,7 @@ def test_constants_kept_as_attributes_are_widened_for_the_trace_alone():
     assert model.get_layer("scaled").factor.dtype == tf.float32
 
 
-def test_a_tensor_left_over_from_another_trace_does_no_harm():
+def test_a_tensor_left_over_from_another_trace_is_harmless():
     class Remembering(keras.layers.Layer):
         def call(self, x):
             self.seen = x * 2
@@ -254,7 +254,7 @@ def test_a_loss_function_in_place_of_the_compiled_one():
 
 
 class Counts(layers.Layer):
-    """Keeps state where no scope can reach it."""
+    """Keeps state in a variable that Keras does not know of."""
 
     def build(self, shape):
         self.calls = tf.Variable(0.0)
@@ -264,7 +264,7 @@ class Counts(layers.Layer):
         return x
 
 
-def test_state_outside_keras_variables_is_refused_not_written():
+def test_state_outside_keras_variables_is_refused_and_not_written():
     model, x, y = models.mlp(middle=[Counts(name="counts")])
     calls = model.get_layer("counts").calls
     before = float(calls)

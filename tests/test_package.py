@@ -26,6 +26,10 @@ def loaded_by(statement):
     ).stdout.strip()
 
 
+def test_an_oracle_of_functions_loads_no_framework():
+    assert loaded_by("from gradhooks.checking.function_oracle import FunctionOracle") == "[]"
+
+
 def test_importing_loads_no_framework():
     assert loaded_by("import gradhooks") == "[]"
 

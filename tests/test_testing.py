@@ -7,7 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 import gradhooks
-from gradhooks.testing import assert_gradients
+from gradhooks.model import batch, objective, oracle
+from gradhooks.testing import FunctionOracle, Oracle, assert_gradients
 from tests import digest, models
 from tests.corpora.controls import core_layers
 from tests.test_check import TooLarge, WrongDense
@@ -19,7 +20,7 @@ def rows(*shape, seed=0):
 
 
 def as_called(layer, rng):
-    """Random arguments of the shapes and dtypes with which the layer was called in its model."""
+    """Returns random arguments of the shapes and dtypes with which the model calls the layer."""
 
     def array(tensor):
         shape = (3, *tensor.shape[1:])
@@ -36,8 +37,7 @@ def with_all(layer, arguments, training):
     )
 
 
-# All of them are among the innocents; here they are asked about one by one, most of them in the
-# sweep.
+# All of them are among the controls; here they are checked one by one, most of them in the sweep.
 @pytest.mark.parametrize(
     "case",
     [
@@ -56,12 +56,12 @@ def test_every_core_layer(case):
         before = [w.numpy() for w in layer.weights]
         report = assert_gradients(layer, arguments, call=with_all, samples=16)
         assert report.precision.level == "float64"
-        looked_at = {
+        checked = {
             c.path.split("_")[0] if c.path.startswith("inputs") else c.path
             for c in report.comparisons
         }
         real = any(np.issubdtype(a.dtype, np.floating) for a in keras.tree.flatten(arguments))
-        assert looked_at >= {v.path for v in layer.trainable_variables} | (
+        assert checked >= {v.path for v in layer.trainable_variables} | (
             {"inputs"} if real else set()
         )
         assert all(np.array_equal(a, w.numpy()) for a, w in zip(before, layer.weights, strict=True))
@@ -85,7 +85,7 @@ def test_inputs_can_be_left_out():
         assert_gradients(TooLarge(), rows(5, 4), inputs=False)
 
 
-# Compiled before any check, it stays as random as it is.
+# Compiled before any check, so that a check cannot make it deterministic.
 DICE = tf.function(lambda: tf.random.uniform([])).get_concrete_function()
 
 
@@ -94,12 +94,12 @@ class Moody(layers.Layer):
         return x * tf.cast(DICE(), x.dtype)
 
 
-def test_nothing_decided_is_nothing_proved():
+def test_an_inconclusive_check_fails_the_test():
     with pytest.raises(AssertionError, match="not_deterministic"):
         assert_gradients(Moody(), rows(5, 4))
 
 
-def test_a_mismatch_that_is_meant():
+def test_an_intended_mismatch():
     class Reversal(layers.Layer):
         def build(self, shape):
             self.gain = self.add_weight(shape=(shape[-1],), initializer="ones", name="gain")
@@ -113,7 +113,7 @@ def test_a_mismatch_that_is_meant():
     }
 
 
-def test_dropout_is_checked_under_one_mask():
+def test_dropout_is_checked_with_one_mask():
     assert_gradients(layers.Dropout(0.5, seed=1), rows(5, 4), samples=8)
 
 
@@ -165,5 +165,18 @@ def test_bad_input(arguments, options, message):
         assert_gradients(*arguments, **options)
 
 
-def test_the_module_is_there_on_first_use():
+def test_the_module_is_loaded_on_first_use():
     assert loaded_by("import gradhooks; gradhooks.testing.assert_gradients") == "[]"
+
+
+def test_both_oracles_are_oracles():
+    model, x, y = models.mlp()
+    objective_of_model = objective.Objective(model, True, None)
+    assert isinstance(oracle.ModelOracle(objective_of_model, batch.take_batch(x, y)), Oracle)
+    oracle_of_functions = FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, np.ones(3))
+    assert isinstance(oracle_of_functions, Oracle)
+
+
+def test_shapes_must_hold_the_point():
+    with pytest.raises(ValueError, match=r"Received: shapes=\(\(2,\),\), 2 entries. Expected 3"):
+        FunctionOracle(sum, np.ones_like, np.ones(3), shapes=[(2,)])

@@ -10,7 +10,7 @@ import pytest
 import gradhooks
 
 ROOT = pathlib.Path(gradhooks.__file__).parent
-# A room and the rooms below it that it may ask. Files beside the folders are rooms of their own.
+# Each folder and the folders below it that it may import. A file beside the folders counts as one.
 ARROWS = {
     "_types": set(),
     "schedule": {"_types"},
@@ -37,12 +37,12 @@ ARROWS = {
     "__main__": {"cli"},
 }  # fmt: skip
 PURE_ROOMS = ("numerics", "reports", "verdicts")
-# What pure rooms may load from outside; `ml_dtypes` knows the limits of the half formats.
+# What pure rooms may import from outside; `ml_dtypes` has the limits of the 16-bit formats.
 PURE = {
     "__future__", "bisect", "collections", "dataclasses", "enum", "fnmatch", "functools", "json",
     "math", "ml_dtypes", "numpy", "re", "textwrap", "types", "typing",
 }  # fmt: skip
-# Start-up that a late import spares, or a package that need not be there: the only reasons for one.
+# The reasons for imports inside functions: a faster start, or a package that is optional.
 LATE = {
     "__init__": "public names are loaded on first use",
     "tensorboard_plugin.loader": "TensorBoard starts without the plugin's modules",
@@ -84,10 +84,10 @@ def own_modules():
 def test_arrows_point_down(path):
     own = room(path)
     asked = {n.split(".")[1] for n, _ in imports(path) if n.startswith("gradhooks.")} - {own}
-    assert asked <= ARROWS[own], f"{own} may not ask {sorted(asked - ARROWS[own])}"
+    assert asked <= ARROWS[own], f"{own} may not import {sorted(asked - ARROWS[own])}"
 
 
-def test_the_table_has_no_circle_and_nothing_that_is_gone():
+def test_the_table_has_no_circle_and_names_every_folder():
     left = {name: set(below) for name, below in ARROWS.items()}
     while left:
         ground = [name for name, below in left.items() if not below & left.keys()]
@@ -128,7 +128,7 @@ def test_a_late_import_has_a_reason(path):
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) in PURE_ROOMS], ids=module)
-def test_a_pure_room_loads_only_what_is_pure(path):
+def test_a_pure_room_imports_only_pure_modules(path):
     outside = {n.split(".")[0] for n, _ in imports(path)} - {"gradhooks"}
     assert outside <= PURE
 
