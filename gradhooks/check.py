@@ -192,7 +192,7 @@ class Checker:
         turn: int | None = None,
         samples: int | None = None,
         is_first: bool = True,
-        watch: Callable[[Layout, Vector], object] | None = None,
+        watch: run.GradientObserver | None = None,
     ) -> CheckReport:
         """Checks the model in its present state.
 
