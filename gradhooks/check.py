@@ -6,12 +6,11 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from gradhooks import backends, validation
-from gradhooks._types import LossFunction, MismatchKind, PrecisionName, Vector
+from gradhooks._types import LossFunction, MismatchKind, PrecisionName
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
 from gradhooks.model import batch, objective, oracle, usable
 from gradhooks.model.batch import Batch
-from gradhooks.numerics.layout import Layout
 from gradhooks.reports.errors import BadInputError, bad_input
 from gradhooks.reports.reasons import Reason
 from gradhooks.reports.report import CheckReport

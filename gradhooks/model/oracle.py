@@ -16,7 +16,7 @@ from gradhooks.model import (
     untracked,
 )
 from gradhooks.model.batch import have_same_shapes
-from gradhooks.model.compilation import Compilation
+from gradhooks.model.compilation import Compilation, LossGradients
 from gradhooks.model.retracing import trace_anew
 from gradhooks.model.signature import signature
 from gradhooks.numerics import determinism
@@ -158,7 +158,7 @@ class ModelOracle:
         with self._running():
             return self._compilation.evaluate_losses(point, probes, pairs)
 
-    def gradients(self, point):
+    def gradients(self, point) -> LossGradients:
         """Returns the analytic `LossGradients` at a point (float64, shape (P,))."""
         self.gradient_evaluations += 1
         # The first check may ask for the gradient of the run that followed the trace.

@@ -102,7 +102,7 @@ class Dispatcher:
             )
             self.warn_once(message, f"writing to {self._log_dir}")
             self.close()
-        if self._tensorboard is None:
+        if self._tensorboard is None or self._lines is None:
             self._tensorboard = TensorBoardSink(self._log_dir, self._name, self._histograms)
             self._lines = JsonLinesSink(self._log_dir, self._name)
         # One at a time, so that a failure of one does not stop the other.

@@ -25,7 +25,7 @@ ARROWS = {
     "tensorboard_plugin": {"_types", "reports"},
     "validation": {"_types", "reports", "verdicts"},
     "check": {
-        "_types", "backends", "checking", "model", "numerics", "reports", "validation", "verdicts",
+        "_types", "backends", "checking", "model", "reports", "validation", "verdicts",
     },
     "callback": {
         "_types", "backends", "check", "model", "numerics", "reports", "schedule", "sinks",
