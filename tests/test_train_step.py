@@ -285,18 +285,18 @@ def test_replicates_are_taken_until_no_variable_disagrees(monkeypatch):
     def answer(name, dropped):
         return lambda received, there, variables, dtype: asked.append(name) or variables[dropped:]
 
-    monkeypatch.setattr(optimizer_gradient, "disagreeing", lambda received, dtype: [0, 1])
-    monkeypatch.setattr(optimizer_gradient, "beyond_rounding", answer("roundoff", 1))
-    monkeypatch.setattr(optimizer_gradient, "replicate_failures", answer("elsewhere", 1))
+    monkeypatch.setattr(optimizer_gradient, "find_disagreeing", lambda received, dtype: [0, 1])
+    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", answer("roundoff", 1))
+    monkeypatch.setattr(optimizer_gradient, "find_replicated", answer("elsewhere", 1))
     assert gradhooks.check_gradients(*models.mlp()).verdict is Verdict.PASS
     assert asked == ["roundoff", "elsewhere"]
     asked.clear()
-    monkeypatch.setattr(optimizer_gradient, "beyond_rounding", answer("roundoff", 2))
+    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", answer("roundoff", 2))
     gradhooks.check_gradients(*models.mlp())
     assert asked == ["roundoff"]
     asked.clear()
-    monkeypatch.setattr(optimizer_gradient, "beyond_rounding", answer("roundoff", 0))
-    monkeypatch.setattr(optimizer_gradient, "replicate_failures", answer("elsewhere", 0))
+    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", answer("roundoff", 0))
+    monkeypatch.setattr(optimizer_gradient, "find_replicated", answer("elsewhere", 0))
     gradhooks.check_gradients(*models.mlp())
     assert sorted(asked) == ["elsewhere"] * 2 + ["roundoff"] * 3
 
