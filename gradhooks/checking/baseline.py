@@ -29,8 +29,9 @@ from gradhooks.numerics import noise
 from gradhooks.numerics.probe import Probe
 
 # A stencil is rough if its residuals exceed this many times the noise level of a smaller one.
-# Ten: among kinks residuals are far larger still, and a factor of ten in the noise harms no
-# verdict. Native stencils are wider and cross more kinks, hence less. Both are free choices.
+# Two estimates of the same rounding seldom differ by more than a factor of two or three, so that
+# ten is no chance. Native stencils are wider and cross more kinks, hence the smaller factor. Both
+# are free choices.
 _ROUGH, _ROUGH_NATIVE = 10.0, 4.0
 # A rough stencil is compared with one of this many times its spacing, see `noise.is_staircase`.
 _WIDER = 16

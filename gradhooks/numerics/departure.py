@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 # A gradient has vanished if this fraction of its nonzero entries is zero in low precision. A free
-# choice: a few entries vanish in many healthy models, and what breaks training loses far more.
+# choice: it decides which cause a report names, and no verdict.
 LOST = 0.02
 
 
