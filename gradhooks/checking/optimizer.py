@@ -16,7 +16,13 @@ from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TRAINED, Diagnosis, GradientComparison
 from gradhooks.reports.text import list_names
-from gradhooks.verdicts import declared, optimizer_diagnosis, optimizer_gradient, roundoff
+from gradhooks.verdicts import (
+    declared,
+    optimizer_comparison,
+    optimizer_diagnosis,
+    optimizer_gradient,
+    roundoff,
+)
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient, Recorded
 
 # Distance of the points at which an error must be the same, in units of each variable's scale. A
@@ -60,7 +66,7 @@ def compare(context: CheckContext) -> OptimizerResult:
             layout, gradients["total"], step.gradient, step.received, recorded_step.is_skipped
         )
         noisy = _find_noisy(context, recorded)
-        comparisons = optimizer_gradient.compare(recorded, noisy, dtype)
+        comparisons = optimizer_comparison.compare(recorded, noisy, dtype)
         comparisons = declared.mark_declared(comparisons, context.settings.expect)
         native = native_loss.explain(context, recorded_step, comparisons)
         comparisons = native.comparisons
@@ -83,7 +89,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         oracle.replicas,
     )
     comparisons = _leave_out_missed(comparisons, step.outdated)
-    difference = optimizer_gradient.overall_difference(recorded, comparisons)
+    difference = optimizer_comparison.overall_difference(recorded, comparisons)
     notes = (
         *step.outdated.sentences(),
         *_describe_rounding(comparisons, dtype),

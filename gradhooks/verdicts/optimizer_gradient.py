@@ -1,14 +1,14 @@
-"""The gradient that the optimizer receives beside the analytic one, for every parameter.
+"""The gradient that the optimizer receives, and what rounding explains in it.
 
-Both are whole vectors, one in float64, one at training precision. A difference
-that the precision explains is not an error. Rounding and error are told apart by
-a second point close by: there rounding is another, and an error is the same.
+It is a whole vector at training precision, and so is the analytic gradient in
+float64. A difference that the precision explains is not an error. A second point
+close by separates rounding from errors: only an error is the same there.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from gradhooks._types import PerVariable, Vector
 from gradhooks.numerics.layout import Layout
-from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import repeated_error, roundoff
 
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
@@ -94,7 +92,7 @@ def noise_floor(gradient: Recorded, dtype: str) -> float:
 
 def find_disagreeing(recorded: OptimizerGradient, dtype: str) -> list[int]:
     """Returns the numbers of the variables that differ by more than the precision explains."""
-    return [v for v in range(len(recorded.layout)) if not _is_close(recorded, v, dtype)]
+    return [v for v in range(len(recorded.layout)) if not is_close(recorded, v, dtype)]
 
 
 def find_beyond_rounding(
@@ -121,7 +119,7 @@ def find_beyond_rounding(
         expected = _CONDITION * recorded.layout.norms(nearby - recorded.analytic)
         is_small = np.isfinite(expected) & (recorded.distances <= expected)
     is_rounding = recorded.is_connected & is_small
-    return [v for v in variables if not is_rounding[v] or _underflows(recorded, v, dtype)]
+    return [v for v in variables if not is_rounding[v] or underflows(recorded, v, dtype)]
 
 
 def find_replicated(
@@ -143,43 +141,10 @@ def find_replicated(
     with np.errstate(invalid="ignore", over="ignore"):
         for v in variables:
             # Which entries underflow depends on the gradient at each of the points.
-            underflows = _underflows(recorded, v, dtype) and _underflows(replicate, v, dtype)
-            if underflows or _is_same_error(recorded, replicate, v):
+            is_lost = underflows(recorded, v, dtype) and underflows(replicate, v, dtype)
+            if is_lost or _is_same_error(recorded, replicate, v):
                 failures.append(v)
     return failures
-
-
-def compare(
-    recorded: OptimizerGradient,
-    noisy: Collection[int],
-    dtype: str,
-) -> list[GradientComparison]:
-    """Returns one `GradientComparison` per variable.
-
-    Args:
-        recorded: The `OptimizerGradient`.
-        noisy: Numbers of the variables whose error is not the same at nudged
-            points.
-        dtype: Name of the dtype that training computes in.
-    """
-    # A gradient that is not finite is judged, so NumPy need not warn of it.
-    with np.errstate(invalid="ignore", over="ignore"):
-        return [_comparison(recorded, v in noisy, v, dtype) for v in range(len(recorded.layout))]
-
-
-def overall_difference(
-    recorded: OptimizerGradient, comparisons: Sequence[GradientComparison]
-) -> float:
-    """Returns the relative difference over all variables that could be decided.
-
-    Args:
-        recorded: The `OptimizerGradient`.
-        comparisons: One per variable, as of `compare`.
-    """
-    decided = [k for k, c in enumerate(comparisons) if c.verdict is not Verdict.INCONCLUSIVE]
-    norms = np.linalg.norm(recorded.norms[:, decided], axis=1)
-    distance = np.linalg.norm(recorded.distances[decided])
-    return _relative((float(norms[0]), float(norms[1])), float(distance))
 
 
 def _root_mean_square(entries: Recorded) -> float:
@@ -190,7 +155,7 @@ def _entry_floor(recorded: OptimizerGradient, dtype: str) -> float:
     return _FLOOR * roundoff.rounding(dtype) * recorded.typical_entry
 
 
-def _variable_floor(
+def variable_floor(
     recorded: OptimizerGradient,
     variable: int,
     dtype: str,
@@ -200,21 +165,22 @@ def _variable_floor(
     return _entry_floor(recorded, dtype) * math.sqrt(size)
 
 
-def _is_close(
+def is_close(
     recorded: OptimizerGradient,
     variable: int,
     dtype: str,
 ) -> bool:
+    """Whether the gradients of a variable differ by no more than the precision explains."""
     if not recorded.is_finite[variable]:
         return False
     distance = recorded.distances[variable]
     if distance <= roundoff.tolerance(dtype) * recorded.norms[:, variable].sum():
         return True
-    is_noise = distance <= _variable_floor(recorded, variable, dtype)
-    return bool(is_noise) and not _underflows(recorded, variable, dtype)
+    is_noise = distance <= variable_floor(recorded, variable, dtype)
+    return bool(is_noise) and not underflows(recorded, variable, dtype)
 
 
-def _underflows(
+def underflows(
     recorded: OptimizerGradient,
     variable: int,
     dtype: str,
@@ -249,75 +215,3 @@ def _is_same_error(
     gradients = recorded.analytic[part], replicate.analytic[part]
     errors = recorded.values[part] - gradients[0], replicate.values[part] - gradients[1]
     return repeated_error.is_same_error(errors, gradients)
-
-
-def _comparison(
-    recorded: OptimizerGradient,
-    is_noisy: bool,
-    variable: int,
-    dtype: str,
-) -> GradientComparison:
-    layout = recorded.layout
-    part = layout.slice(variable)
-    analytic, values = recorded.analytic[part], recorded.values[part]
-    norms = float(recorded.norms[0, variable]), float(recorded.norms[1, variable])
-    distance = float(recorded.distances[variable])
-    noise = _variable_floor(recorded, variable, dtype)
-    explained = roundoff.tolerance(dtype) * sum(norms)
-
-    verdict, reason = _judge(recorded, is_noisy, variable, dtype)
-    is_alike = min(norms) > 0 and distance <= explained
-    if verdict is Verdict.PASS and max(norms) <= noise and not is_alike:
-        # Both are below the noise of the other variables' gradients.
-        verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
-
-    product = float(analytic @ values)
-    square = norms[0] ** 2
-    is_nonzero = analytic != 0
-    is_lost = np.equal(values[is_nonzero], 0)
-    zeros = float(np.mean(is_lost)) if len(is_lost) else 0.0
-    return GradientComparison(
-        layout.paths[variable],
-        analytic_norm=norms[0],
-        received_norm=norms[1],
-        distance=distance,
-        relative_difference=_relative(norms, distance),
-        verdict=verdict,
-        reason=reason,
-        allowed=float(max(explained, noise)),
-        rounding=noise,
-        position=part.start,
-        cosine=product / (norms[0] * norms[1]) if all(norms) else math.nan,
-        ratio=product / square if square else math.nan,
-        zeros=zeros,
-        dtype=dtype,
-    )
-
-
-def _relative(norms: tuple[float, float], distance: float) -> float:
-    """The relative difference of two vectors with known norms; NaN if those are not finite."""
-    if not math.isfinite(sum(norms)):
-        return math.nan
-    return distance / sum(norms) if any(norms) else 0.0
-
-
-def _judge(
-    recorded: OptimizerGradient,
-    is_noisy: bool,
-    variable: int,
-    dtype: str,
-) -> tuple[Verdict, Reason]:
-    is_analytic_finite = np.isfinite(recorded.analytic[recorded.layout.slice(variable)]).all()
-    if not recorded.is_finite[variable]:
-        if is_analytic_finite and recorded.is_skipped:
-            # The gradient overflowed, and loss scaling tries again with a smaller scale.
-            return Verdict.INCONCLUSIVE, Reason.NOT_RECORDED
-        return Verdict.FAIL, Reason.NON_FINITE_GRADIENT
-    if _is_close(recorded, variable, dtype):
-        return Verdict.PASS, Reason.AGREES
-    if is_noisy:
-        # A number that is not finite in float64 has no digits that rounding could lose.
-        reason = Reason.ROUNDING if is_analytic_finite else Reason.NON_FINITE_GRADIENT
-        return Verdict.INCONCLUSIVE, reason
-    is_underflow = _underflows(recorded, variable, dtype)
-    return Verdict.FAIL, Reason.UNDERFLOW if is_underflow else Reason.UNTRAINED

@@ -14,7 +14,7 @@ from gradhooks.verdicts import optimizer_gradient, roundoff
 from gradhooks.verdicts.optimizer_gradient import Recorded
 
 # A blocked gradient is measured over a long distance, on which the slope itself changes by up to
-# this fraction. A free choice: a gradient of the right size is told from none at all.
+# this fraction. A free choice: it separates a gradient of the right size from none at all.
 _SLOPE_CHANGE = 0.3
 
 

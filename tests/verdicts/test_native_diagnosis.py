@@ -10,7 +10,7 @@ from gradhooks import Verdict
 from gradhooks.numerics import departure
 from gradhooks.numerics.departure import Call, Departure, Location, Summary
 from gradhooks.numerics.layout import Layout
-from gradhooks.verdicts import native_diagnosis, optimizer_gradient
+from gradhooks.verdicts import native_diagnosis, optimizer_comparison
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 
 FINE, ZERO, BAD = (
@@ -171,7 +171,7 @@ SMALL = 1e-8 * np.random.default_rng(1).normal(size=35)
 def lost(below):
     """Comparisons of a tiny gradient of which the first variable lost all, the second what is below some number."""
     trained = np.concatenate([np.zeros(30), np.where(np.abs(SMALL[30:]) < below, 0.0, SMALL[30:])])
-    return optimizer_gradient.compare(
+    return optimizer_comparison.compare(
         OptimizerGradient(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16"
     )
 
@@ -196,7 +196,7 @@ def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_laye
 
 
 def test_what_agrees_is_no_failure():
-    comparisons = optimizer_gradient.compare(
+    comparisons = optimizer_comparison.compare(
         OptimizerGradient(LAYOUT, SMALL, SMALL, np.array([True, True])), (), "float16"
     )
     assert {c.verdict for c in comparisons} == {Verdict.PASS}

@@ -9,7 +9,11 @@ import pytest
 
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.verdicts import optimizer_diagnosis, optimizer_gradient, roundoff
+from gradhooks.verdicts import (
+    optimizer_comparison,
+    optimizer_diagnosis,
+    roundoff,
+)
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 
 LAYOUT = Layout(("first", "second", "third"), ((30,), (30,), (5,)))
@@ -34,7 +38,7 @@ def diagnosed(
     data=None,
 ):
     received = OptimizerGradient(LAYOUT, analytic, trained, np.array(reached))
-    comparisons = optimizer_gradient.compare(received, (), dtype)
+    comparisons = optimizer_comparison.compare(received, (), dtype)
     return optimizer_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8, has_noise)
 
 
@@ -160,9 +164,9 @@ def test_nan_beside_another_mistake_has_its_own_sentence():
 )
 def test_what_is_not_finite_in_float64_alone_is_no_rounding(analytic, trained):
     received = OptimizerGradient(LAYOUT, analytic, trained, np.ones(3, bool))
-    compared = optimizer_gradient.compare(received, {0, 1, 2}, "float32")[0]
+    compared = optimizer_comparison.compare(received, {0, 1, 2}, "float32")[0]
     assert (compared.verdict, compared.reason) == (Verdict.INCONCLUSIVE, Reason.NON_FINITE_GRADIENT)
-    other = optimizer_gradient.compare(
+    other = optimizer_comparison.compare(
         dataclasses.replace(received, analytic=ANALYTIC + 1), {0, 1, 2}, "float32"
     )[0]
     assert (other.verdict, other.reason) == (Verdict.INCONCLUSIVE, Reason.ROUNDING)
@@ -177,4 +181,4 @@ def test_a_gradient_where_there_should_be_none_has_neither_cosine_nor_scale():
 def test_comparisons_say_in_which_dtype_training_computes():
     received = OptimizerGradient(LAYOUT, ANALYTIC, ANALYTIC / 2, np.ones(3, bool))
     for dtype in roundoff.ROUNDOFF:
-        assert {c.dtype for c in optimizer_gradient.compare(received, (), dtype)} == {dtype}
+        assert {c.dtype for c in optimizer_comparison.compare(received, (), dtype)} == {dtype}
