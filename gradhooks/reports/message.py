@@ -102,12 +102,12 @@ def failure_message(report: Report) -> str:
     lines += [
         omission(len(failures) - SHOWN, "failures, see the report"),
         "What to do:",
-        *_indented(others[:SHOWN]),
+        *_indent(others[:SHOWN]),
         omission(len(others) - SHOWN, "diagnoses, see the report"),
-        *_indented(advice(report)),
+        *_indent(advice(report)),
         _reproduction_line(report),
     ]
-    return _joined(lines)
+    return _join_lines(lines)
 
 
 def error_message(report: Report) -> str:
@@ -129,13 +129,13 @@ def error_message(report: Report) -> str:
     first, *rest = (report.error.strip() or report.reason.explanation).splitlines()
     lines = [
         f"gradient check could not be carried out {_when(report)}: {printable(first)}",
-        *_indented(printable(line) for line in rest[:CAUSE_LINES]),
+        *_indent(printable(line) for line in rest[:CAUSE_LINES]),
         omission(len(rest) - CAUSE_LINES, "lines, see the report"),
         "Training was not touched and goes on; nothing is known about its gradients at this step.",
         f"What to try: {_remedy(report.error)}",
         _reproduction_line(report),
     ]
-    return _joined(lines)
+    return _join_lines(lines)
 
 
 def inconclusive_message(report: Report, count: int) -> str:
@@ -159,15 +159,15 @@ def inconclusive_message(report: Report, count: int) -> str:
     lines = [
         "gradient checks have decided nothing in this run, "
         f"the latest of {count} {_when(report)}: {finding}",
-        *_indented(printable(note) for note in notes[:SHOWN_NOTES]),
+        *_indent(printable(note) for note in notes[:SHOWN_NOTES]),
         omission(len(notes) - SHOWN_NOTES, "notes, see the report"),
         "Training was not touched; nothing is known about its gradients.",
         "What to do:",
-        *_indented(advice(report)),
+        *_indent(advice(report)),
     ]
     if report.reason in WAYS_OUT:
-        lines += _indented([WAYS_OUT[report.reason]])
-    return _joined([*lines, _reproduction_line(report)])
+        lines += _indent([WAYS_OUT[report.reason]])
+    return _join_lines([*lines, _reproduction_line(report)])
 
 
 def advice(report: Report) -> list[str]:
@@ -221,11 +221,11 @@ def _when(report: Report) -> str:
     return f"at step {report.step} ({printable(report.name)})"
 
 
-def _indented(lines: Iterable[str]) -> list[str]:
+def _indent(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
-def _joined(lines: Iterable[str]) -> str:
+def _join_lines(lines: Iterable[str]) -> str:
     return "\n".join(line for line in lines if line)
 
 
@@ -278,7 +278,7 @@ def _evidence(comparison: Comparison, report: Report) -> Iterator[str]:
 def _derivatives(comparison: DerivativeComparison, report: Report) -> Iterator[str]:
     c, step = comparison, rough(comparison.step_size)
     circumstances = f"precision {printable(report.precision.level)}, seed {report.seed}"
-    yield f"    analytic {_aligned(c.analytic)}"
+    yield f"    analytic {_pad_sign(c.analytic)}"
     if c.reason is Reason.BLOCKED and not c.allowed:
         change = rough(c.numeric * c.step_size)
         yield (
@@ -287,10 +287,10 @@ def _derivatives(comparison: DerivativeComparison, report: Report) -> Iterator[s
         )
         return
     error = rough(c.error)
-    yield f"    numeric  {_aligned(c.numeric)} +- {error} (step {step}, {circumstances})"
+    yield f"    numeric  {_pad_sign(c.numeric)} +- {error} (step {step}, {circumstances})"
     if math.isfinite(c.gap):
         rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
-        yield f"    gap      {_aligned(c.gap)}, allowed {rough(c.allowed)} = {rule}"
+        yield f"    gap      {_pad_sign(c.gap)}, allowed {rough(c.allowed)} = {rule}"
 
 
 def _norms(comparison: GradientComparison, report: Report) -> Iterator[str]:
@@ -299,11 +299,11 @@ def _norms(comparison: GradientComparison, report: Report) -> Iterator[str]:
     if c.path == EVERYTHING:
         return
     precision = printable(report.precision.level)
-    yield f"    ||backpropagation|| {_aligned(c.analytic_norm)} (precision {precision})"
-    yield f"    ||received||        {_aligned(c.received_norm)}{dtype and f' ({dtype})'}"
+    yield f"    ||backpropagation|| {_pad_sign(c.analytic_norm)} (precision {precision})"
+    yield f"    ||received||        {_pad_sign(c.received_norm)}{dtype and f' ({dtype})'}"
     if not math.isfinite(c.gap):
         return
-    distance = f"    distance            {_aligned(c.gap)}"
+    distance = f"    distance            {_pad_sign(c.gap)}"
     if c.reason is Reason.UNDERFLOW:  # a failure however small the distance is
         yield f"{distance}, {c.zeros:.0%} of the entries lost to zero"
         return
@@ -315,6 +315,6 @@ def _norms(comparison: GradientComparison, report: Report) -> Iterator[str]:
     yield f"{distance}, allowed {rough(c.allowed)} = {rule}"
 
 
-def _aligned(number: float) -> str:
+def _pad_sign(number: float) -> str:
     """A number with all its digits and room for a sign."""
     return exact(number, 9) if number < 0 else f" {exact(number, 9)}"

@@ -70,7 +70,7 @@ def render(report: Report) -> str:
         *remarks(report),
         circumstances(report),
     )
-    return "\n".join([*_wrapped(above), *_aligned(shown), *_wrapped(below)])
+    return "\n".join([*_wrap(above), *_align_rows(shown), *_wrap(below)])
 
 
 def headline(report: Report) -> str:
@@ -197,9 +197,9 @@ def circumstances(report: Report) -> str:
     parameters = f"{coverage.parameters} of {coverage.parameters_total} parameters"
     parts = (
         (is_measured, f"precision {printable(precision.level)}"),
-        (True, _listed("native layers", precision.native_layers)),
-        (True, _listed("narrow operations", precision.narrow_operations)),
-        (True, _listed("operations in steps", precision.step_operations)),
+        (True, _describe_names("native layers", precision.native_layers)),
+        (True, _describe_names("narrow operations", precision.narrow_operations)),
+        (True, _describe_names("operations in steps", precision.step_operations)),
         (bool(precision.noise), f"noise {rough(precision.noise)}"),
         (is_measured, f"coverage {variables}"),
         (is_measured, parameters),
@@ -224,7 +224,7 @@ def _weight(difference: float) -> float:
     return difference if math.isfinite(difference) else math.inf
 
 
-def _listed(what: str, names: Sequence[str], most: int = 3) -> str:
+def _describe_names(what: str, names: Sequence[str], most: int = 3) -> str:
     """`what: a, b, c ... and 4 more`; empty without names."""
     if not names:
         return ""
@@ -241,12 +241,12 @@ def _widths(rows: Iterable[tuple[str, ...]]) -> list[int]:
     return [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
 
 
-def _wrapped(paragraphs: Iterable[str]) -> Iterator[str]:
+def _wrap(paragraphs: Iterable[str]) -> Iterator[str]:
     for text in paragraphs:
         yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _aligned(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _align_rows(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """The lines of the table; the parameter's column is cut where the fewest digits do not fit."""
     if not comparisons:
         return

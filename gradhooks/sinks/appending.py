@@ -2,9 +2,10 @@
 
 import contextlib
 import os
+from io import FileIO
 
 
-def append(file, data):
+def append(file: FileIO, data: bytes) -> None:
     """Appends bytes to a file that others may append to, or leaves the file as it was.
 
     Args:
@@ -35,16 +36,16 @@ class WholeWrites:
         file: As for `append`.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: FileIO):
         self._file = file
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Appends bytes; raises `OSError` if they cannot be written."""
         append(self._file, data)
 
-    def flush(self):
+    def flush(self) -> None:
         """Does nothing: there is no buffer."""
 
-    def close(self):
+    def close(self) -> None:
         """Closes the file."""
         self._file.close()

@@ -5,8 +5,11 @@ what a pipe gets.
 """
 
 import os
+from collections.abc import Mapping
+from typing import TextIO
 
 from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import (
     HEADER,
     ROWS,
@@ -27,7 +30,9 @@ _WORDS = ("", "parameter", "term", "reason")
 _DIGITS = ("analytic", "numeric", "+-")
 
 
-def console(stream, environ=os.environ):
+def console(
+    stream: TextIO, environ: Mapping[str, str] = os.environ
+) -> "PlainConsole | ColourConsole":
     """Returns a console that shows reports on a stream, in colour if it is a colour terminal.
 
     Args:
@@ -46,18 +51,18 @@ def console(stream, environ=os.environ):
 class PlainConsole:
     """Shows reports as plain text. Every text must have passed through `printable`."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO):
         self._stream = stream
 
-    def heading(self, text):
+    def heading(self, text: str) -> None:
         """Writes a line above others."""
         self.line(text)
 
-    def line(self, text, verdict=None):
+    def line(self, text: str, verdict: Verdict | None = None) -> None:
         """Writes a line; one that begins with a verdict may show its colour."""
         print(text, file=self._stream)
 
-    def report(self, report):
+    def report(self, report: CheckReport) -> None:
         """Writes a report."""
         self.line(render(report))
 
@@ -69,17 +74,17 @@ class ColourConsole:
         ImportError: If rich is not installed.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO):
         from rich.console import Console  # late: a pipe does not wait for rich
 
         # Brackets in a name are no markup.
         self._console = Console(file=stream, markup=False, highlight=False, emoji=False)
 
-    def heading(self, text):
+    def heading(self, text: str) -> None:
         """Writes a line above others."""
         self._console.print(text, style="bold")
 
-    def line(self, text, verdict=None):
+    def line(self, text: str, verdict: Verdict | None = None) -> None:
         """Writes a line; one that begins with a verdict shows its colour."""
         from rich.text import Text
 
@@ -88,7 +93,7 @@ class ColourConsole:
             shown.stylize(STYLES[verdict], 0, len(str(verdict)))
         self._console.print(shown)
 
-    def report(self, report):
+    def report(self, report: CheckReport) -> None:
         """Writes a report."""
         worst = worst_first(report.comparisons)
         self.line(headline(report), report.verdict)

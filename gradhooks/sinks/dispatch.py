@@ -4,10 +4,14 @@ import contextlib
 import logging
 import os
 import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
 
 from gradhooks.reports.errors import GradientCheckWarning
 from gradhooks.reports.message import error_message, inconclusive_message
 from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.report import CheckReport
+from gradhooks.sinks.histograms import GradientSnapshot
 from gradhooks.sinks.jsonl import JsonLinesSink
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
@@ -33,12 +37,19 @@ class Dispatcher:
         verbose: 1 prints every report.
     """
 
-    def __init__(self, name, log_dir, histograms, sinks, verbose):
+    def __init__(
+        self,
+        name: str,
+        log_dir: str | os.PathLike[str] | None,
+        histograms: bool,
+        sinks: Sequence[Callable[[CheckReport], Any]],
+        verbose: int,
+    ):
         self._name, self._log_dir, self._histograms = name, log_dir, histograms
         self._sinks, self._verbose = sinks, verbose
         self.begin()
 
-    def begin(self, is_writing=True):
+    def begin(self, is_writing: bool = True) -> None:
         """Forgets which warnings were given.
 
         Args:
@@ -49,7 +60,7 @@ class Dispatcher:
         self._tensorboard, self._lines = None, None
         self._has_written = False
 
-    def emit(self, report, gradient=None):
+    def emit(self, report: CheckReport, gradient: GradientSnapshot | None = None) -> None:
         """Sends a report to every sink.
 
         Args:
@@ -67,14 +78,14 @@ class Dispatcher:
             )
             self.warn_once(message, Reason.NON_FINITE_LOSS)
         if self._log_dir is not None and self._is_writing:
-            self._write(report, gradient)
+            self._write(self._log_dir, report, gradient)
         for sink in self._sinks:
             with self._warning_on_failure(f"the sink {getattr(sink, '__name__', sink)!r}"):
                 sink(report)
         if self._verbose:
             print(report, flush=True)
 
-    def warn_if_inconclusive(self, reports, is_over=False):
+    def warn_if_inconclusive(self, reports: Sequence[CheckReport], is_over: bool = False) -> None:
         """Warns once of a run in which no check has decided anything.
 
         The warning comes when two checks were undecided for the same reason, or
@@ -92,27 +103,32 @@ class Dispatcher:
         if is_over or (len(reports) >= _ENOUGH and len(reasons) == 1):
             self.warn_once(inconclusive_message(reports[-1], len(reports)), "undecided")
 
-    def _write(self, report, gradient):
-        directory = os.path.join(self._log_dir, self._name)
+    def _write(
+        self,
+        log_dir: str | os.PathLike[str],
+        report: CheckReport,
+        gradient: GradientSnapshot | None,
+    ) -> None:
+        directory = os.path.join(log_dir, self._name)
         if self._has_written and not os.path.isdir(directory):
             # Writing to a deleted event file succeeds, but nothing is kept.
             message = (
                 f"{self._name}: {directory} has vanished, with what was logged in it. "
                 "Logging starts anew."
             )
-            self.warn_once(message, f"writing to {self._log_dir}")
+            self.warn_once(message, f"writing to {log_dir}")
             self.close()
         if self._tensorboard is None or self._lines is None:
-            self._tensorboard = TensorBoardSink(self._log_dir, self._name, self._histograms)
-            self._lines = JsonLinesSink(self._log_dir, self._name)
+            self._tensorboard = TensorBoardSink(log_dir, self._name, self._histograms)
+            self._lines = JsonLinesSink(log_dir, self._name)
         # One at a time, so that a failure of one does not stop the other.
-        with self._warning_on_failure(f"writing to {self._log_dir}"):
+        with self._warning_on_failure(f"writing to {log_dir}"):
             self._tensorboard.write(report, gradient)
-        with self._warning_on_failure(f"writing to {self._log_dir}"):
+        with self._warning_on_failure(f"writing to {log_dir}"):
             self._lines.write(report)
         self._has_written = os.path.isdir(directory)
 
-    def close(self):
+    def close(self) -> None:
         """Closes the files."""
         if self._tensorboard is not None:
             with self._warning_on_failure(f"closing the TensorBoard log in {self._log_dir}"):
@@ -120,7 +136,7 @@ class Dispatcher:
         self._tensorboard, self._lines = None, None
 
     @contextlib.contextmanager
-    def _warning_on_failure(self, doing):
+    def _warning_on_failure(self, doing: str) -> Iterator[None]:
         """Turns an error into one warning; the callback keeps the report in any case."""
         try:
             yield
@@ -131,7 +147,7 @@ class Dispatcher:
             )
             self.warn_once(message, doing)
 
-    def warn_once(self, message, cause=None):
+    def warn_once(self, message: str, cause: Hashable = None) -> None:
         """Warns, unless there was a warning of the same cause since `begin`.
 
         Args:

@@ -6,6 +6,7 @@ and would make training wait for everything else that is on its way to the disk.
 """
 
 import os
+from io import FileIO
 from typing import NamedTuple
 
 from gradhooks.reports.report import CheckReport
@@ -42,7 +43,7 @@ class JsonLinesSink:
     (7, 0)
     """
 
-    def __init__(self, log_dir, name="gradcheck"):
+    def __init__(self, log_dir: str | os.PathLike[str], name: str = "gradcheck"):
         # open() would take a URL for a relative path and hide the reports in a local folder.
         if "://" in os.fspath(log_dir):
             raise ValueError(
@@ -54,11 +55,11 @@ class JsonLinesSink:
         self.name = name
 
     @property
-    def path(self):
+    def path(self) -> str:
         """The file that is written."""
         return os.path.join(self.log_dir, self.name, FILE_NAME)
 
-    def write(self, report):
+    def write(self, report: CheckReport) -> None:
         """Appends a report.
 
         Raises:
@@ -69,7 +70,7 @@ class JsonLinesSink:
         with open(self.path, "a+b", buffering=0) as file:
             append(file, line if _ends_with_a_line(file) else b"\n" + line)
 
-    def close(self):
+    def close(self) -> None:
         """Does nothing, since no file is open."""
 
 
@@ -85,7 +86,7 @@ class StoredReports(NamedTuple):
     damaged: int
 
 
-def read_reports(path):
+def read_reports(path: str | os.PathLike[str]) -> StoredReports:
     """Returns the reports in a file, and how many of its lines are damaged.
 
     The last line may be one that is just being written; it is readable a
@@ -100,7 +101,8 @@ def read_reports(path):
     Raises:
         OSError: If the file cannot be read.
     """
-    reports, damaged = [], 0
+    damaged = 0
+    reports: list[CheckReport] = []
     with open(path, "rb") as file:
         for line in file:
             if line.isspace():
@@ -112,7 +114,7 @@ def read_reports(path):
     return StoredReports(tuple(reports), damaged)
 
 
-def _ends_with_a_line(file):
+def _ends_with_a_line(file: FileIO) -> bool:
     """Whether the last line is complete; a process killed while writing leaves half a line."""
     end = file.seek(0, os.SEEK_END)
     if end == 0:

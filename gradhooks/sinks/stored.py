@@ -25,7 +25,7 @@ class Run:
     damaged: int = 0
 
 
-def find_runs(directory):
+def find_runs(directory: str | os.PathLike[str]) -> tuple[list[Run], list[str]]:
     """Reads every `reports.jsonl` in a directory and below.
 
     Args:
@@ -36,7 +36,8 @@ def find_runs(directory):
     Returns:
         (list of `Run` by path, list of str: what could not be read, and why).
     """
-    runs, unreadable = [], []
+    runs: list[Run] = []
+    unreadable: list[str] = []
     for path in _files(directory, unreadable):
         try:
             runs.append(Run(_name(path, directory), path, *jsonl.read_reports(path)))
@@ -45,10 +46,10 @@ def find_runs(directory):
     return runs, unreadable
 
 
-def _files(directory, unreadable):
+def _files(directory: str | os.PathLike[str], unreadable: list[str]) -> list[str]:
     if os.path.isfile(directory):
-        return [directory]
-    found = []
+        return [os.fspath(directory)]
+    found: list[str] = []
     walk = os.walk(directory, onerror=lambda error: unreadable.append(printable(error)))
     for parent, _, names in walk:
         if jsonl.FILE_NAME in names:
@@ -57,7 +58,7 @@ def _files(directory, unreadable):
     return sorted(path for path in found if os.path.isfile(path))
 
 
-def _name(path, directory):
+def _name(path: str, directory: str | os.PathLike[str]) -> str:
     parent = os.path.dirname(os.path.abspath(path))
     relative = os.path.relpath(parent, os.path.abspath(directory)).replace(os.sep, "/")
     return printable(os.path.basename(parent) if relative in (".", "..") else relative)

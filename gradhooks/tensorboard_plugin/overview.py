@@ -31,7 +31,7 @@ def overview(columns, headline=None):
     return {
         "checks": [_check(c) for c in columns],
         "variables": variables,
-        "terms": {term: _packed(columns, term, rows) for term in ALL_TERMS},
+        "terms": {term: _pack(columns, term, rows) for term in ALL_TERMS},
         "scale": {"lowest": LOWEST, "unknown": UNKNOWN},
         "headline": headline if headline and any(headline.values()) else headline_of(columns),
         "thresholds": {
@@ -78,7 +78,7 @@ def _check(column):
     }
 
 
-def _packed(columns, term, rows):
+def _pack(columns, term, rows):
     codes = np.zeros((len(rows), len(columns)), np.uint8)
     levels = np.full_like(codes, UNKNOWN)
     for number, each in enumerate(columns):

@@ -84,7 +84,7 @@ def test_the_panel_tells_what_was_allowed_and_what_was_received(tab, tmp_path):
         assert tab.severe() == []
 
 
-UNKNOWN = dict.fromkeys(("distance", "cosine", "scale", "allowed"), math.nan)
+UNKNOWN = dict.fromkeys(("distance", "cosine", "ratio", "allowed"), math.nan)
 WRONG = (
     "‖received‖, bfloat16\n5.00000000e-1",
     "gap\n1.00\nallowed\n1.50e-8",
@@ -95,7 +95,7 @@ WRONG = (
 )
 SPOILED = tuple(
     f"{name}\n\N{EN DASH}"
-    for name in ("‖received‖, float32", "distance", "allowed", "cosine", "scale")
+    for name in ("‖received‖, float32", "distance", "allowed", "cosine", "ratio")
 )
 
 
