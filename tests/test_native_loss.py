@@ -43,7 +43,7 @@ def in_float32(function):
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A function that breaks at a dtype, in a layer `core` between inputs and a dense head, and one that does not."""
+    """A function that breaks at a dtype, in a layer `core` below a dense head, and its twin."""
 
     name: str
     policy: str
@@ -87,7 +87,7 @@ class Case:
 
 
 def masked(is_added):
-    """Attention over the first axis, of which the last two steps are padding, and everything in the first example."""
+    """Attention over the first axis; its last two steps are padding, and all of the first example."""
     keep = np.ones((ROWS, 6, 1))
     keep[:, 4:] = keep[0] = 0.0
 
@@ -124,7 +124,7 @@ def unit(small):
 
 
 def standardized(is_two_pass):
-    """What is left of the mean over the standard deviation, by the mean of squares or in two passes."""
+    """The mean over the standard deviation, by the mean of squares or in two passes."""
 
     def standardize(x):
         mean = ops.mean(x, -1, keepdims=True)
@@ -441,7 +441,7 @@ class Scaled(Same):
 
 
 class UnderAnotherName(Other):
-    """Means the loss in a metric like any other: that is not this batch's loss, and says nothing."""
+    """Averages the loss in a metric like any other: that is not the loss of this batch."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

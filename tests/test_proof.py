@@ -142,13 +142,13 @@ def half_lost(upstream):
     ids=["times 1.1", "times -1", "wrongly zero"],
 )
 def test_a_table_with_a_wrong_gradient_fails(planting):
-    """Where the gradient is zero, it may be zero by mistake: samples go elsewhere, and it is seen all the same."""
+    """A gradient may be zero by mistake: samples go elsewhere, and the check finds it all the same."""
     report = gradhooks.check_gradients(*recommender(**planting), samples=32, train_step=False)
     assert report.verdict is Verdict.FAIL, report
 
 
 def residual(factor, blocks=30):
-    """Each branch has two dense layers, of which the last is still zero: the first has no gradient."""
+    """Each branch has two dense layers; the last is still zero, so the first has no gradient."""
     seeded(0)
     inputs, hidden = stem(factor)
     for k in range(blocks):

@@ -1,4 +1,4 @@
-"""Where what the optimizer receives agrees with what is measured, nobody is accused, whatever the trace says."""
+"""Where the optimizer gradient agrees with the measured one, nothing fails, whatever the trace."""
 
 import math
 

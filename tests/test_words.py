@@ -1,4 +1,4 @@
-"""What a report says of small broken models, read as somebody does who has to act on it; their healthy twins pass."""
+"""What a report says of small broken models, as its reader needs it; their healthy twins pass."""
 
 import ast
 import functools

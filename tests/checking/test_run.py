@@ -1,4 +1,4 @@
-"""Whole checks of losses that are plain functions: what passes, what fails, what is left open, and what it costs."""
+"""Whole checks of plain functions: what passes, fails or stays undecided, and what it costs."""
 
 import dataclasses
 import math
@@ -44,7 +44,7 @@ def per_probe(report):
 
 
 class Network:
-    """Regression by a network with one hidden layer of tanh; `v0` to `v3` are kernel, bias, kernel, bias."""
+    """Regression by one hidden layer of tanh; `v0` to `v3` are kernel, bias, kernel, bias."""
 
     def __init__(self, seed=0):
         rng = np.random.default_rng(seed)
@@ -304,7 +304,7 @@ def test_one_wrong_entry_among_4096_is_caught_by_screening_and_named_by_bisectio
 
 
 def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
-    """Samples find the spoiled first variable; the single wrong entry above it is where the bug is."""
+    """Samples find that the first variable is wrong; the single wrong entry above is the bug."""
     right = large(0, 1.0)
 
     def gradient(p):
@@ -322,7 +322,7 @@ def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
 
 
 class Blurred:
-    """A `CheckContext` that decides single parameters by the number of their variable, and no direction."""
+    """A `CheckContext` that decides parameters by the number of their variable, no direction."""
 
     declared = frozenset()
     threshold = 1e-6
@@ -467,7 +467,7 @@ def test_where_nothing_has_any_influence_nothing_was_sampled():
 
 
 def hinge(size, at=0.0):
-    """A weighted sum of ReLUs with their corners `at` the point, and the usual subgradient zero there."""
+    """A weighted sum of ReLUs with kinks `at` the point, and the usual subgradient zero there."""
     weights = np.random.default_rng(6).normal(size=size)
 
     def loss(p):
@@ -505,7 +505,7 @@ def test_two_corners_that_cancel_at_exactly_zero_are_acquitted():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("number", range(4))
 def test_a_blind_second_opinion_acquits_nobody(number, seed):
-    """At the nudged point the loss has few digits: there an error bar swallows the gap that was seen sharply here."""
+    """At the nudged point the loss has few digits, and the error bar there is wider than the gap."""
     network = Network(seed)
 
     def loss(p):
@@ -687,7 +687,7 @@ def test_a_loss_that_ends_next_to_the_point_leaves_that_parameter_open():
 @pytest.mark.parametrize("offset", [0.0, 1.0, 100.0, 1e4])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_loss_that_ends_in_float32_is_not_accused(offset, is_known, seed):
-    """The loss is a staircase; with a large offset the steps are wider than all that is looked at."""
+    """The loss is a staircase; with a large offset its steps are wider than all distances."""
     matrix = np.random.default_rng(seed).normal(size=(60, 60)) / 8
 
     def loss(p):

@@ -22,7 +22,7 @@ HUGE, SPARSE = Summary(1.0, 1.0, 1e6, 1e6), Summary(1.0, 0.5, 2.0, 5.0)
 
 
 def network(**changes):
-    """A model of two layers, the second of which holds a third: what is given replaces its ordinary tensors."""
+    """A model of two layers, the second of which holds a third; `changes` replace its tensors."""
     order = [("model/a", 1), ("model/b/c", 3), ("model/b", 2), ("model", 0)]
     return [
         Call(path, entered, *((changes.get(f"{path.split('/')[-1]}_{end}", FINE),) for end in ENDS))
@@ -169,7 +169,7 @@ SMALL = 1e-8 * np.random.default_rng(1).normal(size=35)
 
 
 def lost(below):
-    """Comparisons of a tiny gradient of which the first variable lost all, the second what is below some number."""
+    """Comparisons of a tiny gradient: the first variable lost all, the second all below `below`."""
     trained = np.concatenate([np.zeros(30), np.where(np.abs(SMALL[30:]) < below, 0.0, SMALL[30:])])
     return optimizer_comparison.compare(
         OptimizerGradient(LAYOUT, SMALL, trained, np.array([True, True])), (), "float16"

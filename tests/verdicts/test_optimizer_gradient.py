@@ -1,4 +1,4 @@
-"""What the optimizer received, held against the reference: verdicts by table, properties by hypothesis."""
+"""The optimizer gradient beside the analytic one: verdicts by table, properties by hypothesis."""
 
 import math
 import warnings
@@ -197,7 +197,7 @@ def test_the_tolerance_belongs_to_the_precision():
 
 @hypothesis.given(st.floats(1e-8, 1e8), st.sampled_from(["float32", "float16", "bfloat16"]))
 def test_the_size_of_the_loss_says_nothing_about_its_gradient(scale, dtype):
-    """Rounding and errors are relative; only underflow knows absolute sizes, and here nothing is zero."""
+    """Rounding and errors are relative; only underflow is absolute, and here nothing is zero."""
     wrong = changed(ANALYTIC[:40] / 2)
     one = judged(received(wrong), [received(wrong)], dtype)
     other = received(scale * wrong, scale * ANALYTIC)

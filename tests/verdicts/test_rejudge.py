@@ -1,4 +1,4 @@
-"""A stored report under another threshold: what the check would have said, from the same numbers."""
+"""A stored report under another threshold: the verdict of the check from the same numbers."""
 
 import dataclasses
 import functools
@@ -103,7 +103,7 @@ def test_a_factor_of_two_is_excused_by_no_threshold_below_its_relative_differenc
 
 
 def quadratic(error, threshold):
-    """A check of `sum(x^3)/3` whose gradient is off by a share `error` in one place, under a threshold."""
+    """A check of `sum(x^3)/3` whose gradient has the relative error `error` in one place."""
     factor = np.array([1.0, 1.0 + error, 1.0, 1.0])
     oracle = FunctionOracle(
         lambda p: float(np.sum(p**3) / 3), lambda p: factor * p**2, [0.5, -0.7, 1.1, 0.9]

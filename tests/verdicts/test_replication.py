@@ -1,4 +1,4 @@
-"""Second looks: whom they acquit, and when several of them agree that a gradient is wrong."""
+"""Replicates: which failures they withdraw, and when several agree that a gradient is wrong."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ def look(*terms, magnitude=0.0):
 
 
 def looks(factors, error=1e-4):
-    """One `Measurement` for each factor by which the gradient is too large, at points where it has different sizes."""
+    """One `Measurement` per factor of the gradient, at points where it has different sizes."""
     return [
         look((factor * (-1) ** k * (k + 1), (-1.0) ** k * (k + 1), error))
         for k, factor in enumerate(factors)
