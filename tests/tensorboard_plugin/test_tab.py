@@ -89,7 +89,7 @@ def test_a_cell_opens_by_keyboard(tab, examples):
         "±",
         "left slope",
         "cosine",
-        "scale",
+        "ratio",
         "agrees",
         "y = x",
     ):
