@@ -5,7 +5,8 @@ Run `python -m tools.coverage [arguments of pytest]`.
 Runs pytest with pytest-cov, which adds up what xdist's workers reach, and prints
 the lines of `gradhooks` that no test reached. The figure is a report, not a gate:
 tests state what must hold, and a line that was reached is not thereby tested.
-Lines that only child processes run are counted as missed.
+Lines that only child processes run are counted as missed. It needs workers: with `-n 0`
+beside the `--dist` of pyproject.toml, pytest-cov waits for workers and records nothing.
 """
 
 import sys
