@@ -166,7 +166,7 @@ def test_bad_input(arguments, options, message):
 
 
 def test_the_module_is_loaded_on_first_use():
-    assert loaded_by("import gradhooks; gradhooks.testing.assert_gradients") == "[]"
+    assert "keras" in loaded_by("import gradhooks; gradhooks.testing.assert_gradients")
 
 
 def test_both_oracles_are_oracles():
