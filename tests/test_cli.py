@@ -114,7 +114,10 @@ def test_the_last_report_of_each_run_is_shown(tmp_path):
     store(tmp_path / "other" / "deep", report(3), name="second")
     done = gradhooks("show", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    expected = f"gradcheck: the last of 2 reports\n{report(2, gap=0.5)}\n\nother/deep/second: 1 report\n{report(3)}\n\n"
+    expected = (
+        f"gradcheck: the last of 2 reports\n{report(2, gap=0.5)}\n\n"
+        f"other/deep/second: 1 report\n{report(3)}\n\n"
+    )
     assert done.stdout == expected
 
 
@@ -334,8 +337,9 @@ def test_judge_names_what_fails_and_what_it_was_before(tmp_path):
     assert lines == [
         "gradcheck: 3 reports: 2 PASS, 1 FAIL",
         "PASS (agrees) at step 2, gradcheck; threshold 1.0e-02; FAIL under 1.0e-06",
-        "FAIL (mismatch) at step 3, gradcheck; threshold 1.0e-02; 1 failure, the worst: dense/kernel[3, 4], "
-        "term total, relative difference 2.5e-01, gap 5.0e-01, allowed 2.5e-02",
+        "FAIL (mismatch) at step 3, gradcheck; threshold 1.0e-02; 1 failure, "
+        "the worst: dense/kernel[3, 4], term total, relative difference 2.5e-01, "
+        "gap 5.0e-01, allowed 2.5e-02",
         "FAIL: 1 of 3 reports",
     ]
 
@@ -503,8 +507,11 @@ def test_no_framework_is_loaded(tmp_path):
     store(tmp_path, report(1))
     code = (
         "import sys; from gradhooks.cli import main\n"
-        "statuses = [main(['show', sys.argv[1]]), main(['judge', sys.argv[1], '--threshold', '1e-3'])]\n"
-        "heavy = {'keras', 'tensorflow', 'tensorboard', 'jax', 'torch', 'google', 'rich', 'scipy'}\n"
+        "shown = main(['show', sys.argv[1]])\n"
+        "judged = main(['judge', sys.argv[1], '--threshold', '1e-3'])\n"
+        "heavy = {'keras', 'tensorflow', 'tensorboard', 'jax', 'torch'}\n"
+        "heavy |= {'google', 'rich', 'scipy'}\n"
+        "statuses = [shown, judged]\n"
         "print(statuses, sorted(heavy & set(sys.modules)))"
     )
     assert (
@@ -532,7 +539,8 @@ def test_it_starts_in_half_a_second(tmp_path):
         for k in (0, 1)
     )
     print(
-        f"\nshow: {show[0]:.3f} s wall, {show[1]:.3f} s processor; numpy alone: {bare[0]:.3f} s, {bare[1]:.3f} s"
+        f"\nshow: {show[0]:.3f} s wall, {show[1]:.3f} s processor; "
+        f"numpy alone: {bare[0]:.3f} s, {bare[1]:.3f} s"
     )
     assert show[1] < 0.5
     # The clock on the wall counts the machine's other work as well, which NumPy alone shows.

@@ -1,4 +1,4 @@
-"""A report as gradhooks stored it while both kinds of comparisons were one record; and as it reads today."""
+"""A report stored while both kinds of comparisons were one record, and as it reads today."""
 
 import math
 

@@ -46,7 +46,8 @@ CULPRIT = Diagnosis(
 )
 
 MESSAGE = """
-gradient check failed at step 1200 (gradcheck): dense/kernel: analytic = 0.5 * numeric: a factor 2 is missing
+gradient check failed at step 1200 (gradcheck): dense/kernel: \
+analytic = 0.5 * numeric: a factor 2 is missing
   dense/kernel[3, 4], term total: mismatch
     analytic  5.000000000e-01
     numeric  -1.000000000e+00 +- 1.0e-03 (step 2.0e-04, precision float64, seed 5)
@@ -192,12 +193,14 @@ RECEIVED = {
     "the tolerance": (
         {},
         "    ||received||         1.000000000e+00 (float32)\n"
-        "    distance             2.000000000e+00, allowed 4.8e-04 = 1.2e-04 * (both norms), float32\n",
+        "    distance             2.000000000e+00, "
+        "allowed 4.8e-04 = 1.2e-04 * (both norms), float32\n",
     ),
     "half precision": (
         {"dtype": "bfloat16", "allowed": 0.252},
         "    ||received||         1.000000000e+00 (bfloat16)\n"
-        "    distance             2.000000000e+00, allowed 2.5e-01 = 6.3e-02 * (both norms), bfloat16\n",
+        "    distance             2.000000000e+00, "
+        "allowed 2.5e-01 = 6.3e-02 * (both norms), bfloat16\n",
     ),
     "a report of before": (
         {"dtype": ""},
@@ -207,7 +210,8 @@ RECEIVED = {
     "noise": (
         {"rounding": 0.5, "allowed": 0.5},
         "    ||received||         1.000000000e+00 (float32)\n"
-        "    distance             2.000000000e+00, allowed 5.0e-01 = float32 beside the gradients of other variables\n",
+        "    distance             2.000000000e+00, "
+        "allowed 5.0e-01 = float32 beside the gradients of other variables\n",
     ),
     "underflow": (
         {"reason": Reason.UNDERFLOW, "dtype": "float16", "zeros": 0.345, "allowed": 9.0},
@@ -239,10 +243,8 @@ RECEIVED = {
 def test_the_evidence_of_what_the_optimizer_receives(case):
     changes, lines = RECEIVED[case]
     text = failure_message(report(received(**changes)))
-    assert (
-        f", term trained: {changes.get('reason', Reason.UNTRAINED)}\n{BACKPROPAGATION}{lines}What to do:"
-        in text
-    )
+    reason = changes.get("reason", Reason.UNTRAINED)
+    assert f", term trained: {reason}\n{BACKPROPAGATION}{lines}What to do:" in text
 
 
 def test_a_loss_of_training_that_alone_is_not_finite_has_no_norms():
@@ -261,10 +263,11 @@ def test_a_loss_that_moves_in_steps_has_no_error_bar():
         "w", None, Reason.BLOCKED, analytic=0.0, numeric=20.0, error=0.0, step_size=0.5, allowed=0.0
     )
     text = failure_message(report(blocked))
-    assert (
-        "    analytic  0.000000000e+00\n    the loss moves in steps, by 1.0e+01 where each parameter moves"
-        in text
+    evidence = (
+        "    analytic  0.000000000e+00\n"
+        "    the loss moves in steps, by 1.0e+01 where each parameter moves"
     )
+    assert evidence in text
     assert "+-" not in text
 
 
@@ -296,10 +299,8 @@ def test_what_is_meant_can_be_declared(wrong, expect):
 
 def test_what_can_be_declared_is_counted():
     text = failure_message(report(*(failed(f"v{i}", None) for i in range(SHOWN + 2))))
-    assert (
-        "expect={'v0': 'mismatch', 'v1': 'mismatch', 'v2': 'mismatch'}, and so on for 2 more; patterns"
-        in text
-    )
+    declared = "expect={'v0': 'mismatch', 'v1': 'mismatch', 'v2': 'mismatch'}"
+    assert f"{declared}, and so on for 2 more; patterns" in text
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,8 @@ def test_what_nobody_means_has_nothing_to_declare(reason):
 REMEDIED = [
     # error, what there is to try
     (
-        "CannotRestoreError: It was not run. Received: model.gen, a map. Expected state in variables. Try lists.",
+        "CannotRestoreError: It was not run. Received: model.gen, a map. "
+        "Expected state in variables. Try lists.",
         "another batch or precision does not help; change model.gen, a map, so that",
     ),
     (

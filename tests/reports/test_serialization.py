@@ -299,7 +299,7 @@ def replaced(place, value):
 
 
 def read_or_refused(text):
-    """The report, if it is one: then it is told, and survives being written down. None if it is refused."""
+    """Returns the report that a text holds, written and read once more; None if it is refused."""
     try:
         report = CheckReport.from_json(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Stored reports survive a killed process and a full disk, in the event file and in the JSON lines."""
+"""Stored reports survive a killed process and a full disk: event files and JSON lines."""
 
 import os
 import pathlib

@@ -256,10 +256,11 @@ def test_the_text_has_what_was_allowed_and_what_was_received():
         "4.8e-04",
     )
     text = Page(source).text
-    assert (
-        "trained: norms of the gradient by backpropagation and of what the optimizer receives (bfloat16)"
-        in text
+    explanation = (
+        "trained: norms of the gradient by backpropagation "
+        "and of what the optimizer receives (bfloat16)"
     )
+    assert explanation in text
     assert "relative difference not measured" in text
     assert not re.search(r"\bnan\b", text)
 

@@ -61,7 +61,7 @@ class Tab:
         self.driver = driver
 
     def open(self, address, width=1280, height=900):
-        """Opens the page by itself, as TensorBoard's frame would, and waits for the first drawing."""
+        """Opens the page without TensorBoard's frame and waits for its first drawing."""
         self.resize(width, height)
         self.severe()
         self.driver.get(f"{address}data/plugin_entry.html?name=gradhooks")

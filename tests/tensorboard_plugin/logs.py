@@ -1,4 +1,4 @@
-"""Log directories to show: the examples' own, made-up reports, and files that no gradhooks wrote."""
+"""Log directories to show: of the examples, made-up ones, and files by other programs."""
 
 import contextlib
 import json
@@ -21,11 +21,14 @@ from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-HOSTILE = '<img src=x onerror="window.owned=1">\'`|![b](http://c/d.png)\n# e/../..\\<script>window.owned=1</script>'
+HOSTILE = (
+    '<img src=x onerror="window.owned=1">\'`|![b](http://c/d.png)\n'
+    "# e/../..\\<script>window.owned=1</script>"
+)
 
 
 def examples(directory):
-    """Runs the examples, and returns their log directories: {"digits": path, "find_the_bug": path}."""
+    """Runs the examples and returns their logs: {"digits": path, "find_the_bug": path}."""
     environment = {
         **os.environ,
         "TMPDIR": str(directory),
@@ -107,7 +110,7 @@ def report(step=0, *comparisons, **changes):
 
 
 def every_verdict(step=0):
-    """A report with a variable for every verdict, in two layers and one that was not sampled in others."""
+    """A report of two layers: a variable for every verdict, one of them not always sampled."""
     kinds = [
         (Verdict.PASS, Reason.AGREES, 1.0),
         (Verdict.FAIL, Reason.MISMATCH, 3.0),

@@ -244,7 +244,8 @@ def test_the_plugin_imports_no_framework():
     script = (
         f"{WITHOUT_A_FRAMEWORK}\nfrom tensorboard.plugins import base_plugin\n"
         "from gradhooks.tensorboard_plugin.loader import GradhooksLoader\n"
-        "early = [name for name in sys.modules if name.startswith('gradhooks.tensorboard_plugin.')]\n"
+        "inside = 'gradhooks.tensorboard_plugin.'\n"
+        "early = [name for name in sys.modules if name.startswith(inside)]\n"
         "print(early, GradhooksLoader().load(base_plugin.TBContext()).plugin_name)"
     )
     done = subprocess.run(

@@ -112,7 +112,7 @@ def test_a_damaged_installation_does_not_stop_tensorboard(log_dir, tmp_path, nam
 
 @pytest.mark.versions
 def test_the_oldest_tensorboard_that_is_supported(log_dir, tmp_path):
-    """TensorBoard 2.18 in an environment of its own, where neither Keras nor a framework is installed."""
+    """TensorBoard 2.18 in an environment of its own, without Keras or a framework."""
     python = tmp_path / "environment" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "environment"], check=True)
     pip = [python, "-m", "pip", "install", "--quiet"]

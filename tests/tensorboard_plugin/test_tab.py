@@ -1,4 +1,4 @@
-"""The tab in a real browser, on a real TensorBoard process in which no framework can be imported."""
+"""The tab in a browser, on a TensorBoard process in which no framework can be imported."""
 
 import re
 import time
@@ -94,7 +94,8 @@ def test_a_cell_opens_by_keyboard(tab, examples):
         "y = x",
     ):
         assert words in told, words
-    call = f"gradhooks.check_gradients(model, x, y, samples=32, seed=0, step=0, threshold={THRESHOLDS['float64']!r})"
+    settings = f"samples=32, seed=0, step=0, threshold={THRESHOLDS['float64']!r}"
+    call = f"gradhooks.check_gradients(model, x, y, {settings})"
     assert call in told
     tab.one(".detail h2").send_keys(Keys.ESCAPE)
     assert not tab.one(".detail").is_displayed()
@@ -190,7 +191,7 @@ def test_nothing_is_cut_off(tab, examples, width):
 
 
 def test_verdicts_are_told_apart_without_colour(tab, made_up):
-    """In shades of grey with the colours of the cells taken away, every verdict leaves a pattern of its own."""
+    """Every verdict has a pattern of its own in shades of grey, without the colour of its cell."""
     tab.open(made_up)
     show_only(tab, "kinds")
     signs = tab.run(PATTERNS, 7)
@@ -207,7 +208,9 @@ const context = canvas.getContext('2d');
 return Array.from({ length: arguments[0] }, (_, row) => {
   const cell = context.getImageData(gutter, header + row * height, width - 1, height - 1).data;
   const greys = [];
-  for (let i = 0; i < cell.length; i += 4) greys.push(0.3 * cell[i] + 0.6 * cell[i + 1] + 0.1 * cell[i + 2]);
+  for (let i = 0; i < cell.length; i += 4) {
+    greys.push(0.3 * cell[i] + 0.6 * cell[i + 1] + 0.1 * cell[i + 2]);
+  }
   return greys.map((grey) => (Math.abs(grey - greys[0]) > 40 ? '#' : '.')).join('');
 });
 """

@@ -1,4 +1,6 @@
-"""The tab on logs that grow, that TensorBoard samples, and that are large; each on a TensorBoard process of its own."""
+"""The tab on logs that grow, that are large, and that TensorBoard samples.
+
+Each has a TensorBoard process of its own."""
 
 import json
 import math
@@ -22,10 +24,8 @@ def test_an_empty_log_tells_how_to_begin_and_a_run_appears(tab, tmp_path):
         sink = logs.TensorBoardSink(tmp_path / "logs")
         for step in (0, 10):
             sink.write(logs.report(step))
-            tab.until(
-                f"document.querySelector('.run .facts')?.textContent.startsWith('{1 + step // 10} check')",
-                seconds=30,
-            )
+            facts = "document.querySelector('.run .facts')?.textContent"
+            tab.until(f"{facts}.startsWith('{1 + step // 10} check')", seconds=30)
         tab.click("#reload")
         assert "2 checks" in tab.text(".run .facts")
         sink.close()
@@ -71,7 +71,8 @@ def test_the_panel_tells_what_was_allowed_and_what_was_received(tab, tmp_path):
         tab.open(address)
         for name, told in (("w", WRONG), ("v", SPOILED)):
             tab.run(
-                "[...document.querySelectorAll('.failures .link')].find((e) => e.textContent === arguments[0]).click()",
+                "[...document.querySelectorAll('.failures .link')]"
+                ".find((e) => e.textContent === arguments[0]).click()",
                 name,
             )
             tab.until(
@@ -107,7 +108,8 @@ def test_a_large_run_is_drawn_at_once(tab, tmp_path, record_property):
         series(address)
         tab.open(address)
         tab.until(
-            "document.querySelector('.run .facts')?.textContent.startsWith('200 checks · 500 variables')"
+            "document.querySelector('.run .facts')?.textContent"
+            ".startsWith('200 checks · 500 variables')"
         )
         # Whatever else this machine does meanwhile only ever adds time.
         measured = [opened(tab, address) for _ in range(3)]
@@ -125,7 +127,8 @@ def opened(tab, address):
     tab.open(address)
     tab.until("performance.getEntriesByName('gradhooks:drawn').length")
     [sizes] = tab.run(
-        "return performance.getEntriesByType('resource').filter((e) => e.name.includes('/overview'))"
+        "return performance.getEntriesByType('resource')"
+        ".filter((e) => e.name.includes('/overview'))"
         ".map((e) => [e.transferSize, e.decodedBodySize])"
     )
     drawn = tab.run("return performance.getEntriesByName('gradhooks:drawn')[0].duration")
