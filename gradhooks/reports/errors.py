@@ -67,6 +67,21 @@ class GradientMismatchError(Exception):
 
     Args:
         report: The `CheckReport` with the failure.
+
+    Example:
+
+    >>> import gradhooks
+    >>> report = gradhooks.CheckReport(
+    ...     step=100,
+    ...     verdict=gradhooks.Verdict.FAIL,
+    ...     reason=gradhooks.Reason.MISMATCH,
+    ...     relative_difference={"total": 0.5},
+    ... )
+    >>> try:
+    ...     report.raise_on_failure()
+    ... except gradhooks.GradientMismatchError as error:
+    ...     print("failed at step", error.report.step)
+    failed at step 100
     """
 
     def __init__(self, report: Report):

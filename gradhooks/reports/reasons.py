@@ -4,7 +4,13 @@ import enum
 
 
 class Verdict(enum.Enum):
-    """The verdict on one comparison, or on a whole check."""
+    """The verdict on one comparison, or on a whole check.
+
+    Example:
+
+    >>> str(Verdict.PASS), Verdict.PASS.value
+    ('PASS', 'pass')
+    """
 
     PASS = "pass"
     FAIL = "fail"

@@ -39,6 +39,23 @@ class DerivativeComparison:
         is_kink: Whether the loss was found to have a kink here.
         truncation: The part of `error` that does not come from rounding; NaN
             where it is not known.
+
+    Example:
+
+    >>> comparison = DerivativeComparison(
+    ...     path="dense/kernel",
+    ...     index=(0, 1),
+    ...     term="total",
+    ...     analytic=3.0,
+    ...     numeric=1.0,
+    ...     error=1e-9,
+    ...     step_size=1e-4,
+    ...     relative_difference=0.5,
+    ...     verdict=Verdict.FAIL,
+    ...     reason=Reason.MISMATCH,
+    ... )
+    >>> comparison.label, comparison.gap
+    ('dense/kernel[0, 1]', 2.0)
     """
 
     path: str
@@ -102,6 +119,20 @@ class GradientComparison:
         dtype: Name of the dtype that training computes in; empty where a stored
             report is older than this field.
         term: Always `"trained"`.
+
+    Example:
+
+    >>> comparison = GradientComparison(
+    ...     path="dense/kernel",
+    ...     analytic_norm=3.0,
+    ...     received_norm=1.0,
+    ...     distance=2.0,
+    ...     relative_difference=0.5,
+    ...     verdict=Verdict.FAIL,
+    ...     reason=Reason.UNTRAINED,
+    ... )
+    >>> comparison.label, comparison.gap
+    ('dense/kernel', 2.0)
     """
 
     path: str

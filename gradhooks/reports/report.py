@@ -43,6 +43,20 @@ class CheckReport(Report):
             `max_overhead`.
         name: Name of the check.
         expect: Declared mismatches, pairs (path pattern, kind).
+
+    Example:
+
+    >>> from gradhooks import Reason
+    >>> report = CheckReport(
+    ...     step=100,
+    ...     verdict=Verdict.PASS,
+    ...     reason=Reason.AGREES,
+    ...     relative_difference={"total": 1e-9},
+    ... )
+    >>> CheckReport.from_json(report.to_json()).relative_difference
+    {'total': 1e-09}
+    >>> report.failures
+    ()
     """
 
     def raise_on_failure(self) -> Self:
