@@ -10,7 +10,7 @@ from tensorflow.python.eager import context
 
 
 def digest(model):
-    """Returns a dict of hashes: weights, optimizer, metrics, seeds, generators, attributes of the layers."""
+    """Returns a dict of hashes: weights, optimizer, metrics, seeds, generators, attributes."""
     from keras.src.backend.common import global_state
     from keras.src.random import seed_generator
 

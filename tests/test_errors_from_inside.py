@@ -1,4 +1,7 @@
-"""What is raised in a check is told in its report, and training goes on; only bad input stops it, before it begins."""
+"""An exception in a check is named in its report, and training goes on.
+
+Only bad input stops training, before it begins.
+"""
 
 import functools
 import warnings
@@ -21,7 +24,7 @@ X, Y = threads.rows(16)
 
 
 def trained(build, make_check=None, hook=None, **mode):
-    """Returns what a training leaves, and the callback; the hook is called at places within checks alone."""
+    """Returns what a training leaves, and the callback; the hook is called within checks only."""
     model = seeded(build, **mode)
     gate = threads.Gate()
     check = make_check and make_check()
@@ -293,7 +296,10 @@ class Willing(Refusing):
 
 
 class Factor(layers.Layer):
-    """Multiplies by the Cholesky factor of a matrix; its gradient is NaN where a logarithm meets the zeros above."""
+    """Multiplies by the Cholesky factor of a matrix.
+
+    The gradient is NaN where the logarithm of the zeros above the diagonal is taken.
+    """
 
     is_early = True
 
@@ -478,7 +484,7 @@ def squares(model, x, y, sample_weight, training):
 
 
 class Spectral(layers.Layer):
-    """Scales the frequencies of its inputs; its gradient is written by hand, with that of its variable."""
+    """Scales the frequencies of its inputs, with a hand-written gradient for input and variable."""
 
     error = 1.0
 

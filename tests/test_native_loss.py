@@ -1,6 +1,6 @@
-"""What training computes at its own precision: a loss or gradient lost there alone fails, and is named with its layer.
+"""A loss or gradient that is lost at the precision of training alone fails; its layer is named.
 
-Every broken model stands beside the same one mended, which passes and says nothing about losses.
+Every broken model has a mended copy, which passes without a note about the loss.
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ class Case:
 
 
 def masked(is_added):
-    """Attention over the first axis; its last two steps are padding, and all of the first example."""
+    """Attention over the first axis; padded are the last two steps and the whole first example."""
     keep = np.ones((ROWS, 6, 1))
     keep[:, 4:] = keep[0] = 0.0
 

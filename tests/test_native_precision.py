@@ -1,4 +1,4 @@
-"""Native precision alone: nobody is accused, and an error of 5 % in one variable is caught and named."""
+"""Native precision alone: no control fails, and an error of 5 % in one variable is named."""
 
 import importlib.util
 
@@ -91,9 +91,10 @@ class Normalization(layers.BatchNormalization):
 
 
 def network(seed, where, factor):
-    """Convolution, batch normalization, ReLU and two dense layers in float32; one gradient is `factor` times too large.
+    """Convolution, batch normalization, ReLU and two dense layers in float32.
 
-    What lies after a variable on its way to the loss sees the right gradient, so one variable alone is wrong.
+    The gradient of one variable is `factor` times too large; those of all others are right,
+    since the layers between that variable and the loss are not affected.
     """
     rng = corpus.seeded(seed)
 

@@ -142,7 +142,7 @@ def half_lost(upstream):
     ids=["times 1.1", "times -1", "wrongly zero"],
 )
 def test_a_table_with_a_wrong_gradient_fails(planting):
-    """A gradient may be zero by mistake: samples go elsewhere, and the check finds it all the same."""
+    """A gradient that is zero by mistake is found, although the samples go elsewhere."""
     report = gradhooks.check_gradients(*recommender(**planting), samples=32, train_step=False)
     assert report.verdict is Verdict.FAIL, report
 

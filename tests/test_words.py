@@ -128,7 +128,10 @@ def stepping():
 
 LAST = "in the loss or behind net/head/bias, the last variable"
 SURROGATE = "a straight-through estimator, or a wrong gradient"
-NOTHING_RECEIVED = "the optimizer receives NaN or infinite numbers for this variable; backpropagation in float64 gives "
+NOTHING_RECEIVED = (
+    "the optimizer receives NaN or infinite numbers for this variable; "
+    "backpropagation in float64 gives "
+)
 
 # How to build it broken and healthy, which variable leads, and what the message says.
 BROKEN = {
@@ -159,7 +162,8 @@ BROKEN = {
         "net/head/bias",
         [
             f"it begins {LAST} (sqrt",
-            "net/head/kernel, net/below/bias, net/below/kernel: the gradient is NaN or infinite as well",
+            "net/head/kernel, net/below/bias, net/below/kernel: "
+            "the gradient is NaN or infinite as well",
         ],
     ),
     "a train step of NaN": (
@@ -311,8 +315,11 @@ def test_nan_in_float64_alone_is_not_called_rounding(distance):
     report = gradhooks.check_gradients(around(rooted), X, Y)
     is_edge = not distance
     assert (report.verdict is not Verdict.PASS) == is_edge, report
-    told = "backpropagation in float64 gives NaN or infinite numbers for net/culprit/w, and the optimizer receives finite"
-    assert any(note.startswith(told) for note in report.notes) == is_edge
+    message = (
+        "backpropagation in float64 gives NaN or infinite numbers for net/culprit/w, "
+        "and the optimizer receives finite"
+    )
+    assert any(note.startswith(message) for note in report.notes) == is_edge
     assert not any(
         c.path == "net/culprit/w" and c.reason is Reason.ROUNDING for c in report.comparisons
     )
@@ -435,7 +442,8 @@ ERRORS = {
     ),
     "what would be written": (
         lambda: network(Written(name="written")),
-        r"another batch or precision does not help; replace what operations .* write to by a keras.Variable",
+        r"another batch or precision does not help; "
+        r"replace what operations .* write to by a keras.Variable",
     ),
     "what the loss raises": (
         lambda: network(loss=refusing),

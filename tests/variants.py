@@ -32,7 +32,10 @@ class Variant:
         return self.name
 
     def of(self, case):
-        """Returns the case in this variant; its `build` raises `NotPossibleError` where Keras cannot build it so."""
+        """Returns the case in this variant.
+
+        Its `build` raises `NotPossibleError` where Keras cannot build the variant.
+        """
         return dataclasses.replace(case, build=lambda seed: self._built(case, seed))
 
     def _built(self, case, seed):
@@ -67,7 +70,7 @@ OTHERS = (
 
 
 def own_failure(model, x, y, sample_weight):
-    """Returns the error that Keras itself raises when it trains this model on the batch; None if it trains."""
+    """Returns the error that Keras raises when it trains this model on the batch, or None."""
     try:
         train_once(model, x, y, sample_weight)
     except Exception as error:
@@ -76,7 +79,7 @@ def own_failure(model, x, y, sample_weight):
 
 
 def train_once(model, x, y, sample_weight=None):
-    """Makes one step of training on the whole batch; returns by how much each trainable variable moved."""
+    """Trains one step on the whole batch; returns by how much each trainable variable moved."""
     start = [v.numpy() for v in model.trainable_variables]
     rows = len(keras.tree.flatten(x)[0])
     model.fit(

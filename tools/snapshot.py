@@ -78,7 +78,7 @@ def _said(report):
 
 
 def _of_comparison(comparison):
-    """A comparison as a list: both kinds in one order, with what the other kind alone has left open."""
+    """A comparison as a list of the fields of both kinds; NaN, 0 or False where it has none."""
     c, unknown = comparison, math.nan
     if isinstance(c, GradientComparison):
         sizes = (c.analytic_norm, c.received_norm, c.rounding, 0.0)

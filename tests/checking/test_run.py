@@ -489,9 +489,9 @@ def test_relus_at_exactly_zero_are_not_accused_and_are_replaced():
 
 
 def test_two_corners_that_cancel_at_exactly_zero_are_acquitted():
-    """`relu(p) - relu(-p)` is `p`, but with zero for both subgradients its gradient at zero is zero.
+    """`relu(p) - relu(-p)` is `p`, but its gradient at zero is zero: both subgradients are zero.
 
-    No step size shows a corner; only a look beside the exact zero does.
+    No step size shows a kink; only evaluating the loss next to the exact zero does.
     """
     weights = 1.0 + np.arange(60.0)
     oracle = FunctionOracle(
@@ -505,7 +505,7 @@ def test_two_corners_that_cancel_at_exactly_zero_are_acquitted():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("number", range(4))
 def test_a_blind_second_opinion_acquits_nobody(number, seed):
-    """At the nudged point the loss has few digits, and the error bar there is wider than the gap."""
+    """At the nudged point the loss has few digits, so the error bar is wider than the gap."""
     network = Network(seed)
 
     def loss(p):
@@ -578,7 +578,9 @@ def test_a_variable_that_no_loss_reaches_is_noted():
 
 
 def beside_a_healthy_one(count, reaching):
-    """A loss with silent variables of two numbers: with each goes a factor, itself a product of numbers that are zero.
+    """A loss with silent variables of two numbers, each multiplied by a factor that is zero.
+
+    The factor is itself a product of numbers that are zero.
 
     Args:
         count: Number of silent variables.
@@ -626,7 +628,8 @@ UNREACHED = "no loss reaches {}: moving {} changes nothing, and {} zero, here an
             0,
             [
                 UNREACHED.format("v0, v1, v2 and 13 more", "them", "their gradients are"),
-                "not moved, since there are too many without a gradient: v16, v17; no loss may reach them",
+                "not moved, since there are too many without a gradient: v16, v17; "
+                "no loss may reach them",
             ],
         ),
     ],
