@@ -6,19 +6,18 @@ do, and the line that reproduces it.
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
+from gradhooks.reports.evidence import list_evidence, summarize
 from gradhooks.reports.reasons import Reason
 from gradhooks.reports.records import (
     EVERYTHING,
     Comparison,
-    DerivativeComparison,
     Diagnosis,
-    GradientComparison,
     Report,
 )
 from gradhooks.reports.table import diagnosis_line, merge_diagnoses
-from gradhooks.reports.text import SURROGATE, exact, location, omission, printable, rough
+from gradhooks.reports.text import location, omission, printable
 
 # How much of a report a message shows; free choices, so that it fits one screen of a terminal.
 SHOWN = 3
@@ -83,6 +82,7 @@ def failure_message(report: Report) -> str:
     Example:
 
     >>> from gradhooks.reports.reasons import Verdict
+    >>> from gradhooks.reports.records import DerivativeComparison
     >>> wrong = DerivativeComparison(
     ...     "dense/kernel", (3, 4), "total", 0.5, 1.0, 1e-9, 1e-4, 1 / 3, Verdict.FAIL,
     ...     Reason.MISMATCH,
@@ -98,7 +98,7 @@ def failure_message(report: Report) -> str:
 
     lines = [f"gradient check failed {_when(report)}: {_finding(report)}"]
     for comparison in failures[:SHOWN]:
-        lines += _evidence(comparison, report)
+        lines += list_evidence(comparison, report)
     lines += [
         omission(len(failures) - SHOWN, "failures, see the report"),
         "What to do:",
@@ -247,16 +247,8 @@ def _finding(report: Report) -> str:
         return diagnosis_line(lead)
     if report.failures:
         worst = report.failures[0]
-        return f"{location(worst.label)}: {_in_short(worst)}"
+        return f"{location(worst.label)}: {summarize(worst)}"
     return report.reason.explanation
-
-
-def _in_short(comparison: Comparison) -> str:
-    c = comparison
-    if isinstance(c, DerivativeComparison) and c.reason is Reason.MISMATCH:
-        if abs(c.numeric) <= c.error < abs(c.analytic):
-            return f"the gradient is not zero but the loss does not move: {SURROGATE}"
-    return c.reason.headline
 
 
 def _remedy(error: str) -> str:
@@ -264,57 +256,3 @@ def _remedy(error: str) -> str:
     remedy = REMEDIES.get(error.split(":")[0].strip(), REMEDIES[""])
     received = _RECEIVED.search(error)
     return remedy.format(printable(received[1]) if received else "what the message names")
-
-
-def _evidence(comparison: Comparison, report: Report) -> Iterator[str]:
-    """The numbers of a failed comparison, aligned so that they can be compared digit by digit."""
-    yield f"  {location(comparison.label)}, term {printable(comparison.term)}: {comparison.reason}"
-    if isinstance(comparison, GradientComparison):
-        yield from _norms(comparison, report)
-    elif comparison.reason is not Reason.GRADIENT_FAILS:  # which leaves no numbers
-        yield from _derivatives(comparison, report)
-
-
-def _derivatives(comparison: DerivativeComparison, report: Report) -> Iterator[str]:
-    c, step = comparison, rough(comparison.step_size)
-    circumstances = f"precision {printable(report.precision.level)}, seed {report.seed}"
-    yield f"    analytic {_pad_sign(c.analytic)}"
-    if c.reason is Reason.BLOCKED and not c.allowed:
-        change = rough(c.numeric * c.step_size)
-        yield (
-            f"    the loss moves in steps, by {change} where each parameter moves by {step} "
-            f"({circumstances})"
-        )
-        return
-    error = rough(c.error)
-    yield f"    numeric  {_pad_sign(c.numeric)} +- {error} (step {step}, {circumstances})"
-    if math.isfinite(c.gap):
-        rule = f"threshold {report.threshold:g} * size of the derivative + error bar"
-        yield f"    gap      {_pad_sign(c.gap)}, allowed {rough(c.allowed)} = {rule}"
-
-
-def _norms(comparison: GradientComparison, report: Report) -> Iterator[str]:
-    """The norms of two gradients and their distance; nothing if only losses were compared."""
-    c, dtype = comparison, printable(comparison.dtype)
-    if c.path == EVERYTHING:
-        return
-    precision = printable(report.precision.level)
-    yield f"    ||backpropagation|| {_pad_sign(c.analytic_norm)} (precision {precision})"
-    yield f"    ||received||        {_pad_sign(c.received_norm)}{dtype and f' ({dtype})'}"
-    if not math.isfinite(c.gap):
-        return
-    distance = f"    distance            {_pad_sign(c.gap)}"
-    if c.reason is Reason.UNDERFLOW:  # a failure however small the distance is
-        yield f"{distance}, {c.zeros:.0%} of the entries lost to zero"
-        return
-    if c.allowed > c.rounding:
-        fraction = rough(c.allowed / (c.analytic_norm + c.received_norm))
-        rule = f"{fraction} * (both norms){dtype and f', {dtype}'}"
-    else:
-        rule = f"{dtype or 'rounding'} beside the gradients of other variables"
-    yield f"{distance}, allowed {rough(c.allowed)} = {rule}"
-
-
-def _pad_sign(number: float) -> str:
-    """A number with all its digits and room for a sign."""
-    return exact(number, 9) if number < 0 else f" {exact(number, 9)}"
