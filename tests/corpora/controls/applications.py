@@ -32,7 +32,13 @@ def application(name, size=32, scale=1.0, batch=MANY, **options):
 
 
 CASES = [
-    Case("resnet50", application("ResNet50"), large=True),
+    Case(
+        "resnet50",
+        application("ResNet50"),
+        large=True,
+        chaotic=True,
+        note="1.5e-4 at seed 7 in float32, 3e-8 under the policy float64: rounding",
+    ),
     Case("mobilenet_v2", application("MobileNetV2"), large=True),
     Case("mobilenet_v3_small", application("MobileNetV3Small", scale=255.0), large=True),
     Case("efficientnet_b0", application("EfficientNetB0", scale=255.0), large=True),
