@@ -1,4 +1,4 @@
-"""One hash over everything that training can change: the witness that a check touched nothing."""
+"""Hashes of everything that training can change, to compare before and after a check."""
 
 import hashlib
 import random

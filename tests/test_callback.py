@@ -176,12 +176,12 @@ def test_one_warning_when_the_gradient_turns_wrong():
     check = gradhooks.GradientCheck(x, y, freq=1)
     with pytest.warns(gradhooks.GradientMismatchWarning) as caught:
         history = fit(model, x, y, [check])
-    told = [w for w in caught if w.category is gradhooks.GradientMismatchWarning]
-    assert len(told) == 1
+    mismatches = [w for w in caught if w.category is gradhooks.GradientMismatchWarning]
+    assert len(mismatches) == 1
     assert len(check.reports) == 9
     assert all(r.verdict is Verdict.FAIL for r in check.reports)
     assert min(history.history["gradcheck_failures"]) > 0
-    message = str(told[0].message)
+    message = str(mismatches[0].message)
     for part in (
         "below/",
         "1.001",

@@ -69,10 +69,10 @@ def test_a_factor_of_1_001_below_the_middle_is_named(seed):
     report = gradhooks.check_gradients(model, x, y, seed=seed)
     assert report.verdict is Verdict.FAIL
     assert report.reason is Reason.MISMATCH
-    culprit = report.diagnoses[0]
-    assert "below" in culprit.path
-    assert culprit.ratio == pytest.approx(1.001, abs=1e-6)
-    assert "1.001" in culprit.sentence
+    diagnosis = report.diagnoses[0]
+    assert "below" in diagnosis.path
+    assert diagnosis.ratio == pytest.approx(1.001, abs=1e-6)
+    assert "1.001" in diagnosis.sentence
     assert all("below" in c.path or c.path == "*" for c in report.failures)
 
 

@@ -75,7 +75,7 @@ def built(layer, **options):
 
 
 # What the sentence says, and whether a gradient reaches what is below.
-TOLD = {
+EXPECTED = {
     LeavesByNumpy: ("leaves TensorFlow (.numpy()): no gradient comes back from there", False),
     LeavesByAFunctionOfNumpy: ("leaves TensorFlow (numpy)", False),
     LeavesByKeras: ("leaves TensorFlow (numpy)", False),
@@ -95,9 +95,9 @@ def place(kind):
     return f"line {first + len(lines) - 1} of test_eager_code.py ({name})"
 
 
-@pytest.mark.parametrize("kind", TOLD, ids=lambda kind: kind.__name__)
-def test_the_line_and_what_it_costs_are_told(kind):
-    words, does_reach = TOLD[kind]
+@pytest.mark.parametrize("kind", EXPECTED, ids=lambda kind: kind.__name__)
+def test_the_line_and_what_it_costs_are_named(kind):
+    words, does_reach = EXPECTED[kind]
     model, (x, y) = built(kind(), run_eagerly=True), models.data((10,), (1,), 0)
     report = gradhooks.check_gradients(model, x, y)
     assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.ERROR)

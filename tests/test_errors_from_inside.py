@@ -136,7 +136,7 @@ def test_training_goes_on(error, place, mode, is_at_start):
     "error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.system)]
 )
 def test_training_goes_on_when_the_train_step_raises(error, mode):
-    """Nothing but the recording is lost, so that the gradient may pass; the error is told."""
+    """Nothing but the recording is lost, so that the gradient may pass; the error is reported."""
     hook = Always("train_step", ERRORS[error]())
     left, check = trained(threads.functional, checking(), hook, **MODES[mode])
     assert left == plain(threads.functional, mode)
@@ -171,11 +171,11 @@ def test_one_warning_says_what_was_raised():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trained(threads.functional, checking(on_failure="warn"), hook)
-    told = [
+    messages = [
         str(w.message) for w in caught if issubclass(w.category, gradhooks.GradientCheckWarning)
     ]
-    assert len(told) == 1
-    assert "ValueError: enough" in told[0]
+    assert len(messages) == 1
+    assert "ValueError: enough" in messages[0]
 
 
 @pytest.mark.parametrize("precision", ["auto", pytest.param("model", marks=pytest.mark.system)])
@@ -430,7 +430,7 @@ def test_a_training_on_a_gradient_of_the_wrong_shape_goes_on(case, mode):
         assert_named(report)
 
 
-def test_a_gradient_of_the_wrong_shape_is_told():
+def test_a_gradient_of_the_wrong_shape_is_reported():
     with pytest.warns(gradhooks.GradientMismatchWarning, match="culprit"):
         trained(lambda: around(Swish), checking(on_failure="warn", freq="epoch"))
     with pytest.raises(gradhooks.GradientMismatchError, match="culprit"):
@@ -438,7 +438,7 @@ def test_a_gradient_of_the_wrong_shape_is_told():
 
 
 @pytest.mark.parametrize("case", ["raises", "no gradient"])
-def test_what_cannot_be_trained_is_told_before_training_says_so(case):
+def test_what_cannot_be_trained_is_reported_before_training_fails(case):
     check = checking()()
     model = around(FAULTS[case][0])
     with pytest.raises((ValueError, LookupError)):

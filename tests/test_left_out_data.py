@@ -158,7 +158,7 @@ PLAGUED = {
 
 @pytest.mark.parametrize("part", PLAGUED)
 @pytest.mark.parametrize("is_in_fit", [False, True])
-def test_a_loss_that_is_not_finite_is_told_with_what_is_not_in_the_data(part, is_in_fit):
+def test_a_loss_that_is_not_finite_is_reported_with_what_is_not_in_the_data(part, is_in_fit):
     make, words = PLAGUED[part]
     data = {"x": X, "y": Y} | make(lambda a: np.arange(a.size).reshape(a.shape) < 2)
     model = network("mse")

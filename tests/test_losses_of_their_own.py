@@ -430,11 +430,11 @@ def test_training_is_the_same_with_checks(name, mode):
         return digest.digest(model), history["loss"]
 
     check = gradhooks.GradientCheck(X, Y, samples=4, on_failure="raise")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", gradhooks.GradientCheckWarning)
         with_checks = trained([check])
     assert with_checks == trained([])
     assert [r.verdict for r in check.reports] == [Verdict.PASS] * 4
     # That a part of it is checked with fewer digits is said, once.
-    said = [w for w in told if w.category is gradhooks.GradientCheckWarning]
+    said = [w for w in caught if w.category is gradhooks.GradientCheckWarning]
     assert ["the loss" in str(w.message) for w in said] == [True] * (name == "assert")

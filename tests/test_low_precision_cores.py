@@ -127,7 +127,7 @@ def table(h):
 
 @pytest.mark.parametrize("quantize", [rounding, integers, table])
 @pytest.mark.parametrize("units", [8, 128, 1024])
-def test_many_small_steps_are_told_from_rounding_noise(units, quantize):
+def test_many_small_steps_are_distinguished_from_rounding_noise(units, quantize):
     keras.utils.set_random_seed(0)
     layer = Quantized(units, quantize)
     x = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")

@@ -331,7 +331,7 @@ def test_the_callback_warns_at_its_first_check_and_training_stays_as_it_was():
         keras.utils.clear_session(free_memory=False)  # names count up
         model, x, y = case.build(True)
         check = gradhooks.GradientCheck(x, y, freq=1, samples=4) if is_checking else None
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             history = model.fit(
                 x, y, batch_size=ROWS, epochs=2, verbose=0, callbacks=[check] if check else []
@@ -340,7 +340,7 @@ def test_the_callback_warns_at_its_first_check_and_training_stays_as_it_was():
     assert left[0] == left[1]
     assert np.isnan(history.history["loss"]).all()
     assert {report.verdict for report in check.reports} == {Verdict.FAIL}
-    (warning,) = [str(w.message) for w in told if "gradient check failed" in str(w.message)]
+    (warning,) = [str(w.message) for w in caught if "gradient check failed" in str(w.message)]
     assert "step 0" in warning
     assert "the loss is NaN in float16" in warning
     assert "core" in warning
@@ -465,17 +465,17 @@ def kinds_and_modes():
 
 
 @pytest.mark.parametrize(("kind", "mode"), list(kinds_and_modes()))
-def test_a_train_step_that_trains_on_another_loss_is_told_with_both_numbers(kind, mode):
+def test_a_train_step_that_trains_on_another_loss_is_reported_with_both_numbers(kind, mode):
     optimizer = keras.optimizers.SGD(0.01, loss_scale_factor=8.0) if kind is Scaled else "sgd"
     model, x, y = regression(kind, optimizer=optimizer, **mode)
     model.fit(5 * x, y, verbose=0, batch_size=8)
     squares = np.square(y - model.predict(x, verbose=0))
     report = gradhooks.check_gradients(model, x, y)
-    told = speaks_of_losses(report)
+    notes = speaks_of_losses(report)
     if kind not in (Other, Shifted):
-        assert not told
+        assert not notes
         return
-    (note,) = told
+    (note,) = notes
     assert f"the loss {np.sum(squares) if kind is Other else np.mean(squares) + 7:.4g}" in note
     assert f"the check {np.mean(squares):.4g}" in note
     assert ("not the same loss" in note, "the gradients agree" in note) == (

@@ -65,7 +65,7 @@ def test_the_representative_cases_exist():
 
 
 @pytest.mark.parametrize(("case", "seed"), list(seeds()))
-def test_no_innocent_is_accused(case, seed):
+def test_no_control_fails(case, seed):
     report = at_native_precision(case, seed)
     assert report.precision.level == "model"
     assert report.verdict is not Verdict.FAIL, f"{case.note}\n{report}"
@@ -151,5 +151,5 @@ def test_five_percent_in_one_variable_are_caught_and_named(where, seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_healthy_network_is_not_accused(seed):
+def test_the_healthy_network_does_not_fail(seed):
     assert checked(seed, None, 1.0).verdict is Verdict.PASS

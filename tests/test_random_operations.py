@@ -189,7 +189,7 @@ def test_a_train_step_that_is_written_by_hand(mode):
     "draw", [tf.random.normal, GENERATOR.normal], ids=["operation", "generator"]
 )
 @pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}], ids=["graph", "eager"])
-def test_a_train_step_that_adds_noise_of_its_own_is_not_accused(mode, draw):
+def test_a_train_step_that_adds_noise_of_its_own_does_not_fail(mode, draw):
     """What it differentiates is another loss; of the layers' noise nothing is lost by it."""
     model = model_of(DRAWS["dropout"], kind=OwnStep, **mode)
     model.aside = lambda x: x + 0.1 * draw(tf.shape(x))
@@ -309,13 +309,15 @@ LEFT = {
 @pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}], ids=["graph", "eager"])
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_left_to_chance_is_named(name, mode):
-    draw, told = LEFT[name]
+    draw, expected_note = LEFT[name]
     check = gradhooks.GradientCheck(X, X, samples=4)
     with pytest.warns(gradhooks.GradientCheckWarning, match="not_deterministic"):
         model_of(draw, **mode).fit(X, X, epochs=2, verbose=0, callbacks=[check])
     # All of them: what was seen once is looked for again.
     assert [r.reason for r in check.reports] == [Reason.NOT_DETERMINISTIC] * 3
-    assert all(any(told in note for note in r.notes) for r in check.reports), check.reports[0].notes
+    assert all(any(expected_note in note for note in r.notes) for r in check.reports), (
+        check.reports[0].notes
+    )
 
 
 @pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}], ids=["graph", "eager"])
@@ -330,7 +332,7 @@ def test_what_is_left_to_chance_is_named(name, mode):
     ],
     ids=["NumPy", "Python", "compiled", "Keras", "no draw"],
 )
-def test_numbers_that_are_drawn_while_tracing_are_told(draw, name, mode):
+def test_numbers_that_are_drawn_while_tracing_are_reported(draw, name, mode):
     report = checked(model_of(draw, **mode))
     notes = [note for note in report.notes if "the model's code draws from" in note]
     assert len(notes) == (name is not None)

@@ -73,7 +73,7 @@ def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
 @pytest.mark.parametrize("mode", MODES)
 @named(right_steps.OWN)
 @pytest.mark.sweep
-def test_a_right_train_step_is_not_accused_and_nothing_changes(case, mode):
+def test_a_right_train_step_does_not_fail_and_nothing_changes(case, mode):
     keras.utils.clear_session(free_memory=False)
     model, x, y = mode.of(case).build(0)
     states = [v for layer in model.layers for v in getattr(layer, "states", None) or ()]
@@ -259,12 +259,12 @@ def test_one_recording_and_one_gradient_per_check():
     assert counts[0][1] == 1
 
 
-def test_reasons_are_told_apart():
+def test_reasons_are_distinguished():
     report = gradhooks.check_gradients(*regression(train_steps.Halved))
     assert {c.reason for c in report.failures} == {Reason.UNTRAINED}
 
 
-def test_overflow_in_float16_is_not_recorded_and_accuses_nobody():
+def test_overflow_in_float16_is_not_recorded_and_does_not_fail():
     with variants.dtype_policy("mixed_float16"):
         model, x, y = regression(keras.Sequential)
     optimizer = keras.optimizers.LossScaleOptimizer(
@@ -301,7 +301,7 @@ def test_replicates_are_taken_until_no_variable_disagrees(monkeypatch):
     assert sorted(asked) == ["elsewhere"] * 2 + ["roundoff"] * 3
 
 
-def test_rounding_that_a_network_multiplies_is_told_and_keeps_no_check_from_passing():
+def test_rounding_that_a_network_multiplies_is_reported_and_keeps_no_check_from_passing():
     """At some points over half of the variables differ more than float32 usually explains."""
     reports = [
         gradhooks.check_gradients(*chaos.normalized(25, 16, 6)(seed), seed=seed)

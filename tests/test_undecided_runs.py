@@ -1,4 +1,4 @@
-"""A run whose checks decide nothing is told, once; one that decides anything is not."""
+"""A run whose checks decide nothing is reported once; a run with a decision is not."""
 
 import warnings
 
@@ -51,7 +51,7 @@ def without_influence():
     return model_of(loss=lambda y, y_pred: tf.reduce_mean(0.0 * y_pred, -1))
 
 
-def told_by(model, *callbacks, epochs=2, **options):
+def collect_warnings(model, *callbacks, epochs=2, **options):
     """The check, and the warnings that a training gives."""
     check = gradhooks.GradientCheck(X, X, **{"samples": 4, "train_step": False} | options)
     with warnings.catch_warnings(record=True) as caught:
@@ -73,51 +73,51 @@ UNDECIDED = {
 
 @pytest.mark.parametrize("on_failure", ["warn", "raise", "ignore"])
 @pytest.mark.parametrize("reason", UNDECIDED, ids=str)
-def test_an_undecided_run_is_told_once(reason, on_failure):
+def test_an_undecided_run_is_reported_once(reason, on_failure):
     build, said = UNDECIDED[reason]
-    check, told = told_by(build(), epochs=3, on_failure=on_failure)
+    check, messages = collect_warnings(build(), epochs=3, on_failure=on_failure)
     assert [r.reason for r in check.reports] == [reason] * 4
-    (message,) = told
+    (message,) = messages
     assert message.startswith(
         "gradient checks have decided nothing in this run, the latest of 2 at step 1 (gradcheck)"
     )
     assert all(part in message for part in [reason.explanation, "check_gradients(model", *said])
 
 
-def test_a_decided_run_is_not_told():
-    check, told = told_by(model_of())
+def test_a_decided_run_is_not_reported():
+    check, messages = collect_warnings(model_of())
     assert {r.verdict for r in check.reports} == {Verdict.PASS}
-    assert told == []
+    assert messages == []
 
 
-def test_one_check_is_told_when_training_ends():
+def test_one_check_is_reported_when_training_ends():
     only_first = {"freq": lambda step: False}
-    check, told = told_by(model_of(Moody()), **only_first)
-    assert len(check.reports) == len(told) == 1
-    assert "the latest of 1 at step 0" in told[0]
-    check, told = told_by(model_of(), **only_first)
-    assert (len(check.reports), told) == (1, [])
+    check, messages = collect_warnings(model_of(Moody()), **only_first)
+    assert len(check.reports) == len(messages) == 1
+    assert "the latest of 1 at step 0" in messages[0]
+    check, messages = collect_warnings(model_of(), **only_first)
+    assert (len(check.reports), messages) == (1, [])
 
 
-def test_a_run_that_recovers_is_not_told():
+def test_a_run_that_recovers_is_not_reported():
     class Calm(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             self.model.get_layer("moody").mood.assign(0)
 
-    check, told = told_by(model_of(Moody(name="moody")), Calm())
+    check, messages = collect_warnings(model_of(Moody(name="moody")), Calm())
     assert [r.verdict for r in check.reports] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.PASS]
-    assert told == []
+    assert messages == []
 
 
-def test_every_run_is_told_anew():
+def test_every_run_is_reported_anew():
     model = model_of(Moody())
-    assert [len(told_by(model)[1]) for _ in range(2)] == [1, 1]
+    assert [len(collect_warnings(model)[1]) for _ in range(2)] == [1, 1]
 
 
-def test_who_has_been_told_of_an_error_is_told_no_more():
+def test_a_run_whose_error_was_reported_is_not_reported_again():
     def broken(model, x, y, sample_weight, training):
         raise KeyError("lost")
 
-    check, told = told_by(model_of(), loss_fn=broken)
+    check, messages = collect_warnings(model_of(), loss_fn=broken)
     assert {r.reason for r in check.reports} == {Reason.ERROR}
-    assert ["could not be carried out" in message for message in told] == [True]
+    assert ["could not be carried out" in message for message in messages] == [True]

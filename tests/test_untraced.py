@@ -57,7 +57,7 @@ class Recorded(FunctionOracle):
         return Recording(found, received, applications=1, optimizers=1)
 
 
-# (factors in the trace, factors in training) -> variables that are accused; None: nobody, and a
+# (factors in the trace, factors in training) -> variables that fail; None: no variable, and a
 # note says why
 CASES = {
     "nothing is wrong": ({}, {}, set()),
@@ -79,15 +79,15 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_who_is_accused(name, seed):
-    traced, trained, accused = CASES[name]
+def test_which_variables_fail(name, seed):
+    traced, trained, failing = CASES[name]
     report = run.check(Recorded(traced, trained), Settings(samples=16, seed=seed))
     named = {c.path for c in report.failures} - {"*"}
-    assert named == (accused or set())
-    assert (report.verdict is Verdict.FAIL) == bool(accused)
+    assert named == (failing or set())
+    assert (report.verdict is Verdict.FAIL) == bool(failing)
     assert {d.path for d in report.diagnoses} == named
     excused = {c.path for c in report.comparisons if c.reason is Reason.UNTRACED and c.path != "*"}
-    assert excused == set(traced) - (accused or set())
+    assert excused == set(traced) - (failing or set())
     assert any("could not follow" in note for note in report.notes) == bool(excused)
 
 
@@ -112,7 +112,7 @@ class Compiled(layers.Layer):
 
 
 @pytest.mark.parametrize("precision", ["auto", "model"])
-def test_a_concrete_function_accuses_nobody_and_trains_on(precision):
+def test_a_concrete_function_does_not_fail_and_trains_on(precision):
     def trained(callbacks):
         keras.utils.set_random_seed(0)
         model = keras.Sequential(

@@ -135,7 +135,7 @@ def checked(model, **options):
     return gradhooks.check_gradients(model, x, y, samples=4, **options), (x, y)
 
 
-def told(report):
+def find_read_notes(report):
     return [note for note in report.notes if note.startswith("the loss reads")]
 
 
@@ -145,7 +145,7 @@ def test_what_is_never_trained_is_named(case):
     model = make()
     report, data = checked(model)
     assert report.verdict is Verdict.PASS
-    (note,) = told(report)
+    (note,) = find_read_notes(report)
     assert words in note
     read = [
         v
@@ -161,14 +161,14 @@ def test_what_is_never_trained_is_named(case):
 def test_what_is_trained_or_meant_to_stay_is_no_news(case):
     report, _ = checked(SILENT[case]())
     assert report.verdict is Verdict.PASS
-    assert told(report) == []
+    assert find_read_notes(report) == []
 
 
 @pytest.mark.parametrize("kind", [TrainsItself, keras.Sequential])
 def test_a_step_that_trains_it_itself_is_right(kind):
     report, _ = checked(built(lambda layer, n: filled(n), model=kind))
     assert report.verdict is Verdict.PASS
-    assert bool(told(report)) is (kind is keras.Sequential)
+    assert bool(find_read_notes(report)) is (kind is keras.Sequential)
 
 
 class Distilled(keras.losses.Loss):
@@ -197,7 +197,7 @@ def test_a_teacher_is_one_remark_and_none_if_frozen(is_trainable):
     expected = (
         "the loss reads weights of teacher, which is no part of the model and not trained with it"
     )
-    assert told(report) == ([expected] if is_trainable else [])
+    assert find_read_notes(report) == ([expected] if is_trainable else [])
 
 
 def test_a_model_that_only_its_own_loss_function_knows():
@@ -211,6 +211,6 @@ def test_a_model_that_only_its_own_loss_function_knows():
 
     report, _ = checked(built(tracked), loss_fn=judged, train_step=False)
     assert report.verdict is Verdict.PASS
-    assert told(report) == [
+    assert find_read_notes(report) == [
         "the loss reads weights of critic, which is no part of the model and not trained with it"
     ]

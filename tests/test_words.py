@@ -20,7 +20,7 @@ RNG = np.random.default_rng(3)
 X = RNG.normal(size=(16, 4)).astype("float32")
 Y = RNG.normal(size=(16, 4)).astype("float32")
 OFF_ZERO = np.array([0.4, -0.7, 1.1, 0.3], "float32")
-# A word of its own: numbers that are not finite are never told as numbers.
+# A word of its own: numbers that are not finite are never written as numbers.
 NAN = re.compile(r"\bnan\b")
 WIDTH = 100
 
@@ -247,14 +247,14 @@ def assert_readable(text, report):
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_model_is_told_in_words(case):
+def test_a_broken_model_is_described_in_words(case):
     report, (_, _, leader, words) = checked(case), BROKEN[case]
     assert report.verdict is Verdict.FAIL, report
     text = failure_message(report)
     assert_readable(text, report)
     assert text.startswith(f"gradient check failed at step 0 (gradcheck): {leader}"), text
-    for told in words:
-        assert told in text, text
+    for expected in words:
+        assert expected in text, text
 
 
 @pytest.mark.parametrize(
@@ -367,12 +367,12 @@ def test_what_no_loss_reaches_and_what_it_reaches_times_zero(case):
     build, zeroed, unreached = UNTOUCHED[case]
     report = gradhooks.check_gradients(build(), X, Y)
     assert report.verdict is Verdict.PASS, report
-    told = [note for note in report.notes if note.startswith("times zero for now: ")]
-    assert [note.removeprefix("times zero for now: ").split(" (")[0] for note in told] == [
+    notes = [note for note in report.notes if note.startswith("times zero for now: ")]
+    assert [note.removeprefix("times zero for now: ").split(" (")[0] for note in notes] == [
         zeroed
     ] * bool(zeroed)
-    told = [note for note in report.notes if note.startswith("no loss reaches ")]
-    assert [note.removeprefix("no loss reaches ").split(":")[0] for note in told] == [
+    notes = [note for note in report.notes if note.startswith("no loss reaches ")]
+    assert [note.removeprefix("no loss reaches ").split(":")[0] for note in notes] == [
         unreached
     ] * bool(unreached)
 
@@ -385,7 +385,7 @@ def test_times_zero_is_for_now():
     assert not after.notes
 
 
-# Told while training, and by a test
+# What a warning says while training, and what a failed test says
 
 
 @pytest.mark.parametrize(
@@ -395,19 +395,19 @@ def test_the_warning_says_the_same(case):
     check = gradhooks.GradientCheck(X, Y)
     with pytest.warns(gradhooks.GradientMismatchWarning) as caught:
         BROKEN[case][0]().fit(X, Y, batch_size=8, verbose=0, callbacks=[check])
-    (told,) = [str(w.message) for w in caught if w.category is gradhooks.GradientMismatchWarning]
-    assert told == failure_message(check.reports[0])
+    (message,) = [str(w.message) for w in caught if w.category is gradhooks.GradientMismatchWarning]
+    assert message == failure_message(check.reports[0])
     for words in BROKEN[case][3]:
-        assert words in told
+        assert words in message
 
 
 def test_a_failing_test_of_a_layer_says_how_to_declare_what_is_meant():
     layer = Weighted(lambda x, w: straight_through(x * w, 2.0), name="rounded")
-    with pytest.raises(AssertionError, match=SURROGATE) as told:
+    with pytest.raises(AssertionError, match=SURROGATE) as caught:
         assert_gradients(layer, X)
-    expect = ast.literal_eval(re.search(r"expect=(\{.*\})", str(told.value))[1])
+    expect = ast.literal_eval(re.search(r"expect=(\{.*\})", str(caught.value))[1])
     assert set(expect) == {"rounded/w", "inputs"}
-    assert not NAN.search(str(told.value))
+    assert not NAN.search(str(caught.value))
 
 
 class Advancing(layers.Layer):
@@ -467,11 +467,11 @@ def test_a_check_that_ends_with_an_exception_says_what_to_try(case):
     assert_readable(error_message(report), report)
 
 
-def test_the_remedy_is_told_while_training():
+def test_the_remedy_is_named_while_training():
     check = gradhooks.GradientCheck(X, Y)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         network(Advancing(name="advancing")).fit(X, Y, batch_size=8, verbose=0, callbacks=[check])
-    (told,) = [str(w.message) for w in caught if w.category is gradhooks.GradientCheckWarning]
-    assert re.search("What to try: another batch or precision does not help", told)
-    assert not NAN.search(told)
+    (message,) = [str(w.message) for w in caught if w.category is gradhooks.GradientCheckWarning]
+    assert re.search("What to try: another batch or precision does not help", message)
+    assert not NAN.search(message)

@@ -91,7 +91,8 @@ def train_once(model, x, y, sample_weight=None):
 _UNSCALED = (
     "the step never asks the optimizer to scale the loss, which divides the scale out all the same"
 )
-# (case, policy) -> why the gradient that the optimizer receives is really lost there: no innocents.
+# (case, policy) -> why the gradient that the optimizer receives is really lost there, so that a
+# failure is right.
 LOST = {
     (
         "tiny_loss",

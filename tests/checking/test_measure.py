@@ -257,8 +257,8 @@ def test_the_fine_sequence_reaches_down_to_where_a_steep_derivative_holds(rate, 
     first = measure.first_estimates(oracle, at, probes, THRESHOLD)
     assert not any(m.has_failed for m in measure.refine(oracle, at, first, THRESHOLD, is_fine=True))
     wrong = dataclasses.replace(at, gradients={"total": 1.5 * at.gradients["total"]})
-    suspects = measure.first_estimates(oracle, wrong, probes, THRESHOLD)
-    fine = measure.refine(oracle, wrong, suspects, THRESHOLD, is_fine=True)
+    disagreeing = measure.first_estimates(oracle, wrong, probes, THRESHOLD)
+    fine = measure.refine(oracle, wrong, disagreeing, THRESHOLD, is_fine=True)
     assert sum(m.has_failed for m in fine) >= 0.75 * len(fine)
 
 

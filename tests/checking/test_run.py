@@ -441,7 +441,7 @@ def test_only_the_first_check_asks_for_the_gradient_twice():
     assert counts == [2, 3, 4]
 
 
-def test_a_layer_whose_gradient_is_drawn_anew_each_time_is_told():
+def test_a_layer_whose_gradient_is_drawn_anew_each_time_is_named():
     """The loss is the same twice; only the backward pass rolls dice."""
     rng = corpus.seeded(0)
 
@@ -479,7 +479,7 @@ def hinge(size, at=0.0):
     return loss, gradient
 
 
-def test_relus_at_exactly_zero_are_not_accused_and_are_replaced():
+def test_relus_at_exactly_zero_do_not_fail_and_are_replaced():
     report = check(FunctionOracle(*hinge(60), np.zeros(60), TWO))
     assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.KINK)
     assert not report.failures
@@ -488,7 +488,7 @@ def test_relus_at_exactly_zero_are_not_accused_and_are_replaced():
     assert report.coverage.parameters == 0
 
 
-def test_two_corners_that_cancel_at_exactly_zero_are_acquitted():
+def test_two_kinks_that_cancel_at_exactly_zero_do_not_fail():
     """`relu(p) - relu(-p)` is `p`, but its gradient at zero is zero: both subgradients are zero.
 
     No step size shows a kink; only evaluating the loss next to the exact zero does.
@@ -504,7 +504,7 @@ def test_two_corners_that_cancel_at_exactly_zero_are_acquitted():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("number", range(4))
-def test_a_blind_second_opinion_acquits_nobody(number, seed):
+def test_a_replicate_with_a_wide_error_bar_withdraws_no_failure(number, seed):
     """At the nudged point the loss has few digits, so the error bar is wider than the gap."""
     network = Network(seed)
 
@@ -561,7 +561,7 @@ def test_a_staircase_behind_which_no_gradient_comes_is_blocked():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("distance", [0.3, 1.5])
-def test_units_that_are_off_for_now_are_not_accused(distance, seed):
+def test_units_that_are_off_for_now_do_not_fail(distance, seed):
     oracle = with_silent_half(
         lambda p, here: float(np.maximum(p - here - distance, 0).sum()),
         lambda move: (move > distance).astype(float),
@@ -614,7 +614,7 @@ UNREACHED = "no loss reaches {}: moving {} changes nothing, and {} zero, here an
 
 
 @pytest.mark.parametrize(
-    ("count", "reaching", "told"),
+    ("count", "reaching", "notes"),
     [
         (1, 0, [UNREACHED.format("v0", "it", "its gradient is")]),
         (2, 0, [UNREACHED.format("v0, v1", "them", "their gradients are")]),
@@ -634,10 +634,10 @@ UNREACHED = "no loss reaches {}: moving {} changes nothing, and {} zero, here an
         ),
     ],
 )
-def test_what_no_loss_reaches_is_told_from_what_is_reached_times_zero(count, reaching, told):
+def test_unreached_variables_differ_from_variables_times_zero(count, reaching, notes):
     report = check(beside_a_healthy_one(count, reaching))
     assert report.verdict is Verdict.PASS
-    assert report.notes == tuple(told)
+    assert report.notes == tuple(notes)
 
 
 def test_both_kinds_have_a_line_each():
@@ -689,7 +689,7 @@ def test_a_loss_that_ends_next_to_the_point_leaves_that_parameter_open():
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("offset", [0.0, 1.0, 100.0, 1e4])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_loss_that_ends_in_float32_is_not_accused(offset, is_known, seed):
+def test_a_loss_that_ends_in_float32_does_not_fail(offset, is_known, seed):
     """The loss is a staircase; with a large offset its steps are wider than all distances."""
     matrix = np.random.default_rng(seed).normal(size=(60, 60)) / 8
 

@@ -4,7 +4,7 @@ Cases that build and train, defects that are there and alone.
 
 Nothing here knows how gradients are checked. A planted defect is proved twice:
 for whole models by the healthy twin, which has the same loss and another
-gradient at the culprit, and for a sample of planted functions by central
+gradient at `culprit`, and for a sample of planted functions by central
 differences in float64.
 """
 
@@ -80,7 +80,7 @@ def test_there_are_enough_of_both():
     assert len(controls.TWINS) == len(mutants.CASES)
 
 
-def test_mutants_name_a_culprit_and_controls_do_not():
+def test_mutants_name_a_wrong_layer_and_controls_do_not():
     assert all(
         case.culprit and case.note
         for case in MUTANTS
@@ -123,7 +123,7 @@ def test_patterns_match_some_variables_and_not_all(case):
 
 @pytest.mark.sweep
 @parametrize(MUTANTS)
-def test_the_healthy_twin_differs_at_the_culprit(case):
+def test_the_healthy_twin_differs_at_the_wrong_layer(case):
     loss, paths, wrong = loss_and_gradients(case)
     with planted.healthy():
         healthy_loss, _, right = loss_and_gradients(case)
@@ -135,7 +135,7 @@ def test_the_healthy_twin_differs_at_the_culprit(case):
     if case.name in OTHER_LOSS:
         return
     assert loss == pytest.approx(healthy_loss, rel=1e-6)
-    # Nothing above the culprit is touched: the last variable that is off, in forward order, is its.
+    # Nothing above the wrong layer is touched: the last wrong variable, in forward order, is its.
     assert case.culprit in [path for path, gap in gaps.items() if gap > 2e-5][-1]
 
 

@@ -36,7 +36,9 @@ def assert_caught(case, seed):
     ok = report.verdict is Verdict.FAIL and judging.is_named(case, report)
     tally.note("mutant", case, seed, report, model, ok)
     assert report.verdict is Verdict.FAIL, f"seed {seed}: {case.note}\n{report}"
-    assert judging.is_named(case, report), f"seed {seed}: the culprit is {case.culprit}\n{report}"
+    assert judging.is_named(case, report), (
+        f"seed {seed}: the wrong layer is {case.culprit}\n{report}"
+    )
 
 
 def assert_named_as_unreached(case, seed):

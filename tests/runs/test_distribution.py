@@ -46,12 +46,12 @@ def train(check):
     return hashlib.sha256(b"".join(v.tobytes() for v in values)).hexdigest()
 
 check = gradhooks.GradientCheck(x, y, freq=1, samples=4, log_dir=log_dir)
-told = {"checked": train(check), "plain": train(None)}
-told["reports"] = [
+results = {"checked": train(check), "plain": train(None)}
+results["reports"] = [
     (r.step, str(r.verdict), r.loss["total"], r.loss["penalty"], r.error) for r in check.reports
 ]
-told["drawn"] = [[(c.position, c.term) for c in r.comparisons] for r in check.reports]
-print(json.dumps(told))
+results["drawn"] = [[(c.position, c.term) for c in r.comparisons] for r in check.reports]
+print(json.dumps(results))
 """
 
 
@@ -68,9 +68,9 @@ def environ(**more):
 
 def test_two_devices_come_to_the_verdict_of_one(tmp_path):
     one, two = mirrored(ONE_DEVICE, tmp_path / "one"), mirrored(TWO_DEVICES, tmp_path / "two")
-    for told in (one, two):
-        assert told["checked"] == told["plain"]
-        assert [(step, verdict, error) for step, verdict, *_, error in told["reports"]] == [
+    for results in (one, two):
+        assert results["checked"] == results["plain"]
+        assert [(step, verdict, error) for step, verdict, *_, error in results["reports"]] == [
             (step, "PASS", "") for step in range(5)
         ]
     assert two["drawn"] == one["drawn"]
@@ -133,9 +133,9 @@ def test_two_devices_share_the_evaluations():
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["devices"] == [["CPU:0", "CPU:1", "outside"], ["outside"]]
-    two, one = map(json.loads, told["reports"])
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results["devices"] == [["CPU:0", "CPU:1", "outside"], ["outside"]]
+    two, one = map(json.loads, results["reports"])
     assert two["verdict"] == "PASS"
     # To the last bit: every evaluation is the same, wherever it runs.
     assert two["comparisons"] == one["comparisons"]
@@ -199,14 +199,14 @@ def test_two_processes_agree_and_one_writes(tmp_path):
     ]
     done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = [
+    results = [
         [line.split(", ", 1)[1] for line in done.stdout.splitlines() if f"worker {i}," in line]
         for i in range(2)
     ]
-    assert len(told[0]) == 3
+    assert len(results[0]) == 3
     # The same draw, the same loss to the last digit shown, the same verdict.
-    assert told[0] == told[1]
-    assert all("PASS" in line for line in told[0])
+    assert results[0] == results[1]
+    assert all("PASS" in line for line in results[0])
     assert len(list((tmp_path / "gradcheck").iterdir())) == 2
     assert stored(tmp_path) == [0, 10, 20]
 

@@ -306,7 +306,7 @@ def test_frozen_or_added_between_fits(change):
     checked = training.with_and_without(small, between=change)
     assert checked.verdicts == {PASS}
     # What fit() has compiled before, it goes on training.
-    assert ["compile the model again" in told for told in checked.complaints] == [True] * (
+    assert ["compile the model again" in message for message in checked.complaints] == [True] * (
         change is freeze
     )
     paths = {c.path for r in checked.reports for c in r.comparisons}

@@ -98,17 +98,17 @@ def moved(model):
     return np.concatenate([np.ravel(np.array(v) - b) for v, b in pairs])
 
 one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-told = {}
+results = {}
 for name in STEPS:
     report = gradhooks.check_gradients(built(name, two), x, y, samples=4)
     there, here = moved(built(name, two)), moved(built(name, one))
-    told[name] = {
+    results[name] = {
         "verdict": str(report.verdict), "notes": report.notes, "error": report.error,
         "trained": sorted({str(c.verdict) for c in report.comparisons if c.term == "trained"}),
         "sentence": report.diagnoses[0].sentence if report.diagnoses else "",
         "farther": float(there @ here / (here @ here)),
     }
-print(json.dumps(told))
+print(json.dumps(results))
 """
 
 WRONG = {
@@ -139,7 +139,7 @@ NOT_CHECKED = ["averaged over all", "summed"]
 
 
 @pytest.fixture(scope="module")
-def told():
+def results():
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
         [sys.executable, "-c", REPLICAS], env=environ, capture_output=True, text=True, timeout=600
@@ -148,21 +148,21 @@ def told():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_case_is_looked_at(told):
-    assert sorted(told) == sorted([*WRONG, *RIGHT, *NOT_CHECKED])
+def test_every_case_is_looked_at(results):
+    assert sorted(results) == sorted([*WRONG, *RIGHT, *NOT_CHECKED])
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_moves_the_weights_too_far_fails(told, case):
-    found, (factor, words) = told[case], WRONG[case]
+def test_what_moves_the_weights_too_far_fails(results, case):
+    found, (factor, words) = results[case], WRONG[case]
     assert found["farther"] == pytest.approx(factor, rel=1e-2)
     assert found["verdict"] == "FAIL"
     assert words in found["sentence"]
 
 
 @pytest.mark.parametrize("case", RIGHT)
-def test_what_moves_them_as_one_device_does_passes(told, case):
-    found = told[case]
+def test_what_moves_them_as_one_device_does_passes(results, case):
+    found = results[case]
     if case != "dropout":  # its masks differ
         assert found["farther"] == pytest.approx(1.0, rel=1e-2)
     assert (found["verdict"], found["trained"], found["notes"], found["error"]) == (
@@ -174,8 +174,8 @@ def test_what_moves_them_as_one_device_does_passes(told, case):
 
 
 @pytest.mark.parametrize("case", NOT_CHECKED)
-def test_what_is_not_known_is_said(told, case):
-    found = told[case]
+def test_what_is_not_known_is_said(results, case):
+    found = results[case]
     assert found["farther"] == pytest.approx(1.0, rel=1e-2)
     assert found["verdict"] == "PASS"
     (note,) = found["notes"]

@@ -515,7 +515,7 @@ class HelpedOptimizer(keras.optimizers.SGD):
 
 
 class Stepping(Net):
-    """A step written by hand; what else it does is told by `also(model, loss)`."""
+    """A step written by hand; `also(model, loss)` is what else it does."""
 
     def __init__(self, also):
         super().__init__()

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import gradhooks
 from tests import digest
-from tests.untouched import objects, witness
+from tests.untouched import fingerprints, objects
 
 # One of each way to remember and of each place; the others are whole training runs like these.
 GRAPH = (
@@ -64,10 +64,9 @@ def trained(model, *callbacks):
         x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=callbacks
     ).history
     for key in [key for key in history if key.startswith("gradcheck")]:
-        del history[
-            key
-        ]  # of the model's History itself, so that the witness does not meet them either
-    return dict(history), digest.digest(model), witness.belongings(model)
+        # From the model's History itself, so that the fingerprint does not contain them either.
+        del history[key]
+    return dict(history), digest.digest(model), fingerprints.belongings(model)
 
 
 @functools.cache
@@ -87,15 +86,15 @@ class Once:
 
 def once(name, mode):
     model = built(name, mode)
-    before = witness.belongings(model)
+    before = fingerprints.belongings(model)
     report = gradhooks.check_gradients(model, *objects.data(), samples=4)
-    return Once(model, before, witness.belongings(model), report)
+    return Once(model, before, fingerprints.belongings(model), report)
 
 
 def assert_same(found, expected):
     history, bits, belongings = found
     expected_history, expected_bits, expected_belongings = expected
-    assert witness.changes(expected_belongings, belongings) == []
+    assert fingerprints.changes(expected_belongings, belongings) == []
     assert history == expected_history
     assert bits == expected_bits
 
@@ -114,8 +113,8 @@ def test_training_with_a_check_at_every_step_is_the_training_without(name, mode)
 def test_a_check_leaves_everything_and_training_goes_on_as_without(name, mode):
     expected = plain(name, mode)
     checked = once(name, mode)
-    assert witness.changes(checked.before, checked.after) == []
-    assert witness.symbolic(checked.after) == []
+    assert fingerprints.changes(checked.before, checked.after) == []
+    assert fingerprints.symbolic(checked.after) == []
     assert_same(trained(checked.model), expected)
 
 
@@ -194,7 +193,7 @@ def stepped(name, mode, loop, size, is_checked):
         if is_checked:
             gradhooks.check_gradients(model, x, y, samples=4)
         losses.append(step(x[start : start + SIZES[size]], y[start : start + SIZES[size]]))
-    return losses, digest.digest(model), witness.belongings(model)
+    return losses, digest.digest(model), fingerprints.belongings(model)
 
 
 @pytest.mark.parametrize(("name", "mode", "loop", "size"), combined())
@@ -233,11 +232,11 @@ def test_a_stream_is_named_and_not_advanced(name, build, mode):
     assert next_one == expected_next
     assert_same(found, expected)
     assert [r.verdict for r in check.reports] == [gradhooks.Verdict.INCONCLUSIVE] * 5
-    told = " ".join([check.reports[0].error, *check.reports[0].notes])
-    assert "stream" in told, told
+    text = " ".join([check.reports[0].error, *check.reports[0].notes])
+    assert "stream" in text, text
 
 
-# The witness itself
+# The fingerprint itself
 
 
 def closure():
@@ -330,20 +329,20 @@ NOTICED = {
 
 
 @pytest.mark.parametrize("name", NOTICED)
-def test_the_witness_notices(name):
+def test_the_fingerprint_changes(name):
     make, change = NOTICED[name]
     thing = make()
-    before = witness.belongings(thing)
-    assert witness.changes(before, witness.belongings(thing)) == []
+    before = fingerprints.belongings(thing)
+    assert fingerprints.changes(before, fingerprints.belongings(thing)) == []
     change(thing)
-    assert witness.changes(before, witness.belongings(thing))
+    assert fingerprints.changes(before, fingerprints.belongings(thing))
 
 
-def test_the_witness_knows_a_tensor_of_a_trace():
+def test_the_fingerprint_knows_a_tensor_of_a_trace():
     kept = []
     tf.function(lambda: kept.append(tf.zeros(2) + tf.ones(2)))()
-    assert witness.symbolic(witness.belongings(kept)) == ["list[0]"]
-    assert witness.symbolic(witness.belongings([tf.zeros(2)])) == []
+    assert fingerprints.symbolic(fingerprints.belongings(kept)) == ["list[0]"]
+    assert fingerprints.symbolic(fingerprints.belongings([tf.zeros(2)])) == []
 
 
 @pytest.mark.parametrize("mode", ["graph", "eager"])

@@ -98,7 +98,7 @@ class Tracing(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("kind", threads.KINDS)
-def test_a_callback_that_changes_nothing_is_told_from_one_that_does(kind):
+def test_a_callback_that_changes_nothing_is_distinguished_from_one_that_does(kind):
     """What the tests here ask for can be had: the meetings alone change nothing."""
     gate = threads.Gate(9)
     assert fetched(threads.KINDS[kind], gate, [Tracing()]) == plainly_fetched(kind)
@@ -470,7 +470,7 @@ def test_a_check_alone_draws_nothing(is_drawing_itself):
 # Two checks at once
 
 
-def told(report):
+def summarize(report):
     """What a report says, apart from seconds and the like."""
     return (
         report.verdict,
@@ -499,7 +499,7 @@ def test_two_checks_at_once_say_what_each_says_alone(case):
 
     def check(pair, seed):
         precision = "model" if case == "one natively" and seed else "auto"
-        return told(
+        return summarize(
             gradhooks.check_gradients(models[pair], X, Y, samples=6, seed=seed, precision=precision)
         )
 
@@ -598,7 +598,7 @@ def test_one_check_dies_while_another_goes_on():
     models = [threads.functional(seed) for seed in (0, 1)]
     for model in models:
         model.train_on_batch(X, Y)
-    alone = told(gradhooks.check_gradients(models[0], X, Y, samples=6))
+    alone = summarize(gradhooks.check_gradients(models[0], X, Y, samples=6))
     before = threads.process()
     doomed = threading.local()
     meeting = threads.Together(2)
@@ -610,7 +610,7 @@ def test_one_check_dies_while_another_goes_on():
 
     def check(k):
         doomed.is_it = bool(k)
-        return told(gradhooks.check_gradients(models[k], X, Y, samples=6))
+        return summarize(gradhooks.check_gradients(models[k], X, Y, samples=6))
 
     with threads.hung(hook):
         living, dead = threads.at_once([functools.partial(check, k) for k in (0, 1)])

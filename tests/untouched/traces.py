@@ -733,7 +733,7 @@ def _by_fit(kind, model, rows, check, reports):
     callbacks = []
     if check:
         callback = gradhooks.GradientCheck(x, y, freq=1, samples=4, on_failure="ignore")
-        callbacks = [Witness(kind), callback, Witness(kind)]
+        callbacks = [TraceRecorder(kind), callback, TraceRecorder(kind)]
     history = model.fit(dataset, epochs=2, shuffle=False, verbose=0, callbacks=callbacks).history
     if check:
         reports += callback.reports
@@ -742,7 +742,7 @@ def _by_fit(kind, model, rows, check, reports):
     return {key: values for key, values in history.items() if key not in OWN_KEYS}
 
 
-class Witness(keras.callbacks.Callback):
+class TraceRecorder(keras.callbacks.Callback):
     """Notes what has been traced whenever a check may be made, before it or after it."""
 
     def __init__(self, kind):

@@ -15,14 +15,14 @@ from gradhooks.verdicts import diagnosis
 from gradhooks.verdicts.judge import relative_difference
 
 LAYOUT = Layout(("below/w", "middle/w", "above/w"), ((9,), (9,), (9,)))
-# What backpropagation says elsewhere; only a transposed kernel is told by it.
+# What backpropagation says elsewhere; only a transposed kernel is recognized by it.
 ELSEWHERE = {term: np.full(27, 7.0) for term in ("total", "data", "penalty")}
 NUMERIC = np.array([0.3, -1.2, 2.0, 0.7])
 NAN = math.nan
 
 
 def compared(analytic, numeric, judged=None, path="middle/w", term="data", reason=None):
-    """One comparison; it fails where the numbers differ, unless told otherwise."""
+    """One comparison; it fails where the numbers differ, unless `judged` says otherwise."""
     judged = judged or (Verdict.PASS if analytic == numeric else Verdict.FAIL)
     reason = reason or (Reason.AGREES if judged is Verdict.PASS else Reason.MISMATCH)
     difference = relative_difference(analytic, numeric)
@@ -75,17 +75,17 @@ def test_what_is_wrong_in_words(analytic, expected):
     reasons = [
         Reason.MISMATCH if math.isfinite(a) else Reason.NON_FINITE_GRADIENT for a in analytic
     ]
-    told = sentence(
+    text = sentence(
         *(
             compared(float(a), float(n), Verdict.FAIL, reason=r)
             for a, n, r in zip(analytic, NUMERIC, reasons, strict=True)
         )
     )
-    assert told.startswith(f"the gradient {expected}")
+    assert text.startswith(f"the gradient {expected}")
 
 
 @pytest.mark.parametrize(
-    ("cosine", "scale", "told"),
+    ("cosine", "scale", "text"),
     [
         (0.5, 2.0, ": cosine 0.5000, ratio 2"),
         (NAN, 2.0, ": ratio 2"),
@@ -93,29 +93,29 @@ def test_what_is_wrong_in_words(analytic, expected):
         (NAN, NAN, ""),
     ],
 )
-def test_only_numbers_are_told(cosine, scale, told):
-    assert diagnosis.format_cosine_and_ratio(cosine, scale) == told
+def test_only_numbers_are_written(cosine, scale, text):
+    assert diagnosis.format_cosine_and_ratio(cosine, scale) == text
 
 
 def test_a_factor_without_a_usual_cause_gets_none():
     assert sentence(*many(1.0001 * NUMERIC)) == "the gradient is 1.0001 times the true one"
 
 
-def test_a_loss_that_does_not_move_is_told_apart():
-    told = sentence(*many(NUMERIC, 0 * NUMERIC))
-    assert told.startswith(
+def test_a_loss_that_does_not_move_is_described():
+    text = sentence(*many(NUMERIC, 0 * NUMERIC))
+    assert text.startswith(
         "the gradient is not zero but the loss does not move: a straight-through estimator"
     )
-    assert sentence(*many(NUMERIC, 1e-13 * NUMERIC)) == told, (
+    assert sentence(*many(NUMERIC, 1e-13 * NUMERIC)) == text, (
         "zero, for all that the error bar tells"
     )
 
 
-def test_a_loss_that_moves_in_steps_is_told_apart():
+def test_a_loss_that_moves_in_steps_is_described():
     """Between two steps of a fine staircase nothing moves; across one, anything may."""
-    told = sentence(*many(NUMERIC, NUMERIC * [0, 3, 0, 0.1]))
-    assert "does not move at 2 of 4 wrong places" in told
-    assert told.endswith("a straight-through estimator, or a wrong gradient")
+    text = sentence(*many(NUMERIC, NUMERIC * [0, 3, 0, 0.1]))
+    assert "does not move at 2 of 4 wrong places" in text
+    assert text.endswith("a straight-through estimator, or a wrong gradient")
     assert "straight-through" not in sentence(*many(NUMERIC, NUMERIC * [-1, 3, 1, 0.1]))
 
 
@@ -133,7 +133,7 @@ def with_nan(*variables):
         ((0, 1, 2), (0, 1, 2), 2, "it begins in the loss or behind above/w, the last variable"),
     ],
 )
-def test_where_nan_begins_is_told_once(spoiled, sampled, leader, place):
+def test_where_nan_begins_is_described_once(spoiled, sampled, leader, place):
     failed = [
         compared(NAN, 1.0, Verdict.FAIL, LAYOUT.paths[v], "total", Reason.NON_FINITE_GRADIENT)
         for v in sampled
@@ -176,8 +176,8 @@ def test_a_factor_of_the_batch_is_recognized(factor, cause):
 
 
 def test_agreeing_neighbours_say_that_only_a_part_is_wrong():
-    told = sentence(*many(2 * NUMERIC), *many(NUMERIC))
-    assert told.endswith(
+    text = sentence(*many(2 * NUMERIC), *many(NUMERIC))
+    assert text.endswith(
         "; 4 other sampled parameters of this variable agree, so only part of it is wrong"
     )
 
@@ -194,8 +194,8 @@ def in_kernel(wrong, right, kernel=None):
         for i in indices
     ]
     gradients = {"data": np.ravel(kernel if kernel is not None else np.zeros((4, 4)))}
-    (told,) = diagnosis.diagnose(KERNEL, found, gradients)
-    return told.sentence
+    (failure,) = diagnosis.diagnose(KERNEL, found, gradients)
+    return failure.sentence
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_without_a_penalty_there_is_no_word_of_it():
     assert "penalty" not in sentence(*many(2 * NUMERIC))
 
 
-def test_the_last_failing_variable_in_forward_order_is_the_culprit():
+def test_the_last_failing_variable_in_forward_order_is_named():
     found = diagnosed(
         *many(3 * NUMERIC, path="below/w"),
         *many(NUMERIC, path="above/w"),
@@ -279,21 +279,21 @@ def test_the_last_failing_variable_in_forward_order_is_the_culprit():
     assert [(d.path, d.is_culprit) for d in found] == [("middle/w", True), ("below/w", False)]
 
 
-def test_the_culprit_comes_first_and_the_others_follow_downwards():
+def test_the_named_variable_comes_first_and_the_others_follow_downwards():
     found = diagnosed(
         *(c for path in ("middle/w", "below/w", "above/w") for c in many(2 * NUMERIC, path=path))
     )
     assert [d.path for d in found] == ["above/w", "middle/w", "below/w"]
 
 
-def test_a_direction_over_everything_accuses_no_variable():
+def test_a_direction_over_everything_names_no_variable():
     assert diagnosed(compared(1.0, 2.0, path="*")) == ()
 
 
 def test_an_outdated_declaration_is_no_wrong_factor():
     # Failing because the gradient is right after all: "1 times the true one" would be no diagnosis.
-    told = sentence(*many(NUMERIC, judged=Verdict.FAIL, reason=Reason.UNDECLARED_MATCH))
-    assert "times the true one" not in told
+    text = sentence(*many(NUMERIC, judged=Verdict.FAIL, reason=Reason.UNDECLARED_MATCH))
+    assert "times the true one" not in text
 
 
 def test_nothing_wrong_nothing_said():

@@ -82,7 +82,7 @@ def test_two_numbers_differ_as_two_vectors_of_one_entry_do(one, other):
 
 
 def estimate(slope, error=1e-9, left=None, right=None, is_kink=False):
-    """One whose sides meet, unless told otherwise."""
+    """One whose one-sided slopes agree, unless the arguments say otherwise."""
     return DerivativeEstimate(
         slope,
         error,
@@ -212,7 +212,7 @@ JITTER_LAYOUT = Layout(("a", "b"), ((3,), (2,)))
         ([0, 0, 0, 0, 0], [0, 0, 0, 0, 0], {}),
     ],
 )
-def test_jitter_of_a_gradient_is_told_from_rounding(first, second, found):
+def test_jitter_of_a_gradient_is_distinguished_from_rounding(first, second, found):
     one, other = ({"total": np.array(g, dtype=float)} for g in (first, second))
     assert determinism.gradient_jitter(JITTER_LAYOUT, one, other, TOLERANCE) == pytest.approx(
         found, rel=1e-6
@@ -272,7 +272,7 @@ def test_the_table_holds_every_verdict_that_judging_can_give(case):
 
 
 @given(judgeable(), ERRORS)
-def test_a_larger_error_bar_never_accuses(case, other):
+def test_a_larger_error_bar_never_makes_a_failure(case, other):
     """Growing errors: whatever is no FAIL stays no FAIL."""
     analytic, measured, tolerance, magnitude = case
     narrow, wide = (dataclasses.replace(measured, error=e) for e in sorted((measured.error, other)))
@@ -294,7 +294,7 @@ def test_a_larger_tolerance_only_ever_passes_more(case, other):
 
 
 @given(judgeable())
-def test_calling_it_a_kink_never_accuses(case):
+def test_calling_it_a_kink_never_makes_a_failure(case):
     analytic, measured, tolerance, magnitude = case
     smooth, kinked = (dataclasses.replace(measured, is_kink=k) for k in (False, True))
     if judge.judge(analytic, smooth, tolerance, magnitude)[0] is not FAIL:

@@ -177,17 +177,17 @@ def lost(below):
 
 
 @pytest.mark.parametrize(
-    ("below", "where", "culprit"),
+    ("below", "where", "failing"),
     [(9e-9, None, 0), (9e-9, "model/b", 0), (1.0, None, 1), (1.0, "model/a", 0)],
 )
 def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_layer_where_it_begins(
-    below, where, culprit
+    below, where, failing
 ):
     place = where and Departure(Location.BACKWARD, where, True, 1e-9)
     found = native_diagnosis.diagnose(LAYOUT, lost(below), "float16", (1.0, 1.0), 1.0, place)
     assert [(d.path, d.is_culprit) for d in found] == [
-        (LAYOUT.paths[culprit], True),
-        (LAYOUT.paths[1 - culprit], False),
+        (LAYOUT.paths[failing], True),
+        (LAYOUT.paths[1 - failing], False),
     ]
     assert (
         "up to 100% of the gradient underflows to zero in float16: use loss scaling"

@@ -104,7 +104,7 @@ def test_words(name):
     assert first.is_culprit
 
 
-def test_a_pattern_has_one_culprit():
+def test_a_pattern_names_one_variable():
     assert [d.is_culprit for d in diagnosed(ANALYTIC / 2)] == [True, False, False]
 
 
@@ -120,7 +120,7 @@ def spoiled(*parts, value=math.nan):
 
 
 FINITE = "gives finite ones: `train_step` makes them, or float32 does, "
-# (what float64 gives, what the optimizer receives, the culprit, words about it)
+# (what float64 gives, what the optimizer receives, the named variable, words about it)
 NOT_FINITE = {
     "one": ((), (FIRST,), "first", FINITE + "behind first, the last variable with any"),
     "two": ((), (FIRST, SECOND), "second", FINITE + "behind second, the last variable with any"),
@@ -137,15 +137,15 @@ NOT_FINITE = {
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", NOT_FINITE)
 def test_a_gradient_that_is_not_finite(name, value):
-    inside, outside, culprit, words = NOT_FINITE[name]
+    inside, outside, named, words = NOT_FINITE[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = diagnosed(
             spoiled(*outside, value=value), data=DATA, analytic=spoiled(*inside, value=value)
         )
     assert len(found) == len(outside)
-    assert [d.path for d in found if d.is_culprit] == [culprit]
-    assert found[0].path == culprit
+    assert [d.path for d in found if d.is_culprit] == [named]
+    assert found[0].path == named
     assert found[0].sentence.endswith(words)
     assert "the optimizer receives NaN or infinite numbers for this variable" in found[0].sentence
 

@@ -35,12 +35,13 @@ def noisy(size, seed):
 
 
 def judged(now, nudged=(), dtype="float16"):
-    """The comparisons, with every suspect looked at again at some points."""
-    suspects = optimizer_gradient.find_disagreeing(now, dtype)
+    """The comparisons, with every disagreeing variable measured again at some points."""
+    disagreeing = optimizer_gradient.find_disagreeing(now, dtype)
     noisy = {
         v
         for other in nudged
-        for v in {*suspects} - {*optimizer_gradient.find_replicated(now, other, suspects, dtype)}
+        for v in {*disagreeing}
+        - {*optimizer_gradient.find_replicated(now, other, disagreeing, dtype)}
     }
     return optimizer_comparison.compare(now, noisy, dtype)
 
@@ -83,7 +84,7 @@ def test_verdicts(what, trained, nudged, dtype, expected):
     assert (verdict is Verdict.FAIL) == (reason in (Reason.UNTRAINED, Reason.NON_FINITE_GRADIENT))
 
 
-def test_a_step_that_loss_scaling_leaves_out_accuses_nobody():
+def test_a_step_that_loss_scaling_leaves_out_does_not_fail():
     found = judged(received(changed(math.inf * ANALYTIC[:40]), is_skipped=True))
     assert [(c.verdict, str(c.reason)) for c in found] == [
         (Verdict.INCONCLUSIVE, "not_recorded"),
@@ -174,7 +175,7 @@ def test_a_small_gradient_that_agrees_is_no_noise():
     assert [c.reason for c in judged(nothing)] == [Reason.VACUOUS] * 2
 
 
-def test_suspects_are_what_is_not_close():
+def test_disagreeing_variables_are_those_not_close():
     assert optimizer_gradient.find_disagreeing(received(ANALYTIC), "float32") == []
     assert optimizer_gradient.find_disagreeing(received(changed(ANALYTIC[:40] / 2)), "float32") == [
         0
@@ -205,7 +206,7 @@ def test_the_size_of_the_loss_says_nothing_about_its_gradient(scale, dtype):
 
 
 @hypothesis.given(st.integers(0, 1000))
-def test_rounding_of_the_precision_is_never_accused(seed):
+def test_rounding_of_the_precision_never_fails(seed):
     rng = np.random.default_rng(seed)
     analytic = rng.normal(size=80) * 10.0 ** rng.uniform(-4, 4)
     rounded = received(analytic.astype(np.float16).astype(float), analytic)
@@ -214,7 +215,7 @@ def test_rounding_of_the_precision_is_never_accused(seed):
 
 
 # (what, trained, analytic gradient a unit of roundoff away, reached, numbers of the variables that
-# stay suspect)
+# still disagree)
 ROUNDINGS = [
     ("as much as rounding does", 1.1 * ANALYTIC, 1.1 * ANALYTIC, ALL, []),
     ("nine times as much", 1.09 * ANALYTIC, 1.01 * ANALYTIC, ALL, []),

@@ -95,12 +95,12 @@ def test_vacuous_means_that_both_derivatives_are_zero():
     small, large = (
         dataclasses.replace(VACUOUS, analytic=factor * levels["total"]) for factor in (0.5, -2.0)
     )
-    told = proof.withdraw_false_zeros([small, large, KINK, compared()], levels)
-    assert [c.reason for c in told] == [Reason.VACUOUS, Reason.NOISE, Reason.KINK, Reason.AGREES]
-    assert [c.verdict for c in told] == [OPEN, OPEN, OPEN, PASS]
+    changed = proof.withdraw_false_zeros([small, large, KINK, compared()], levels)
+    assert [c.reason for c in changed] == [Reason.VACUOUS, Reason.NOISE, Reason.KINK, Reason.AGREES]
+    assert [c.verdict for c in changed] == [OPEN, OPEN, OPEN, PASS]
 
 
-def test_variables_of_which_nothing_could_be_told_are_known():
+def test_variables_without_proof_are_listed():
     found = proof.paths_without_proof(
         [compared(), NOISE, KINK, VACUOUS, TRAINED, compared("u", judged=OPEN, reason=Reason.KINK)]
     )

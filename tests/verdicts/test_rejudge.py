@@ -157,9 +157,9 @@ CHANGED = [
     # name, comparison, changes of the report, threshold, verdict, reason
     ("forgiven", OFF, {}, 1e-3, PASS, Reason.AGREES),
     ("not forgiven", OFF, {}, 1e-4, FAIL, Reason.MISMATCH),
-    ("accused", SLIGHTLY_OFF, {}, 1e-7, FAIL, Reason.MISMATCH),
+    ("failing", SLIGHTLY_OFF, {}, 1e-7, FAIL, Reason.MISMATCH),
     (
-        "accused at zero",
+        "failing at zero",
         compared(analytic=0.0, numeric=1.0, magnitude=1e7),
         {},
         1e-8,
@@ -224,10 +224,10 @@ CHANGED = [
     ids=[c[0] for c in CHANGED],
 )
 def test_what_follows_the_threshold(comparison, changes, threshold, judged, reason):
-    told = rejudge(report(comparison, **changes), threshold)
-    assert (told.comparisons[0].verdict, told.comparisons[0].reason) == (judged, reason)
-    assert (told.verdict is FAIL) == (judged is FAIL)
-    assert told.threshold == threshold
+    rejudged = rejudge(report(comparison, **changes), threshold)
+    assert (rejudged.comparisons[0].verdict, rejudged.comparisons[0].reason) == (judged, reason)
+    assert (rejudged.verdict is FAIL) == (judged is FAIL)
+    assert rejudged.threshold == threshold
 
 
 KEPT = [
@@ -249,24 +249,27 @@ KEPT = [
 @pytest.mark.parametrize("threshold", [1e-12, 1e-6, 0.9])
 @pytest.mark.parametrize("kept", KEPT, ids=lambda c: f"{c.reason} {c.term} {c.allowed:.0e}")
 def test_what_does_not_follow_the_threshold(kept, threshold):
-    told = rejudge(
+    rejudged = rejudge(
         report(kept, expect=(("d/*", "mismatch"),) if kept.reason is Reason.DECLARED else ()),
         threshold,
     )
-    assert (told.comparisons[0].verdict, told.comparisons[0].reason) == (kept.verdict, kept.reason)
+    assert (rejudged.comparisons[0].verdict, rejudged.comparisons[0].reason) == (
+        kept.verdict,
+        kept.reason,
+    )
 
 
-def test_what_is_allowed_is_told_for_the_new_threshold():
-    told = rejudge(report(OFF, KEPT[0], KEPT[6], KEPT[9]), 1e-2).comparisons
-    assert told[0].allowed == pytest.approx(1e-2 * 2.001 + 1e-9)
-    assert told[1].allowed == pytest.approx(1e-2 * 0.7 + 1e-9)
-    assert [c.allowed for c in told[2:]] == [KEPT[6].allowed, KEPT[9].allowed]
+def test_the_allowed_gap_is_that_of_the_new_threshold():
+    rejudged = rejudge(report(OFF, KEPT[0], KEPT[6], KEPT[9]), 1e-2).comparisons
+    assert rejudged[0].allowed == pytest.approx(1e-2 * 2.001 + 1e-9)
+    assert rejudged[1].allowed == pytest.approx(1e-2 * 0.7 + 1e-9)
+    assert [c.allowed for c in rejudged[2:]] == [KEPT[6].allowed, KEPT[9].allowed]
 
 
 @pytest.mark.parametrize("reason", [Reason.NON_FINITE_LOSS, Reason.NOT_DETERMINISTIC, Reason.ERROR])
 def test_an_obstacle_is_not_a_matter_of_the_threshold(reason):
-    told = rejudge(CheckReport(7, INCONCLUSIVE, reason, {}), 1e-3)
-    assert (told.verdict, told.reason, told.threshold) == (INCONCLUSIVE, reason, 1e-3)
+    rejudged = rejudge(CheckReport(7, INCONCLUSIVE, reason, {}), 1e-3)
+    assert (rejudged.verdict, rejudged.reason, rejudged.threshold) == (INCONCLUSIVE, reason, 1e-3)
 
 
 def test_a_diagnosis_stays_while_what_it_speaks_of_fails():
@@ -277,8 +280,8 @@ def test_a_diagnosis_stays_while_what_it_speaks_of_fails():
         Diagnosis("e/w", "says not of what"),
     )
     reversed_one = compared(FAIL, Reason.MISMATCH, -1.0, 1.0, path="e/w")
-    told = rejudge(report(OFF, reversed_one, KEPT[10], diagnoses=diagnoses), 1e-2)
-    assert told.diagnoses == diagnoses[1:]
+    rejudged = rejudge(report(OFF, reversed_one, KEPT[10], diagnoses=diagnoses), 1e-2)
+    assert rejudged.diagnoses == diagnoses[1:]
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1e-6, math.nan, math.inf])
@@ -328,14 +331,14 @@ def judged_reports(draw):
 
 
 @given(judged_reports(), SMALL, SMALL)
-def test_for_any_numbers_a_larger_threshold_only_softens(told, one, other):
-    assert repr(rejudge(told, told.threshold)) == repr(told)
-    strict, loose = rejudge(told, min(one, other)), rejudge(told, max(one, other))
+def test_for_any_numbers_a_larger_threshold_only_softens(stored, one, other):
+    assert repr(rejudge(stored, stored.threshold)) == repr(stored)
+    strict, loose = rejudge(stored, min(one, other)), rejudge(stored, max(one, other))
     assert SOFTNESS.index(loose.verdict) >= SOFTNESS.index(strict.verdict)
     for before, after in zip(strict.comparisons, loose.comparisons, strict=True):
         assert SOFTNESS.index(after.verdict) >= SOFTNESS.index(before.verdict)
 
 
 @given(REPORTS, SMALL)
-def test_whatever_a_file_says_is_judged(told, threshold):
-    assert rejudge(told, threshold).threshold == threshold
+def test_whatever_a_file_says_is_judged(stored, threshold):
+    assert rejudge(stored, threshold).threshold == threshold

@@ -101,7 +101,7 @@ def test_what_is_not_finite_says_nothing(lost):
     assert replication.is_replicated(FIRST, [*nothing[:2], *looks([1.05] * 3)], TOLERANCE)
 
 
-def test_a_sharp_look_that_passes_acquits_and_a_blurred_one_does_not():
+def test_a_sharp_replicate_that_passes_withdraws_and_a_blurred_one_does_not():
     sharp, blurred, failing = (
         look((1.0, 1.0, 1e-4)),
         look((1.0, 1.0, 0.09)),

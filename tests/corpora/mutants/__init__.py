@@ -1,4 +1,4 @@
-"""Models whose gradient is wrong. Each must be caught, and the culprit named.
+"""Models whose gradient is wrong. Each must fail, with the wrong layer named.
 
 `CASES` holds models whose backpropagation is wrong, `TRAIN_STEPS` models whose
 backpropagation is right and whose optimizer receives something else; all of

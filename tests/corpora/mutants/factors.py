@@ -1,6 +1,6 @@
 """Custom gradients that lack a factor, a sign or a term, or that work along the wrong axis.
 
-In every mutant, here and in the other modules, the culprit is the layer whose
+In every mutant, here and in the other modules, `culprit` is the layer whose
 operation has the wrong gradient if variables of its own come out wrong, and
 else the nearest layer below it in forward order. Chains are named `below`,
 `planted`, `above`, `head`.

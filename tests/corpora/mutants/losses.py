@@ -1,6 +1,6 @@
 """Losses that bring their own wrong gradient.
 
-The culprit is the layer nearest to the loss, the head.
+`culprit` is the layer nearest to the loss, the head.
 """
 
 import keras
