@@ -209,17 +209,7 @@ class Checker:
                 that is not a finite scalar, if `is_first`. Any other exception
                 becomes a report.
         """
-        options = self._options
-        settings = Settings(
-            samples=options.samples if samples is None else samples,
-            threshold=options.threshold,
-            seed=options.seed,
-            step=step,
-            turn=turn,
-            name=self._name,
-            expect=options.declared,
-            train_step=options.train_step,
-        )
+        settings = self._make_settings(step, turn, samples)
         try:
             traced = self._trace_if_changed(model)
             report = run.check(traced, dataclasses.replace(settings, seen=self.seen), watch)
@@ -235,6 +225,20 @@ class Checker:
             report = exceptions.report_exception(error, settings)
         self.seen |= proof.positions_with_proof(report.comparisons)
         return report
+
+    def _make_settings(self, step: int, turn: int | None, samples: int | None) -> Settings:
+        """Returns the settings of one check, without what earlier checks have compared."""
+        options = self._options
+        return Settings(
+            samples=options.samples if samples is None else samples,
+            threshold=options.threshold,
+            seed=options.seed,
+            step=step,
+            turn=turn,
+            name=self._name,
+            expect=options.declared,
+            train_step=options.train_step,
+        )
 
     def _trace_if_changed(self, model: Any) -> oracle.ModelOracle:
         """Returns the traced model, traced anew if it has changed since."""

@@ -38,18 +38,6 @@ def report_exception(error: Exception, settings: Settings) -> CheckReport:
             **common,
         )
     path = error.path or EVERYTHING
-    failure = DerivativeComparison(
-        path,
-        None,
-        "total",
-        math.nan,
-        math.nan,
-        math.nan,
-        math.nan,
-        math.nan,
-        Verdict.FAIL,
-        Reason.GRADIENT_FAILS,
-    )
     sentence = f"its backward pass raises {error.cause}"
     diagnosis = Diagnosis(path, sentence, ("total",), is_culprit=bool(error.path))
     return CheckReport(
@@ -57,7 +45,23 @@ def report_exception(error: Exception, settings: Settings) -> CheckReport:
         Verdict.FAIL,
         Reason.GRADIENT_FAILS,
         unknown,
-        (failure,),
+        (_fail(path),),
         (diagnosis,),
         **common,
+    )
+
+
+def _fail(path: str) -> DerivativeComparison:
+    """The failure of a backward pass that raises: there is no number to compare."""
+    return DerivativeComparison(
+        path,
+        None,
+        "total",
+        analytic=math.nan,
+        numeric=math.nan,
+        error=math.nan,
+        step_size=math.nan,
+        relative_difference=math.nan,
+        verdict=Verdict.FAIL,
+        reason=Reason.GRADIENT_FAILS,
     )

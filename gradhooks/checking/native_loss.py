@@ -210,7 +210,10 @@ class _NativeLoss:
         return is_step_infinite + is_native_infinite + is_gradient_infinite >= 2
 
     def _of_loss(self) -> GradientComparison:
-        """The failure of a loss whose gradient is finite: no norms, the diagnosis gives both losses."""
+        """The failure of a loss whose gradient is finite.
+
+        It has no norms; the diagnosis gives both losses.
+        """
         return GradientComparison(
             EVERYTHING,
             analytic_norm=math.nan,

@@ -77,17 +77,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         unrecorded = _unrecorded(gradients["total"])
         return OptimizerResult((unrecorded,), (), {TRAINED: math.nan}, (note,))
 
-    explained = {d.path for d in native.diagnoses}
-    diagnoses = optimizer_diagnosis.diagnose(
-        layout,
-        recorded,
-        gradients.get("data"),
-        [c for c in comparisons if c.path not in explained],
-        dtype,
-        oracle.batch_size,
-        oracle.has_noise,
-        oracle.replicas,
-    )
+    diagnoses = _diagnose_unexplained(context, recorded, comparisons, native.diagnoses)
     comparisons = _leave_out_missed(comparisons, step.outdated)
     difference = optimizer_comparison.overall_difference(recorded, comparisons)
     notes = (
@@ -102,6 +92,28 @@ def compare(context: CheckContext) -> OptimizerResult:
         {TRAINED: difference},
         notes,
         recorded.values,
+    )
+
+
+def _diagnose_unexplained(
+    context: CheckContext,
+    recorded: OptimizerGradient,
+    comparisons: Sequence[GradientComparison],
+    explanations: Sequence[Diagnosis],
+) -> Sequence[Diagnosis]:
+    """Diagnoses the failures that native precision does not explain."""
+    explained = {d.path for d in explanations}
+    unexplained = [c for c in comparisons if c.path not in explained]
+    oracle = context.oracle
+    return optimizer_diagnosis.diagnose(
+        context.layout,
+        recorded,
+        context.baseline.gradients.get("data"),
+        unexplained,
+        oracle.training_dtype,
+        oracle.batch_size,
+        oracle.has_noise,
+        oracle.replicas,
     )
 
 
@@ -213,7 +225,7 @@ def _leave_out_missed(
 
 
 def _describe_rounding(comparisons: Sequence[GradientComparison], dtype: str) -> Iterator[str]:
-    """Describes rounding in the optimizer gradient, where it is more than the tolerance."""
+    """Describes rounding in the optimizer gradient, where it is more than the threshold."""
     rounded = [c.relative_difference for c in comparisons if c.reason is Reason.ROUNDING]
     if rounded:
         yield (

@@ -3,22 +3,22 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from gradhooks._types import Vector
 from gradhooks.checking import (
     baseline,
+    blocked,
+    derivatives,
     digits,
     localize,
     optimizer,
     probes,
     random_operations,
-    unreached,
     untraced,
-    zero_gradients,
 )
 from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.measurement import Measurement
@@ -28,7 +28,6 @@ from gradhooks.numerics import determinism, sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import (
-    EVERYTHING,
     TERMS,
     Comparison,
     Coverage,
@@ -39,7 +38,6 @@ from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, proof
 
-Term = Literal["total", "data", "penalty"]
 # Receives the layout and the gradient that the optimizer received, shape (P,).
 GradientObserver = Callable[[Layout, Vector], None]
 
@@ -118,7 +116,8 @@ class _Check:
         diagnoses = diagnosis.diagnose(
             self._layout, comparisons, gradients, self._oracle.batch_size
         )
-        differences = self._relative_differences(comparisons) | found.differences
+        differences = derivatives.overall_differences(self._oracle.term_names, comparisons)
+        differences |= found.differences
         every: list[Comparison] = [*comparisons, *found.comparisons]
         diagnoses = (*diagnoses, *found.diagnoses)
         verdict, reason = judge.judge_check(every)
@@ -196,91 +195,12 @@ class _Check:
 
         comparisons: list[DerivativeComparison] = []
         for measured in [*coordinates, *directions]:
-            comparisons += self._compare_terms(measured)
+            comparisons += derivatives.compare_terms(context, measured)
         comparisons = proof.withdraw_false_zeros(comparisons, self._zero_levels)
-        comparisons += self._compare_blocked()
+        failures, notes = blocked.compare_blocked(context)
+        comparisons += failures
+        self._notes += notes
         return declared.apply(comparisons, self._settings.expect), directions
-
-    def _compare_blocked(self) -> Iterator[DerivativeComparison]:
-        """Compares variables with a gradient of zero everywhere on which the loss depends."""
-        settings = self._settings
-        without_gradient = zero_gradients.find_zero_gradients(
-            self._layout, self._baseline.gradients["total"]
-        )
-        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
-        compiled = self._oracle.bypassed
-        unmoved: list[int] = []
-        unknown = {*without_gradient} - {*compiled}
-        for found in zero_gradients.move_variables(
-            self._layout,
-            self._oracle,
-            self._baseline,
-            self._context.scales,
-            without_gradient,
-            rng,
-        ):
-            unknown -= {found.variable}
-            if found.is_blocked:
-                path = self._layout.paths[found.variable]
-                slope = found.change / abs(found.distance)
-                yield DerivativeComparison(
-                    path,
-                    None,
-                    "total",
-                    analytic=0.0,
-                    numeric=slope,
-                    error=0.0,
-                    step_size=abs(found.distance),
-                    relative_difference=1.0,
-                    verdict=Verdict.FAIL,
-                    reason=Reason.BLOCKED,
-                    allowed=0.0,
-                    position=found.probe.start,
-                )
-            elif found.change <= self._baseline.noise[0] and found.variable not in compiled:
-                unmoved.append(found.variable)
-        self._notes += unreached.describe_unreached(self._context, unmoved, sorted(unknown))
-
-    def _compare_terms(self, measured: Measurement) -> Iterator[DerivativeComparison]:
-        """Yields one `DerivativeComparison` per term of the loss."""
-        probe = measured.probe
-        variable, index = self._layout.locate(probe.start)
-        is_local = probe.stop <= self._layout.slice(variable).stop
-        path = self._layout.paths[variable] if is_local else EVERYTHING
-        for t, term in enumerate(self._oracle.term_names):
-            analytic, estimate = measured.analytic[t], measured.estimates[t]
-            magnitude = measured.magnitude[t]
-            verdict, reason = measured.judgements[t]
-            allowed = judge.allowed_gap(analytic, estimate, self._threshold, magnitude)
-            yield DerivativeComparison(
-                path,
-                index if probe.is_coordinate else None,
-                cast(Term, term),
-                analytic=float(analytic),
-                numeric=float(estimate.slope),
-                error=float(estimate.error),
-                step_size=float(estimate.step_size),
-                relative_difference=judge.relative_difference(analytic, estimate.slope),
-                verdict=verdict,
-                reason=reason,
-                left=float(estimate.left),
-                right=float(estimate.right),
-                allowed=float(allowed),
-                position=probe.start,
-                magnitude=float(magnitude),
-                is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
-                truncation=float(estimate.truncation),
-            )
-
-    def _relative_differences(
-        self, comparisons: Sequence[DerivativeComparison]
-    ) -> dict[str, float]:
-        differences = {
-            term: _overall_difference(comparisons, term) for term in self._oracle.term_names
-        }
-        differences.setdefault("data", differences["total"])
-        differences.setdefault("penalty", 0.0)
-        return differences
 
     def _note_open_questions(self, comparisons: Sequence[Comparison], verdict: Verdict) -> None:
         self._notes += digits.describe_digits(self._precision, self._baseline, verdict)
@@ -330,15 +250,3 @@ class _Check:
             name=settings.name,
             expect=tuple(settings.expect),
         )
-
-
-def _overall_difference(comparisons: Sequence[DerivativeComparison], term: str) -> float:
-    """The relative difference over the sampled parameters that could be decided."""
-    analytic: list[float] = []
-    numeric: list[float] = []
-    for c in comparisons:
-        is_sampled = c.term == term and c.index is not None
-        if is_sampled and c.verdict is not Verdict.INCONCLUSIVE:
-            analytic.append(c.analytic)
-            numeric.append(c.numeric)
-    return judge.relative_difference(analytic, numeric)

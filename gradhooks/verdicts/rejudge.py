@@ -21,19 +21,16 @@ def rejudge(report: CheckReport, threshold: float) -> CheckReport:
     check itself, `judge.judge`, on the stored numbers. The others keep their
     verdict: no threshold changes a kink, noise or a blocked gradient, and a
     declared mismatch stays declared. So do the comparisons of the optimizer
-    gradient, whose tolerance belongs to the precision of training.
+    gradient, whose threshold belongs to the precision of training.
 
-    A larger threshold only ever softens a verdict. A smaller one may fail a
-    measurement that was good enough for the stored threshold, without the finer
-    steps and the replicates that a check takes before it fails.
+    A larger threshold only ever softens a verdict. A smaller one may fail a measurement that was
+    good enough for the stored one: a check would take finer steps and replicates before it fails.
 
-    The measured numbers stay as they are, `relative_difference` and `coverage`
-    among them. A diagnosis stays while anything it describes still fails.
+    Measured numbers stay as they are, and a diagnosis stays while anything it describes still fails.
 
     Args:
         report: A `CheckReport` as the check made it.
-        threshold: float above 0. Relative difference above which a comparison
-            can fail.
+        threshold: float above 0. Relative difference above which a comparison can fail.
 
     Returns:
         A `CheckReport`; equal to `report` under its own threshold.
@@ -53,14 +50,8 @@ def rejudge(report: CheckReport, threshold: float) -> CheckReport:
     >>> str(rejudge(report, 1e-2).verdict), str(rejudge(report, 1e-4).verdict)
     ('PASS', 'FAIL')
     """
-    if not math.isfinite(threshold) or threshold <= 0:
-        raise ValueError(
-            f"`threshold` is a relative difference. Received: threshold={threshold!r}. "
-            "Expected a float above 0. Try 1e-7, the default where everything is computed in "
-            "float64."
-        )
-    if not report.comparisons:
-        # The check met an obstacle, which no threshold changes.
+    _check_threshold(threshold)
+    if not report.comparisons:  # the check met an obstacle, which no threshold changes
         return dataclasses.replace(report, threshold=threshold)
     expect = [(pattern, kind) for pattern, kind in report.expect if kind in declared.KINDS]
     judged = [_rejudge_comparison(c, threshold) for c in report.comparisons]
@@ -74,6 +65,15 @@ def rejudge(report: CheckReport, threshold: float) -> CheckReport:
         threshold=threshold,
         diagnoses=_select_standing(report.diagnoses, comparisons),
     )
+
+
+def _check_threshold(threshold: float) -> None:
+    if not math.isfinite(threshold) or threshold <= 0:
+        raise ValueError(
+            f"`threshold` is a relative difference. Received: threshold={threshold!r}. "
+            "Expected a float above 0. Try 1e-7, the default where everything is computed in "
+            "float64."
+        )
 
 
 def _rejudge_comparison(comparison: Comparison, threshold: float) -> Comparison:
