@@ -17,16 +17,16 @@ _DECIDED_BY_THRESHOLD = (Reason.AGREES, Reason.MISMATCH)
 def rejudge(report: CheckReport, threshold: float) -> CheckReport:
     """Returns a report as it reads under another threshold.
 
-    A comparison that agreed or mismatched is judged again by the rule of the
-    check itself, `judge.judge`, on the stored numbers. The others keep their
-    verdict: no threshold changes a kink, noise or a blocked gradient, and a
-    declared mismatch stays declared. So do the comparisons of the optimizer
-    gradient, whose threshold belongs to the precision of training.
+    A comparison that agreed or mismatched is judged again by the rule of the check itself,
+    `judge.judge`, on the stored numbers. The others keep their verdict: no threshold changes a
+    kink, noise or a blocked gradient, and a declared mismatch stays declared. Comparisons of the
+    optimizer gradient keep theirs too: their threshold belongs to the precision of training.
 
     A larger threshold only ever softens a verdict. A smaller one may fail a measurement that was
     good enough for the stored one: a check would take finer steps and replicates before it fails.
 
-    Measured numbers stay as they are, and a diagnosis stays while anything it describes still fails.
+    Measured numbers stay as they are, `relative_difference` and `coverage` among them. A diagnosis
+    stays while anything it describes still fails.
 
     Args:
         report: A `CheckReport` as the check made it.
