@@ -5,9 +5,11 @@ import tensorflow as tf
 
 from gradhooks.backends.common.flat import Cache, split
 from gradhooks.backends.common.partition import DEFAULT_TRACING_COST, partition
-from gradhooks.backends.tensorflow.loops import HEAVY_ABOVE, LineLoop, SingleParameterLoop
+from gradhooks.backends.tensorflow.line_loop import LineLoop
 from gradhooks.backends.tensorflow.parameters import split_cached
 from gradhooks.backends.tensorflow.replicas import evaluate_rows
+from gradhooks.backends.tensorflow.row_loops import HEAVY_ABOVE
+from gradhooks.backends.tensorflow.single_parameter_loop import SingleParameterLoop
 
 # Up to this many parameters, a direction is evaluated by calls at moved points instead of a loop of
 # its own. A free choice that changes cost only: every call copies all parameters, 0.8 MB for 1e5 of

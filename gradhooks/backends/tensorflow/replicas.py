@@ -91,7 +91,7 @@ def evaluate_rows(loop, common, columns, strategy):
     The devices take rows in turn, since the work of neighbours is alike.
 
     Args:
-        loop: Has `order_rows(*columns)` and `evaluate`, see `loops`.
+        loop: A `LineLoop` or a `SingleParameterLoop`.
         common: What all rows have in common, nested tensors.
         columns: Arrays of shape (K,), one entry for each row.
         strategy: A `tf.distribute.Strategy`, or None.
