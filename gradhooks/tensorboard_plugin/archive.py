@@ -9,6 +9,8 @@ from tensorboard import errors
 from tensorboard.data.provider import RunTagFilter
 
 from gradhooks.tensorboard_plugin import detail, overview, reduction
+from gradhooks.tensorboard_plugin.cells import ALL_TERMS
+from gradhooks.tensorboard_plugin.parsing import UnreadableError, clip, read_text
 
 PLUGIN_NAME = "gradhooks"
 SUFFIX = "/report_json"
@@ -41,7 +43,7 @@ class Series:
 
     def for_page(self):
         """Returns the series as a dict for JSON."""
-        run, name = reduction.clip(self.run, 200), reduction.clip(self.name, 200)
+        run, name = clip(self.run, 200), clip(self.name, 200)
         title = run if run.endswith(name) else f"{run} ({name})"
         return {"id": self.identity, "run": title, "revision": self.revision}
 
@@ -78,12 +80,10 @@ class Archive:
         series = self._find(context, experiment, identity)
         columns = self._reduce(experiment, series, self._read(context, experiment, series))
         scalars = self._scalars(context, experiment, series)
-        headline = {
-            term: scalars.get(f"relative_difference/{term}", []) for term in reduction.ALL_TERMS
-        }
+        headline = {term: scalars.get(f"relative_difference/{term}", []) for term in ALL_TERMS}
         return {
             **series.for_page(),
-            **overview.overview(columns, headline),
+            **overview.build_overview(columns, headline),
             # Every check writes this scalar, and TensorBoard keeps more scalars than reports.
             "checks_written": max(len(scalars.get("failures", [])), len(columns)),
         }
@@ -96,7 +96,7 @@ class Archive:
             raise errors.NotFoundError("TensorBoard keeps no report of this step")
         latest = max(stored, key=lambda datum: datum.wall_time)
         page = series.for_page()
-        return {**page, "step": step, **detail.detail(reduction.text(latest.numpy), variable)}
+        return {**page, "step": step, **detail.describe_variable(read_text(latest.numpy), variable)}
 
     def _find(self, context, experiment, identity):
         for series in self.series(context, experiment):
@@ -120,7 +120,7 @@ class Archive:
             )
         # A data provider may raise anything for damaged or oversized tensors.
         except Exception as error:
-            raise reduction.UnreadableError(
+            raise UnreadableError(
                 f"TensorBoard could not read the reports of this run ({type(error).__name__}); "
                 "they may be too large together: try --samples_per_plugin=gradhooks=20, or "
                 "--load_fast=false"
@@ -134,7 +134,7 @@ class Archive:
         columns = {(d.step, d.wall_time): known.get((d.step, d.wall_time)) for d in stored}
         for datum in stored:
             place = (datum.step, datum.wall_time)
-            columns[place] = columns[place] or reduction.column(
+            columns[place] = columns[place] or reduction.reduce_report(
                 datum.step, datum.wall_time, datum.numpy
             )
         with self._lock:
@@ -146,7 +146,7 @@ class Archive:
 
     def _scalars(self, context, experiment, series):
         """Tag without prefix -> [(step, value), ...]; empty if the scalars cannot be read."""
-        names = [*(f"relative_difference/{term}" for term in reduction.ALL_TERMS), "failures"]
+        names = [*(f"relative_difference/{term}" for term in ALL_TERMS), "failures"]
         tags = {f"{series.name}/{name}": name for name in names}
         try:
             read = self._provider.read_scalars(

@@ -9,14 +9,9 @@ from gradhooks.reports.records import EVERYTHING, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import circumstances, worst_first
 from gradhooks.reports.text import location, printable
-from gradhooks.tensorboard_plugin.reduction import (
-    ALL_TERMS,
-    SHOWN_FINDINGS,
-    UnreadableError,
-    clip,
-    fields,
-    label,
-)
+from gradhooks.tensorboard_plugin.cells import ALL_TERMS
+from gradhooks.tensorboard_plugin.parsing import UnreadableError, clip, parse_fields, parse_label
+from gradhooks.tensorboard_plugin.reduction import SHOWN_FINDINGS
 
 # The panel shows this many comparisons of the variable, and points in the scatter; free choices, to
 # keep the page of a large report quick.
@@ -44,7 +39,7 @@ _GRADIENT_NUMBERS = (
 )
 
 
-def detail(stored, variable):
+def describe_variable(stored, variable):
     """Returns what a stored report says about a variable, as a dict for JSON.
 
     Args:
@@ -68,7 +63,7 @@ def detail(stored, variable):
 
 def _report(stored):
     try:
-        return CheckReport.from_json(json.dumps(fields(stored)))
+        return CheckReport.from_json(json.dumps(parse_fields(stored)))
     except UnreadableError:
         raise
     except Exception as cause:
@@ -76,7 +71,7 @@ def _report(stored):
 
 
 def _detail(report, variable):
-    own = worst_first([c for c in report.comparisons if label(c.path) == variable])
+    own = worst_first([c for c in report.comparisons if parse_label(c.path) == variable])
     return {
         "variable": variable,
         "place": location(variable),
@@ -85,7 +80,7 @@ def _detail(report, variable):
         "threshold": float(report.threshold),
         "comparisons": [_comparison(c) for c in own[:MOST_COMPARISONS]],
         "left_out": max(0, len(own) - MOST_COMPARISONS),
-        "diagnosis": _first([d for d in report.diagnoses if label(d.path) == variable]),
+        "diagnosis": _first([d for d in report.diagnoses if parse_label(d.path) == variable]),
         "culprit": _first([d for d in report.diagnoses if d.is_culprit]),
         "advice": _advice(own),
         "points": {term: _points(report.comparisons, term, variable) for term in ALL_TERMS},
@@ -119,7 +114,7 @@ def _first(diagnoses):
         return None
     diagnosis = diagnoses[0]
     return {
-        "variable": label(diagnosis.path),
+        "variable": parse_label(diagnosis.path),
         "place": location(diagnosis.path),
         "sentence": clip(diagnosis.sentence, 2000),
         "culprit": bool(diagnosis.is_culprit),
@@ -155,7 +150,7 @@ def _points(comparisons, term, variable):
         x, y = _coordinates(c)
         if not math.isfinite(x) or not math.isfinite(y):
             continue
-        is_own = label(c.path) == variable
+        is_own = parse_label(c.path) == variable
         point = [x, y, int(c.verdict is Verdict.FAIL), int(is_own)]
         (own if is_own else others).append(point)
     return [*others[: max(0, MOST_POINTS - len(own))], *own[:MOST_POINTS]]

@@ -5,13 +5,13 @@ import base64
 import numpy as np
 
 from gradhooks.reports.records import EVERYTHING
-from gradhooks.tensorboard_plugin.reduction import ALL_TERMS, LOWEST, UNKNOWN
+from gradhooks.tensorboard_plugin.cells import ALL_TERMS, LOWEST, UNKNOWN
 
 # Cells per term, beyond which the oldest checks are left out; a free choice, some megabytes a page.
 MOST_CELLS = 1_000_000
 
 
-def overview(columns, headline=None):
+def build_overview(columns, headline=None):
     """Returns what the page draws of a run.
 
     Args:

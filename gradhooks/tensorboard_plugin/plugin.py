@@ -10,7 +10,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from gradhooks.tensorboard_plugin.archive import PLUGIN_NAME, Archive
-from gradhooks.tensorboard_plugin.reduction import LONGEST_LABEL, UnreadableError
+from gradhooks.tensorboard_plugin.parsing import LONGEST_LABEL, UnreadableError
 
 _log = logging.getLogger("gradhooks")
 _STATIC = pathlib.Path(__file__).parent / "static"

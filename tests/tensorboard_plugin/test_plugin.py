@@ -73,9 +73,10 @@ def test_a_new_check_is_a_new_revision_and_only_the_new_report_is_read(tmp_path,
     served = client(MultiplexerDataProvider(multiplexer, str(tmp_path)))
     [before] = served.get(f"{BASE}/runs").json["series"]
     read = []
-    column = plugin.Archive.overview.__globals__["reduction"].column
+    column = plugin.Archive.overview.__globals__["reduction"].reduce_report
     monkeypatch.setattr(
-        "gradhooks.tensorboard_plugin.reduction.column", lambda *a: read.append(a[0]) or column(*a)
+        "gradhooks.tensorboard_plugin.reduction.reduce_report",
+        lambda *a: read.append(a[0]) or column(*a),
     )
     query = {"id": before["id"]}
     served.get(f"{BASE}/overview", query_string=query)

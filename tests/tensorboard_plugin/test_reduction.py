@@ -13,7 +13,8 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Diagnosis, Precision
 from gradhooks.reports.report import CheckReport
 from gradhooks.tensorboard_plugin import detail, overview, reduction
-from gradhooks.tensorboard_plugin.reduction import CODES, LOWEST, UNKNOWN
+from gradhooks.tensorboard_plugin.cells import CODES, LOWEST, UNKNOWN, compute_level
+from gradhooks.tensorboard_plugin.parsing import UnreadableError
 from tests.reports import old_report
 from tests.tensorboard_plugin.logs import comparison, every_verdict, received, report
 
@@ -23,7 +24,7 @@ def stored(text):
 
 
 def column(told, wall_time=0.0):
-    return reduction.column(told.step, wall_time, stored(told.to_json()))
+    return reduction.reduce_report(told.step, wall_time, stored(told.to_json()))
 
 
 def cell(told, variable="dense/kernel", term="total"):
@@ -92,12 +93,14 @@ def test_the_trained_gradient_is_compared_by_its_distance():
 
 
 def test_a_report_stored_before_the_comparisons_were_of_two_kinds_is_drawn_and_detailed():
-    was = reduction.column(7, 0.0, stored(old_report.OLD_LINE))
+    was = reduction.reduce_report(7, 0.0, stored(old_report.OLD_LINE))
     now = column(old_report.REPORT)
     assert was.verdict == "FAIL"
     assert repr(was) == repr(now)
-    found = detail.detail(old_report.OLD_LINE, "dense/kernel")
-    assert repr(found) == repr(detail.detail(old_report.REPORT.to_json(), "dense/kernel"))
+    found = detail.describe_variable(old_report.OLD_LINE, "dense/kernel")
+    assert repr(found) == repr(
+        detail.describe_variable(old_report.REPORT.to_json(), "dense/kernel")
+    )
     gradient, derivative = found["comparisons"]
     assert (derivative["analytic"], derivative["step_size"]) == (0.5, 2e-4)
     assert (gradient["received_norm"], gradient["ratio"]) == (1.0, 0.5)
@@ -117,13 +120,13 @@ def test_what_compares_nothing_has_no_level():
 @hypothesis.given(st.floats(1e-18, 1.0), st.floats(1e-18, 1.0))
 def test_levels_keep_the_order_and_a_tenth_of_a_decade(one, other):
     low, high = sorted((one, other))
-    assert reduction.level(low) <= reduction.level(high)
-    assert decades(reduction.level(one)) == pytest.approx(math.log10(one), abs=0.04)
+    assert compute_level(low) <= compute_level(high)
+    assert decades(compute_level(one)) == pytest.approx(math.log10(one), abs=0.04)
 
 
 @hypothesis.given(st.floats())
 def test_every_number_has_a_level(number):
-    assert 0 <= reduction.level(number) <= UNKNOWN
+    assert 0 <= compute_level(number) <= UNKNOWN
 
 
 def unpack(packed, view):
@@ -141,7 +144,7 @@ def test_variables_are_in_model_order_and_cells_where_they_belong():
     early = report(
         0, comparison("m/middle", Verdict.FAIL, Reason.MISMATCH, numeric=3.0, position=20)
     )
-    view = overview.overview([column(late), column(early)])
+    view = overview.build_overview([column(late), column(early)])
     assert view["variables"] == ["*", "z/early", "m/middle", "a/late"]
     assert [check["step"] for check in view["checks"]] == [0, 10]
     codes = unpack(view["terms"]["total"]["codes"], view)
@@ -154,7 +157,7 @@ def test_variables_are_in_model_order_and_cells_where_they_belong():
 
 def test_of_a_step_that_was_checked_again_the_later_report_counts():
     first = report(5, comparison(verdict=Verdict.FAIL, reason=Reason.MISMATCH, numeric=2.0))
-    view = overview.overview([column(report(5), wall_time=2.0), column(first, wall_time=1.0)])
+    view = overview.build_overview([column(report(5), wall_time=2.0), column(first, wall_time=1.0)])
     assert [check["verdict"] for check in view["checks"]] == ["PASS"]
     assert view["failures"] == []
 
@@ -162,7 +165,7 @@ def test_of_a_step_that_was_checked_again_the_later_report_counts():
 def test_a_run_too_large_to_draw_loses_its_oldest_checks(monkeypatch):
     monkeypatch.setattr(overview, "MOST_CELLS", 6)
     told = [comparison("a", position=0), comparison("b", position=1)]
-    view = overview.overview([column(report(step, *told)) for step in range(10)])
+    view = overview.build_overview([column(report(step, *told)) for step in range(10)])
     assert [check["step"] for check in view["checks"]] == [7, 8, 9]
 
 
@@ -172,7 +175,7 @@ def test_failures_are_told_newest_first_with_the_culprit_and_the_line_that_repro
         Diagnosis("a\n", "half of it is missing", is_culprit=True),
     )
     wrong = comparison("a\n", Verdict.FAIL, Reason.MISMATCH, numeric=2.0)
-    view = overview.overview(
+    view = overview.build_overview(
         [column(report(s, wrong, diagnoses=diagnoses, seed=4)) for s in (0, 7)]
         + [column(report(3))]
     )
@@ -242,18 +245,18 @@ HOSTILE = dict(hostile_fields())
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_what_is_no_report_is_a_card(text):
-    found = reduction.column(3, 0.0, stored(text))
+    found = reduction.reduce_report(3, 0.0, stored(text))
     assert found.verdict == "UNREADABLE"
     assert found.failure["kind"] == "unreadable"
     assert len(found.reason) < 200
-    json.dumps(overview.overview([found]))
+    json.dumps(overview.build_overview([found]))
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_what_is_no_report_has_no_detail(text):
     try:
-        json.dumps(detail.detail(text, "dense/kernel"))
-    except reduction.UnreadableError as error:
+        json.dumps(detail.describe_variable(text, "dense/kernel"))
+    except UnreadableError as error:
         assert len(str(error)) < 200  # noqa: PT017 (either answer is fine, a third one is not)
 
 
@@ -269,11 +272,11 @@ def test_what_is_no_report_has_no_detail(text):
     ids=["vector", "number", "two", "none", "nothing"],
 )
 def test_a_tensor_that_holds_no_text_is_a_card(value):
-    assert reduction.column(0, 0.0, value).reason == "the tensor does not hold one text"
+    assert reduction.reduce_report(0, 0.0, value).reason == "the tensor does not hold one text"
 
 
 def test_a_report_of_fifty_megabytes_is_a_card():
-    assert "larger than 32 MB" in reduction.column(0, 0.0, stored(b" " * 50_000_000)).reason
+    assert "larger than 32 MB" in reduction.reduce_report(0, 0.0, stored(b" " * 50_000_000)).reason
 
 
 def test_not_a_number_and_infinities_are_told():
@@ -289,7 +292,7 @@ def test_not_a_number_and_infinities_are_told():
     assert cell(told) == ("inconclusive", UNKNOWN)
     # Reports are strict JSON, in which these are words.
     literal = told.to_json().replace('"nan"', "NaN").replace('"inf"', "Infinity")
-    assert reduction.column(0, 0.0, stored(literal)).verdict == "UNREADABLE"
+    assert reduction.reduce_report(0, 0.0, stored(literal)).verdict == "UNREADABLE"
 
 
 def test_the_detail_holds_what_the_report_says_about_the_variable():
@@ -304,7 +307,7 @@ def test_the_detail_holds_what_the_report_says_about_the_variable():
         precision=Precision("partial", note="a layer stays"),
         trail=("looked here",),
     )
-    found = detail.detail(told.to_json(), "a")
+    found = detail.describe_variable(told.to_json(), "a")
     assert [(c["term"], c.get("index"), c["verdict"]) for c in found["comparisons"]] == [
         ("total", "[0, 1]", "FAIL"),
         ("trained", None, "PASS"),
@@ -323,14 +326,14 @@ def test_the_detail_holds_what_the_report_says_about_the_variable():
     assert found["advice"][0]["explanation"] == Reason.MISMATCH.explanation
     assert found["points"]["total"] == [[5.0, 5.0, 0, 0], [1.0, 2.0, 1, 1]]
     assert found["notes"] == ["looked here", "a layer stays"]
-    assert detail.detail(told.to_json(), "nowhere")["comparisons"] == []
+    assert detail.describe_variable(told.to_json(), "nowhere")["comparisons"] == []
 
 
 def test_a_variable_is_asked_for_by_the_name_that_is_shown():
     told = report(0, comparison("a\n\u202eb"))
     [shown] = column(told).positions
     assert shown == "a\\n\\u202eb"
-    assert len(detail.detail(told.to_json(), shown)["comparisons"]) == 1
+    assert len(detail.describe_variable(told.to_json(), shown)["comparisons"]) == 1
 
 
 def test_every_verdict_is_in_the_made_up_report():
