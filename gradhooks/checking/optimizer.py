@@ -225,7 +225,7 @@ def _leave_out_missed(
 
 
 def _describe_rounding(comparisons: Sequence[GradientComparison], dtype: str) -> Iterator[str]:
-    """Describes rounding in the optimizer gradient, where it is more than the threshold."""
+    """Describes rounding in the optimizer gradient, where it is more than the tolerance."""
     rounded = [c.relative_difference for c in comparisons if c.reason is Reason.ROUNDING]
     if rounded:
         yield (

@@ -20,7 +20,7 @@ def rejudge(report: CheckReport, threshold: float) -> CheckReport:
     A comparison that agreed or mismatched is judged again by the rule of the check itself,
     `judge.judge`, on the stored numbers. The others keep their verdict: no threshold changes a
     kink, noise or a blocked gradient, and a declared mismatch stays declared. Comparisons of the
-    optimizer gradient keep theirs too: their threshold belongs to the precision of training.
+    optimizer gradient keep theirs too: their tolerance belongs to the precision of training.
 
     A larger threshold only ever softens a verdict. A smaller one may fail a measurement that was
     good enough for the stored one: a check would take finer steps and replicates before it fails.
