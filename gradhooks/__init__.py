@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradhooks import testing as testing
     from gradhooks.callback import GradientCheck
     from gradhooks.check import check_gradients
+    from gradhooks.function import check_function
     from gradhooks.reports.errors import (
         BadInputError,
         GradientCheckWarning,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GradientCheck": "gradhooks.callback",
     "check_gradients": "gradhooks.check",
+    "check_function": "gradhooks.function",
     "CheckReport": "gradhooks.reports.report",
     "Comparison": "gradhooks.reports.records",
     "DerivativeComparison": "gradhooks.reports.records",
@@ -58,6 +60,7 @@ __all__ = [
     "Reason",
     "Verdict",
     "__version__",
+    "check_function",
     "check_gradients",
 ]
 

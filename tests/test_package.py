@@ -80,6 +80,7 @@ def test_public_names():
             "Reason",
             "Verdict",
             "__version__",
+            "check_function",
             "check_gradients",
         ]
     )

@@ -166,7 +166,9 @@ class CheckContext:
             return confirmed
 
         failures = [confirmed[k] for k in remaining]
-        if self.spacing.is_native:
+        if not self.oracle.has_gradient_elsewhere:
+            is_replicated = [not has_kink for has_kink in is_beside_kink]
+        elif self.spacing.is_native:
             is_replicated = self._test_by_median(failures)
         else:
             is_replicated = self._test_once(failures, is_beside_kink)
@@ -178,6 +180,8 @@ class CheckContext:
     def _varies_along_step(self, measurement: Measurement) -> bool:
         """Whether a failure is imprecise and backpropagation varies by as much within its step."""
         if not _is_finite(measurement) or not replication.is_imprecise(measurement):
+            return False
+        if not self.oracle.has_gradient_elsewhere:
             return False
         probe = measurement.probe
         step = 0.0

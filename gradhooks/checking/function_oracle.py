@@ -42,13 +42,16 @@ class FunctionOracle:
             the check is to judge, right or wrong.
         point: float64, shape (P,). The present parameters.
         shapes: Shape of each variable, P entries in all. Defaults to one
-            variable that holds everything. Variables are named `v0`, `v1`, ...
+            variable that holds everything.
         penalty: `(function, gradient)` of a regularization penalty. Defaults
             to None: the total is then the only term.
         level: Level of precision that the oracle claims: `"float64"`,
             `"partial"` or `"model"`.
         narrow_operations: Names of operations that it claims compute in a
             lower precision.
+        paths: Path of each variable. Defaults to `v0`, `v1`, ...
+        has_gradient_elsewhere: Whether `gradient` may be asked at points other
+            than `point`; False for a gradient that was computed before.
 
     Attributes:
         evaluations: Number of losses evaluated so far.
@@ -86,6 +89,8 @@ class FunctionOracle:
         penalty: tuple[LossFunction, GradientFunction] | None = None,
         level: str = "float64",
         narrow_operations: Sequence[str] = (),
+        paths: Sequence[str] | None = None,
+        has_gradient_elsewhere: bool = True,
     ) -> None:
         self._point = np.array(point, dtype=np.float64)
         size = len(self._point)
@@ -98,8 +103,10 @@ class FunctionOracle:
                 f"Received: shapes={variable_shapes}, {held} entries. Expected {size} entries. "
                 "Try shapes=None for one variable."
             )
-        paths = tuple(f"v{number}" for number in range(len(variable_shapes)))
-        self.layout = Layout(paths, variable_shapes)
+        if paths is None:
+            paths = [f"v{number}" for number in range(len(variable_shapes))]
+        self.layout = Layout(tuple(paths), variable_shapes)
+        self.has_gradient_elsewhere = has_gradient_elsewhere
         self.precision = Precision(level, narrow_operations=tuple(narrow_operations))
         self._parts = [(function, gradient)]
         self.term_names: tuple[str, ...] = ("total",)

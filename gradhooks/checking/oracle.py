@@ -46,6 +46,8 @@ class Oracle(Protocol):
             is unknown.
         bypassed: Numbers of the variables that the loss reads directly, so
             that moving the point does not move them.
+        has_gradient_elsewhere: Whether the gradient may be asked for at other
+            points than the present one.
         notes: Sentences for the report.
         evaluations: Number of losses evaluated so far.
         gradient_evaluations: Number of gradients evaluated so far.
@@ -100,6 +102,11 @@ class Oracle(Protocol):
     @property
     def bypassed(self) -> Sequence[int]:
         """Numbers of the variables that the loss reads directly, past the point it is given."""
+        ...
+
+    @property
+    def has_gradient_elsewhere(self) -> bool:
+        """Whether the gradient is known at other points than the present one."""
         ...
 
     @property

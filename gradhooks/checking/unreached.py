@@ -33,7 +33,7 @@ def describe_unreached(
             changing the loss.
         unknown: Numbers of variables without a gradient that were not moved.
     """
-    if not unmoved and not unknown:
+    if (not unmoved and not unknown) or not context.oracle.has_gradient_elsewhere:
         return
     layout, settings = context.layout, context.settings
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.ZERO_GRADIENT)

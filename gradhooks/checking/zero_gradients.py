@@ -89,7 +89,8 @@ def move_variables(
         One `ZeroGradient` per variable, at most 16.
     """
     variables = list(variables)[:_MOST]
-    if not variables:
+    # Dead units look like a blocked gradient until their gradient far away is known.
+    if not variables or not oracle.has_gradient_elsewhere:
         return []
     probes = _make_probes(layout, scales, variables, rng)
     pairs: list[tuple[int, float]] = []

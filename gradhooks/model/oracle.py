@@ -137,6 +137,11 @@ class ModelOracle:
         """Whether an evaluation runs Python code, which may compute at any precision."""
         return self._compilation.gradients.calls_python
 
+    @property
+    def has_gradient_elsewhere(self):
+        """True: a model is differentiated wherever it is asked."""
+        return True
+
     def point(self):
         """Returns the live parameters, flat: float64, shape (P,), to be read only."""
         flat = self._backend.flatten(self._backend.snapshot(self.variables))

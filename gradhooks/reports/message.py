@@ -206,14 +206,14 @@ def declaration(failures: Sequence[Comparison]) -> list[str]:
 
 def reproduction(report: Report) -> str:
     """Returns the line of Python that measures the same numbers again."""
-    settings = {
-        "samples": report.samples,
-        "seed": report.seed,
-        "step": report.step,
-        "threshold": report.threshold,
-    }
+    settings = {"samples": report.samples, "seed": report.seed}
+    if report.checked == "model":
+        settings["step"] = report.step
+    settings["threshold"] = report.threshold
     # NaN and infinity print as names that Python does not know.
     known = [f"{name}={value}" for name, value in settings.items() if math.isfinite(value)]
+    if report.checked == "function":
+        return f"gradhooks.check_function(loss, gradient, parameters, {', '.join(known)})"
     return f"gradhooks.check_gradients(model, x, y, {', '.join(known)})"
 
 
@@ -230,7 +230,8 @@ def _join_lines(lines: Iterable[str]) -> str:
 
 
 def _reproduction_line(report: Report) -> str:
-    return f"Reproduce with the same weights and batch: {reproduction(report)}"
+    same = "weights and batch" if report.checked == "model" else "parameters"
+    return f"Reproduce with the same {same}: {reproduction(report)}"
 
 
 def _leading_diagnosis(report: Report) -> Diagnosis | None:

@@ -267,6 +267,7 @@ class Report:
     postponed: int = 0
     name: str = "gradcheck"
     expect: tuple[tuple[str, str], ...] = ()
+    checked: Literal["model", "function"] = "model"
 
     @property
     def failures(self) -> tuple[Comparison, ...]:

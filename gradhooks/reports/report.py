@@ -43,6 +43,7 @@ class CheckReport(Report):
             `max_overhead`.
         name: Name of the check.
         expect: Declared mismatches, pairs (path pattern, kind).
+        checked: What was checked: `"model"`, or `"function"` by `check_function`.
 
     Example:
 

@@ -31,9 +31,10 @@ ARROWS = {
         "_types", "backends", "check", "model", "numerics", "reports", "schedule", "sinks",
         "validation",
     },
+    "function": {"_types", "checking", "numerics", "reports", "validation"},
     "testing": {"_types", "check", "checking", "model", "reports", "validation"},
     "cli": {"reports", "sinks", "verdicts"},
-    "__init__": {"callback", "check", "reports", "testing"},
+    "__init__": {"callback", "check", "function", "reports", "testing"},
     "__main__": {"cli"},
 }  # fmt: skip
 PURE_ROOMS = ("numerics", "reports", "verdicts")

@@ -50,6 +50,13 @@ def misuse_the_functions(model: Any) -> None:
     gradhooks.check_gradient(model, x, y)  # error
 
 
+def misuse_a_function() -> None:
+    gradhooks.check_function(np.sum)  # error
+    gradhooks.check_function("sum", np.ones_like, x)  # error
+    gradhooks.check_function(np.sum, np.ones_like, x, samples="3")  # error
+    gradhooks.check_function(np.sum, np.ones_like, x, step=3)  # error
+
+
 def misuse_an_oracle() -> None:
     FunctionOracle(np.sum, np.ones_like)  # error
     FunctionOracle("sum", np.ones_like, x[0])  # error
@@ -72,5 +79,7 @@ def use(model: Any) -> None:
     report = gradhooks.check_gradients(model, x, y, samples=3, precision="float64")
     assert_type(report.verdict, gradhooks.Verdict)
     assert_type(assert_gradients(model, x, seed=1), gradhooks.CheckReport)
+    function_report = gradhooks.check_function(np.sum, np.ones_like, {"w": x}, samples=None)
+    assert_type(function_report, gradhooks.CheckReport)
     oracle: Oracle = FunctionOracle(lambda p: float(p @ p), lambda p: 2 * p, x[0])
     oracle.gradients(oracle.point())
