@@ -38,12 +38,12 @@ class GradientSnapshot:
     layout: Layout
     vector: np.ndarray
 
-    def of(self, variable):
+    def of(self, variable: int) -> np.ndarray:
         """Returns the part of the variable with this number: float64, shape (K,)."""
         return self.vector[self.layout.slice(variable)].astype(np.float64, copy=False)
 
 
-def variables_to_show(count, most):
+def variables_to_show(count: int, most: int) -> list[int]:
     """Returns which of `count` variables are shown: evenly spaced, the first and last included.
 
     Args:
@@ -60,7 +60,7 @@ def variables_to_show(count, most):
     return sorted({int(v) for v in np.linspace(0, count - 1, most).round()})
 
 
-def norms(gradients):
+def norms(gradients: GradientSnapshot) -> dict[str, float]:
     """Returns Euclidean norms by path, without those that are not finite as a float32.
 
     Example:
@@ -79,7 +79,7 @@ def norms(gradients):
     return found
 
 
-def entries(gradients):
+def entries(gradients: GradientSnapshot) -> dict[str, np.ndarray]:
     """Returns the finite entries by path, float64 of shape (K,), without variables of none."""
     layout, found = gradients.layout, {}
     for v in variables_to_show(len(layout), MOST_HISTOGRAMS):
@@ -90,11 +90,13 @@ def entries(gradients):
     return found
 
 
-def omission_note(gradients, with_histograms):
+def omission_note(gradients: GradientSnapshot, with_histograms: bool) -> str:
     """Returns one sentence about what is not shown; empty if everything is."""
     layout = gradients.layout
-    count, infinite = len(layout), int(np.sum(~np.isfinite(gradients.vector)))
-    shown, remarks = [], []
+    count = len(layout)
+    infinite = int(np.sum(~np.isfinite(gradients.vector)))
+    shown = []
+    remarks = []
     if count > MOST_NORMS:
         shown.append(f"norms of {MOST_NORMS} of {count} variables")
     if with_histograms and count > MOST_HISTOGRAMS:
@@ -108,7 +110,7 @@ def omission_note(gradients, with_histograms):
     return "; ".join(remarks)
 
 
-def buckets(values):
+def buckets(values: np.ndarray) -> np.ndarray:
     """Returns a histogram: float64, shape (30, 3), left edge, right edge and count of each bucket.
 
     TensorBoard's own helper needs 30 bytes an entry for this.
@@ -121,18 +123,21 @@ def buckets(values):
     >>> buckets(np.array([0.0, 1.0, 1.0]))[[0, -1]].round(2).tolist()
     [[0.0, 0.03, 1.0], [0.97, 1.0, 2.0]]
     """
-    low, high = float(np.min(values)), float(np.max(values))
+    low = float(np.min(values))
+    high = float(np.max(values))
     with np.errstate(over="ignore", invalid="ignore"):
         edges = np.linspace(low, high, BUCKETS + 1)
     if not np.isfinite(edges).all() or not (edges[1:] > edges[:-1]).all():
         # Values equal in float64, or a range too wide to divide: one bucket holds all of them.
         counts = np.append(np.zeros(BUCKETS - 1), len(values))
-        return np.stack([np.full(BUCKETS, low), np.full(BUCKETS, high), counts], axis=1)
+        left = np.full(BUCKETS, low)
+        right = np.full(BUCKETS, high)
+        return np.stack([left, right, counts], axis=1)
     counts, _ = np.histogram(values, edges)
     return np.stack([edges[:-1], edges[1:], counts], axis=1)
 
 
-def summary(gradients, name, with_histograms):
+def summary(gradients: GradientSnapshot, name: str, with_histograms: bool) -> summary_pb2.Summary:
     """Returns norms, and histograms if asked for, as one `Summary` protobuf.
 
     Args:

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Sequence
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
@@ -17,6 +18,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from gradhooks.reports.message import advice, reproduction
+from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import (
     DIGITS,
     HEADER,
@@ -130,7 +132,8 @@ def summary(report, name, shown=None, with_histograms=False):
         result.MergeFrom(histograms.summary(shown, name, with_histograms))
         # The dashboards show a selection; the report says so.
         unseen = histograms.omission_note(shown, with_histograms)
-        report = dataclasses.replace(report, notes=(*report.notes, unseen)) if unseen else report
+        if unseen:
+            report = dataclasses.replace(report, notes=(*report.notes, unseen))
     for tag, number in scalars(report).items():
         result.MergeFrom(scalar_pb(f"{name}/{tag}", number))
     result.MergeFrom(text_pb(f"{name}/report", markdown(report)))
@@ -138,7 +141,7 @@ def summary(report, name, shown=None, with_histograms=False):
     return result
 
 
-def scalars(report):
+def scalars(report: CheckReport) -> dict[str, float]:
     """Returns the numbers to plot: tag without prefix -> number, without unknown ones."""
     numbers = {}
     for term, difference in report.relative_difference.items():
@@ -156,15 +159,16 @@ def scalars(report):
     return {tag: n for tag, n in numbers.items() if n is not None and math.isfinite(n)}
 
 
-def markdown(report):
+def markdown(report: CheckReport) -> str:
     """Returns the report for TensorBoard's text dashboard."""
     worst = worst_first(report.comparisons)
     table = ""
     if worst:
         # TensorBoard breaks words rather than scroll, so that the fewest digits are shown.
-        rows = [[inert(cell) for cell in cells(c, DIGITS[-1])] for c in worst[:ROWS]]
-        lines = [HEADER, ["---"] * len(HEADER), *rows]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines = [_table_row(HEADER), _table_row(["---"] * len(HEADER))]
+        for c in worst[:ROWS]:
+            lines.append(_table_row([inert(cell) for cell in cells(c, DIGITS[-1])]))
+        table = "\n".join(lines)
     bullets = [*remarks(report), *advice(report), f"reproduce: {reproduction(report)}"]
     paragraphs = (
         f"**{inert(headline(report))}**",
@@ -178,7 +182,7 @@ def markdown(report):
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def inert(text):
+def inert(text: str) -> str:
     """Returns text without any markup of Markdown or HTML; a layer may have any name.
 
     Example:
@@ -189,12 +193,18 @@ def inert(text):
     return re.sub(r"[^a-zA-Z0-9 /,]", lambda found: f"&#{ord(found[0])};", printable(text))
 
 
-def _log10(difference):
+def _table_row(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _log10(difference: float | None) -> float | None:
     """The logarithm, in which TensorBoard's smoothing and outlier filter do not hide a spike."""
-    return None if difference is None else math.log10(max(difference, SMALLEST_DIFFERENCE))
+    if difference is None:
+        return None
+    return math.log10(max(difference, SMALLEST_DIFFERENCE))
 
 
-def _json_pb(tag, report):
+def _json_pb(tag: str, report: CheckReport) -> summary_pb2.Summary:
     # TensorBoard lists tensors of unknown plugins only if they have a data class.
     metadata = summary_pb2.SummaryMetadata(
         plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME),

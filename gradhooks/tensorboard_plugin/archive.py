@@ -4,6 +4,8 @@ import collections
 import dataclasses
 import hashlib
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 from tensorboard import errors
 from tensorboard.data.provider import RunTagFilter
@@ -37,11 +39,11 @@ class Series:
     revision: str
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the check, the prefix of its tags."""
         return self.tag.removesuffix(SUFFIX)
 
-    def for_page(self):
+    def for_page(self) -> dict[str, str]:
         """Returns the series as a dict for JSON."""
         run, name = clip(self.run, 200), clip(self.name, 200)
         title = run if run.endswith(name) else f"{run} ({name})"
@@ -61,7 +63,7 @@ class Archive:
         # A report is reduced once and its JSON forgotten: identity -> {(step, wall time): Column}.
         self._columns = collections.OrderedDict()
 
-    def series(self, context, experiment):
+    def series(self, context: Any, experiment: str) -> list[Series]:
         """Returns all `Series` of an experiment by run and tag."""
         if self._provider is None:
             return []
@@ -69,13 +71,14 @@ class Archive:
             self._provider.list_tensors(context, experiment_id=experiment, plugin_name=PLUGIN_NAME)
             or {}
         )
-        return [
-            Series(_identity(run, tag), run, tag, f"{found.max_step}@{found.max_wall_time!r}")
-            for run, tags in sorted(runs.items())
-            for tag, found in sorted(tags.items())
-        ]
+        listed = []
+        for run, tags in sorted(runs.items()):
+            for tag, stored in sorted(tags.items()):
+                revision = f"{stored.max_step}@{stored.max_wall_time!r}"
+                listed.append(Series(_identity(run, tag), run, tag, revision))
+        return listed
 
-    def overview(self, context, experiment, identity):
+    def overview(self, context: Any, experiment: str, identity: str) -> dict[str, Any]:
         """Returns what the page draws of a series, as a dict for JSON."""
         series = self._find(context, experiment, identity)
         columns = self._reduce(experiment, series, self._read(context, experiment, series))
@@ -88,7 +91,9 @@ class Archive:
             "checks_written": max(len(scalars.get("failures", [])), len(columns)),
         }
 
-    def detail(self, context, experiment, identity, step, variable):
+    def detail(
+        self, context: Any, experiment: str, identity: str, step: int, variable: str
+    ) -> dict[str, Any]:
         """Returns what the report of a step says about a variable, as a dict for JSON."""
         series = self._find(context, experiment, identity)
         stored = [datum for datum in self._read(context, experiment, series) if datum.step == step]
@@ -98,13 +103,13 @@ class Archive:
         page = series.for_page()
         return {**page, "step": step, **detail.describe_variable(read_text(latest.numpy), variable)}
 
-    def _find(self, context, experiment, identity):
+    def _find(self, context: Any, experiment: str, identity: str) -> Series:
         for series in self.series(context, experiment):
             if series.identity == identity:
                 return series
         raise errors.NotFoundError("there is no such run")
 
-    def _read(self, context, experiment, series):
+    def _read(self, context: Any, experiment: str, series: Series) -> Sequence[Any]:
         """The stored tensors of one series.
 
         Raises:
@@ -127,16 +132,19 @@ class Archive:
             ) from error
         return read.get(series.run, {}).get(series.tag, [])
 
-    def _reduce(self, experiment, series, stored):
+    def _reduce(
+        self, experiment: str, series: Series, stored: Sequence[Any]
+    ) -> list[reduction.Column]:
         key = (experiment, series.identity)
         with self._lock:
             known = self._columns.get(key, {})
-        columns = {(d.step, d.wall_time): known.get((d.step, d.wall_time)) for d in stored}
+        columns = {}
         for datum in stored:
             place = (datum.step, datum.wall_time)
-            columns[place] = columns[place] or reduction.reduce_report(
-                datum.step, datum.wall_time, datum.numpy
-            )
+            column = columns.get(place) or known.get(place)
+            if column is None:
+                column = reduction.reduce_report(datum.step, datum.wall_time, datum.numpy)
+            columns[place] = column
         with self._lock:
             self._columns[key] = columns
             self._columns.move_to_end(key)
@@ -144,10 +152,14 @@ class Archive:
                 self._columns.popitem(last=False)
         return list(columns.values())
 
-    def _scalars(self, context, experiment, series):
+    def _scalars(
+        self, context: Any, experiment: str, series: Series
+    ) -> dict[str, list[tuple[int, float]]]:
         """Tag without prefix -> [(step, value), ...]; empty if the scalars cannot be read."""
-        names = [*(f"relative_difference/{term}" for term in ALL_TERMS), "failures"]
-        tags = {f"{series.name}/{name}": name for name in names}
+        tags = {f"{series.name}/failures": "failures"}
+        for term in ALL_TERMS:
+            name = f"relative_difference/{term}"
+            tags[f"{series.name}/{name}"] = name
         try:
             read = self._provider.read_scalars(
                 context,
@@ -159,11 +171,11 @@ class Archive:
         # The reports hold the same numbers, if of fewer checks.
         except Exception:
             return {}
-        return {
-            tags[tag]: [(d.step, d.value) for d in data]
-            for tag, data in read.get(series.run, {}).items()
-        }
+        scalars = {}
+        for tag, data in read.get(series.run, {}).items():
+            scalars[tags[tag]] = [(d.step, d.value) for d in data]
+        return scalars
 
 
-def _identity(run, tag):
+def _identity(run: str, tag: str) -> str:
     return hashlib.sha256(repr((run, tag)).encode("utf-8", "backslashreplace")).hexdigest()[:16]

@@ -1,17 +1,21 @@
 """The columns of a run as the one JSON object that the page draws."""
 
 import base64
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from gradhooks.reports.records import EVERYTHING
 from gradhooks.tensorboard_plugin.cells import ALL_TERMS, LOWEST, UNKNOWN
+from gradhooks.tensorboard_plugin.reduction import Column
 
 # Cells per term, beyond which the oldest checks are left out; a free choice, some megabytes a page.
 MOST_CELLS = 1_000_000
+# Term -> [(step, relative difference), ...].
+Curves: TypeAlias = dict[str, list[tuple[int, float]]]
 
 
-def build_overview(columns, headline=None):
+def build_overview(columns: list[Column], headline: Curves | None = None) -> dict[str, Any]:
     """Returns what the page draws of a run.
 
     Args:
@@ -27,29 +31,41 @@ def build_overview(columns, headline=None):
     columns = latest_of_each_step(columns)
     variables = in_model_order(columns)
     columns = columns[-max(1, MOST_CELLS // max(1, len(variables))) :]
-    rows = {name: row for row, name in enumerate(variables)}
+    if not headline or not any(headline.values()):
+        headline = headline_of(columns)
+
+    terms, thresholds = {}, {}
+    for term in ALL_TERMS:
+        terms[term] = _pack(columns, term, variables)
+        thresholds[term] = [(c.step, c.thresholds[term]) for c in columns if c.thresholds]
+
+    failures, facts = [], {}
+    for column in reversed(columns):
+        if column.failure:
+            failures.append(column.failure)
+        facts = facts or column.facts  # of the latest check that has any
+
     return {
         "checks": [_check(c) for c in columns],
         "variables": variables,
-        "terms": {term: _pack(columns, term, rows) for term in ALL_TERMS},
+        "terms": terms,
         "scale": {"lowest": LOWEST, "unknown": UNKNOWN},
-        "headline": headline if headline and any(headline.values()) else headline_of(columns),
-        "thresholds": {
-            term: [(c.step, c.thresholds[term]) for c in columns if c.thresholds]
-            for term in ALL_TERMS
-        },
-        "failures": [c.failure for c in reversed(columns) if c.failure],
-        "facts": next((c.facts for c in reversed(columns) if c.facts), {}),
+        "headline": headline,
+        "thresholds": thresholds,
+        "failures": failures,
+        "facts": facts,
     }
 
 
-def latest_of_each_step(columns):
+def latest_of_each_step(columns: list[Column]) -> list[Column]:
     """Returns the columns by step; where a step was checked again, the later report counts."""
-    by_step = {c.step: c for c in sorted(columns, key=lambda c: c.wall_time)}
+    by_step = {}
+    for column in sorted(columns, key=lambda c: c.wall_time):
+        by_step[column.step] = column
     return [by_step[step] for step in sorted(by_step)]
 
 
-def in_model_order(columns):
+def in_model_order(columns: list[Column]) -> list[str]:
     """Returns the labels of all variables by position, the direction over all of them first."""
     positions = {}
     for each in columns:
@@ -58,9 +74,9 @@ def in_model_order(columns):
     return sorted(positions, key=lambda name: (name != EVERYTHING, positions[name]))
 
 
-def headline_of(columns):
+def headline_of(columns: list[Column]) -> Curves:
     """Returns the relative differences of the checks, term -> [(step, value), ...]."""
-    headline = {term: [] for term in ALL_TERMS}
+    headline: Curves = {term: [] for term in ALL_TERMS}
     for column in columns:
         for term, points in headline.items():
             difference = column.differences.get(term, np.nan)
@@ -69,7 +85,7 @@ def headline_of(columns):
     return headline
 
 
-def _check(column):
+def _check(column: Column) -> dict[str, Any]:
     return {
         "step": column.step,
         "wall_time": column.wall_time,
@@ -78,7 +94,8 @@ def _check(column):
     }
 
 
-def _pack(columns, term, rows):
+def _pack(columns: list[Column], term: str, variables: list[str]) -> dict[str, str]:
+    rows = {name: row for row, name in enumerate(variables)}
     codes = np.zeros((len(rows), len(columns)), np.uint8)
     levels = np.full_like(codes, UNKNOWN)
     for number, each in enumerate(columns):
@@ -89,5 +106,5 @@ def _pack(columns, term, rows):
     return {"codes": _base64(codes), "levels": _base64(levels)}
 
 
-def _base64(array):
+def _base64(array: np.ndarray) -> str:
     return base64.b64encode(array.tobytes()).decode("ascii")

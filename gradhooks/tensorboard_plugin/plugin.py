@@ -45,9 +45,13 @@ class GradhooksPlugin(base_plugin.TBPlugin):
 
     def get_plugin_apps(self):
         """Returns the routes, each an application of its own."""
-        files = {f"/{name}": _application(_file(name, kind)) for name, kind in STATIC_FILES.items()}
-        data = {"/runs": self._runs, "/overview": self._overview, "/check": self._check}
-        return {**files, **{route: _application(answer) for route, answer in data.items()}}
+        routes = {}
+        for name, kind in STATIC_FILES.items():
+            routes[f"/{name}"] = _application(_file(name, kind))
+        routes["/runs"] = _application(self._runs)
+        routes["/overview"] = _application(self._overview)
+        routes["/check"] = _application(self._check)
+        return routes
 
     def is_active(self):
         """Returns False: TensorBoard lists a plugin that has data without asking it."""
@@ -61,9 +65,8 @@ class GradhooksPlugin(base_plugin.TBPlugin):
 
     def _runs(self, request):
         _parameters(request, {})
-        return _json(
-            request, {"series": [s.for_page() for s in self._archive.series(*_who(request))]}
-        )
+        listed = self._archive.series(*_who(request))
+        return _json(request, {"series": [series.for_page() for series in listed]})
 
     def _overview(self, request):
         asked = _parameters(request, {"id": r"[0-9a-f]{16}"})
