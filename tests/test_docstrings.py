@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,9 @@ def has_behaviour(value):
 @pytest.mark.parametrize("name", list_modules(PROMPT))
 def test_examples_print_what_they_say(name):
     module = importlib.import_module(name)
+    if "keras" in sys.modules:
+        # Layers are numbered anew, as in a session of one's own.
+        sys.modules["keras"].utils.clear_session()
     tests = doctest.DocTestFinder().find(module)
     # DocTestFinder passes over what it takes for the work of another module, such as a
     # function behind a decorator.

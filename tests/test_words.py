@@ -148,7 +148,7 @@ BROKEN = {
         lambda: around(lambda x, w: x + ops.arccos(ops.clip(w, -1.0, 1.0)), 1.0),
         lambda: around(lambda x, w: x + ops.arccos(ops.clip(w, -1.0, 1.0)), 0.5),
         "net/culprit/w",
-        ["acos or asin at +-1?", "acos or asin at +-1, and for a where()"],
+        ["acos or asin at +-1?", "acos or asin at +-1, and a where()"],
     ),
     "a small power": (
         lambda: around(lambda x, w: x + ops.abs(w) ** 0.3, 0.0),
