@@ -9,14 +9,16 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 
 import gradhooks
 from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import ROWS, headline
 from gradhooks.reports.text import location, omission, printable, rough
 from gradhooks.sinks.console import console
 from gradhooks.sinks.jsonl import FILE_NAME
-from gradhooks.sinks.stored import find_runs
+from gradhooks.sinks.stored import Run, find_runs
 from gradhooks.verdicts.rejudge import rejudge
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
@@ -37,7 +39,7 @@ threshold and stay as they are. Under a threshold smaller than that of the check
 a failure may be due to the measurement: check again before you trust it."""
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
@@ -86,14 +88,14 @@ def _show(options, runs):
     return PASSED, functools.partial(_print_reports, shown, [len(run.reports) for run in runs])
 
 
-def _print_json(runs):
+def _print_json(runs: list[Run]) -> None:
     for run in runs:
         for report in run.reports:
             line = {"run": run.name, **json.loads(report.to_json())}
             print(json.dumps(line, separators=(",", ":")))
 
 
-def _print_reports(runs, counts):
+def _print_reports(runs: list[Run], counts: list[int]) -> None:
     out = console(sys.stdout)
     for run, count in zip(runs, counts, strict=True):
         which = "the last of " if count > len(run.reports) else ""
@@ -119,7 +121,7 @@ def _judge(options, runs):
     return status, functools.partial(_print_judged, [run.name for run in runs], pairs, verdicts)
 
 
-def _rejudge_run(run, threshold):
+def _rejudge_run(run: Run, threshold: float | None) -> Run:
     if threshold is None:
         return run
     judged = tuple(rejudge(report, threshold) for report in run.reports)
@@ -160,7 +162,7 @@ def _print_judged(names, pairs, verdicts):
     out.line(*_summary(verdicts))
 
 
-def _outcome(old, new):
+def _outcome(old: CheckReport, new: CheckReport) -> str:
     """One line on a report that does not simply pass."""
     before = "" if old.verdict is new.verdict else f"; {old.verdict} under {rough(old.threshold)}"
     line = f"{headline(new)}; threshold {rough(new.threshold)}{before}"
@@ -184,23 +186,23 @@ def _summary(verdicts):
     return f"PASS: {count}", Verdict.PASS
 
 
-def _nothing_found(directory):
+def _nothing_found(directory: str) -> str:
     return (
         f"no stored report was found. Received: {printable(directory)}. Expected a directory with "
         f"a {FILE_NAME} in it or below. Try the `log_dir` that GradientCheck was given."
     )
 
 
-def _count(number, what):
+def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _warn(sentences):
+def _warn(sentences: Sequence[str]) -> None:
     for sentence in sentences:
         print(f"gradhooks: {sentence}", file=sys.stderr)
 
 
-def _threshold(text):
+def _threshold(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
@@ -213,7 +215,7 @@ def _threshold(text):
     return number
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     texts = {
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "epilog": f"{STATUSES}\n{COLOUR}",

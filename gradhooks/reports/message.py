@@ -206,7 +206,7 @@ def declaration(failures: Sequence[Comparison]) -> list[str]:
 
 def reproduction(report: Report) -> str:
     """Returns the line of Python that measures the same numbers again."""
-    settings = {"samples": report.samples, "seed": report.seed}
+    settings: dict[str, float] = {"samples": report.samples, "seed": report.seed}
     if report.checked == "model":
         settings["step"] = report.step
     settings["threshold"] = report.threshold
