@@ -31,9 +31,11 @@ def compare(
     """
     # A gradient that is not finite is judged, so NumPy need not warn of it.
     with np.errstate(invalid="ignore", over="ignore"):
-        return [
-            _compare_variable(recorded, v in noisy, v, dtype) for v in range(len(recorded.layout))
-        ]
+        comparisons: list[GradientComparison] = []
+        for variable in range(len(recorded.layout)):
+            is_noisy = variable in noisy
+            comparisons.append(_compare_variable(recorded, is_noisy, variable, dtype))
+        return comparisons
 
 
 def overall_difference(
@@ -45,7 +47,10 @@ def overall_difference(
         recorded: The `OptimizerGradient`.
         comparisons: One per variable, as of `compare`.
     """
-    decided = [k for k, c in enumerate(comparisons) if c.verdict is not Verdict.INCONCLUSIVE]
+    decided: list[int] = []
+    for variable, c in enumerate(comparisons):
+        if c.verdict is not Verdict.INCONCLUSIVE:
+            decided.append(variable)
     norms = np.linalg.norm(recorded.norms[:, decided], axis=1)
     distance = np.linalg.norm(recorded.distances[decided])
     return _relative((float(norms[0]), float(norms[1])), float(distance))

@@ -61,7 +61,9 @@ class OptimizerGradient:
     @functools.cached_property
     def norms(self) -> NDArray[np.float64]:
         """float64, shape (2, V): norms of both gradients per variable, the analytic one first."""
-        return np.array([self.layout.norms(self.analytic), self.layout.norms(self.values)])
+        analytic_norms = self.layout.norms(self.analytic)
+        received_norms = self.layout.norms(self.values)
+        return np.array([analytic_norms, received_norms])
 
     @functools.cached_property
     def distances(self) -> PerVariable:
@@ -71,8 +73,11 @@ class OptimizerGradient:
     @functools.cached_property
     def is_finite(self) -> NDArray[np.bool_]:
         """bool, shape (V,): whether every recorded entry of a variable is finite."""
-        parts = (self.values[self.layout.slice(v)] for v in range(len(self.layout)))
-        return np.array([np.isfinite(part).all() for part in parts], bool)
+        is_finite = np.zeros(len(self.layout), bool)
+        for variable in range(len(self.layout)):
+            part = self.values[self.layout.slice(variable)]
+            is_finite[variable] = np.isfinite(part).all()
+        return is_finite
 
     @functools.cached_property
     def typical_entry(self) -> float:
@@ -92,7 +97,11 @@ def noise_floor(gradient: Recorded, dtype: str) -> float:
 
 def find_disagreeing(recorded: OptimizerGradient, dtype: str) -> list[int]:
     """Returns the numbers of the variables that differ by more than the precision explains."""
-    return [v for v in range(len(recorded.layout)) if not is_close(recorded, v, dtype)]
+    disagreeing: list[int] = []
+    for variable in range(len(recorded.layout)):
+        if not is_close(recorded, variable, dtype):
+            disagreeing.append(variable)
+    return disagreeing
 
 
 def find_beyond_rounding(
@@ -119,7 +128,11 @@ def find_beyond_rounding(
         expected = _CONDITION * recorded.layout.norms(nearby - recorded.analytic)
         is_small = np.isfinite(expected) & (recorded.distances <= expected)
     is_rounding = recorded.is_connected & is_small
-    return [v for v in variables if not is_rounding[v] or underflows(recorded, v, dtype)]
+    beyond: list[int] = []
+    for variable in variables:
+        if not is_rounding[variable] or underflows(recorded, variable, dtype):
+            beyond.append(variable)
+    return beyond
 
 
 def find_replicated(
@@ -148,7 +161,10 @@ def find_replicated(
 
 
 def _root_mean_square(entries: Recorded) -> float:
-    return math.sqrt(np.mean(np.square(entries))) if len(entries) else 0.0
+    if not len(entries):
+        return 0.0
+    mean_square = np.mean(np.square(entries))
+    return math.sqrt(mean_square)
 
 
 def _entry_floor(recorded: OptimizerGradient, dtype: str) -> float:
@@ -212,6 +228,11 @@ def _is_same_error(
     variable: int,
 ) -> bool:
     part = recorded.layout.slice(variable)
-    gradients = recorded.analytic[part], replicate.analytic[part]
-    errors = recorded.values[part] - gradients[0], replicate.values[part] - gradients[1]
-    return repeated_error.is_same_error(errors, gradients)
+    gradient_here = recorded.analytic[part]
+    gradient_there = replicate.analytic[part]
+    error_here = recorded.values[part] - gradient_here
+    error_there = replicate.values[part] - gradient_there
+    return repeated_error.is_same_error(
+        (error_here, error_there),
+        (gradient_here, gradient_there),
+    )

@@ -1,4 +1,4 @@
-"""What a check has proved: the variables that a measurement confirms, and those it says nothing of.
+"""What a check has proved: which variables a measurement confirms, and which remain undecided.
 
 Agreement of two gradients that were both computed by backpropagation proves
 neither of them, so the optimizer gradient has no part in any of this.
@@ -70,7 +70,11 @@ def is_numeric(comparison: Comparison) -> TypeGuard[DerivativeComparison]:
 
 def paths_with_proof(comparisons: Sequence[Comparison]) -> set[str]:
     """Returns the paths of the variables that a passing measurement of the total loss confirms."""
-    return {c.path for c in comparisons if _is_proof(c)}
+    paths: set[str] = set()
+    for c in comparisons:
+        if _is_proof(c):
+            paths.add(c.path)
+    return paths
 
 
 def positions_with_proof(comparisons: Sequence[Comparison]) -> set[int]:
@@ -78,7 +82,11 @@ def positions_with_proof(comparisons: Sequence[Comparison]) -> set[int]:
 
     A direction along one variable counts as the first parameter of the variable.
     """
-    return {c.position for c in comparisons if _is_proof(c) and c.path != EVERYTHING}
+    positions: set[int] = set()
+    for c in comparisons:
+        if _is_proof(c) and c.path != EVERYTHING:
+            positions.add(c.position)
+    return positions
 
 
 def paths_without_proof(comparisons: Sequence[Comparison]) -> list[str]:
@@ -109,11 +117,18 @@ def paths_hidden_by_noise(comparisons: Sequence[Comparison]) -> list[str]:
         if not is_numeric(c) or c.term != "total":
             continue
         if c.path != EVERYTHING and math.isfinite(c.analytic):
-            largest_by_path[c.path] = max(largest_by_path.get(c.path, 0.0), abs(c.analytic))
+            former = largest_by_path.get(c.path, 0.0)
+            largest_by_path[c.path] = max(former, abs(c.analytic))
         if c.reason is Reason.NOISE and c.path in without_proof:
             noisy.add(c.path)
-    level = roundoff.rounding("float32") * max(largest_by_path.values(), default=0.0)
-    return sorted(path for path in noisy if largest_by_path.get(path, 0.0) > level)
+
+    largest = max(largest_by_path.values(), default=0.0)
+    level = largest * roundoff.rounding("float32")
+    hidden: list[str] = []
+    for path in noisy:
+        if largest_by_path.get(path, 0.0) > level:
+            hidden.append(path)
+    return sorted(hidden)
 
 
 def find_undecided(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -127,11 +142,18 @@ def find_undecided(comparisons: Sequence[Comparison]) -> list[Comparison]:
     for c in comparisons:
         if not _is_undecided(c):
             continue
-        is_confirmed = c.path in confirmed
-        if is_numeric(c) and is_confirmed and max(abs(c.analytic), abs(c.numeric)) <= c.error:
+        if c.path in confirmed and _is_below_error(c):
             continue
         result.append(c)
     return result
+
+
+def _is_below_error(comparison: Comparison) -> bool:
+    """Whether both derivatives lie below the error bar."""
+    if not is_numeric(comparison):
+        return False
+    larger = max(abs(comparison.analytic), abs(comparison.numeric))
+    return larger <= comparison.error
 
 
 def _is_proof(comparison: Comparison) -> bool:
@@ -139,5 +161,6 @@ def _is_proof(comparison: Comparison) -> bool:
 
 
 def _is_undecided(comparison: Comparison) -> bool:
-    is_open = comparison.verdict is Verdict.INCONCLUSIVE
-    return is_open and comparison.reason not in (Reason.VACUOUS, Reason.DECLARED)
+    if comparison.verdict is not Verdict.INCONCLUSIVE:
+        return False
+    return comparison.reason not in (Reason.VACUOUS, Reason.DECLARED)

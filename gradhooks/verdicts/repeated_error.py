@@ -22,10 +22,10 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 
 def is_same_error(errors: Pair, gradients: Pair) -> bool:
-    """Whether an error at another point is the one here.
+    """Whether the errors at two points are one error.
 
-    It is if both point in the same direction and have about the same size, or if
-    both are about the same factor of the gradient, which may have turned.
+    They are if both point in the same direction and have about the same size, or
+    if both are about the same factor of the gradient, which may have turned.
 
     Args:
         errors: float64, shape (K,) each: the error here and there.
@@ -39,24 +39,40 @@ def is_same_error(errors: Pair, gradients: Pair) -> bool:
     >>> is_same_error((np.array([1.0, 0.0]), np.array([-1.5, 0.5])), (ones, ones))
     False
     """
-    here, there = (float(np.linalg.norm(error)) for error in errors)
-    if _cosine(errors[0], errors[1]) >= _SAME_DIRECTION and _is_of_one_size(here, there):
+    error_here, error_there = errors
+    size_here = _norm(error_here)
+    size_there = _norm(error_there)
+    has_same_direction = _cosine(error_here, error_there) >= _SAME_DIRECTION
+    if has_same_direction and _is_of_one_size(size_here, size_there):
         return True
-    along_here = _cosine(errors[0], gradients[0])
-    along_there = _cosine(errors[1], gradients[1])
-    if min(abs(along_here), abs(along_there)) < _ALONG_GRADIENT or along_here * along_there < 0:
+
+    gradient_here, gradient_there = gradients
+    along_here = _cosine(error_here, gradient_here)
+    along_there = _cosine(error_there, gradient_there)
+    smallest = min(abs(along_here), abs(along_there))
+    if smallest < _ALONG_GRADIENT:
         return False
-    factor_here = here / float(np.linalg.norm(gradients[0]))
-    factor_there = there / float(np.linalg.norm(gradients[1]))
+    if along_here * along_there < 0:
+        return False
+    factor_here = size_here / _norm(gradient_here)
+    factor_there = size_there / _norm(gradient_there)
     return _is_of_one_size(factor_here, factor_there)
 
 
+def _norm(vector: Vector) -> float:
+    return float(np.linalg.norm(vector))
+
+
 def _is_of_one_size(one: float, other: float) -> bool:
-    return max(one, other) <= _SIZE * min(one, other)
+    smaller = min(one, other)
+    larger = max(one, other)
+    return larger <= _SIZE * smaller
 
 
 def _cosine(one: Vector, other: Vector) -> float:
     """The cosine between two vectors; 0 where there is none."""
     norms = float(np.linalg.norm(one) * np.linalg.norm(other))
     cosine = float(one @ other) / max(norms, _TINY)
-    return cosine if math.isfinite(cosine) else 0.0
+    if not math.isfinite(cosine):
+        return 0.0
+    return cosine

@@ -188,7 +188,11 @@ def may_be_replicated(
 
 def _failed_terms(measured: Measured) -> list[int]:
     """The numbers of the terms that failed."""
-    return [t for t, (v, _) in enumerate(measured.judgements) if v is Verdict.FAIL]
+    terms: list[int] = []
+    for t, (verdict, _) in enumerate(measured.judgements):
+        if verdict is Verdict.FAIL:
+            terms.append(t)
+    return terms
 
 
 def _relative_errors(measured: Measured) -> list[float]:
