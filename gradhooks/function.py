@@ -144,7 +144,7 @@ class Structure:
             )
 
     def unflatten(self, point: Vector) -> Any:
-        """Returns a vector (float64, shape (P,)) in the structure of the parameters, as new arrays."""
+        """Returns a vector (float64, shape (P,)) as new arrays in the parameters' structure."""
         arrays, start = [], 0
         for shape in self.shapes:
             stop = start + int(np.prod(shape))
@@ -232,7 +232,7 @@ def _rebuild(nested: Any, arrays: Iterator[Any]) -> Any:
 
 
 def _to_kind_of(leaf: Any, array: NDArray[np.float64]) -> Any:
-    """Returns an array as PyTorch takes it where the leaf is one of its tensors, and as it is elsewhere.
+    """Returns a tensor of PyTorch where the leaf is one, and the array itself otherwise.
 
     Functions of NumPy, TensorFlow and JAX take NumPy arrays; those of PyTorch do not.
     """
