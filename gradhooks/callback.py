@@ -257,7 +257,7 @@ class GradientCheck(keras.callbacks.Callback):
             print(message, file=sys.stderr, flush=True)
         samples = options.samples if allowance is None else allowance.samples
         report = self._checker.check(
-            self.model, step, self._schedule.turn, samples, is_first, self._keep_gradient
+            self.model, step, self._schedule.check_index, samples, is_first, self._keep_gradient
         )
         self._budget.spent(time.perf_counter() - started, report.samples, report.evaluations)
         report = self._add_overhead(report, allowance)

@@ -188,7 +188,7 @@ class Checker:
         self,
         model: Any,
         step: int,
-        turn: int | None = None,
+        check_index: int | None = None,
         samples: int | None = None,
         is_first: bool = True,
         watch: run.GradientObserver | None = None,
@@ -198,7 +198,7 @@ class Checker:
         Args:
             model: A `keras.Model`.
             step: Count of training batches before the check.
-            turn: Number of the check in its run; `step` if None.
+            check_index: Number of the check in its run; `step` if None.
             samples: Number of parameters to sample; that of the options if None.
             is_first: Whether bad input may raise, since nothing has been trained yet.
             watch: Called with the layout and the gradient that the optimizer
@@ -209,7 +209,7 @@ class Checker:
                 that is not a finite scalar, if `is_first`. Any other exception
                 becomes a report.
         """
-        settings = self._make_settings(step, turn, samples)
+        settings = self._make_settings(step, check_index, samples)
         try:
             traced = self._trace_if_changed(model)
             report = run.check(traced, dataclasses.replace(settings, seen=self.seen), watch)
@@ -226,7 +226,7 @@ class Checker:
         self.seen |= proof.positions_with_proof(report.comparisons)
         return report
 
-    def _make_settings(self, step: int, turn: int | None, samples: int | None) -> Settings:
+    def _make_settings(self, step: int, check_index: int | None, samples: int | None) -> Settings:
         """Returns the settings of one check, without what earlier checks have compared."""
         options = self._options
         return Settings(
@@ -234,7 +234,7 @@ class Checker:
             threshold=options.threshold,
             seed=options.seed,
             step=step,
-            turn=turn,
+            check_index=check_index,
             name=self._name,
             expect=options.declared,
             train_step=options.train_step,

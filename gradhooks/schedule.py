@@ -78,7 +78,7 @@ class Schedule:
         return self.step // self._freq > before // self._freq
 
     @property
-    def turn(self) -> int:
+    def check_index(self) -> int:
         """Number of the check in its run, from the step alone, so that a resumed run agrees."""
         if callable(self._freq):
             return self.step

@@ -49,7 +49,7 @@ def test_a_resumed_run_goes_on_counting():
     schedule = Schedule(4)
     schedule.begin(10)
     assert due_steps(schedule, 1, 10) == [12, 16, 20]
-    assert schedule.turn == 5
+    assert schedule.check_index == 5
 
 
 class Clock:

@@ -49,8 +49,8 @@ def ratios(case, policy, seed):
         layout, gradient, recording.gradient, recording.received
     )
     scales, found = sampling.variable_scales(layout, point), {}
-    for turn in range(DRAWS):
-        rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, turn)
+    for replicate in range(DRAWS):
+        rng = sampling.generator(0, 0, sampling.Stream.TRAINED_ROUNDING, replicate)
         there = sampling.nudge(layout, point, scales, rng, roundoff.rounding(dtype))
         changes = layout.norms(asked.gradients(there).terms["total"] - gradient)
         for v in optimizer_gradient.find_beyond_rounding(

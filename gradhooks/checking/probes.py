@@ -31,7 +31,7 @@ def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
     settings, layout = context.settings, context.layout
     gradient = context.baseline.gradients["total"]
     positions: list[int] = draw_coordinates(
-        layout, settings.samples, settings.seed, settings.step, settings.turn, gradient
+        layout, settings.samples, settings.seed, settings.step, settings.check_index, gradient
     ).tolist()
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
     taken = set(positions)

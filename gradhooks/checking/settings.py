@@ -18,7 +18,7 @@ class Settings:
             for the default of the precision in use.
         seed: Seed of the sampling.
         step: Count of training batches before the check.
-        turn: Number of the check in its run; `step` if None.
+        check_index: Number of the check in its run; `step` if None.
         name: Name of the check.
         seen: Flat indices compared by earlier checks of the run.
         expect: Declared mismatches, pairs (path pattern, kind).
@@ -29,7 +29,7 @@ class Settings:
     threshold: float | None = None
     seed: int = 0
     step: int = 0
-    turn: int | None = None
+    check_index: int | None = None
     name: str = "gradcheck"
     seen: frozenset[int] = frozenset()
     expect: tuple[tuple[str, str], ...] = ()

@@ -770,8 +770,10 @@ def test_another_seed_or_step_looks_elsewhere(seed, step):
 
 def test_coverage_accumulates_over_the_checks_of_a_run():
     oracle, seen, shares = Network().oracle(), frozenset(), []
-    for turn in range(6):
-        report = check(oracle, samples=2, step=100 * turn, turn=turn, seen=seen)
+    for check_index in range(6):
+        report = check(
+            oracle, samples=2, step=100 * check_index, check_index=check_index, seen=seen
+        )
         seen |= {
             c.position
             for c in report.comparisons
