@@ -201,15 +201,10 @@ def large(directory, checks=200, variables=500):
             noise = 10 ** random.uniform(-11, -7, variables)
             for i, path in enumerate(paths):
                 is_wrong = i == 137 and step > 100
-                template = WRONG if is_wrong else RIGHT
+                template = TEMPLATES[term, is_wrong]
                 change = 0.5 if is_wrong else noise[i]
-                yield {
-                    **template,
-                    "path": path,
-                    "term": term,
-                    "position": i * 100,
-                    "numeric": 1.0 + change,
-                }
+                number = "numeric" if term == "total" else "received_norm"
+                yield {**template, "path": path, "position": i * 100, number: 1.0 + change}
 
     scalars = {
         "failures": lambda step: float(step > 100),
@@ -220,7 +215,16 @@ def large(directory, checks=200, variables=500):
     )
 
 
-RIGHT = json.loads(report(0, comparison()).to_json())["comparisons"][0]
-WRONG = json.loads(report(0, comparison(verdict=Verdict.FAIL, reason=Reason.MISMATCH)).to_json())[
-    "comparisons"
-][0]
+def as_json(compared):
+    """A comparison as it is stored."""
+    return json.loads(report(0, compared).to_json())["comparisons"][0]
+
+
+WRONG = {"verdict": Verdict.FAIL, "reason": Reason.MISMATCH}
+# What is stored of a comparison, by term and whether it fails.
+TEMPLATES = {
+    ("total", False): as_json(comparison()),
+    ("total", True): as_json(comparison(**WRONG)),
+    ("trained", False): as_json(received()),
+    ("trained", True): as_json(received(**WRONG)),
+}
