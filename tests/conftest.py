@@ -19,7 +19,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 
 # Tiers that tests are put into by hand, with a marker; see pyproject.toml.
-TIERS = ("slow_cases", "system", "sweep", "versions", "benchmarks")
+TIERS = ("slow_cases", "system", "sweep", "versions", "benchmarks", "holdout")
 
 
 @pytest.hookimpl(tryfirst=True)
