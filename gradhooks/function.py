@@ -158,7 +158,9 @@ class Structure:
         Raises:
             BadInputError: If its structure or a shape differs.
         """
-        found = {path or LONE_ARRAY: leaf for path, leaf in _leaves(gradient)}
+        leaves = list(_leaves(gradient))
+        paths = unique_paths(tuple(path or LONE_ARRAY for path, _ in leaves))
+        found = dict(zip(paths, (leaf for _, leaf in leaves), strict=True))
         expected = dict(zip(self.paths, self.shapes, strict=True))
         if found.keys() != expected.keys():
             raise bad_input(

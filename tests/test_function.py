@@ -105,6 +105,20 @@ def test_paths_join_keys_and_positions():
     assert {c.path for c in lone.comparisons if c.index is not None} == {"parameters"}
 
 
+def test_keys_that_give_one_path_are_kept_apart():
+    at = {"a/b": np.ones(2), "a": {"b": np.full(3, 2.0)}}
+
+    def loss(p):
+        return np.sum(p["a/b"] ** 2) + np.sum(p["a"]["b"] ** 3)
+
+    def gradient(p):
+        return {"a/b": 2 * p["a/b"], "a": {"b": 3 * p["a"]["b"] ** 2}}
+
+    report = gradhooks.check_function(loss, gradient, at)
+    assert report.verdict is Verdict.PASS, report
+    assert {c.path for c in report.comparisons if c.index is not None} == {"a/b", "a/b#2"}
+
+
 def test_the_wrong_part_is_named():
     def wrong(p):
         gradient = nested_gradient(p)
