@@ -16,6 +16,7 @@ from keras import layers, ops
 import gradhooks
 from gradhooks import Reason, Verdict
 from gradhooks.verdicts import optimizer_gradient
+from gradhooks.verdicts.replication import Vote
 from tests import digest, models, variants
 from tests.corpora import judging, mutants
 from tests.corpora.controls import chaos
@@ -279,26 +280,30 @@ def test_overflow_in_float16_is_not_recorded_and_does_not_fail():
 
 
 def test_replicates_are_taken_until_no_variable_disagrees(monkeypatch):
-    """Beyond rounding costs a gradient, a replicate elsewhere a recording as well."""
+    """Roundoff costs a gradient, a replicate elsewhere a recording as well."""
     asked = []
 
-    def answer(name, dropped):
-        return lambda received, there, variables, dtype: asked.append(name) or variables[dropped:]
+    def roundoff(dropped):
+        return lambda recorded, nearby, variables, dtype: (
+            asked.append("roundoff") or variables[dropped:]
+        )
 
-    monkeypatch.setattr(optimizer_gradient, "find_disagreeing", lambda received, dtype: [0, 1])
-    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", answer("roundoff", 1))
-    monkeypatch.setattr(optimizer_gradient, "find_replicated", answer("elsewhere", 1))
+    def elsewhere(answer):
+        return lambda recorded, replicate, variable, dtype: asked.append(variable) or answer
+
+    monkeypatch.setattr(optimizer_gradient, "find_disagreeing", lambda recorded, dtype: [0, 1])
+    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", roundoff(1))
+    monkeypatch.setattr(optimizer_gradient, "vote", elsewhere(Vote.CONTRADICTED))
     assert gradhooks.check_gradients(*models.mlp()).verdict is Verdict.PASS
-    assert asked == ["roundoff", "elsewhere"]
+    assert asked == ["roundoff", "roundoff"]
     asked.clear()
-    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", answer("roundoff", 2))
+    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", roundoff(0))
     gradhooks.check_gradients(*models.mlp())
-    assert asked == ["roundoff"]
+    assert asked == ["roundoff"] * 3 + [0, 1]  # one replicate, which contradicts both
     asked.clear()
-    monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", answer("roundoff", 0))
-    monkeypatch.setattr(optimizer_gradient, "find_replicated", answer("elsewhere", 0))
+    monkeypatch.setattr(optimizer_gradient, "vote", elsewhere(Vote.REPEATED))
     gradhooks.check_gradients(*models.mlp())
-    assert sorted(asked) == ["elsewhere"] * 2 + ["roundoff"] * 3
+    assert asked == ["roundoff"] * 3 + [0, 1] * 2
 
 
 def test_rounding_that_a_network_multiplies_is_reported_and_keeps_no_check_from_passing():

@@ -1,20 +1,19 @@
 """Measures probes until they are decided, and confirms every failure before it is reported.
 
-A gradient that disagrees with its numeric derivative goes through a sequential
-replication test. Each stage may withdraw the failure, and only what fails all of
-them stands:
+A gradient that disagrees with its numeric derivative is examined in three stages.
+Each may withdraw the failure, and only what fails all of them stands:
 
 1. It is measured again at a finer sequence of steps. If that passes, it holds.
 2. If the estimate is imprecise, backpropagation is evaluated at a few points
    within the step. If it varies there by as much as the gap, no step shows the
    derivative at one point, and the comparison is inconclusive (noise).
-3. It is measured again at a nudged point, see `CheckContext`. In float64 one
-   replicate decides; at native precision the median of up to five. A failure
-   that is not replicated is put down to a kink.
+3. It is measured again at nudged points, and `replication.confirm` decides: in
+   float64 by one replicate, at native precision by five. What is not confirmed
+   is put down to a kink if one was seen; to an operation that is wrong at exactly
+   this point if the gradient right beside it agrees; else to noise.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,15 +27,25 @@ from gradhooks.checking.settings import Settings
 from gradhooks.numerics import sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
-from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.reasons import Reason
 from gradhooks.verdicts import replication
+from gradhooks.verdicts.replication import Vote
 
 # How far a replicate lies from the point, in units of each variable's scale: off any exact zero,
 # still the same network, and farther than the steps, which would reach back to the kink otherwise.
 # At native precision the steps are larger. Between these limits the values are a free choice.
 _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
-# Replicates at native precision. A free choice: a majority of five survives two bad ones.
-_REPLICATES_NATIVE = 5
+# Replicates in float64, where each is precise, and at native precision, where none is. Free
+# choices: a majority of five survives two bad ones.
+_REPLICATES, _REPLICATES_NATIVE = 1, 5
+# How far beside the point the gradient is evaluated to see whether it is wrong at exactly this
+# point, in units of each variable's scale. Derived: the square root of float64's roundoff, so that
+# the point is left in its middle digits, and a smooth gradient changes by less than any gap of
+# interest.
+_BESIDE = 1e-8
+# Points along a step, in units of the step, at which the gradient is evaluated. A free choice: both
+# sides, near and far; the first one that shows a large change ends the search.
+_POINTS_ALONG_STEP = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +130,7 @@ class CheckContext:
 
     def _refine(self, measurements: Sequence[Measurement]) -> list[Measurement]:
         """Measures what is unresolved at a sequence of steps, and confirms its failures."""
-        unresolved: list[int] = []
-        for k, measurement in enumerate(measurements):
-            if measure.is_unresolved(self.baseline, measurement, self.threshold):
-                unresolved.append(k)
+        unresolved = [k for k, m in enumerate(measurements) if not m.is_accepted]
         refined = measure.refine(
             self.oracle,
             self.baseline,
@@ -138,9 +144,9 @@ class CheckContext:
         return decided
 
     def _confirm(self, measurements: Sequence[Measurement]) -> list[Measurement]:
-        """Runs the replication test of this module's docstring on every failure.
+        """Examines every failure as this module's docstring says.
 
-        A declared mismatch is not reported as a failure and needs no test.
+        A declared mismatch is not reported as a failure and is not examined.
         """
         candidates: list[int] = []
         for k, measurement in enumerate(measurements):
@@ -151,98 +157,104 @@ class CheckContext:
 
         confirmed = list(measurements)
         remaining: list[int] = []
-        is_beside_kink: list[bool] = []
+        meets: list[bool] = []
+        has_kink: list[bool] = []
         for k, first, second in zip(candidates, failures, finer, strict=True):
             if self._varies_along_step(second):
-                second = _withdraw(second, Reason.NOISE)
+                second = second.withdraw(Reason.KINK if second.failed_at_kink else Reason.NOISE)
             if not second.has_failed:
                 confirmed[k] = second
-            elif _is_finite(first):
+            elif first.is_finite:
                 remaining.append(k)
-                is_beside_kink.append(
-                    replication.is_beside_kink(first) or replication.is_beside_kink(second)
-                )
-        if not remaining:
-            return confirmed
-
+                meets.append(first.do_slopes_meet and second.do_slopes_meet)
+                has_kink.append(first.failed_at_kink or second.failed_at_kink)
         failures = [confirmed[k] for k in remaining]
-        if not self.oracle.has_gradient_elsewhere:
-            is_replicated = [not has_kink for has_kink in is_beside_kink]
-        elif self.spacing.is_native:
-            is_replicated = self._test_by_median(failures)
-        else:
-            is_replicated = self._test_once(failures, is_beside_kink)
-        for k, stands in zip(remaining, is_replicated, strict=True):
-            if not stands:
-                confirmed[k] = _withdraw(confirmed[k], Reason.KINK)
+        stands = self._replicate(failures, meets)
+        for k, failure, is_confirmed, is_kinked in zip(
+            remaining, failures, stands, has_kink, strict=True
+        ):
+            if not is_confirmed:
+                confirmed[k] = failure.withdraw(self._explain_withdrawal(failure, is_kinked))
         return confirmed
 
     def _varies_along_step(self, measurement: Measurement) -> bool:
         """Whether a failure is imprecise and backpropagation varies by as much within its step."""
-        if not _is_finite(measurement) or not replication.is_imprecise(measurement):
+        if not measurement.is_finite or not self.oracle.has_gradient_elsewhere:
             return False
-        if not self.oracle.has_gradient_elsewhere:
+        failed = measurement.failed_comparands
+        if not any(comparand.is_imprecise for comparand in failed.values()):
             return False
+        step = max(comparand.estimate.step_size for comparand in failed.values())
         probe = measurement.probe
-        step = 0.0
-        for estimate, (verdict, _) in zip(
-            measurement.estimates, measurement.judgements, strict=True
-        ):
-            if verdict is Verdict.FAIL:
-                step = max(step, estimate.step_size)
-        slopes: list[list[float]] = []
-        for fraction in replication.POINTS_ALONG_STEP:
+        for fraction in _POINTS_ALONG_STEP:
             point = np.array(self.baseline.point)
             point[probe.start : probe.stop] += fraction * step * probe.weights
-            gradients = self.oracle.gradients(point).terms.values()
-            slopes.append([probe.slope_of(gradient) for gradient in gradients])
-            if replication.varies_along_step(measurement, slopes):
+            slopes = self._slopes_at(point, probe)
+            changes = [slopes[t] - c.analytic for t, c in failed.items()]
+            pairs = zip(failed.values(), changes, strict=True)
+            if all(comparand.is_explained_by(change) for comparand, change in pairs):
                 return True
         return False
 
-    def _test_once(
+    def _explain_withdrawal(self, measurement: Measurement, has_kink: bool) -> Reason:
+        """Returns why a failure was not confirmed at other points."""
+        if has_kink:
+            return Reason.KINK
+        if not self.spacing.is_native and self._is_right_beside(measurement):
+            return Reason.ONLY_HERE
+        return Reason.NOISE
+
+    def _is_right_beside(self, measurement: Measurement) -> bool:
+        """Whether the gradient right beside the point agrees with the derivative at the point.
+
+        The loss is smooth, so its derivative is the same there.
+        """
+        failed = measurement.failed_comparands
+        if any(comparand.is_imprecise for comparand in failed.values()):
+            return False
+        point = self._nudge(sampling.Stream.BESIDE, 0, _BESIDE)
+        slopes = self._slopes_at(point, measurement.probe)
+        for t, comparand in failed.items():
+            if comparand.is_explained_by(slopes[t] - comparand.estimate.slope):
+                return False
+        return True
+
+    def _slopes_at(self, point: Vector, probe: Probe) -> list[float]:
+        """Returns the derivative of each term along a probe by backpropagation at a point."""
+        gradients = self.oracle.gradients(point).terms.values()
+        return [probe.slope_of(gradient) for gradient in gradients]
+
+    def _replicate(
         self,
         failures: Sequence[Measurement],
-        is_beside_kink: Sequence[bool],
+        meets: Sequence[bool],
     ) -> list[bool]:
-        """Whether failures stand after one replicate each.
+        """Returns which failures stand after they were measured again at nudged points.
 
-        Where a kink was seen, a failure stands only if the replicate fails too.
-        Elsewhere it is withdrawn only by a replicate that passes, with an error
-        bar small enough to have detected the gap.
+        Args:
+            failures: The `Measurement`s that failed.
+            meets: Whether the one-sided slopes of each meet within their bars.
         """
-        stands: list[bool] = []
-        replicates = self._replicate(failures, 0)
-        for first, second, has_kink in zip(failures, replicates, is_beside_kink, strict=True):
-            is_kink_gone = has_kink and not second.has_failed
-            is_withdrawn = replication.is_withdrawn_by(second, first, self.threshold)
-            stands.append(not (is_kink_gone or is_withdrawn))
-        return stands
+        if not self.oracle.has_gradient_elsewhere:
+            return list(meets)
 
-    def _test_by_median(self, failures: Sequence[Measurement]) -> list[bool]:
-        """Whether failures stand by the median of several replicates.
+        def vote(numbers: Sequence[int], replicate: int) -> list[Vote]:
+            selected = [failures[k] for k in numbers]
+            replicates = self._measure_replicate(selected, replicate)
+            votes: list[Vote] = []
+            for first, second in zip(selected, replicates, strict=True):
+                votes.append(first.vote(second, self.threshold))
+            return votes
 
-        At native precision no replicate is precise, but the relative error of a
-        wrong gradient is the same in most of them. Replication stops for a
-        failure as soon as the majority is out of reach.
-        """
-        replicates: list[list[Measurement]] = [[] for _ in failures]
-        for number in range(_REPLICATES_NATIVE):
-            still_open: list[int] = []
-            for k, first in enumerate(failures):
-                if replication.may_be_replicated(first, replicates[k], _REPLICATES_NATIVE):
-                    still_open.append(k)
-            if not still_open:
-                break
-            further = self._replicate([failures[k] for k in still_open], number)
-            for k, measurement in zip(still_open, further, strict=True):
-                replicates[k].append(measurement)
-        return [
-            replication.is_replicated(first, others, self.threshold)
-            for first, others in zip(failures, replicates, strict=True)
-        ]
+        is_native = self.spacing.is_native
+        count = _REPLICATES_NATIVE if is_native else _REPLICATES
+        return replication.confirm([is_native or not smooth for smooth in meets], count, vote)
 
-    def _replicate(self, failures: Sequence[Measurement], number: int) -> list[Measurement]:
+    def _measure_replicate(
+        self,
+        failures: Sequence[Measurement],
+        number: int,
+    ) -> list[Measurement]:
         """Measures the probes of failures at a nudged point, another one for each number."""
         at = self._nudge_point(number)
         replicates = measure.first_estimates(
@@ -263,10 +275,8 @@ class CheckContext:
     def _nudge_point(self, number: int) -> EvaluationPoint:
         """Returns the baseline at a nudged point."""
         assert self.screening is not None
-        seed, step = self.settings.seed, self.settings.step
         size = _NUDGE_NATIVE if self.spacing.is_native else _NUDGE
-        rng = sampling.generator(seed, step, sampling.Stream.REPLICATE, number)
-        point: Vector = sampling.nudge(self.layout, self.baseline.point, self.scales, rng, size)
+        point = self._nudge(sampling.Stream.REPLICATE, number, size)
         gradients = self.oracle.gradients(point)
         nudged, _ = estimate_baseline(
             self.oracle,
@@ -280,17 +290,6 @@ class CheckContext:
         noise = np.maximum(nudged.noise, self.baseline.noise)
         return dataclasses.replace(nudged, noise=noise)
 
-
-def _is_finite(measurement: Measurement) -> bool:
-    return all(map(math.isfinite, measurement.analytic))
-
-
-def _withdraw(measurement: Measurement, reason: Reason) -> Measurement:
-    """Returns the measurement with its failures made inconclusive."""
-    judgements: list[tuple[Verdict, Reason]] = []
-    for verdict, given in measurement.judgements:
-        if verdict is Verdict.FAIL:
-            judgements.append((Verdict.INCONCLUSIVE, reason))
-        else:
-            judgements.append((verdict, given))
-    return dataclasses.replace(measurement, judgements=tuple(judgements))
+    def _nudge(self, stream: sampling.Stream, number: int, size: float) -> Vector:
+        rng = sampling.generator(self.settings.seed, self.settings.step, stream, number)
+        return sampling.nudge(self.layout, self.baseline.point, self.scales, rng, size)

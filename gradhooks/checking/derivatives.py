@@ -5,7 +5,7 @@ from typing import Literal, cast
 
 from gradhooks.checking.confirm import CheckContext
 from gradhooks.checking.measurement import Measurement
-from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import EVERYTHING, DerivativeComparison
 from gradhooks.verdicts import judge
 
@@ -46,8 +46,10 @@ def compare_terms(
             allowed=float(allowed),
             position=probe.start,
             magnitude=float(magnitude),
-            is_kink=bool(estimate.is_kink) or reason is Reason.KINK,
+            is_kink=bool(estimate.is_kink),
             truncation=float(estimate.truncation),
+            left_error=float(estimate.left_error),
+            right_error=float(estimate.right_error),
         )
 
 

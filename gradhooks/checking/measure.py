@@ -30,9 +30,6 @@ from gradhooks.checking.stencil import REACH
 from gradhooks.numerics import differences, step_sizes
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 
-# Step sizes with a smaller relative difference are the same step, rounded. Any value between the
-# rounding of a step (1e-16 of its parameter) and the ratio of two steps of a sequence would do.
-_SAME_STEP = 1e-6
 # Size of the pilot sample. A free choice that changes how many evaluations are made: a third of the
 # sample may show no signal, see `steps.is_among_kinks`.
 _PILOT = 12
@@ -149,8 +146,7 @@ def refine_steps(
     and are left out.
 
     Returns:
-        The measurements; a later one replaces the first if it is accepted, or if
-        it is the last and shows a kink.
+        The measurements; a later one replaces the first if it is accepted.
     """
     refined = list(measurements)
     if all(m.is_accepted for m in refined):
@@ -159,31 +155,12 @@ def refine_steps(
     if steps.is_among_kinks(refined):
         rounds = step_sizes.REFINEMENTS_AMONG_KINKS
 
-    smallest: dict[int, Measurement] = {}
     for precisions in rounds:
         remeasured = _measure_closer(oracle, at, refined, threshold, precisions)
-        smallest |= remeasured
         for k, measurement in remeasured.items():
             if measurement.is_accepted:
                 refined[k] = measurement
-    for k, measurement in smallest.items():
-        if measurement.is_on_kink and not refined[k].is_accepted:
-            refined[k] = measurement
     return refined
-
-
-def is_unresolved(at: EvaluationPoint, measurement: Measurement, threshold: float) -> bool:
-    """Whether a sequence of steps may decide more.
-
-    Not if the measurement is accepted, nor if a kink was seen at a step as small
-    as the smallest of the sequence.
-    """
-    if measurement.is_accepted:
-        return False
-    if not measurement.is_on_kink:
-        return True
-    smallest = steps.step_sequence(at, measurement.probe, threshold, is_fine=False)[0]
-    return bool(measurement.estimates[0].step_size > (1 + _SAME_STEP) * smallest)
 
 
 def refine(

@@ -1,13 +1,15 @@
 """The derivatives along one probe, analytic beside numeric, and how they are judged."""
 
 import dataclasses
+import math
 
 from gradhooks._types import PerTerm
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.numerics import differences
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.verdicts import judge
+from gradhooks.verdicts import judge, replication
+from gradhooks.verdicts.replication import Comparand, Vote
 
 # Per term, the size of a slope before its parts cancel: see `Measurement`.
 Magnitudes = tuple[float, ...]
@@ -48,6 +50,63 @@ class Measurement:
             verdict is Verdict.PASS or reason is Reason.VACUOUS
             for verdict, reason in self.judgements
         )
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every analytic derivative is finite."""
+        return all(map(math.isfinite, self.analytic))
+
+    @property
+    def do_slopes_meet(self) -> bool:
+        """Whether the one-sided slopes of every term that failed meet within their bars."""
+        return all(c.estimate.do_slopes_meet for c in self.failed_comparands.values())
+
+    @property
+    def failed_at_kink(self) -> bool:
+        """Whether a term failed at what is clearly a kink."""
+        return any(c.estimate.is_kink for c in self.failed_comparands.values())
+
+    @property
+    def failed_comparands(self) -> dict[int, Comparand]:
+        """The terms that failed, by their numbers."""
+        failed: dict[int, Comparand] = {}
+        for t, (verdict, _) in enumerate(self.judgements):
+            if verdict is Verdict.FAIL:
+                failed[t] = self.comparand(t)
+        return failed
+
+    def comparand(self, term: int) -> Comparand:
+        """The analytic derivative of one term beside its estimate."""
+        return Comparand(self.analytic[term], self.estimates[term], self.magnitude[term])
+
+    def vote(self, replicate: "Measurement", threshold: float) -> Vote:
+        """Returns what the same measurement at a nudged point says of this failure.
+
+        One term that fails by the same error repeats it; every term that failed
+        must be contradicted.
+
+        Args:
+            replicate: The `Measurement` at the nudged point.
+            threshold: Relative difference that the verdict allows.
+        """
+        votes: list[Vote] = []
+        for t, first in self.failed_comparands.items():
+            votes.append(replication.vote(first, replicate.comparand(t), threshold))
+        if Vote.REPEATED in votes:
+            return Vote.REPEATED
+        if replicate.has_failed or set(votes) != {Vote.CONTRADICTED}:
+            return Vote.SILENT
+        return Vote.CONTRADICTED
+
+    def withdraw(self, reason: Reason) -> "Measurement":
+        """Returns the measurement with its failures made inconclusive."""
+        judgements: list[tuple[Verdict, Reason]] = []
+        for verdict, given in self.judgements:
+            if verdict is Verdict.FAIL:
+                judgements.append((Verdict.INCONCLUSIVE, reason))
+            else:
+                judgements.append((verdict, given))
+        return dataclasses.replace(self, judgements=tuple(judgements))
 
     @property
     def is_on_kink(self) -> bool:

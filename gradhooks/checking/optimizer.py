@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,23 @@ from gradhooks.verdicts import (
     optimizer_comparison,
     optimizer_diagnosis,
     optimizer_gradient,
+    replication,
     roundoff,
 )
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient, Recorded
+from gradhooks.verdicts.replication import Vote
 
 # Distance of the points at which an error must be the same, in units of each variable's scale. A
 # free choice: far enough for other rounding errors, near enough for the same error.
 _NUDGE = 1e-3
 # The same in units of roundoff, where that is more. A free choice: half precision must resolve it.
 _NUDGE_ROUNDOFFS = 4.0
+# Directions in which one roundoff is tried. A free choice: in a single one it may have little
+# effect by chance.
+_DIRECTIONS = 3
+# Replicates of an error beyond rounding. A free choice: both must repeat it, since in a variable of
+# one entry every second error of rounding has the same sign.
+_REPLICATES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,55 +127,37 @@ def _diagnose_unexplained(
 
 def _find_noisy(context: CheckContext, recorded: OptimizerGradient) -> set[int]:
     """Returns the variables that differ by rounding: by its size, or as another error elsewhere."""
-    disagreeing = optimizer_gradient.find_disagreeing(recorded, context.oracle.training_dtype)
-    # Each test can only take variables off the list, so their order changes the cost and not the
-    # result. The cheapest ones that take off most come first. In a single direction, roundoff may
-    # have little effect by chance; hence three replicates of the first test, and two of the other.
-    tests: tuple[tuple[_Test, int], ...] = (
-        (_select_beyond_rounding, 0),
-        (_select_replicated, 0),
-        (_select_beyond_rounding, 1),
-        (_select_beyond_rounding, 2),
-        (_select_replicated, 1),
-    )
-    remaining = disagreeing
-    for select, replicate in tests:
-        if remaining:
-            remaining = select(context, recorded, remaining, replicate)
-    return set(disagreeing) - set(remaining)
-
-
-_Test = Callable[[CheckContext, OptimizerGradient, Sequence[int], int], list[int]]
-
-
-def _select_beyond_rounding(
-    context: CheckContext,
-    recorded: OptimizerGradient,
-    variables: Sequence[int],
-    replicate: int,
-) -> list[int]:
-    """Selects variables whose error is more than one roundoff in the parameters explains."""
     dtype = context.oracle.training_dtype
-    stream = sampling.Stream.TRAINED_ROUNDING
-    point = _nudge(context, stream, replicate, roundoff.rounding(dtype))
-    nearby = _total_gradient(context, point)
-    return optimizer_gradient.find_beyond_rounding(recorded, nearby, variables, dtype)
+    disagreeing = optimizer_gradient.find_disagreeing(recorded, dtype)
+    beyond = disagreeing
+    for number in range(_DIRECTIONS):
+        if not beyond:
+            break
+        point = _nudge(context, sampling.Stream.TRAINED_ROUNDING, number, roundoff.rounding(dtype))
+        nearby = _total_gradient(context, point)
+        beyond = optimizer_gradient.find_beyond_rounding(recorded, nearby, beyond, dtype)
+
+    def vote(numbers: Sequence[int], replicate: int) -> list[Vote]:
+        nudged = _record_replicate(context, replicate)
+        votes: list[Vote] = []
+        for k in numbers:
+            votes.append(optimizer_gradient.vote(recorded, nudged, beyond[k], dtype))
+        return votes
+
+    # Every difference beyond rounding is in doubt, for no error bar covers it.
+    stands = replication.confirm([True] * len(beyond), _REPLICATES, vote)
+    wrong = {variable for variable, is_wrong in zip(beyond, stands, strict=True) if is_wrong}
+    return set(disagreeing) - wrong
 
 
-def _select_replicated(
-    context: CheckContext,
-    recorded: OptimizerGradient,
-    variables: Sequence[int],
-    replicate: int,
-) -> list[int]:
-    """Selects variables with the same error at a nudged point, where rounding is another."""
-    dtype = context.oracle.training_dtype
-    size = max(_NUDGE, _NUDGE_ROUNDOFFS * roundoff.rounding(dtype))
-    point = _nudge(context, sampling.Stream.TRAINED_REPLICATE, replicate, size)
+def _record_replicate(context: CheckContext, number: int) -> OptimizerGradient:
+    """Records the step at a nudged point, where rounding is another."""
+    oracle = context.oracle
+    size = max(_NUDGE, _NUDGE_ROUNDOFFS * roundoff.rounding(oracle.training_dtype))
+    point = _nudge(context, sampling.Stream.TRAINED_REPLICATE, number, size)
     analytic = _total_gradient(context, point)
-    step = context.oracle.record(point)
-    nudged = OptimizerGradient(context.layout, analytic, step.gradient, step.received)
-    return optimizer_gradient.find_replicated(recorded, nudged, variables, dtype)
+    step = oracle.record(point)
+    return OptimizerGradient(context.layout, analytic, step.gradient, step.received)
 
 
 def _nudge(

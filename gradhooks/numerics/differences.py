@@ -1,15 +1,16 @@
-"""Central differences with an error bar.
+"""Difference quotients with error bars.
 
-The central quotient `(J(+h) - J(-h)) / (2h)` has two errors: truncation, which
-falls with the step size `h`, and rounding, which grows as `h` shrinks. For most
-correct derivatives one quotient is enough. For the others a sequence of step
-sizes gives the best estimate, its error bar and the one-sided slopes.
+A quotient has two errors: truncation, which falls with the step size `h`, and
+rounding, which grows as `h` shrinks. For most correct derivatives one central
+quotient `(J(+h) - J(-h)) / (2h)` is enough. For the others a sequence of step
+sizes gives three numbers by one rule, each with its error bar: the derivative
+from both sides, from the left and from the right. See `select_estimate`.
 """
 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gradhooks._types import Floats
 from gradhooks.numerics.probe import DerivativeEstimate
@@ -21,6 +22,13 @@ DEVIATIONS = 4.0
 # networks bend over distances smaller than their weights; a half is a free choice, which enters
 # the error bar of a single quotient only.
 _CURVATURE_LENGTH = 0.5
+# Truncation is seen in the difference to a step at least this many times as large. Derived:
+# truncation grows like a power of the step, of order one or more, so that at twice the step it has
+# at least doubled, and the difference is at least the truncation itself.
+_LARGER = 2.0
+# Steps of a sequence are rounded, so that one which is meant to be twice as large may be a little
+# less. Any value between the rounding of a step (1e-16 of its parameter) and 1 would do.
+_ROUNDED = 1.0 - 1e-6
 
 
 def rounding_error(noise_level: float, step: float) -> float:
@@ -83,10 +91,12 @@ def select_estimate(
     minus: ArrayLike,
     noise_level: float,
 ) -> DerivativeEstimate:
-    """Returns the best `DerivativeEstimate` among the central differences of several step sizes.
+    """Returns the `DerivativeEstimate` that the quotients of several step sizes give.
 
-    The error of each quotient is bounded by its rounding error plus its
-    truncation error, see `truncation_errors`. The least bound wins.
+    The central quotient and the two one-sided ones are each estimated by the
+    same rule: the error of a quotient is bounded by its rounding error plus its
+    truncation error, see `truncation_errors`, and the least bound wins. The loss
+    has a kink where the one-sided slopes differ by more than both error bars.
 
     Args:
         base: Loss at the point.
@@ -117,74 +127,76 @@ def select_estimate(
             evaluations=evaluations,
         )
 
-    slopes = (plus - minus) / (2 * steps)
-    left = (base - minus) / steps
-    right = (plus - base) / steps
-    openings = np.abs(right - left)
     rounding = np.array([rounding_error(noise_level, h) for h in steps])
-    # The largest step has no larger one to be compared with, so its truncation is unknown.
-    truncation = truncation_errors(slopes, rounding)
-    bounds = (rounding + truncation)[:-1]
-    best = int(np.argmin(bounds))
+    lefts = (base - minus) / steps
+    rights = (plus - base) / steps
+    larger = _number_of_larger(steps)
+    slopes = (plus - minus) / (2 * steps)
+    slope, error, best = _select(slopes, rounding, larger)
+    # A one-sided quotient has half the step, and so twice the rounding error.
+    left, left_error, _ = _select(lefts, 2 * rounding, larger)
+    right, right_error, _ = _select(rights, 2 * rounding, larger)
     return DerivativeEstimate(
-        slope=float(slopes[best]),
-        error=float(bounds[best]),
+        slope=slope,
+        error=error,
         step_size=float(steps[best]),
-        left=float(left[best]),
-        right=float(right[best]),
-        is_kink=is_kink(steps, openings, rounding),
+        left=left,
+        right=right,
+        left_error=left_error,
+        right_error=right_error,
         evaluations=evaluations,
-        truncation=float(bounds[best] - rounding[best]),
+        truncation=float(error - rounding[best]),
     )
+
+
+def _select(
+    slopes: Floats,
+    rounding: Floats,
+    larger: NDArray[np.intp],
+) -> tuple[float, float, int]:
+    """Returns the quotient with the least error bound, that bound, and its number.
+
+    Args:
+        slopes: float64, shape (S,). The quotient at each step, steps ascending.
+        rounding: float64, shape (S,). Error bar of each that is due to rounding.
+        larger: int, shape (S,). As of `_number_of_larger`.
+    """
+    bounds = rounding + truncation_errors(slopes, rounding, larger)
+    # The largest steps have no larger one to be compared with, so their truncation is unknown.
+    bounds[larger == np.arange(len(slopes))] = math.inf
+    best = int(np.argmin(bounds))
+    return float(slopes[best]), float(bounds[best]), best
+
+
+def _number_of_larger(steps: Floats) -> NDArray[np.intp]:
+    """Returns for each step the number of the next one at least twice as large; its own if none."""
+    numbers = np.searchsorted(steps, _ROUNDED * _LARGER * steps)
+    return np.where(numbers < len(steps), numbers, np.arange(len(steps)))
 
 
 def truncation_errors(
     slopes: Floats,
     rounding: Floats,
+    larger: NDArray[np.intp],
 ) -> Floats:
     """Returns a bound on the truncation error of each quotient: float64, shape (S,).
 
-    The bound is the difference to the quotient of the next larger step; a kink
-    that lies between the two steps shows in it. Across many kinks two steps may
-    agree by chance, but then they disagree with smaller ones. So the difference
-    to each smaller step counts too, as far as rounding does not explain it (the
-    idea of O. Lepskii, "On a problem of adaptive estimation in Gaussian white
-    noise", 1990).
+    The bound is the difference to the quotient of a step at least twice as large;
+    a kink that lies between the two steps shows in it. Across many kinks two
+    steps may agree by chance, but then they disagree with smaller ones. So the
+    difference to each smaller step counts too, as far as rounding does not
+    explain it (the idea of O. Lepskii, "On a problem of adaptive estimation in
+    Gaussian white noise", 1990).
 
     Args:
         slopes: float64, shape (S,). The quotient at each step, steps ascending.
         rounding: float64, shape (S,). Error bar of each that is due to rounding.
+        larger: int, shape (S,). The number of a larger step for each; its own
+            number if there is none.
     """
+    to_larger = np.abs(slopes[larger] - slopes)
     differences = np.abs(slopes[:, None] - slopes)
-    to_next = np.append(np.diagonal(differences, 1), 0.0)
     unexplained = differences - rounding[:, None] - rounding
     below = np.tril(unexplained, -1)
     to_smaller = np.max(below, axis=1, initial=0.0)
-    return np.maximum(to_next, to_smaller)
-
-
-def is_kink(
-    steps: Floats,
-    openings: Floats,
-    rounding: Floats,
-) -> bool:
-    """Whether the one-sided slopes fail to meet as the step shrinks.
-
-    For a smooth loss the opening between them is `h |J''|`, proportional to the
-    step size `h`. At a kink it does not shrink. The two smallest steps whose
-    opening exceeds the noise decide: it is a kink unless the opening shrinks at
-    least by the square root of their ratio, halfway between the two laws.
-
-    Args:
-        steps: float64, shape (S,), ascending.
-        openings: float64, shape (S,). `|right - left|` at each step.
-        rounding: float64, shape (S,). Error bar of a central difference at each step.
-    """
-    # An opening is `(plus + minus - 2 base) / h`: its noise is sqrt(6) / h times that of a loss, or
-    # 3.5 times that of a central difference; four is the next integer.
-    visible = np.flatnonzero(openings > 4.0 * rounding)
-    if len(visible) < 2:
-        return False
-    small, large = visible[0], visible[1]
-    shrinkage = math.sqrt(steps[small] / steps[large])
-    return bool(openings[small] > openings[large] * shrinkage)
+    return np.maximum(to_larger, to_smaller)

@@ -1,6 +1,7 @@
 """A probe, which is what is varied, and the derivative estimated along it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,11 @@ from gradhooks._types import Floats, Vector
 # Norms between this and its inverse have squares that float64 can hold (1e-308 to 1e308), with
 # room for a sum over parameters.
 _TAME = 1e-130
+# How many times their error bars the one-sided slopes must differ to be called a kink. Derived:
+# where every step exceeds the length of a steep loss, both quotients fall like 1 / h, so that each
+# bar is about as large as its slope and the opening at most the sum of both. There the slopes do
+# not meet, and nothing is known; twice as much does not occur without a kink.
+_CLEARLY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +63,17 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class DerivativeEstimate:
-    """A numeric derivative with its error bar.
+    """A numeric derivative with its error bar, and the interval in which it lies.
 
     Args:
         slope: The derivative along the probe, in loss per unit of offset.
         error: Half width of the error bar around `slope`, same unit.
         step_size: The step size of the quotient that gave `slope`, as actually taken.
-        left: One-sided slope `(J(0) - J(-step)) / step`.
-        right: One-sided slope `(J(step) - J(0)) / step`.
-        is_kink: Whether the one-sided slopes fail to meet as the step shrinks.
+        left: The derivative from the left, from quotients `(J(0) - J(-step)) / step`.
+        right: The derivative from the right, from quotients `(J(step) - J(0)) / step`.
+        left_error: Half width of the error bar around `left`, same unit; infinite
+            where it is not known, as for a single step.
+        right_error: Half width of the error bar around `right`.
         evaluations: How many losses were evaluated for it.
         truncation: The part of `error` that bounds how far the slope itself
             changes within the step; the rest is due to rounding.
@@ -76,9 +84,51 @@ class DerivativeEstimate:
     step_size: float
     left: float
     right: float
-    is_kink: bool = False
+    left_error: float = math.inf
+    right_error: float = math.inf
     evaluations: int = 2
     truncation: float = 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the derivative lies: (low, high).
+
+        The error bar around `slope` where the one-sided slopes meet. Elsewhere it is
+        the hull of both and their error bars, which at a kink contains every
+        subgradient (the one-dimensional case of F. Clarke, "Optimization and
+        Nonsmooth Analysis", 1983, section 2.1).
+        """
+        if self.do_slopes_meet:
+            return self.slope - self.error, self.slope + self.error
+        low = min(self.left - self.left_error, self.right - self.right_error)
+        high = max(self.left + self.left_error, self.right + self.right_error)
+        return low, high
+
+    @property
+    def do_slopes_meet(self) -> bool:
+        """Whether the one-sided slopes agree to within their error bars."""
+        return not self.opening > self.left_error + self.right_error
+
+    @property
+    def is_kink(self) -> bool:
+        """Whether the one-sided slopes differ so clearly that it is called a kink."""
+        return self.opening > _CLEARLY * (self.left_error + self.right_error)
+
+    @property
+    def opening(self) -> float:
+        """How far the one-sided slopes are apart."""
+        return abs(self.right - self.left)
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval."""
+        low, high = self.interval
+        return high / 2 - low / 2
+
+    def distance_to(self, value: float) -> float:
+        """Returns how far a value lies outside of the interval; 0 inside."""
+        low, high = self.interval
+        return max(low - value, value - high, 0.0)
 
 
 def uncancelled_magnitudes(probe: Probe, gradients: Mapping[str, Vector]) -> tuple[float, ...]:

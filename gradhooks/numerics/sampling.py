@@ -41,6 +41,7 @@ class Stream(enum.IntEnum):
     TRAINED_ROUNDING = 9
     TRAINED_REPLICATE = 10
     NATIVE_LOSS = 11
+    BESIDE = 12
 
 
 def generator(

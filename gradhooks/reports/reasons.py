@@ -67,6 +67,12 @@ class Reason(enum.Enum):
         "with (a ReLU at zero, a tie in a maximum), and any value between the slopes is a valid "
         "subgradient"
     )
+    ONLY_HERE = (
+        "the loss is smooth here and the analytic derivative is wrong at exactly this point, but "
+        "right beside it: look for an operation with a special case at exactly this value (equal "
+        "singular values, a zero in a product, a tie, kinks that cancel); training starts here, "
+        "and may stay here"
+    )
     NOISE = (
         "the numeric derivative is too inaccurate to decide: the loss has too few correct digits "
         "for a derivative this small; raise `samples`, use a larger batch, or use "

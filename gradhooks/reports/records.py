@@ -36,9 +36,14 @@ class DerivativeComparison:
         position: Flat index of the first parameter concerned.
         magnitude: Size that the derivative along a direction would have if
             nothing cancelled; 0 for a single parameter.
-        is_kink: Whether the loss was found to have a kink here.
+        is_kink: Whether the one-sided derivatives differ by far more than their error
+            bars.
         truncation: The part of `error` that does not come from rounding; NaN
             where it is not known.
+        left_error: Half width of the error bar of `left`; NaN where it is not
+            known.
+        right_error: Half width of the error bar of `right`; NaN where it is not
+            known.
 
     Example:
 
@@ -75,6 +80,8 @@ class DerivativeComparison:
     magnitude: float = 0.0
     is_kink: bool = False
     truncation: float = math.nan
+    left_error: float = math.nan
+    right_error: float = math.nan
 
     @property
     def gap(self) -> float:

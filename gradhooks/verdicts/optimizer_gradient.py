@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from gradhooks._types import PerVariable, Vector
 from gradhooks.numerics.layout import Layout
-from gradhooks.verdicts import repeated_error, roundoff
+from gradhooks.verdicts import roundoff
+from gradhooks.verdicts.replication import Error, Vote, is_same_error
 
 # Below this many roundoffs of the typical gradient entry, an entry is noise whatever its own size.
 # A free choice: large enough that sums of unlike gradients do not fail, and far below anything
@@ -135,29 +136,28 @@ def find_beyond_rounding(
     return beyond
 
 
-def find_replicated(
+def vote(
     recorded: OptimizerGradient,
     replicate: OptimizerGradient,
-    variables: Sequence[int],
+    variable: int,
     dtype: str,
-) -> list[int]:
-    """Returns those of some variables whose error at a nudged point is the same error.
+) -> Vote:
+    """Returns what the recorded gradient of a variable at a nudged point says of its error.
 
     Args:
         recorded: The `OptimizerGradient` at the point.
-        replicate: The `OptimizerGradient` at a nudged point.
-        variables: Numbers of variables.
+        replicate: The `OptimizerGradient` at the nudged point.
+        variable: Number of the variable.
         dtype: Name of the dtype that training computes in.
     """
-    failures: list[int] = []
     # The gradient may not be finite at the nudged point.
     with np.errstate(invalid="ignore", over="ignore"):
-        for v in variables:
-            # Which entries underflow depends on the gradient at each of the points.
-            is_lost = underflows(recorded, v, dtype) and underflows(replicate, v, dtype)
-            if is_lost or _is_same_error(recorded, replicate, v):
-                failures.append(v)
-    return failures
+        # Which entries underflow depends on the gradient at each of the points.
+        if underflows(recorded, variable, dtype) and underflows(replicate, variable, dtype):
+            return Vote.REPEATED
+        if is_same_error(_error(recorded, variable), _error(replicate, variable)):
+            return Vote.REPEATED
+    return Vote.CONTRADICTED
 
 
 def _root_mean_square(entries: Recorded) -> float:
@@ -222,17 +222,7 @@ def underflows(
     return _root_mean_square(analytic[is_lost]) <= largest
 
 
-def _is_same_error(
-    recorded: OptimizerGradient,
-    replicate: OptimizerGradient,
-    variable: int,
-) -> bool:
+def _error(recorded: OptimizerGradient, variable: int) -> Error:
     part = recorded.layout.slice(variable)
-    gradient_here = recorded.analytic[part]
-    gradient_there = replicate.analytic[part]
-    error_here = recorded.values[part] - gradient_here
-    error_there = replicate.values[part] - gradient_there
-    return repeated_error.is_same_error(
-        (error_here, error_there),
-        (gradient_here, gradient_there),
-    )
+    reference = recorded.analytic[part]
+    return Error(recorded.values[part] - reference, reference)

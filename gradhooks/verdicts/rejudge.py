@@ -83,7 +83,14 @@ def _rejudge_comparison(comparison: Comparison, threshold: float) -> Comparison:
         return c
     truncation = c.error if math.isnan(c.truncation) else c.truncation
     estimate = DerivativeEstimate(
-        c.numeric, c.error, c.step_size, c.left, c.right, c.is_kink, truncation=truncation
+        slope=c.numeric,
+        error=c.error,
+        step_size=c.step_size,
+        left=c.left,
+        right=c.right,
+        left_error=math.inf if math.isnan(c.left_error) else c.left_error,
+        right_error=math.inf if math.isnan(c.right_error) else c.right_error,
+        truncation=truncation,
     )
     allowed = judge.allowed_gap(c.analytic, estimate, threshold, c.magnitude)
     if c.reason not in _DECIDED_BY_THRESHOLD:

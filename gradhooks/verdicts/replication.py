@@ -1,228 +1,237 @@
-"""Whether a gradient that failed at one point fails at a nudged one: replicates of a measurement.
+"""Whether a failure is confirmed at other points: replicates of a measurement, and their votes.
 
-A kink that parameters sit on is gone at a nudged point, and rounding is another
-there; a wrong gradient stays wrong.
+A kink on which parameters sit is gone at a nudged point, and rounding is another
+there; a wrong gradient stays wrong, by the same error. One function, `confirm`,
+decides for single parameters, for directions and for the whole gradients of
+variables.
 """
 
+import dataclasses
+import enum
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from gradhooks._types import Vector
 from gradhooks.numerics.probe import DerivativeEstimate
-from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import judge
 
-# Relative errors within this factor of each other are one error. A free choice: at native precision
-# the median of five varies by less, and errors of rounding differ in sign.
-_SAME_FACTOR = 1.5
-# An error bar wider than this fraction of the estimate is imprecise. A free choice: for imprecise
-# estimates the gradient along the step is examined, which only ever softens a failure.
+# Errors are of one size up to this factor. A free choice: the gradient itself may change by as
+# much between the two points, and errors of rounding differ in sign as well.
+_SAME_SIZE = 4.0
+# Smallest cosine of two errors that are one. A free choice: errors of rounding are independent, so
+# that their cosine is near 0 in variables of many entries.
+_SAME_DIRECTION = 0.5
+# Smallest cosine of error and gradient where the error is a factor of the gradient. A free choice:
+# an angle of 26 degrees.
+_ALONG_GRADIENT = 0.9
+# An error bar wider than this fraction of the estimate is imprecise: a replicate that agrees under
+# it contradicts nothing. A free choice; for imprecise estimates the gradient along the step is
+# examined too, which only ever softens a failure.
 _IMPRECISE = 0.1
-# Points along a step, in units of the step, at which the gradient is evaluated. A free choice: both
-# sides, near and far; the first one that shows a large change ends the search.
-POINTS_ALONG_STEP = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3)
-# A change along the step of this fraction of the gap explains the gap. A free choice: half a step
-# away a gradient that varies evenly has changed by half of what it does over the step.
+# A change of the analytic gradient by this fraction of the gap explains the gap. A free choice:
+# half a step away a gradient that varies evenly has changed by half of what it does over the step.
 _LARGE_CHANGE = 0.5
+_TINY = float(np.finfo(np.float64).tiny)
 
 
-class Measured(Protocol):
-    """What is known of one probe: analytic derivative, estimate and judgement of each loss term."""
+class Vote(enum.Enum):
+    """What a replicate says of a failure."""
+
+    REPEATED = "the same error occurs here too"
+    CONTRADICTED = "the gradient is right here, and the measurement would have shown the error"
+    SILENT = "the measurement shows neither"
+
+
+# Returns the votes of one replicate, given by its number, on some of the failures.
+Replicate = Callable[[Sequence[int], int], Sequence[Vote]]
+
+
+def confirm(
+    is_doubtful: Sequence[bool],
+    count: int,
+    replicate: Replicate,
+) -> list[bool]:
+    """Returns which failures stand after up to `count` replicates.
+
+    A failure whose error bars are beyond doubt stands unless most replicates
+    contradict it. A doubtful one needs most of them to repeat it: beside a kink,
+    which no error bar covers, and at the precision of training, where the
+    analytic gradient itself is rounded.
+
+    Args:
+        is_doubtful: Per failure, whether most replicates must repeat it.
+        count: Number of replicates.
+        replicate: Called with the numbers of failures and the number of the
+            replicate, only as long as its votes matter; returns a `Vote` each.
+
+    Example:
+
+    >>> confirm([True, False], 1, lambda numbers, _: [Vote.SILENT] * len(numbers))
+    [False, True]
+    """
+    votes: list[list[Vote]] = [[] for _ in is_doubtful]
+    for number in range(count):
+        still_open: list[int] = []
+        for k, doubtful in enumerate(is_doubtful):
+            if _is_open(votes[k], doubtful, count):
+                still_open.append(k)
+        if not still_open:
+            break
+        for k, vote in zip(still_open, replicate(still_open, number), strict=True):
+            votes[k].append(vote)
+    return [_stands(votes[k], doubtful, count) for k, doubtful in enumerate(is_doubtful)]
+
+
+def _stands(votes: Sequence[Vote], is_doubtful: bool, count: int) -> bool:
+    if is_doubtful:
+        return 2 * votes.count(Vote.REPEATED) > count
+    return 2 * votes.count(Vote.CONTRADICTED) <= count
+
+
+def _is_open(votes: Sequence[Vote], is_doubtful: bool, count: int) -> bool:
+    """Whether further votes may change whether a failure stands."""
+    remaining = count - len(votes)
+    outcomes = set[bool]()
+    for vote in Vote:
+        outcomes.add(_stands([*votes, *[vote] * remaining], is_doubtful, count))
+    return len(outcomes) > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Error:
+    """The error of a gradient at one point.
+
+    Args:
+        gap: float64, shape (K,). The gradient minus the reference.
+        reference: float64, shape (K,). What it is compared with; for a derivative
+            along a direction, the size that it is compared with.
+    """
+
+    gap: Vector
+    reference: Vector
+
+
+def is_same_error(first: Error, second: Error) -> bool:
+    """Whether the errors at two points are one error.
+
+    They are if both point in the same direction and have about the same size, or
+    if both are about the same factor of the gradient, which may have turned.
+
+    Example:
+
+    >>> ones = np.ones(2)
+    >>> first = Error(np.array([1.0, 0.0]), ones)
+    >>> is_same_error(first, Error(np.array([1.5, 0.5]), ones))
+    True
+    >>> is_same_error(first, Error(np.array([-1.5, 0.5]), ones))
+    False
+    """
+    size_here = _norm(first.gap)
+    size_there = _norm(second.gap)
+    has_same_direction = _cosine(first.gap, second.gap) >= _SAME_DIRECTION
+    if has_same_direction and _is_of_one_size(size_here, size_there):
+        return True
+
+    along_here = _cosine(first.gap, first.reference)
+    along_there = _cosine(second.gap, second.reference)
+    smallest = min(abs(along_here), abs(along_there))
+    if smallest < _ALONG_GRADIENT:
+        return False
+    if along_here * along_there < 0:
+        return False
+    factor_here = size_here / _norm(first.reference)
+    factor_there = size_there / _norm(second.reference)
+    return _is_of_one_size(factor_here, factor_there)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparand:
+    """The analytic derivative of one term along a probe beside its estimate.
+
+    Args:
+        analytic: Derivative by backpropagation.
+        estimate: The `DerivativeEstimate`.
+        magnitude: Size of the derivative if nothing cancelled; 0 for a coordinate.
+    """
+
+    analytic: float
+    estimate: DerivativeEstimate
+    magnitude: float = 0.0
 
     @property
-    def analytic(self) -> Sequence[float]:
-        """Derivative by backpropagation, per term."""
-        ...
+    def gap(self) -> float:
+        """Analytic minus numeric derivative."""
+        return self.analytic - self.estimate.slope
 
     @property
-    def estimates(self) -> Sequence[DerivativeEstimate]:
-        """Numeric estimate, per term."""
-        ...
+    def size(self) -> float:
+        """The size that the gap is compared with."""
+        return judge.fraction_of_size(1.0, self.analytic, self.estimate, self.magnitude)
 
     @property
-    def magnitude(self) -> Sequence[float]:
-        """Size of the derivative if nothing cancelled, per term; 0 for a coordinate."""
-        ...
-
-    @property
-    def judgements(self) -> Sequence[tuple[Verdict, Reason]]:
-        """Verdict and reason, per term."""
-        ...
+    def is_imprecise(self) -> bool:
+        """Whether the error bar is wide."""
+        return not self.estimate.error <= _IMPRECISE * self.size
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether every term is vacuous."""
-        ...
+        """Whether there is nothing to see: both derivatives are below the error bar."""
+        return max(abs(self.analytic), abs(self.estimate.slope)) <= self.estimate.error
+
+    def is_explained_by(self, change: float) -> bool:
+        """Whether a change of the analytic derivative nearby is as large as the gap.
+
+        A quotient is the mean of the derivative over its step. Where the
+        derivative changes that much within the step, as in a network that
+        multiplies the smallest difference, no step in reach shows the derivative
+        at one point. A wrong gradient is wrong by about as much half a step away.
+        A NaN gradient nearby gives no evidence.
+        """
+        return not abs(change) < _LARGE_CHANGE * abs(self.gap)
 
 
-def is_beside_kink(measured: Measured) -> bool:
-    """Whether a term failed where the one-sided slopes do not meet."""
-    return any(measured.estimates[t].is_kink for t in _failed_terms(measured))
-
-
-def is_imprecise(measured: Measured) -> bool:
-    """Whether a term failed by an estimate with a wide error bar."""
-    for t in _failed_terms(measured):
-        estimate = measured.estimates[t]
-        if estimate.error > _IMPRECISE * abs(estimate.slope):
-            return True
-    return False
-
-
-def varies_along_step(measured: Measured, along: ArrayLike) -> bool:
-    """Whether the analytic gradient changes along the step by as much as the gap.
-
-    A quotient is the mean of the derivative over its step. Where the derivative
-    changes that much within the step, as in a network that multiplies the
-    smallest difference, no step in reach shows the derivative at one point. A
-    wrong gradient is wrong by about as much half a step away. A NaN gradient
-    along the step gives no evidence.
+def vote(first: Comparand, second: Comparand, threshold: float) -> Vote:
+    """Returns what the same derivative at a nudged point says of a failure.
 
     Args:
-        measured: `Measured` that failed.
-        along: float64, shape (K, T). Slope of each term at K points along the
-            step.
-
-    Returns:
-        True if no term that failed has a change smaller than half its gap.
-    """
-    slopes = np.asarray(along, dtype=np.float64)
-    changes = np.max(np.abs(slopes - np.asarray(measured.analytic)), axis=0)
-    for t in _failed_terms(measured):
-        gap = abs(measured.analytic[t] - measured.estimates[t].slope)
-        if changes[t] < _LARGE_CHANGE * gap:
-            return False
-    return True
-
-
-def is_withdrawn_by(
-    replicate: Measured,
-    first: Measured,
-    threshold: float,
-) -> bool:
-    """Whether a replicate passes and is precise enough to have detected the gaps of the first.
-
-    It may be less precise than a measurement that proves something by itself.
-
-    Args:
-        replicate: `Measured` of the same probe at a nudged point.
-        first: `Measured` that failed.
+        first: The derivative that failed.
+        second: The same at a nudged point.
         threshold: Relative difference that the verdict allows.
     """
-    if replicate.is_vacuous:
-        return False
-    for verdict, reason in replicate.judgements:
-        if verdict is not Verdict.PASS and reason not in (Reason.VACUOUS, Reason.NOISE):
-            return False
-    for t in _failed_terms(first):
-        analytic, estimate = replicate.analytic[t], replicate.estimates[t]
-        magnitude = replicate.magnitude[t]
-        if not estimate.error <= judge.fraction_of_size(_IMPRECISE, analytic, estimate, magnitude):
-            return False
-        gap = abs(first.analytic[t] - first.estimates[t].slope)
-        if not judge.allowed_gap(analytic, estimate, threshold, magnitude) < gap:
-            return False
-    return True
+    if not math.isfinite(second.gap) or not math.isfinite(second.size) or second.is_vacuous:
+        return Vote.SILENT
+    allowed = threshold * second.size
+    is_beyond_bar = second.estimate.distance_to(second.analytic) > 0
+    if is_beyond_bar and abs(second.gap) > allowed:
+        return Vote.REPEATED if is_same_error(_error(first), _error(second)) else Vote.SILENT
+    width = second.estimate.half_width
+    if allowed + width < abs(first.gap) and width <= _IMPRECISE * second.size:
+        return Vote.CONTRADICTED
+    return Vote.SILENT
 
 
-def is_replicated(
-    first: Measured,
-    replicates: Sequence[Measured],
-    threshold: float,
-) -> bool:
-    """Whether replicates confirm, in the median, the error of a first measurement that failed.
-
-    At native precision no replicate is precise: steps are so large that they
-    cross kinks, and the analytic gradient is rounded, which no error bar covers.
-    Both are different at every point. A wrong gradient is wrong by the same
-    relative error everywhere, and the median does not mind a few outliers.
-
-    Args:
-        first: `Measured` that failed.
-        replicates: `Measured` of the same probe at nudged points.
-        threshold: Relative difference that the verdict allows.
-
-    Returns:
-        True if, for a term that failed, most replicates have a gap beyond their
-        error bars, and the median relative error is beyond the threshold and
-        about the first one's, its sign included.
-    """
-    errors = np.array([_relative_errors(replicate) for replicate in replicates])
-    detected = np.array([_has_gaps(replicate) for replicate in replicates])
-    medians = np.median(errors, axis=0)
-    detection_rates = np.mean(detected, axis=0)
-    first_errors = _relative_errors(first)
-    for t in _failed_terms(first):
-        if not first_errors[t]:
-            continue
-        is_same = 1 / _SAME_FACTOR <= medians[t] / first_errors[t] <= _SAME_FACTOR
-        if detection_rates[t] > 0.5 and abs(medians[t]) > threshold and is_same:
-            return True
-    return False
+def _error(comparand: Comparand) -> Error:
+    larger = max(comparand.analytic, comparand.estimate.slope, key=abs)
+    size = math.copysign(comparand.size, larger)
+    return Error(np.array([comparand.gap]), np.array([size]))
 
 
-def may_be_replicated(
-    first: Measured,
-    replicates: Sequence[Measured],
-    count: int,
-) -> bool:
-    """Whether `is_replicated` may still hold once there are `count` replicates.
-
-    It may as long as, for a term that failed, less than half of them have no gap.
-
-    Args:
-        first: `Measured` that failed.
-        replicates: The replicates so far.
-        count: Number of replicates in the end.
-    """
-    gaps = [_has_gaps(replicate) for replicate in replicates]
-    for t in _failed_terms(first):
-        without_gap = sum(not has_gap[t] for has_gap in gaps)
-        if 2 * without_gap < count:
-            return True
-    return False
+def _norm(vector: Vector) -> float:
+    return float(np.linalg.norm(vector))
 
 
-def _failed_terms(measured: Measured) -> list[int]:
-    """The numbers of the terms that failed."""
-    terms: list[int] = []
-    for t, (verdict, _) in enumerate(measured.judgements):
-        if verdict is Verdict.FAIL:
-            terms.append(t)
-    return terms
+def _is_of_one_size(one: float, other: float) -> bool:
+    smaller = min(one, other)
+    larger = max(one, other)
+    return larger <= _SAME_SIZE * smaller
 
 
-def _relative_errors(measured: Measured) -> list[float]:
-    """Per term, the signed gap in units of the size that the verdict compares it with.
-
-    A wrong factor gives the same number at any point.
-    """
-    errors: list[float] = []
-    terms = zip(measured.analytic, measured.estimates, measured.magnitude, strict=True)
-    for analytic, estimate, magnitude in terms:
-        errors.append(_relative_error(analytic, estimate, magnitude))
-    return errors
-
-
-def _relative_error(
-    analytic: float,
-    estimate: DerivativeEstimate,
-    magnitude: float,
-) -> float:
-    size = judge.fraction_of_size(1.0, analytic, estimate, magnitude)
-    if not size or not math.isfinite(size):
+def _cosine(one: Vector, other: Vector) -> float:
+    """The cosine between two vectors; 0 where there is none."""
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    cosine = float(one @ other) / max(norms, _TINY)
+    if not math.isfinite(cosine):
         return 0.0
-    larger = max(analytic, estimate.slope, key=abs)
-    return (analytic - estimate.slope) / math.copysign(size, larger)
-
-
-def _has_gaps(measured: Measured) -> list[bool]:
-    """Per term, whether the gap is beyond the error bar."""
-    has_gap: list[bool] = []
-    for analytic, estimate in zip(measured.analytic, measured.estimates, strict=True):
-        gap = abs(analytic - estimate.slope)
-        has_gap.append(gap > estimate.error)
-    return has_gap
+    return cosine

@@ -197,9 +197,8 @@ def test_where_most_gradients_are_wrong_the_others_keep_their_step():
         assert step > 0.3 * first_step
 
 
-@pytest.mark.parametrize("analytic", [1.0, 2.0, 3.0])
-def test_a_kink_seen_at_a_small_step_is_resolved(analytic):
-    """Its one-sided slopes are 1 and 3, and it is so close that every step crosses it."""
+def kinked(analytic):
+    """One-sided slopes of 1 and 3, so near that every step crosses the kink: (oracle, point)."""
     kink = 1.0 + 1e-15
     oracle = FunctionOracle(
         lambda p: 2 * p[0] + abs(p[0] - kink), lambda p: np.array([analytic]), [1.0]
@@ -207,32 +206,26 @@ def test_a_kink_seen_at_a_small_step_is_resolved(analytic):
     at = dataclasses.replace(
         estimate_baseline(oracle)[0], has_dense_kinks=False, noise=np.array([1e-15])
     )
-    first = measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
-    (measured,) = measure.refine_steps(oracle, at, first, THRESHOLD)
-    if analytic == 2.0:
-        # The mean of the slopes is what a central difference shows.
-        assert measured.is_accepted
-        return
-    assert not measured.is_accepted
-    assert measured.judgements == ((Verdict.INCONCLUSIVE, Reason.KINK),)
-    assert measure.is_unresolved(at, first[0], THRESHOLD)
-    assert not measure.is_unresolved(at, measured, THRESHOLD)
-    # A sequence of steps would give the same verdict for more evaluations.
-    (refined,) = measure.refine(oracle, at, [measured], THRESHOLD)
-    assert refined.judgements == measured.judgements
+    return oracle, at
+
+
+@pytest.mark.parametrize("analytic", [1.0, 1.5, 2.0, 3.0])
+def test_a_single_quotient_decides_nothing_at_a_kink(analytic):
+    """Not even at the mean of both slopes, which is what a central difference shows."""
+    oracle, at = kinked(analytic)
+    (first,) = measure.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    assert not first.is_accepted
+    (refined,) = measure.refine(oracle, at, [first], THRESHOLD)
+    assert refined.judgements == ((Verdict.INCONCLUSIVE, Reason.KINK),)
 
 
 @pytest.mark.parametrize("analytic", [0.5, -1.0, 3.5])
-def test_a_gap_that_no_kink_explains_is_unresolved(analytic):
-    kink = 1.0 + 1e-15
-    oracle = FunctionOracle(
-        lambda p: 2 * p[0] + abs(p[0] - kink), lambda p: np.array([analytic]), [1.0]
-    )
-    at = dataclasses.replace(
-        estimate_baseline(oracle)[0], has_dense_kinks=False, noise=np.array([1e-15])
-    )
-    (measured,), _ = measure_all(oracle, at)
-    assert measure.is_unresolved(at, measured, THRESHOLD)
+def test_a_value_outside_of_both_slopes_fails(analytic):
+    oracle, at = kinked(analytic)
+    (first,) = measure.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    (refined,) = measure.refine(oracle, at, [first], THRESHOLD)
+    assert refined.judgements == ((Verdict.FAIL, Reason.MISMATCH),)
+    assert refined.failed_at_kink
 
 
 @pytest.mark.parametrize("make", [quadratic, dense_kinks])

@@ -97,10 +97,18 @@ def test_a_sequence_is_within_its_error_bar_and_sees_no_kink(function, point, sl
 
 
 @ON_SMOOTH
-@pytest.mark.parametrize("measure", [central_of, sequence_of])
-def test_the_one_sided_slopes_enclose_the_central_one(measure, function, point, slope):
-    estimate = measure(function, point, slope)
+def test_the_one_sided_slopes_of_a_step_enclose_the_central_one(function, point, slope):
+    estimate = central_of(function, point, slope)
     assert estimate.slope == pytest.approx((estimate.left + estimate.right) / 2, rel=1e-9)
+
+
+@ON_SMOOTH
+def test_the_one_sided_slopes_of_a_sequence_are_within_their_error_bars(function, point, slope):
+    estimate = sequence_of(function, point, slope)
+    assert abs(estimate.left - slope) <= estimate.left_error
+    assert abs(estimate.right - slope) <= estimate.right_error
+    assert estimate.do_slopes_meet
+    assert estimate.interval == (estimate.slope - estimate.error, estimate.slope + estimate.error)
 
 
 @ON_SMOOTH
@@ -133,7 +141,8 @@ def test_a_quadratic_is_exact(a, b, c, point, step):
     assert differences.central(*values, step, 0.0, 1.0).slope == 2 * a * point + b
     steps = step * np.array([1.0, 2.0, 4.0])
     estimate = estimate_at(function, point, steps, 0.0)
-    assert (estimate.slope, estimate.error, estimate.is_kink) == (2 * a * point + b, 0.0, False)
+    assert (estimate.slope, estimate.error) == (2 * a * point + b, 0.0)
+    assert estimate.do_slopes_meet
 
 
 VALUES = st.floats(-1e6, 1e6)
@@ -158,6 +167,7 @@ def test_reversing_the_probe_flips_a_sequence(base, values, level):
     other = differences.select_estimate(base, RUNGS, minus, plus, level)
     assert (other.slope, other.left, other.right) == (-one.slope, -one.right, -one.left)
     assert (other.error, other.step_size, other.is_kink) == (one.error, one.step_size, one.is_kink)
+    assert (other.left_error, other.right_error) == (one.right_error, one.left_error)
 
 
 POWERS = st.integers(-60, 60).map(lambda k: 2.0**k)
@@ -247,32 +257,64 @@ def test_two_large_steps_that_agree_by_chance_are_compared_with_the_small_ones()
 
 def test_a_small_step_lost_in_rounding_widens_no_error_bar():
     slopes, rounding = np.array([7.0, 1.0, 1.0, 1.0]), np.array([10.0, 1e-3, 1e-4, 1e-5])
-    assert differences.truncation_errors(slopes, rounding).tolist() == [6.0, 0.0, 0.0, 0.0]
+    truncation = differences.truncation_errors(slopes, rounding, np.array([1, 2, 3, 3]))
+    assert truncation.tolist() == [6.0, 0.0, 0.0, 0.0]
+
+
+def slopes_of(left, right, steps=(1e-3, 1e-2, 1e-1), level=1e-16):
+    """The estimate of a loss with these one-sided quotients at each step."""
+    steps = np.asarray(steps)
+    plus, minus = np.asarray(right) * steps, -np.asarray(left) * steps
+    return differences.select_estimate(0.0, steps, plus, minus, level)
 
 
 @pytest.mark.parametrize(
-    ("opening", "answer"),
+    ("right", "do_meet", "is_kink"),
     [
-        ((1.0, 1.0, 1.0), True),
-        ((0.01, 0.1, 1.0), False),  # proportional to the step: a smooth loss
-        ((0.0, 0.0, 1.0), False),  # a single sight proves nothing
-        ((0.0, 0.0, 0.0), False),
-        ((0.9, 0.95, 1.0), True),
-        ((0.0, 0.5, 1.0), True),  # a kink at a distance
-        ((1.0, 0.1, 0.01), True),
-        ((1e-4, 1e-2, 1.0), False),
+        ((1.0, 1.0, 1.0), False, True),
+        ((0.01, 0.1, 1.0), True, False),  # proportional to the step: a smooth loss
+        ((0.0, 0.0, 1.0), True, False),  # a kink between the steps
+        ((0.0, 0.0, 0.0), True, False),
+        ((0.9, 0.95, 1.0), False, True),
+        ((0.7, 0.97, 1.0), False, True),  # a kink within the smallest step
+        ((0.3, 0.93, 1.0), False, False),  # the same, too near the step to say
+        ((1e-4, 1e-2, 1.0), True, False),
     ],
 )
-def test_a_kink_is_an_opening_that_does_not_close(opening, answer):
-    assert (
-        differences.is_kink(np.array([1e-3, 1e-2, 1e-1]), np.array(opening), np.full(3, 1e-9))
-        is answer
-    )
+def test_slopes_that_differ_by_more_than_their_bars_are_a_kink(right, do_meet, is_kink):
+    estimate = slopes_of((0.0, 0.0, 0.0), right)
+    assert (estimate.do_slopes_meet, estimate.is_kink) == (do_meet, is_kink)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.1, 0.3, 0.45, 0.5, 0.55, 0.6, 0.67, 0.8, 0.99])
+@pytest.mark.parametrize("ratio", [2.0, 3.0, 10.0])
+def test_the_slope_at_the_point_is_in_the_interval_wherever_the_kink_is(distance, ratio):
+    """At whatever fraction of the smallest step: the hull and the bar leave no gap between them."""
+    steps = 1e-3 * ratio ** np.arange(5)
+    right = 1 - distance * steps[0] / steps
+    estimate = slopes_of(np.zeros(5), right, steps, level=0.0)
+    assert estimate.distance_to(0.0) <= 1e-12
 
 
 def test_an_opening_below_the_noise_is_no_kink():
-    assert differences.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.2)) is True
-    assert differences.is_kink(np.array([1e-3, 1e-2]), np.ones(2), np.full(2, 0.3)) is False
+    # Its bars are eight deviations of a one-sided quotient on each side.
+    assert slopes_of(np.zeros(3), np.ones(3), level=1e-5).is_kink
+    assert slopes_of(np.zeros(3), np.ones(3), level=1e-2).do_slopes_meet
+
+
+def test_a_step_is_compared_with_one_at_least_twice_as_large():
+    """A step just above it shows too little of its truncation."""
+    steps = np.array([1e-2, 1.01e-2, 1e-1])
+    estimate = differences.select_estimate(0.0, steps, steps**3 + steps, -(steps**3) - steps, 0.0)
+    assert estimate.slope == pytest.approx(1.0 + 1e-4, abs=3e-6)
+    assert 1e-4 <= estimate.error == pytest.approx(1e-2, rel=0.02)
+
+
+def test_steps_without_a_larger_one_have_no_error_bar():
+    steps = np.array([1.0, 1.5, 1.9])
+    estimate = differences.select_estimate(0.0, steps, steps, -steps, 0.0)
+    assert math.isinf(estimate.error)
+    assert estimate.do_slopes_meet
 
 
 NAN, INF = math.nan, math.inf
@@ -283,13 +325,13 @@ NAN, INF = math.nan, math.inf
     [
         ([NAN, NAN, NAN], [0.0, 0.0, 0.0], NAN, 0),
         ([0.1, INF, NAN], [-0.1, 0.0, 0.0], NAN, 2),
-        ([0.1, 0.2, NAN], [-0.1, -0.2, -0.3], 1.0, 4),
-        ([NAN, 0.2, 0.3], [-0.1, -0.2, -0.3], 1.0, 4),
-        ([0.1, 0.2, 0.3], [-0.1, -0.2, -INF], 1.0, 4),
+        ([0.1, 0.2, NAN], [-0.1, -0.2, -0.4], 1.0, 4),
+        ([NAN, 0.2, 0.4], [-0.1, -0.2, -0.4], 1.0, 4),
+        ([0.1, 0.2, 0.4], [-0.1, -0.2, -INF], 1.0, 4),
     ],
 )
 def test_losses_that_are_not_finite_are_left_out(plus, minus, slope, evaluations):
-    estimate = differences.select_estimate(0.0, [0.1, 0.2, 0.3], plus, minus, 0.0)
+    estimate = differences.select_estimate(0.0, [0.1, 0.2, 0.4], plus, minus, 0.0)
     assert estimate.slope == pytest.approx(slope, nan_ok=True)
     assert estimate.evaluations == evaluations
     assert math.isinf(estimate.error) == math.isnan(slope)

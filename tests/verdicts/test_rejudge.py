@@ -62,7 +62,7 @@ REAL = {
     "an unreached weight": (Reason.AGREES, case(mutants.UNREACHED[0])),
     "a declared mismatch": (Reason.DECLARED, case(declared.CASES[0])),
     "another declared mismatch": (Reason.DECLARED, case(declared.CASES[1])),
-    "nothing but corners": (Reason.KINK, case(kinks.CASES[0])),
+    "nothing but kinks": (Reason.KINK, case(kinks.CASES[0])),
 }
 
 
@@ -167,8 +167,10 @@ CHANGED = [
         Reason.BLOCKED,
     ),
     (
-        "a corner that did not matter",
-        dataclasses.replace(SLIGHTLY_OFF, is_kink=True, left=1.0 + 1e-7, right=1.0 + 1e-5),
+        "a kink that did not matter",
+        dataclasses.replace(
+            SLIGHTLY_OFF, left=1.0 - 1e-7, right=1.0 + 1e-5, left_error=1e-9, right_error=1e-9
+        ),
         {},
         1e-7,
         INCONCLUSIVE,
@@ -176,7 +178,7 @@ CHANGED = [
     ),
     (
         "between slopes that did not matter",
-        dataclasses.replace(SLIGHTLY_OFF, left=0.0, right=2.0),
+        dataclasses.replace(SLIGHTLY_OFF, left=0.0, right=2.0, left_error=1e-9, right_error=1e-9),
         {},
         1e-7,
         INCONCLUSIVE,
