@@ -163,14 +163,14 @@ KINDS = (
 )
 
 
-def check(kind, seed, excess):
+def check(kind, seed, excess, **options):
     """Returns the report on a network of this kind.
 
     The train step is left out: it passes the same gradient on, and costs as much as the rest.
     """
     keras.utils.clear_session(free_memory=False)
     model, x, y = kind.build(seed, excess)
-    return gradhooks.check_gradients(model, x, y, seed=seed, train_step=False)
+    return gradhooks.check_gradients(model, x, y, seed=seed, train_step=False, **options)
 
 
 @dataclasses.dataclass(frozen=True)
