@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = (
     "docs/architecture.md",
     "docs/accuracy.md",
+    "docs/comparison.md",
     "docs/cost.md",
     "CONTRIBUTING.md",
     "README.md",

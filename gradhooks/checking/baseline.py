@@ -8,9 +8,13 @@ parameters, and does two things with them:
 * It estimates the noise level accordingly. A smooth loss shows its rounding. A
   stationary one may have lost the digits in which it moves, which larger
   distances show. A rough one has lost digits, or has kinks, which are no noise.
+
+Where two evaluations at the point itself differ, the loss jitters: that is noise
+like any other, and more evaluations there show how large it is.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,7 +29,8 @@ from gradhooks.checking.stencil import (
     classify,
     estimate_roughness,
 )
-from gradhooks.numerics import noise
+from gradhooks.numerics import determinism, noise
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 
 # A stencil is rough if its residuals exceed this many times the noise level of a smaller one.
@@ -72,9 +77,12 @@ class EvaluationPoint:
         gradients: Per term name, float64, shape (P,).
         base: float64, shape (T,). Loss terms at the point.
         noise: float64, shape (T,). Standard deviation of their rounding noise.
-        jitter: Largest difference between two evaluations at the point.
+        jitter: Root mean square difference between two evaluations at the point,
+            of the term that changes most; 0 if they agree.
         has_dense_kinks: Whether the loss has kinks everywhere, so close to each
             other that the usual steps would cross some.
+        gradient_noise: float64, shape (T, V). Standard deviation of a gradient
+            entry between evaluations at the point, per variable; None for zeros.
     """
 
     point: Vector
@@ -83,6 +91,28 @@ class EvaluationPoint:
     noise: PerTerm
     jitter: float = 0.0
     has_dense_kinks: bool = False
+    gradient_noise: Floats | None = None
+
+    @property
+    def is_jittering(self) -> bool:
+        """Whether evaluations of the loss at the point differ."""
+        return self.jitter > 0
+
+    def analytic_errors(self, probe: Probe, layout: Layout) -> PerTerm:
+        """Returns the error bar of the slope by backpropagation along a probe.
+
+        Zero for a gradient that is the same in every evaluation.
+
+        Args:
+            probe: The `Probe`.
+            layout: The `Layout` of the parameters.
+
+        Returns:
+            float64, shape (T,), in loss per unit of offset.
+        """
+        if self.gradient_noise is None:
+            return np.zeros(len(self.base))
+        return determinism.slope_errors(self.gradient_noise, probe, layout)
 
 
 def estimate_baseline(
@@ -115,14 +145,12 @@ def estimate_baseline(
     near = line.sample(spacing.tiny, spacing.working)
     tiny = near[spacing.tiny]
     working = near[spacing.working]
-    # Both stencils contain the point itself.
-    base = tiny[MIDDLE]
-    again = working[MIDDLE]
-    if not np.isfinite([base, again]).all():
+    base, deviation = _repeat(line, tiny[MIDDLE], working[MIDDLE])
+    if not np.isfinite(base).all():
         no_noise = np.zeros_like(base)
         return EvaluationPoint(point, gradients, base, no_noise), near
 
-    nearby = _estimate_nearby(line, spacing, near, may_lose_digits)
+    nearby = _estimate_nearby(line, spacing, near, deviation, may_lose_digits)
     level, is_stationary = nearby.level, nearby.is_stationary
     if may_lose_digits and not (spacing.is_native or has_steps or is_stationary.any()):
         level = np.maximum(level, _find_hidden_level(line, spacing, level))
@@ -150,8 +178,37 @@ def estimate_baseline(
         )
         has_dense_kinks = bool((nearby.is_rough & ~is_lost).any())
     level[0] = max(level)  # the total is the sum of the other terms, and has their noise
-    jitter = float(np.max(np.abs(base - again)))
-    return EvaluationPoint(point, gradients, base, level, jitter, has_dense_kinks), near
+    # The difference of two independent evaluations.
+    jitter = math.sqrt(2.0) * float(np.max(deviation))
+    evaluation_point = EvaluationPoint(
+        point, gradients, base, level, jitter, has_dense_kinks, oracle.gradient_noise
+    )
+    return evaluation_point, near
+
+
+def _repeat(line: Line, first: PerTerm, again: PerTerm) -> tuple[PerTerm, PerTerm]:
+    """Returns the loss at the point, and the standard deviation of one evaluation there.
+
+    A loss that gives the same number twice is not evaluated more often. Of one
+    that does not, two evaluations tell little: they may lie close by chance.
+
+    Args:
+        line: The loss along the screening direction.
+        first: float64, shape (T,). The loss at the point.
+        again: The same, evaluated once more.
+
+    Returns:
+        Two arrays, float64, shape (T,); the loss is not finite where one of its
+        evaluations is not.
+    """
+    none = np.zeros_like(first)
+    if np.array_equal(first, again, equal_nan=True):
+        return first, none
+    values = np.stack([first, again, *line.sample(0.0)[0.0]])
+    if not np.isfinite(values).all():
+        return np.sum(values, axis=0), none
+    differences = values - first
+    return first + np.mean(differences, axis=0), np.std(differences, axis=0, ddof=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,13 +232,15 @@ def _estimate_nearby(
     line: Line,
     spacing: StencilSpacing,
     near: Mapping[float, Floats],
+    deviation: PerTerm,
     may_lose_digits: bool,
 ) -> _Nearby:
     tiny = near[spacing.tiny]
     working = near[spacing.working]
     base = tiny[MIDDLE]
-    floor = [noise.rounding_floor(value) for value in base]
-    level = np.maximum(floor, estimate_roughness(tiny, 2, has_kink=True))
+    least = [noise.rounding_floor(value) for value in base]
+    least = np.maximum(least, deviation)
+    level = np.maximum(least, estimate_roughness(tiny, 2, has_kink=True))
     roughness = estimate_roughness(working, 3)
     factor = _ROUGH_NATIVE if spacing.is_native else _ROUGH
     is_rough = roughness > factor * level

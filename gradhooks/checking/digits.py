@@ -11,6 +11,10 @@ from gradhooks.reports.records import Precision
 # Noise above this many roundoffs of float64 takes more digits than the threshold of float64 needs.
 # A free choice between the noise of a deep network in float64 (1e3) and in float32 (5e8).
 _FEW_DIGITS = 1e5
+# Noise up to this many times the jitter is jitter, and says nothing of how many digits are computed
+# with. Derived: jitter is sqrt(2) standard deviations, and two estimates of one standard deviation
+# seldom differ by more than a factor of three.
+_JITTER = 3.0
 
 
 def adjust_precision(
@@ -27,7 +31,8 @@ def adjust_precision(
             unknown.
     """
     names = ", ".join(precision.narrow_operations[:3])
-    if not names and is_opaque:
+    is_jitter = evaluation_point.noise[0] < _JITTER * evaluation_point.jitter
+    if not names and is_opaque and not is_jitter:
         names = "Python code in the graph"
     rounding = noise.rounding_floor(evaluation_point.base[0])
     has_few_digits = evaluation_point.noise[0] > _FEW_DIGITS * rounding

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradhooks._types import Losses, Vector
+from gradhooks._types import Floats, Losses, Vector
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.records import Precision
@@ -115,7 +115,7 @@ class FunctionOracle:
             self.term_names = ("total", "data", "penalty")
         self.evaluations = 0
         self.gradient_evaluations = 0
-        self.has_jittered = False
+        self.gradient_noise: Floats | None = None
 
     def point(self) -> Vector:
         """Returns a copy of the parameters: float64, shape (P,)."""

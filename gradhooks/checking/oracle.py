@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from gradhooks._types import Losses, Vector
+from gradhooks._types import Floats, Losses, Vector
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.records import Precision
@@ -51,13 +51,15 @@ class Oracle(Protocol):
         notes: Sentences for the report.
         evaluations: Number of losses evaluated so far.
         gradient_evaluations: Number of gradients evaluated so far.
-        has_jittered: Whether two gradients at one point have ever differed.
-            Starts as False; the check sets it.
+        gradient_noise: Standard deviation of a gradient entry between
+            evaluations at one point: float64, shape (T, V), per term and
+            variable. Starts as None; the check sets it once two gradients at one
+            point have differed.
     """
 
     evaluations: int
     gradient_evaluations: int
-    has_jittered: bool
+    gradient_noise: Floats | None
 
     @property
     def layout(self) -> Layout:

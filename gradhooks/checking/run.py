@@ -26,6 +26,7 @@ from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.numerics import determinism, sampling
 from gradhooks.numerics.layout import Layout
+from gradhooks.numerics.probe import uncancelled_magnitudes
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import (
     TERMS,
@@ -135,6 +136,8 @@ class _Check:
         gradients = oracle.gradients(point).terms
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
         probe = sampling.screening_probe(layout, scales, gradients["total"], rng, left_out)
+        # By how much the loss changes if every parameter changes by its own size.
+        self._moved = uncancelled_magnitudes(probe, gradients)[0]
         may_be_narrow = bool(
             precision.narrow_operations or precision.native_layers or oracle.calls_python
         )
@@ -156,29 +159,44 @@ class _Check:
         """Returns why nothing can be said about the gradient; None if there is no such reason."""
         if not np.isfinite(self._baseline.base).all():
             return Reason.NON_FINITE_LOSS
-        may_change = self._is_first or self._oracle.has_jittered
-        if self._baseline.jitter > 0 or (may_change and self._has_gradient_jitter()):
+        if self._has_loss_jitter() or self._has_gradient_jitter():
             self._notes += random_operations.describe_randomness(self._oracle)
             return Reason.NOT_DETERMINISTIC
         return None
 
+    def _has_loss_jitter(self) -> bool:
+        """Whether the loss at the point changes by more than the threshold. Notes by how much."""
+        at = self._baseline
+        fraction = determinism.relative_loss_jitter(at.jitter, at.base[0], self._moved)
+        if not fraction > self._threshold:
+            return False
+        self._notes.append(
+            "the loss changes between two evaluations at the same point: "
+            f"by {at.jitter:.2g}, {fraction:.2g} of its size"
+        )
+        return True
+
     def _has_gradient_jitter(self) -> bool:
         """Whether a second evaluation gives another gradient, by more than the threshold.
 
-        The last bits may differ where threads add up in any order. Notes by how much
-        each variable differs.
+        Smaller differences become its noise. Notes by how much each variable
+        differs.
         """
-        again = self._oracle.gradients(self._baseline.point).terms
-        jitter = determinism.gradient_jitter(
-            self._layout, self._baseline.gradients, again, self._threshold
-        )
+        oracle, at = self._oracle, self._baseline
+        if not (self._is_first or at.is_jittering or oracle.gradient_noise is not None):
+            return False
+        again = oracle.gradients(at.point).terms
+        noise = determinism.gradient_noise(self._layout, at.gradients, again)
+        if noise.any():
+            oracle.gradient_noise = noise
+            self._baseline = dataclasses.replace(at, gradient_noise=noise)
+            self._context = dataclasses.replace(self._context, baseline=self._baseline)
+        jitter = determinism.gradient_jitter(self._layout, at.gradients, again, self._threshold)
         for variable, fraction in sorted(jitter.items(), key=lambda pair: -pair[1]):
             self._notes.append(
                 "the gradient changes between two evaluations at the same point: "
                 f"{self._layout.paths[variable]} by {fraction:.2g} of its size"
             )
-        if jitter:
-            self._oracle.has_jittered = True
         return bool(jitter)
 
     def _compare_measured(self) -> tuple[list[DerivativeComparison], list[Measurement]]:

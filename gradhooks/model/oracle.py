@@ -45,7 +45,8 @@ class ModelOracle:
         precision: The `Precision` of the trace.
         evaluations: How many losses were evaluated.
         gradient_evaluations: How many gradients were evaluated.
-        has_jittered: Whether two gradients at one point have ever differed; a check sets it.
+        gradient_noise: Standard deviation of a gradient entry between evaluations at one
+            point, float64, shape (T, V); a check sets it once two of them have differed.
         complaints: What the user should know at once, and not only from the
             report, a tuple of sentences.
 
@@ -75,7 +76,7 @@ class ModelOracle:
         self._is_steady = None
         self.evaluations = 0
         self.gradient_evaluations = 0
-        self.has_jittered = False
+        self.gradient_noise = None
         self.complaints = ()
         self._compilation = Compilation(
             self._backend, objective, self._tracer, self.layout.paths, is_sharing
