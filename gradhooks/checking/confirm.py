@@ -39,10 +39,10 @@ _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
 # choices: a majority of five survives two bad ones.
 _REPLICATES, _REPLICATES_NATIVE = 1, 5
 # How far beside the point the gradient is evaluated to see whether it is wrong at exactly this
-# point, in units of each variable's scale. Derived: the square root of float64's roundoff, so that
-# the point is left in its middle digits, and a smooth gradient changes by less than any gap of
-# interest.
-_BESIDE = 1e-8
+# point, in units of each variable's scale. Derived: not only the nudge but its square too must be
+# far above float64's roundoff, for a special case may be left by a square; and a smooth gradient
+# changes by about as much, which is small beside most gaps. Where it is not, noise is said.
+_BESIDE = 1e-6
 # Points along a step, in units of the step, at which the gradient is evaluated. A free choice: both
 # sides, near and far; the first one that shows a large change ends the search.
 _POINTS_ALONG_STEP = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3)
