@@ -4,7 +4,7 @@ gradient.
 `python -m tools.calibrate_rounding [policy ...]` prints, for healthy models
 that multiply rounding and for wrong train steps, at several precisions, how many
 variables differ by more than the tolerance, how many of these by more than
-`training._CONDITION` allows, and the least and the largest of these ratios. Of
+`roundoff.CONDITION` allows, and the least and the largest of these ratios. Of
 the wrong ones none may be allowed; healthy ones that are not are left to what is
 seen at another point.
 """
@@ -88,11 +88,11 @@ def main():
                     max(seen, key=lambda c: max(seen[c])),
                 )
                 beyond = sum(
-                    share > optimizer_gradient._CONDITION
+                    share > roundoff.CONDITION
                     for shares in seen.values()
                     for share in shares
                 )
-                print(f", {beyond} beyond {optimizer_gradient._CONDITION:g} times", end="")
+                print(f", {beyond} beyond {roundoff.CONDITION:g} times", end="")
                 print(
                     f"; {min(seen[least]):.2g} ({least}) to {max(seen[most]):.2g} ({most})", end=""
                 )

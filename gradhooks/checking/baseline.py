@@ -24,6 +24,8 @@ from gradhooks.checking import lost_digits
 from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.stencil import (
     MIDDLE,
+    ROUGH,
+    ROUGH_NATIVE,
     Line,
     LossKind,
     classify,
@@ -33,11 +35,6 @@ from gradhooks.numerics import determinism, noise
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 
-# A stencil is rough if its residuals exceed this many times the noise level of a smaller one.
-# Two estimates of the same rounding seldom differ by more than a factor of two or three, so that
-# ten is no chance. Native stencils are wider and cross more kinks, hence the smaller factor. Both
-# are free choices.
-_ROUGH, _ROUGH_NATIVE = 10.0, 4.0
 # A rough stencil is compared with one of this many times its spacing, see `noise.is_staircase`.
 _WIDER = 16
 
@@ -242,7 +239,7 @@ def _estimate_nearby(
     least = np.maximum(least, deviation)
     level = np.maximum(least, estimate_roughness(tiny, 2, has_kink=True))
     roughness = estimate_roughness(working, 3)
-    factor = _ROUGH_NATIVE if spacing.is_native else _ROUGH
+    factor = ROUGH_NATIVE if spacing.is_native else ROUGH
     is_rough = roughness > factor * level
     # Two stencils know the noise better than one, unless the larger one shows more than noise.
     raised = np.maximum(level, roughness)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradhooks._types import Bools, Floats, PerTerm, Vector
 from gradhooks.checking.oracle import Oracle
-from gradhooks.checking.stencil import estimate_roughness
+from gradhooks.checking.stencil import ROUGH, estimate_roughness
 from gradhooks.numerics import differences, noise
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
@@ -24,8 +24,6 @@ _VARIABLES, _PARAMETERS = 8, 3
 # The same where a core of low precision is known. Half as many, since every check of such a model
 # pays for them.
 _VARIABLES_IF_KNOWN = 4
-# Roughness above this many times the noise level is more than rounding; as in `baseline`.
-_ROUGH = 10.0
 # A slope agrees with its gradient if they differ by less than this fraction. A free choice: a value
 # that is rounded away takes the whole slope with it, or a large part.
 _MISMATCH = 0.02
@@ -166,7 +164,7 @@ class _CoordinateLine:
     def is_rough(self, spacing: float) -> Bools:
         """Whether each term is rough along the parameter: bool, shape (T,)."""
         _, stencil = self._sample(spacing)
-        return estimate_roughness(stencil, 3) > _ROUGH * self._level
+        return estimate_roughness(stencil, 3) > ROUGH * self._level
 
     def hidden_level(self, spacings: Sequence[float]) -> PerTerm:
         """Returns how rough each term is at the spacing at which it first moves.
@@ -182,7 +180,7 @@ class _CoordinateLine:
             if number == 0:
                 is_still = ~self._follows_gradient(offsets, stencil)
             movement = np.ptp(stencil, axis=0)
-            is_moving = is_still & (movement > _ROUGH * self._level)
+            is_moving = is_still & (movement > ROUGH * self._level)
             roughness = estimate_roughness(stencil, 3)
             levels = np.where(is_moving, roughness, levels)
             is_still = is_still & ~is_moving

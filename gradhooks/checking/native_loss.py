@@ -20,9 +20,6 @@ from gradhooks.verdicts import native_diagnosis, native_precision, roundoff
 # Sizes of the nudges, in units of roundoff, whose effect on the loss explains a gap. Derived: the
 # rounding of the parameters, and of a path of 256 operations through the network.
 _NUDGES = (1.0, 16.0)
-# Directions of the nudges of each size. A free choice: in a single one the loss may change little
-# by chance.
-_DIRECTIONS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +170,7 @@ class _NativeLoss:
         replicate = 0
         for roundoffs in _NUDGES:
             size = roundoffs * roundoff.rounding(self.dtype)
-            for _ in range(_DIRECTIONS):
+            for _ in range(roundoff.DIRECTIONS):
                 rng = sampling.generator(
                     settings.seed, settings.step, sampling.Stream.NATIVE_LOSS, replicate
                 )

@@ -32,9 +32,6 @@ from gradhooks.verdicts.replication import Vote
 _NUDGE = 1e-3
 # The same in units of roundoff, where that is more. A free choice: half precision must resolve it.
 _NUDGE_ROUNDOFFS = 4.0
-# Directions in which one roundoff is tried. A free choice: in a single one it may have little
-# effect by chance.
-_DIRECTIONS = 3
 # Replicates of an error beyond rounding. A free choice: both must repeat it, since in a variable of
 # one entry every second error of rounding has the same sign.
 _REPLICATES = 2
@@ -130,7 +127,7 @@ def _find_noisy(context: CheckContext, recorded: OptimizerGradient) -> set[int]:
     dtype = context.oracle.training_dtype
     disagreeing = optimizer_gradient.find_disagreeing(recorded, dtype)
     beyond = disagreeing
-    for number in range(_DIRECTIONS):
+    for number in range(roundoff.DIRECTIONS):
         if not beyond:
             break
         point = _nudge(context, sampling.Stream.TRAINED_ROUNDING, number, roundoff.rounding(dtype))

@@ -14,6 +14,11 @@ from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
 REACH = noise.OFFSETS[-1]
 MIDDLE = noise.OFFSETS.index(0.0)
 
+# A stencil is rough if its residuals exceed this many times the noise level of a smaller one.
+# Two estimates of the same rounding seldom differ by more than a factor of two or three, so that
+# ten is no chance. Native stencils are wider and cross more kinks, hence the smaller factor. Both
+# are free choices.
+ROUGH, ROUGH_NATIVE = 10.0, 4.0
 # A part of the loss may have lost digits unnoticed if it contributes at most this fraction of the
 # slope; a larger part shows at the tiny distance. A free choice: with a smaller value more losses
 # with kinks need a wider stencil.

@@ -9,9 +9,6 @@ from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import roundoff
 from gradhooks.verdicts.optimizer_gradient import Recorded
 
-# A difference of losses of up to this many times the effect of roundoff on the loss is rounding.
-# The factor is that of gradients, see `optimizer_gradient`.
-_CONDITION = 10.0
 # Two evaluations of one loss at one precision differ by less than this fraction of the effect of
 # that precision. A free choice: the effect is the same in both, up to the order of sums.
 _SAME = 0.1
@@ -46,7 +43,7 @@ def loss_tolerance(
 
 def is_rounding(gap: float, change: float) -> bool:
     """Whether a gap is rounding, given by how much roundoff in the parameters changes the loss."""
-    return gap <= _CONDITION * change
+    return gap <= roundoff.CONDITION * change
 
 
 def is_same_loss(

@@ -23,10 +23,6 @@ from gradhooks.verdicts.replication import Error, Vote, is_same_error
 # A free choice: large enough that sums of unlike gradients do not fail, and far below anything
 # that changes a training step.
 _FLOOR = 64.0
-# An error of up to this many times the effect of one roundoff on the gradient is rounding; a larger
-# one is examined at other points. Calibrated by `python -m tools.calibrate_rounding float32`: 44
-# times and more where a train step is wrong.
-_CONDITION = 10.0
 # Fraction of zeros, in half precision, from which a difference is called underflow. A free choice:
 # it names the reason of a failure and decides about none that has fewer zeros.
 _ZEROS = 0.02
@@ -126,7 +122,7 @@ def find_beyond_rounding(
     """
     # The gradient nearby may not be finite.
     with np.errstate(invalid="ignore", over="ignore"):
-        expected = _CONDITION * recorded.layout.norms(nearby - recorded.analytic)
+        expected = roundoff.CONDITION * recorded.layout.norms(nearby - recorded.analytic)
         is_small = np.isfinite(expected) & (recorded.distances <= expected)
     is_rounding = recorded.is_connected & is_small
     beyond: list[int] = []
