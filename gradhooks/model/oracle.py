@@ -74,6 +74,7 @@ class ModelOracle:
             self._train_step = replicated.make_step(model, batch, self.layout)
         self._first = _NOTHING
         self._is_steady = None
+        self._jittering = None
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.gradient_noise = None
@@ -264,6 +265,22 @@ class ModelOracle:
             return layerwise.watch_twice(self._tracer, self._backend, layers, promote, scale)
         except Exception:
             return None  # where it happens is additional information; that it happens is known
+
+    def first_jittering_layer(self, tolerance):
+        """Returns the path of the layer at which two evaluations begin to differ, None without one.
+
+        The model is traced once for this, and the answer kept.
+
+        Args:
+            tolerance: Relative difference that is no more than rounding.
+        """
+        if self._jittering is None:
+            layers = keras_internals.layers_of(self._objective.model)
+            promote = self._compilation.promote
+            self._jittering = layerwise.find_jittering_layer(
+                self._tracer, self._backend, layers, promote, tolerance
+            )
+        return self._jittering or None
 
     def is_steady(self, point, tolerance):
         """Returns whether the model's code, traced anew, computes the same gradient.
