@@ -56,18 +56,22 @@ def watch_twice(tracer, backend, layers, promote, scale):
         scale: The factor of the loss before it is differentiated.
 
     Returns:
-        Two `Watched`, the second one None if nothing is promoted.
+        Two `Watched`, the second one None if nothing is promoted; None if the loss
+        cannot be observed.
     """
 
     def watch(promote):
         return watch_calls(tracer, backend, layers, promote, scale)[0]
 
-    with tracer.untouched() as belongings:
-        native = belongings.run(lambda: watch(None))
-        belongings.restore()
-        if promote is None:
-            return native, None
-        return native, belongings.run(lambda: watch(promote))
+    try:
+        with tracer.untouched() as belongings:
+            native = belongings.run(lambda: watch(None))
+            belongings.restore()
+            if promote is None:
+                return native, None
+            return native, belongings.run(lambda: watch(promote))
+    except Exception:
+        return None  # where it happens is additional information; that it happens is known
 
 
 def find_jittering_layer(tracer, backend, layers, promote, tolerance):
