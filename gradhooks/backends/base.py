@@ -251,14 +251,15 @@ class Backend(Protocol):
     ) -> Storage:
         """Returns a variable of the framework whose value is a tensor of the trace being made."""
 
-    def evaluate_once(
+    def evaluate(
         self,
         function: Callable[..., list[Tensor]],
         *arguments: Nested,
+        times: int = 1,
         is_optimized: bool = False,
         is_xla: bool = False,
-    ) -> list[NDArray[Any]]:
-        """Traces a function of tensors and runs it once."""
+    ) -> list[list[NDArray[Any]]]:
+        """Traces a function of tensors once and runs it; returns the values of each run."""
 
     # What a trace does. `graph` and `forward` are those of a `Program`.
 
@@ -340,10 +341,11 @@ class Backend(Protocol):
         """Differentiates `factor * target`; returns dense tensors or None."""
 
     def summarize(self, tensor: Tensor) -> Tensor:
-        """Returns four numbers about the entries of a tensor, float64, shape (4,).
+        """Returns five numbers about the entries of a tensor, float64, shape (5,).
 
-        The fraction of finite and of nonzero entries, the root mean square and
-        the largest magnitude of the finite ones.
+        The fraction of finite and of nonzero entries; of the finite ones the root
+        mean square, the largest magnitude and a projection, which changes by as
+        much as they do.
         """
 
     # The compiled train step.

@@ -144,6 +144,9 @@ class FunctionOracle:
     def watched(self, scale: float) -> Any:
         """Returns None: there are no layers to watch."""
 
+    def first_jittering_layer(self, tolerance: float) -> str | None:
+        """Returns None: there are no layers."""
+
     def is_steady(self, point: Vector, tolerance: float) -> bool:
         """Returns True: a function is not traced."""
         return True

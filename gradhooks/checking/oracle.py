@@ -167,6 +167,21 @@ class Oracle(Protocol):
         """
         ...
 
+    def first_jittering_layer(self, tolerance: float) -> str | None:
+        """Returns the path of the layer at which two evaluations at the present point differ first.
+
+        That is the first layer in forward order that returns other values for the
+        same inputs; if there is none, the first one in backward order that
+        propagates other gradients for the same ones.
+
+        Args:
+            tolerance: Relative difference that is no more than rounding.
+
+        Returns:
+            The path; None if no layer is known.
+        """
+        ...
+
     def is_steady(self, point: Vector, tolerance: float) -> bool:
         """Returns whether the user's code, run anew, computes the same gradient.
 

@@ -19,15 +19,24 @@ _DESCRIPTIONS = {
 }
 
 
-def describe_randomness(oracle: Oracle) -> list[str]:
-    """Returns sentences on the operations in an oracle's trace that are left to chance.
+# Differences below this fraction of the threshold do not add up to more than it. A free choice
+# between the roundoff of float64 and the threshold: a model may make jitter larger on its way.
+_ROUNDING = 1e-3
+
+
+def describe_randomness(oracle: Oracle, threshold: float) -> list[str]:
+    """Returns sentences on what makes evaluations differ: the operations and the first layer.
 
     Args:
         oracle: An `Oracle`.
+        threshold: Relative difference that the verdict allows.
     """
     operations = oracle.chance()
     notes = [f"{place}: {_DESCRIPTIONS[kind]}" for place, kind in operations[:_NAMED]]
     if len(operations) > _NAMED:
         more = len(operations) - _NAMED
         notes.append(f"... and {more} more places that draw or run Python code")
+    layer = oracle.first_jittering_layer(_ROUNDING * threshold)
+    if layer is not None:
+        notes.append(f"two evaluations begin to differ in layer {layer}")
     return notes

@@ -160,7 +160,7 @@ class _Check:
         if not np.isfinite(self._baseline.base).all():
             return Reason.NON_FINITE_LOSS
         if self._has_loss_jitter() or self._has_gradient_jitter():
-            self._notes += random_operations.describe_randomness(self._oracle)
+            self._notes += random_operations.describe_randomness(self._oracle, self._threshold)
             return Reason.NOT_DETERMINISTIC
         return None
 

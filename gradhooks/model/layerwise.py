@@ -9,7 +9,7 @@ import numpy as np
 
 from gradhooks.isolation import threads
 from gradhooks.model import compiled_loss
-from gradhooks.numerics import departure
+from gradhooks.numerics import departure, jittering_layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,22 +56,49 @@ def watch_twice(tracer, backend, layers, promote, scale):
         scale: The factor of the loss before it is differentiated.
 
     Returns:
-        Two `Watched`, the second one None if nothing is promoted.
+        Two `Watched`, the second one None if nothing is promoted; None if the loss
+        cannot be observed.
     """
 
     def watch(promote):
-        return watch_calls(tracer, backend, layers, promote, scale)
+        return watch_calls(tracer, backend, layers, promote, scale)[0]
 
-    with tracer.untouched() as belongings:
-        native = belongings.run(lambda: watch(None))
-        belongings.restore()
-        if promote is None:
-            return native, None
-        return native, belongings.run(lambda: watch(promote))
+    try:
+        with tracer.untouched() as belongings:
+            native = belongings.run(lambda: watch(None))
+            belongings.restore()
+            if promote is None:
+                return native, None
+            return native, belongings.run(lambda: watch(promote))
+    except Exception:
+        return None  # where it happens is additional information; that it happens is known
 
 
-def watch_calls(tracer, backend, layers, promote, scale):
-    """Observes one evaluation at the model's present state.
+def find_jittering_layer(tracer, backend, layers, promote, tolerance):
+    """Returns the path of the layer at which two evaluations of one trace begin to differ.
+
+    Args:
+        tracer: A `tracing.Tracer`.
+        backend: The backend module.
+        layers: The layers of the model, the model first.
+        promote: As for `watch_calls`.
+        tolerance: Relative difference that is no more than rounding.
+
+    Returns:
+        The path; empty if they differ in no layer, or if no layer can be observed.
+    """
+    try:
+        with tracer.untouched() as belongings:
+            first, second = belongings.run(
+                lambda: watch_calls(tracer, backend, layers, promote, 1.0, times=2)
+            )
+    except Exception:
+        return ""  # where it happens is additional information; that it happens is known
+    return jittering_layer.find_jittering_layer(first.calls, second.calls, tolerance)
+
+
+def watch_calls(tracer, backend, layers, promote, scale, times=1):
+    """Observes evaluations of one trace at the model's present state.
 
     Args:
         tracer: A `tracing.Tracer`.
@@ -81,9 +108,10 @@ def watch_calls(tracer, backend, layers, promote, scale):
             precision at which training computes.
         scale: The factor of the loss before it is differentiated; the gradient
             is divided by it.
+        times: How many evaluations.
 
     Returns:
-        What was `Watched`.
+        What was `Watched`, a list of one for each evaluation.
     """
     noted, calls, is_dense = [], [], []
     weights_of = _assign_weights(tracer.variables, layers)
@@ -102,15 +130,17 @@ def watch_calls(tracer, backend, layers, promote, scale):
 
     tracer.take_fresh_loss()
     with promote() if promote else contextlib.nullcontext():
-        results = tracer.evaluate(finish, promote, lambda: _note_calls(backend, layers, noted))
+        runs = tracer.evaluate(finish, promote, lambda: _note_calls(backend, layers, noted), times)
     count = len(tracer.variables)
-    loss, gradients, summaries = results[0], results[1 : count + 1], results[count + 1 :]
-    flat = np.concatenate([np.zeros(0), *(np.ravel(part) for part in gradients)])
-    remaining = iter([departure.Summary(*map(float, summary)) for summary in summaries])
-    tensors = [next(remaining) for _ in is_dense]
-    slopes = [next(remaining) if has_slope else None for has_slope in is_dense]
-    summed_up = _sum_up(calls, tensors, slopes, weights_of, count)
-    return Watched(tuple(summed_up), float(loss), flat / scale)
+    watched = []
+    for loss, *results in runs:
+        flat = np.concatenate([np.zeros(0), *(np.ravel(part) for part in results[:count])])
+        remaining = iter([departure.Summary(*map(float, part)) for part in results[count:]])
+        tensors = [next(remaining) for _ in is_dense]
+        slopes = [next(remaining) if has_slope else None for has_slope in is_dense]
+        summed_up = _sum_up(calls, tensors, slopes, weights_of, count)
+        watched.append(Watched(tuple(summed_up), float(loss), flat / scale))
+    return watched
 
 
 def _sum_up(calls, tensors, slopes, weights_of, count):

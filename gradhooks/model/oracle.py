@@ -17,9 +17,8 @@ from gradhooks.model import (
 )
 from gradhooks.model.batch import have_same_shapes
 from gradhooks.model.compilation import Compilation, LossGradients
-from gradhooks.model.retracing import trace_anew
+from gradhooks.model.retracing import computes_alike
 from gradhooks.model.signature import signature
-from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
 
 
@@ -45,8 +44,7 @@ class ModelOracle:
         precision: The `Precision` of the trace.
         evaluations: How many losses were evaluated.
         gradient_evaluations: How many gradients were evaluated.
-        gradient_noise: Standard deviation of a gradient entry between evaluations at one
-            point, float64, shape (T, V); a check sets it once two of them have differed.
+        gradient_noise: As for `checking.oracle.Oracle`; a check sets it.
         complaints: What the user should know at once, and not only from the
             report, a tuple of sentences.
 
@@ -74,6 +72,7 @@ class ModelOracle:
             self._train_step = replicated.make_step(model, batch, self.layout)
         self._first = _NOTHING
         self._is_steady = None
+        self._jittering = None
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.gradient_noise = None
@@ -260,10 +259,23 @@ class ModelOracle:
         """
         layers = keras_internals.layers_of(self._objective.model)
         promote = self._compilation.promote
-        try:
-            return layerwise.watch_twice(self._tracer, self._backend, layers, promote, scale)
-        except Exception:
-            return None  # where it happens is additional information; that it happens is known
+        return layerwise.watch_twice(self._tracer, self._backend, layers, promote, scale)
+
+    def first_jittering_layer(self, tolerance):
+        """Returns the path of the layer at which two evaluations begin to differ, None without one.
+
+        The model is traced once for this, and the answer kept.
+
+        Args:
+            tolerance: Relative difference that is no more than rounding.
+        """
+        if self._jittering is None:
+            layers = keras_internals.layers_of(self._objective.model)
+            promote = self._compilation.promote
+            self._jittering = layerwise.find_jittering_layer(
+                self._tracer, self._backend, layers, promote, tolerance
+            )
+        return self._jittering or None
 
     def is_steady(self, point, tolerance):
         """Returns whether the model's code, traced anew, computes the same gradient.
@@ -278,16 +290,12 @@ class ModelOracle:
         """
         if self._is_steady is None:
             first, count = self.gradients(point).terms, self.gradient_evaluations
-            state, tensors = self._tracer.present_state(), self._tracer.tensors
-            programs = trace_anew(self._tracer, self._compilation.promote)
-            gradients = [program(point, state, tensors) for program in programs]
-            self._is_steady = not any(self._differs(first, g, tolerance) for g in gradients)
+            promote = self._compilation.promote
+            self._is_steady = computes_alike(
+                self._tracer, promote, self.layout, point, first, tolerance
+            )
             self.gradient_evaluations = count
         return self._is_steady
-
-    def _differs(self, first, values, tolerance):
-        terms = dict(zip(self.term_names, values, strict=True))
-        return bool(determinism.gradient_jitter(self.layout, first, terms, tolerance))
 
     def chance(self):
         """Returns pairs (place, kind) of what the trace leaves to chance, see the backend."""

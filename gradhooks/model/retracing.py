@@ -1,5 +1,7 @@
 """Tracing a model several times in a row, to find out whether it is the same function each time."""
 
+from gradhooks.numerics import determinism
+
 # How often. A counter that wraps around may look the same in a single new trace.
 _TRACES = 2
 
@@ -28,3 +30,23 @@ def trace_anew(tracer, promote):
                 belongings.restore()
                 programs.append(belongings.run(trace))
             return programs
+
+
+def computes_alike(tracer, promote, layout, point, first, tolerance):
+    """Returns whether the model's code, traced anew, computes the same gradient.
+
+    Args:
+        tracer: A `tracing.Tracer`.
+        promote: As for `trace_anew`.
+        layout: The `Layout` of the parameters.
+        point: float64, shape (P,).
+        first: The gradient there in the trace in use, per term name.
+        tolerance: Relative difference, per variable, that still counts as the same.
+    """
+    state, tensors = tracer.present_state(), tracer.tensors
+    gradients = [program(point, state, tensors) for program in trace_anew(tracer, promote)]
+    for values in gradients:
+        again = dict(zip(first, values, strict=True))
+        if determinism.gradient_jitter(layout, first, again, tolerance):
+            return False
+    return True

@@ -120,8 +120,8 @@ class Tracer:
         if self._objective.loss_fn is None:
             self._container = compiled_loss.make_standin(self._objective.model, self._y)
 
-    def evaluate(self, finish, promote, watch):
-        """Traces the loss and runs it once, as training computes it or promoted.
+    def evaluate(self, finish, promote, watch, times=1):
+        """Traces the loss once and runs it, as training computes it or promoted.
 
         Args:
             finish: Function (total loss, values of the trainable variables) ->
@@ -129,9 +129,10 @@ class Tracer:
             promote: Function that made the context of the trace; None for the
                 model's own precision, in which the loss is reduced, too.
             watch: Function that makes a context around the forward pass.
+            times: How often the trace is run.
 
         Returns:
-            What `finish` returns, as a list of arrays.
+            For each run what `finish` returns, as a list of arrays.
         """
 
         def evaluate_terms(values, state, batch):
@@ -151,12 +152,12 @@ class Tracer:
         with precision, self.draws.fix(self._backend):
             if promote:
                 values = [dtypes.widen(value) for value in values]
-            return self._backend.evaluate_once(
-                evaluate_terms, values, self.present_state(), self.tensors, **options
+            return self._backend.evaluate(
+                evaluate_terms, values, self.present_state(), self.tensors, times=times, **options
             )
 
     def _options_of_training(self):
-        """Returns how a graph of the model's runs in training, as options of `evaluate_once`."""
+        """Returns how a graph of the model's runs in training, as options of `evaluate`."""
         model = self._objective.model
         is_graph = bool(getattr(model, "compiled", False)) and not model.run_eagerly
         return {"is_optimized": is_graph, "is_xla": is_graph and bool(model.jit_compile)}

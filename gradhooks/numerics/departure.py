@@ -17,19 +17,23 @@ LOST = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One tensor in four numbers.
+    """One tensor in a few numbers.
 
     Args:
         finite: Fraction of entries that are finite, in [0, 1].
         present: Fraction of entries that are not zero, in [0, 1].
         size: Root mean square of the finite entries.
         largest: Largest finite entry by absolute value.
+        projection: Sum of the finite entries, each times a fixed number between
+            -1 and 1, over the root of their count: whatever changes, it changes
+            by about as much as a typical entry.
     """
 
     finite: float
     present: float
     size: float
     largest: float
+    projection: float = 0.0
 
 
 # Summaries of several tensors, None for a gradient on which the loss does not depend.
@@ -154,6 +158,7 @@ def _number_calls(calls: Iterable[Call]) -> dict[tuple[str, int], Call]:
 
 def _search_forwards(pairs: Sequence[_Pair], largest: float) -> Departure | None:
     """Returns the departure of the first outputs that depart; None if all outputs are right."""
+    calls = [call for call, _ in pairs]
     for call, wide in pairs:
         damage = _assess(call.outputs, wide and wide.outputs)
         if damage is None:
@@ -164,7 +169,7 @@ def _search_forwards(pairs: Sequence[_Pair], largest: float) -> Departure | None
         # The innermost enclosing call whose own inputs are right shows where the damage begins.
         container: _Pair | None = None
         for outer, wide_outer in pairs:
-            if not _is_within(call, outer, pairs):
+            if not is_within(call, outer, calls):
                 continue
             if _assess(outer.inputs, wide_outer and wide_outer.inputs) is not None:
                 continue
@@ -181,9 +186,15 @@ def _search_forwards(pairs: Sequence[_Pair], largest: float) -> Departure | None
     return None
 
 
-def _is_within(inner: Call, outer: Call, pairs: Sequence[_Pair]) -> bool:
-    """Whether the inner call was made during the outer one: it began later and ended earlier."""
-    ended = [id(call) for call, _ in pairs]
+def is_within(inner: Call, outer: Call, calls: Sequence[Call]) -> bool:
+    """Whether the inner call was made during the outer one: it began later and ended earlier.
+
+    Args:
+        inner: One of the calls.
+        outer: Another one.
+        calls: All calls, in the order in which they ended.
+    """
+    ended = [id(call) for call in calls]
     return outer.entered < inner.entered and ended.index(id(inner)) < ended.index(id(outer))
 
 
@@ -210,8 +221,9 @@ def _search_backwards(pairs: Sequence[_Pair]) -> Departure | None:
 
     # A call that contains a damaged one propagates the damage without being its origin.
     origins: list[tuple[Call, _Damage]] = []
+    calls = [call for call, _ in pairs]
     for call, damage in propagated:
-        if not any(_is_within(inner, call, pairs) for inner, _ in received):
+        if not any(is_within(inner, call, calls) for inner, _ in received):
             origins.append((call, damage))
     if origins:
         call, damage = _last_entered(origins)

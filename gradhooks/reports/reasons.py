@@ -79,9 +79,9 @@ class Reason(enum.Enum):
         "precision='float64'"
     )
     NOT_DETERMINISTIC = (
-        "the loss changes between two evaluations at the same point, so its differences mean "
-        "nothing: look for random operations without a keras.random.SeedGenerator and for state "
-        "outside Keras variables"
+        "the loss or its gradient changes by more than the threshold between two evaluations at "
+        "the same point, so there is nothing to compare: look for random operations without a "
+        "keras.random.SeedGenerator and for state outside Keras variables"
     )
     NON_FINITE_LOSS = (
         "the loss is NaN or infinite at this point, so it has no derivative to compare with"

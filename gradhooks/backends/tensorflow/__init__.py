@@ -9,7 +9,7 @@ from gradhooks.backends.tensorflow.casts import (
 )
 from gradhooks.backends.tensorflow.compiled_writes import find_written_handles
 from gradhooks.backends.tensorflow.datasets import copy_dataset
-from gradhooks.backends.tensorflow.execution import evaluate_once
+from gradhooks.backends.tensorflow.execution import evaluate
 from gradhooks.backends.tensorflow.functions import copy_functions, inline_functions
 from gradhooks.backends.tensorflow.gradients import GradientProgram, Tape, differentiate
 from gradhooks.backends.tensorflow.graphs import (
@@ -73,7 +73,7 @@ __all__ = [  # noqa: RUF022
     "LossProgram",
     "Tape",
     "differentiate",
-    "evaluate_once",
+    "evaluate",
     "fill_missing_gradients",
     "make_stand_in",
     # What a trace does.

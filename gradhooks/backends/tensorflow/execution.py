@@ -1,4 +1,4 @@
-"""Traced functions, run with the graph as it was traced, and functions traced to be run once."""
+"""Traced functions, run with the graph as it was traced, and functions traced to be run at once."""
 
 import tensorflow as tf
 
@@ -49,28 +49,33 @@ def _serialize_config():
 _AS_TRACED = _serialize_config()
 
 
-def evaluate_once(
+def evaluate(
     function,
     *arguments,
+    times=1,
     is_optimized=False,
     is_xla=False,
 ):
-    """Traces a function of nested tensors and runs it once.
+    """Traces a function of nested tensors once and runs it.
 
     Args:
         function: Function of `arguments` that returns a list of tensors.
         *arguments: Nested tensors.
+        times: How often the trace is run.
         is_optimized: Whether TensorFlow rewrites the graph first, as it does
             in training. Rewriting moves constants, and with them what
             overflows.
         is_xla: Whether XLA compiles it.
 
     Returns:
-        List of arrays: the values of the tensors.
+        For each run a list of arrays: the values of the tensors.
     """
     specifications = [specify(argument) for argument in arguments]
     with inline_functions():
         compiled = tf.function(function, autograph=False, jit_compile=is_xla)
         traced = trace(compiled, *specifications)
-    results = traced(*arguments) if is_optimized else run(traced, *arguments)
-    return [tensor.numpy() for tensor in results]
+    runs = []
+    for _ in range(times):
+        results = traced(*arguments) if is_optimized else run(traced, *arguments)
+        runs.append([tensor.numpy() for tensor in results])
+    return runs

@@ -46,9 +46,10 @@ def summarize(tensor):
     """Summarizes the entries of a tensor of floats.
 
     Returns:
-        float64, shape (4,): the fraction of finite entries, the fraction of
-        nonzero ones, and the root mean square and the largest magnitude of the
-        finite entries. An empty tensor gives (1, 0, 0, 0).
+        float64, shape (5,): the fraction of finite entries, the fraction of
+        nonzero ones, and the root mean square, the largest magnitude and the
+        projection of the finite entries, see `departure.Summary`. An empty tensor
+        gives (1, 0, 0, 0, 0).
     """
     count = tf.cast(tf.maximum(tf.size(tensor), 1), tf.float64)
 
@@ -62,7 +63,18 @@ def summarize(tensor):
     root_mean_square = tf.sqrt(tf.reduce_sum(tf.square(finite)) / count)
     magnitudes = tf.reshape(tf.abs(finite), [-1])
     largest = tf.reduce_max(tf.concat([[0.0], magnitudes], 0))
-    return tf.stack([finite_fraction, nonzero_fraction, root_mean_square, largest])
+    projection = _project(finite) / tf.sqrt(count)
+    return tf.stack([finite_fraction, nonzero_fraction, root_mean_square, largest, projection])
+
+
+def _project(values):
+    """Returns the sum of the entries, each times a number between -1 and 1 as if drawn at random.
+
+    The cosines of squares follow no pattern that values could follow too.
+    """
+    flat = tf.reshape(values, [-1])
+    numbers = tf.cast(tf.range(tf.size(flat)), tf.float64)
+    return tf.reduce_sum(flat * tf.cos(tf.square(numbers)))
 
 
 def _count_true(mask):
