@@ -1,7 +1,7 @@
 """Fails the variables with a gradient of zero everywhere on which the loss depends."""
 
 from gradhooks.checking import unreached, zero_gradients
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.zero_gradients import ZeroGradient
 from gradhooks.numerics import sampling
 from gradhooks.reports.reasons import Reason, Verdict

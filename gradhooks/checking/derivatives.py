@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import EVERYTHING, DerivativeComparison

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from gradhooks.checking import bisection
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking import bisection, resolve
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
 from gradhooks.numerics.coordinates import draw_neighbours
@@ -66,7 +66,7 @@ def find_last_wrong_variable(
         measured = {m.probe.start for m in [*coordinates, *found]}
         if position in measured:
             break
-        (single,) = context.measure([context.coordinate(position)])
+        (single,) = resolve.measure_probes(context, [context.coordinate(position)])
         found.append(single)
         if not single.has_failed:
             break
@@ -104,7 +104,7 @@ def _bisect_by_singles(
         part = layout.slice(candidates[middle])
         largest = int(np.argmax(np.abs(gradient[part])))
         position = part.start + largest
-        (single,) = context.measure([context.coordinate(position)])
+        (single,) = resolve.measure_probes(context, [context.coordinate(position)])
         found.append(single)
         if single.has_failed:
             outcome, candidates = "is wrong", after
@@ -163,7 +163,8 @@ def measure_neighbours(
     last = max(m.probe.start for m in failed)
     taken = {m.probe.start for m in coordinates}
     neighbours = draw_neighbours(context.layout, last, taken, rng)
-    return context.measure([context.coordinate(position) for position in neighbours])
+    probes = [context.coordinate(position) for position in neighbours]
+    return resolve.measure_probes(context, probes)
 
 
 def _measure_downstream(context: CheckContext, variable: int) -> Measurement | None:
@@ -175,5 +176,5 @@ def _measure_downstream(context: CheckContext, variable: int) -> Measurement | N
         return None
     probe = dataclasses.replace(context.screening, start=start, weights=weights)
     magnitude = uncancelled_magnitudes(probe, context.baseline.gradients)
-    (measurement,) = context.measure([probe], [magnitude])
+    (measurement,) = resolve.measure_probes(context, [probe], [magnitude])
     return measurement

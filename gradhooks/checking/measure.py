@@ -1,22 +1,11 @@
-"""Measures the derivatives along probes at one point, in as few evaluations as it takes.
-
-An adaptive step controller in three stages:
-
-1. `first_estimates`: one quotient a probe. It is accepted if it agrees with
-   backpropagation to within the threshold and its rounding error.
-2. `refine_steps`: for the others, one quotient more in each round, at smaller
-   steps, which cross fewer kinks.
-3. `refine`: a sequence of step sizes for those that are still unresolved.
-
-`measure` runs the first two. Of many probes it measures a pilot sample first: if
-most of that meets kinks, the others start at the steps that the sample needed.
-"""
+"""Measures the derivatives along probes at given steps: one for each probe, or whole sequences."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from gradhooks._types import Losses
 from gradhooks.checking import steps
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.measurement import (
@@ -27,12 +16,10 @@ from gradhooks.checking.measurement import (
 )
 from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.stencil import REACH
-from gradhooks.numerics import differences, step_sizes
+from gradhooks.numerics import differences
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
-
-# Size of the pilot sample. A free choice that changes how many evaluations are made: a third of the
-# sample may show no signal, see `steps.is_among_kinks`.
-_PILOT = 12
+from gradhooks.reports.reasons import Reason
+from gradhooks.verdicts import judge
 
 
 def from_stencil(
@@ -57,118 +44,13 @@ def from_stencil(
     return compare_pair(at, probe, step, (window[-1], window[0]), magnitude, threshold)
 
 
-def measure(
-    oracle: Oracle,
-    at: EvaluationPoint,
-    probes: Sequence[Probe],
-    threshold: float,
-    magnitudes: Sequence[Magnitudes] | None = None,
-) -> list[Measurement]:
-    """Measures probes with two evaluations each, and refines the steps of those not accepted.
-
-    Args:
-        oracle: The `Oracle`.
-        at: The `EvaluationPoint`.
-        probes: The `Probe`s.
-        threshold: Relative difference that the verdict allows.
-        magnitudes: Per probe and term, the size of the slope before its parts
-            cancel; zeros if None.
-
-    Returns:
-        A `Measurement` for each probe.
-    """
-    if magnitudes is None:
-        magnitudes = _no_magnitudes(at, probes)
-    if len(probes) < 2 * _PILOT:
-        estimates = first_estimates(oracle, at, probes, threshold, magnitudes)
-        return refine_steps(oracle, at, estimates, threshold)
-
-    # The pilot sample comes from all over the model.
-    pilot: list[int] = np.linspace(0, len(probes) - 1, _PILOT, dtype=int).tolist()
-    others = sorted(set(range(len(probes))) - set(pilot))
-    measured: dict[int, Measurement] = {}
-    precision = math.inf
-    for numbers in (pilot, others):
-        some = first_estimates(
-            oracle,
-            at,
-            [probes[k] for k in numbers],
-            threshold,
-            [magnitudes[k] for k in numbers],
-            precision,
-        )
-        if numbers is pilot and steps.is_among_kinks(some):
-            some = refine_steps(oracle, at, some, threshold)
-            precision = steps.median_precision(at, some, threshold)
-        measured |= dict(zip(numbers, some, strict=True))
-    return refine_steps(oracle, at, [measured[k] for k in range(len(probes))], threshold)
-
-
-def first_estimates(
-    oracle: Oracle,
-    at: EvaluationPoint,
-    probes: Sequence[Probe],
-    threshold: float,
-    magnitudes: Sequence[Magnitudes] | None = None,
-    precision: float = math.inf,
-) -> list[Measurement]:
-    """Measures probes with two evaluations each.
-
-    Args:
-        oracle: The `Oracle`.
-        at: The `EvaluationPoint`.
-        probes: The `Probe`s.
-        threshold: Relative difference that the verdict allows.
-        magnitudes: As for `measure`.
-        precision: Largest precision of the steps, see `step_sizes`; infinite for
-            those of `step_sizes.first_step`.
-    """
-    if magnitudes is None:
-        magnitudes = _no_magnitudes(at, probes)
-    if at.has_dense_kinks:
-        precision = min(precision, step_sizes.REFINEMENTS[0][0])
-    sizes = [steps.first_step(at, probe, threshold) for probe in probes]
-    if math.isfinite(precision):
-        smaller = [steps.step_for_precision(at, p, threshold, precision) for p in probes]
-        sizes = np.minimum(sizes, smaller).tolist()
-    return _measure_at_steps(oracle, at, probes, sizes, threshold, magnitudes)
-
-
-def refine_steps(
-    oracle: Oracle,
-    at: EvaluationPoint,
-    measurements: Sequence[Measurement],
-    threshold: float,
-) -> list[Measurement]:
-    """Measures what is not accepted again, round by round, at smaller steps.
-
-    Where most probes have met kinks, the intermediate steps would meet them too
-    and are left out.
-
-    Returns:
-        The measurements; a later one replaces the first if it is accepted.
-    """
-    refined = list(measurements)
-    if all(m.is_accepted for m in refined):
-        return refined
-    rounds = step_sizes.REFINEMENTS
-    if steps.is_among_kinks(refined):
-        rounds = step_sizes.REFINEMENTS_AMONG_KINKS
-
-    for precisions in rounds:
-        remeasured = _measure_closer(oracle, at, refined, threshold, precisions)
-        for k, measurement in remeasured.items():
-            if measurement.is_accepted:
-                refined[k] = measurement
-    return refined
-
-
 def refine(
     oracle: Oracle,
     at: EvaluationPoint,
     measurements: Sequence[Measurement],
     threshold: float,
     is_fine: bool = False,
+    repeats: int = 1,
 ) -> list[Measurement]:
     """Measures again at a sequence of step sizes, for what single quotients did not decide.
 
@@ -178,6 +60,8 @@ def refine(
         measurements: What is measured again.
         threshold: Relative difference that the verdict allows.
         is_fine: Whether to take the fine sequence, see `steps.step_sequence`.
+        repeats: How often each loss is evaluated. The mean of several has less
+            noise, if it comes from jitter.
     """
     if not measurements:
         return []
@@ -190,7 +74,8 @@ def refine(
         sequences.append(taken)
         for step in taken:
             pairs += [(k, step), (k, -step)]
-    losses = np.asarray(oracle.losses(at.point, [m.probe for m in measurements], pairs))
+    losses = _evaluate_mean(oracle, at, [m.probe for m in measurements], pairs, repeats)
+    noise_level = at.noise / math.sqrt(repeats)
 
     refined: list[Measurement] = []
     start = 0
@@ -199,7 +84,7 @@ def refine(
         plus, minus = losses[start:stop:2], losses[start + 1 : stop : 2]
         start = stop
         estimates: list[DerivativeEstimate] = []
-        for t, level in enumerate(at.noise):
+        for t, level in enumerate(noise_level):
             estimates.append(
                 differences.select_estimate(at.base[t], taken, plus[:, t], minus[:, t], level)
             )
@@ -216,38 +101,73 @@ def refine(
     return refined
 
 
-def _no_magnitudes(at: EvaluationPoint, probes: Sequence[Probe]) -> list[Magnitudes]:
-    return [(0.0,) * len(at.base)] * len(probes)
+def combine(
+    at: EvaluationPoint,
+    quotients: Sequence[Measurement],
+    threshold: float,
+) -> Measurement:
+    """Returns the `Measurement` that several quotients of one probe give together.
+
+    Args:
+        at: The `EvaluationPoint`.
+        quotients: A `Measurement` of one quotient for each step.
+        threshold: Relative difference that the verdict allows.
+    """
+    first = quotients[0]
+    estimates: list[DerivativeEstimate] = []
+    for t, level in enumerate(at.noise):
+        estimates.append(differences.combine([m.estimates[t] for m in quotients], level))
+    return judge_estimates(
+        first.probe,
+        first.analytic,
+        tuple(estimates),
+        first.magnitude,
+        is_accepted=False,
+        threshold=threshold,
+    )
 
 
-def _measure_closer(
+def would_averaging_help(measurement: Measurement, repeats: int) -> bool:
+    """Whether the mean of repeated evaluations may decide what noise hides.
+
+    It divides the rounding part of an error bar by the square root of `repeats`.
+
+    Args:
+        measurement: The `Measurement`.
+        repeats: How often each loss would be evaluated.
+    """
+    is_noisy = False
+    for t, (_, reason) in enumerate(measurement.judgements):
+        if reason is not Reason.NOISE:
+            continue
+        comparand = measurement.comparand(t)
+        estimate = comparand.estimate
+        rounding = estimate.error - estimate.truncation
+        reduced = estimate.truncation + rounding / math.sqrt(repeats)
+        if not reduced <= judge.RESOLUTION * comparand.size:
+            return False
+        is_noisy = True
+    return is_noisy
+
+
+def _evaluate_mean(
     oracle: Oracle,
     at: EvaluationPoint,
-    measurements: Sequence[Measurement],
-    threshold: float,
-    precisions: Sequence[float],
-) -> dict[int, Measurement]:
-    """Measures those again for which one of the precisions is worthwhile; by their numbers."""
-    sizes: dict[int, float] = {}
-    for k, measurement in enumerate(measurements):
-        if measurement.is_accepted:
-            continue
-        for precision in precisions:
-            step = steps.step_for_precision(at, measurement.probe, threshold, precision)
-            if steps.is_worthwhile(at, measurement, step, threshold):
-                sizes[k] = min(step, sizes.get(k, math.inf))
-    again = _measure_at_steps(
-        oracle,
-        at,
-        [measurements[k].probe for k in sizes],
-        list(sizes.values()),
-        threshold,
-        [measurements[k].magnitude for k in sizes],
-    )
-    return dict(zip(sizes, again, strict=True))
+    probes: Sequence[Probe],
+    pairs: Sequence[tuple[int, float]],
+    repeats: int,
+) -> Losses:
+    """Returns the mean of repeated evaluations: float64, shape (len(pairs), T)."""
+    losses = np.asarray(oracle.losses(at.point, probes, [*pairs] * repeats))
+    if repeats == 1:
+        return losses
+    # The differences from the first are small, so that their mean is rounded less.
+    first = losses[: len(pairs)]
+    each = losses.reshape(repeats, len(pairs), -1)
+    return first + np.mean(each - first, axis=0)
 
 
-def _measure_at_steps(
+def measure_at_steps(
     oracle: Oracle,
     at: EvaluationPoint,
     probes: Sequence[Probe],

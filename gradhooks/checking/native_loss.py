@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradhooks._types import Vector
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.recorded_step import RecordedStep
 from gradhooks.numerics import sampling
 from gradhooks.numerics.departure import Departure, find_departure

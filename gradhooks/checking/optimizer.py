@@ -9,7 +9,7 @@ import numpy as np
 
 from gradhooks._types import Vector
 from gradhooks.checking import native_loss
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.recorded_step import record_step
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError

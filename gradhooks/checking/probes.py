@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradhooks._types import PerTerm
-from gradhooks.checking import measure
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking import measure, resolve
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
 from gradhooks.numerics.coordinates import draw_coordinates, draw_replacement
@@ -38,7 +38,7 @@ def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
     kept: list[Measurement] = []
     count = 0
     for attempt in range(_REPLACEMENTS + 1):
-        measured = context.measure([context.coordinate(p) for p in positions])
+        measured = resolve.measure_probes(context, [context.coordinate(p) for p in positions])
         positions = []
         for m in measured:
             position = None
@@ -73,7 +73,7 @@ def measure_directions(context: CheckContext, window: PerTerm) -> list[Measureme
     screened = measure.from_stencil(
         context.baseline, screening, window, spacing, magnitude, context.threshold
     )
-    directions = context.resolve([screened])
+    directions = resolve.resolve(context, [screened])
     if not context.spacing.is_native:
         return directions
     settings = context.settings
@@ -83,7 +83,7 @@ def measure_directions(context: CheckContext, window: PerTerm) -> list[Measureme
         if size > 1:
             probes.append(_variable_probe(context, variable, rng, is_aligned=True))
             probes.append(_variable_probe(context, variable, rng, is_aligned=False))
-    return directions + context.measure(probes)
+    return directions + resolve.measure_probes(context, probes)
 
 
 def measure_undecided(
@@ -117,7 +117,7 @@ def measure_undecided(
     for variable in sorted(is_decided):
         if not is_decided[variable] and layout.sizes[variable] > 1:
             probes.append(_variable_probe(context, variable, rng, is_aligned=True))
-    return context.measure(probes)
+    return resolve.measure_probes(context, probes)
 
 
 def _variable_probe(

@@ -20,7 +20,7 @@ from gradhooks.checking import (
     random_operations,
     untraced,
 )
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.settings import THRESHOLDS, Settings

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gradhooks._types import Vector
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.context import CheckContext
 from gradhooks.numerics import sampling
 from gradhooks.reports.text import list_names
 

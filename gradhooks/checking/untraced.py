@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from gradhooks.checking.confirm import CheckContext
+from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.checking.optimizer import OptimizerResult
 from gradhooks.reports.reasons import Reason, Verdict

@@ -8,6 +8,7 @@ from both sides, from the left and from the right. See `select_estimate`.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,11 +128,40 @@ def select_estimate(
             evaluations=evaluations,
         )
 
-    rounding = np.array([rounding_error(noise_level, h) for h in steps])
+    slopes = (plus - minus) / (2 * steps)
     lefts = (base - minus) / steps
     rights = (plus - base) / steps
+    return _select_each(steps, slopes, lefts, rights, noise_level)
+
+
+def combine(
+    estimates: Sequence[DerivativeEstimate],
+    noise_level: float,
+) -> DerivativeEstimate:
+    """Returns the `DerivativeEstimate` that several single quotients give together.
+
+    Args:
+        estimates: One `DerivativeEstimate` for each step, of `central`; in any order.
+        noise_level: Standard deviation of the loss' rounding noise.
+    """
+    ordered = sorted(estimates, key=lambda estimate: estimate.step_size)
+    quotients = np.array([(e.step_size, e.slope, e.left, e.right) for e in ordered])
+    return _select_each(*quotients.T, noise_level)
+
+
+def _select_each(
+    steps: Floats,
+    slopes: Floats,
+    lefts: Floats,
+    rights: Floats,
+    noise_level: float,
+) -> DerivativeEstimate:
+    """Selects the best central, left and right quotient: float64, shape (S,) each, steps ascending.
+
+    The three selections are independent of each other.
+    """
+    rounding = np.array([rounding_error(noise_level, h) for h in steps])
     larger = _number_of_larger(steps)
-    slopes = (plus - minus) / (2 * steps)
     slope, error, best = _select(slopes, rounding, larger)
     # A one-sided quotient has half the step, and so twice the rounding error.
     left, left_error, _ = _select(lefts, 2 * rounding, larger)
@@ -144,7 +174,7 @@ def select_estimate(
         right=right,
         left_error=left_error,
         right_error=right_error,
-        evaluations=evaluations,
+        evaluations=2 * len(steps),
         truncation=float(error - rounding[best]),
     )
 

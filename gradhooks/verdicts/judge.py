@@ -122,7 +122,7 @@ def is_accepted(
 
     It is if the gap is within threshold and rounding, and either both derivatives
     vanish in the rounding, or rounding is small enough to resolve a wrong
-    derivative and so is the opening between the one-sided slopes: at a kink the
+    derivative, and so is the opening between the one-sided slopes: at a kink the
     central quotient may agree with a subgradient by chance.
 
     Args:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradhooks.checking import baseline, bisection, measure
+from gradhooks.checking import baseline, bisection, measure, step_control
 from gradhooks.numerics import sampling
 from tests.fakes import FunctionOracle
 
@@ -44,7 +44,7 @@ def measure_failure(oracle, seed=0):
         oracle.layout, scales, gradients["total"], np.random.default_rng(seed)
     )
     at, _ = baseline.estimate_baseline(oracle, point, gradients, probe, baseline.PROMOTED)
-    measured = measure.first_estimates(oracle, at, [probe], THRESHOLD)
+    measured = step_control.first_estimates(oracle, at, [probe], THRESHOLD)
     measured = measure.refine(oracle, at, measured, THRESHOLD)[0]
     assert measured.has_failed
     return at, measured

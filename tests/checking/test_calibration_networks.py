@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradhooks.checking import baseline, measure
+from gradhooks.checking import baseline, measure, step_control
 from gradhooks.checking.settings import THRESHOLDS
 from gradhooks.model import batch, objective, oracle
 from gradhooks.numerics import sampling
@@ -79,7 +79,7 @@ def errors(asked, truth, seed=0):
             if layout.sizes[v] > 1
             for aligned in (True, False)
         ]
-    first = measure.first_estimates(asked, at, probes, threshold)
+    first = step_control.first_estimates(asked, at, probes, threshold)
     refined = measure.refine(asked, at, first, threshold)
     reported = [one if one.is_accepted else best for one, best in zip(first, refined, strict=True)]
     for quantity, measured in (

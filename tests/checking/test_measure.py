@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from gradhooks.checking import baseline, measure, steps
+from gradhooks.checking import baseline, measure, step_control, steps
 from gradhooks.numerics import noise, step_sizes
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
@@ -23,7 +23,7 @@ def coordinates(oracle, scale=1.0):
 def test_two_evaluations_suffice_for_a_correct_gradient():
     oracle = quadratic()
     at, _, _ = estimate_baseline(oracle)
-    measured = measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
+    measured = step_control.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
     assert oracle.evaluations == STENCIL_EVALUATIONS + 2 * oracle.layout.size
     assert all(m.is_accepted and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
 
@@ -31,7 +31,7 @@ def test_two_evaluations_suffice_for_a_correct_gradient():
 def test_no_probes_cost_nothing():
     oracle = quadratic()
     at, _, _ = estimate_baseline(oracle)
-    assert measure.first_estimates(oracle, at, [], THRESHOLD) == []
+    assert step_control.first_estimates(oracle, at, [], THRESHOLD) == []
     assert measure.refine(oracle, at, [], THRESHOLD) == []
     assert oracle.evaluations == STENCIL_EVALUATIONS
 
@@ -42,7 +42,7 @@ def test_the_step_is_the_one_really_taken(where):
     oracle = FunctionOracle(lambda p: float(p[0]), np.ones_like, [where])
     at, _, _ = estimate_baseline(oracle)
     probe = Probe(0, np.ones(1), max(abs(where), 0.1))
-    first = measure.first_estimates(oracle, at, [probe], THRESHOLD)
+    first = step_control.first_estimates(oracle, at, [probe], THRESHOLD)
     for measured in (*first, *measure.refine(oracle, at, first, THRESHOLD)):
         (estimate,) = measured.estimates
         assert estimate.slope == 1.0
@@ -54,7 +54,7 @@ def test_the_step_is_the_one_really_taken(where):
 def test_every_term_is_measured_from_the_same_evaluations():
     oracle = quadratic(penalty=(lambda p: 0.25 * float(p @ p), lambda p: 0.5 * p))
     at, _, _ = estimate_baseline(oracle)
-    measured = measure.first_estimates(oracle, at, coordinates(oracle)[:1], THRESHOLD)[0]
+    measured = step_control.first_estimates(oracle, at, coordinates(oracle)[:1], THRESHOLD)[0]
     first = oracle.point()[0]
     assert measured.analytic == pytest.approx((2.5 * first, 2 * first, 0.5 * first))
     assert [e.slope for e in measured.estimates] == pytest.approx(measured.analytic, rel=1e-6)
@@ -64,7 +64,7 @@ def test_every_term_is_measured_from_the_same_evaluations():
 def test_refining_takes_a_sequence_of_steps_around_the_first():
     oracle = quadratic()
     at, _, _ = estimate_baseline(oracle)
-    first = measure.first_estimates(oracle, at, coordinates(oracle)[:1], THRESHOLD)
+    first = step_control.first_estimates(oracle, at, coordinates(oracle)[:1], THRESHOLD)
     before = oracle.evaluations
     (refined,) = measure.refine(oracle, at, first, THRESHOLD)
     assert (
@@ -90,9 +90,9 @@ def test_the_screening_probe_is_measured_from_its_stencil():
 def test_kinks_within_the_first_step_are_avoided_by_smaller_ones():
     oracle = dense_kinks()
     at = dataclasses.replace(estimate_baseline(oracle)[0], has_dense_kinks=False)
-    first = measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
+    first = step_control.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
     before = oracle.evaluations
-    measured = measure.refine_steps(oracle, at, first, THRESHOLD)
+    measured = step_control.refine_steps(oracle, at, first, THRESHOLD)
     assert sum(m.is_accepted for m in first) < len(first) / 4
     assert all(m.is_accepted and m.judgements == ((Verdict.PASS, Reason.AGREES),) for m in measured)
     assert oracle.evaluations - before <= 2 * len(step_sizes.REFINEMENTS) * len(first)
@@ -101,7 +101,7 @@ def test_kinks_within_the_first_step_are_avoided_by_smaller_ones():
 def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():
     oracle = dense_kinks()
     at, _, _ = estimate_baseline(oracle)
-    measured = measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
+    measured = step_control.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
     assert at.has_dense_kinks
     assert all(m.is_accepted for m in measured)
 
@@ -110,7 +110,7 @@ def test_where_there_are_kinks_everywhere_the_first_step_is_a_small_one():
 def test_among_kinks_no_step_of_the_sequence_exceeds_the_first_one(is_fine):
     oracle = dense_kinks()
     at, _, _ = estimate_baseline(oracle)
-    first = measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
+    first = step_control.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
     asked = []
     with mock.patch.object(
         oracle, "losses", lambda *a: asked.extend(a[2]) or FunctionOracle.losses(oracle, *a)
@@ -124,21 +124,22 @@ def test_among_kinks_no_step_of_the_sequence_exceeds_the_first_one(is_fine):
 def test_where_most_probes_cross_kinks_intermediate_steps_are_left_out():
     oracle = dense_kinks()
     at = dataclasses.replace(estimate_baseline(oracle)[0], has_dense_kinks=False)
-    first = measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
+    first = step_control.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
     unaccepted = sum(not m.is_accepted for m in first)
     before = oracle.evaluations
-    assert all(m.is_accepted for m in measure.refine_steps(oracle, at, first, THRESHOLD))
+    assert all(m.is_accepted for m in step_control.refine_steps(oracle, at, first, THRESHOLD))
     assert oracle.evaluations - before == 2 * unaccepted
     # A single probe is no sample: its steps shrink round by round, and stay as precise as they can.
-    alone = measure.refine_steps(oracle, at, [m for m in first if not m.is_accepted][:1], THRESHOLD)
-    together = measure.refine_steps(oracle, at, [m for m in first if not m.is_accepted], THRESHOLD)
+    remaining = [m for m in first if not m.is_accepted]
+    alone = step_control.refine_steps(oracle, at, remaining[:1], THRESHOLD)
+    together = step_control.refine_steps(oracle, at, remaining, THRESHOLD)
     assert alone[0].estimates[0].step_size >= together[0].estimates[0].step_size
 
 
 def measure_all(oracle, at):
-    """(measurements, evaluations) of all parameters by `measure.measure`."""
+    """(measurements, evaluations) of all parameters by `step_control.measure`."""
     before = oracle.evaluations
-    measured = measure.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    measured = step_control.measure(oracle, at, coordinates(oracle), THRESHOLD)
     assert [m.probe.start for m in measured] == [*range(oracle.layout.size)]
     return measured, oracle.evaluations - before
 
@@ -151,7 +152,7 @@ def test_the_pilot_sample_shows_at_which_step_the_others_start():
     at = dataclasses.replace(estimate_baseline(oracle)[0], has_dense_kinks=False)
     measured, evaluations = measure_all(oracle, at)
     assert all(m.is_accepted for m in measured)
-    pilot = measure._PILOT
+    pilot = step_control._PILOT
     # Two rounds for the pilot sample, and hardly any second round for the others.
     assert 2 * (MANY + 0.75 * pilot) < evaluations <= 2 * (MANY + pilot) + 0.1 * MANY
 
@@ -160,15 +161,15 @@ def test_without_kinks_the_pilot_sample_changes_nothing():
     oracle = quadratic(MANY)
     at, _, _ = estimate_baseline(oracle)
     measured, evaluations = measure_all(oracle, at)
-    assert measured == measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
+    assert measured == step_control.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
     assert evaluations == 2 * MANY
 
 
 def test_few_probes_have_no_pilot_sample():
-    oracle = dense_kinks(2 * measure._PILOT - 1)
+    oracle = dense_kinks(2 * step_control._PILOT - 1)
     at = dataclasses.replace(estimate_baseline(oracle)[0], has_dense_kinks=False)
-    first = measure.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
-    assert measure_all(oracle, at)[0] == measure.refine_steps(oracle, at, first, THRESHOLD)
+    first = step_control.first_estimates(oracle, at, coordinates(oracle), THRESHOLD)
+    assert measure_all(oracle, at)[0] == step_control.refine_steps(oracle, at, first, THRESHOLD)
 
 
 @pytest.mark.parametrize("error", [1e-3, 1e-2, -2.0])
@@ -191,7 +192,7 @@ def test_where_most_gradients_are_wrong_the_others_keep_their_step():
     )
     measured, _ = measure_all(oracle, wrong)
     assert [m.is_accepted for m in measured] == [k % 5 == 0 for k in range(MANY)]
-    first = measure.first_estimates(oracle, wrong, coordinates(oracle), THRESHOLD)
+    first = step_control.first_estimates(oracle, wrong, coordinates(oracle), THRESHOLD)
     for refined, unrefined in zip(measured, first, strict=True):
         step, first_step = refined.estimates[0].step_size, unrefined.estimates[0].step_size
         assert step > 0.3 * first_step
@@ -213,7 +214,7 @@ def kinked(analytic):
 def test_a_single_quotient_decides_nothing_at_a_kink(analytic):
     """Not even at the mean of both slopes, which is what a central difference shows."""
     oracle, at = kinked(analytic)
-    (first,) = measure.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    (first,) = step_control.measure(oracle, at, coordinates(oracle), THRESHOLD)
     assert not first.is_accepted
     (refined,) = measure.refine(oracle, at, [first], THRESHOLD)
     assert refined.judgements == ((Verdict.INCONCLUSIVE, Reason.KINK),)
@@ -222,7 +223,7 @@ def test_a_single_quotient_decides_nothing_at_a_kink(analytic):
 @pytest.mark.parametrize("analytic", [0.5, -1.0, 3.5])
 def test_a_value_outside_of_both_slopes_fails(analytic):
     oracle, at = kinked(analytic)
-    (first,) = measure.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    (first,) = step_control.measure(oracle, at, coordinates(oracle), THRESHOLD)
     (refined,) = measure.refine(oracle, at, [first], THRESHOLD)
     assert refined.judgements == ((Verdict.FAIL, Reason.MISMATCH),)
     assert refined.failed_at_kink
@@ -235,8 +236,8 @@ def test_smaller_steps_accept_no_wrong_gradient(make, error):
     oracle = make()
     at, _, _ = estimate_baseline(oracle)
     wrong = dataclasses.replace(at, gradients={"total": (1 + error) * at.gradients["total"]})
-    first = measure.first_estimates(oracle, wrong, coordinates(oracle), THRESHOLD)
-    measured = measure.refine_steps(oracle, wrong, first, THRESHOLD)
+    first = step_control.first_estimates(oracle, wrong, coordinates(oracle), THRESHOLD)
+    measured = step_control.refine_steps(oracle, wrong, first, THRESHOLD)
     assert not any(m.is_accepted for m in measured)
 
 
@@ -247,10 +248,10 @@ def test_the_fine_sequence_reaches_down_to_where_a_steep_derivative_holds(rate, 
     oracle = steep(rate=rate)
     at = dataclasses.replace(estimate_baseline(oracle)[0], noise=np.array([level]))
     probes = coordinates(oracle, 0.1)
-    first = measure.first_estimates(oracle, at, probes, THRESHOLD)
+    first = step_control.first_estimates(oracle, at, probes, THRESHOLD)
     assert not any(m.has_failed for m in measure.refine(oracle, at, first, THRESHOLD, is_fine=True))
     wrong = dataclasses.replace(at, gradients={"total": 1.5 * at.gradients["total"]})
-    disagreeing = measure.first_estimates(oracle, wrong, probes, THRESHOLD)
+    disagreeing = step_control.first_estimates(oracle, wrong, probes, THRESHOLD)
     fine = measure.refine(oracle, wrong, disagreeing, THRESHOLD, is_fine=True)
     assert sum(m.has_failed for m in fine) >= 0.75 * len(fine)
 
@@ -259,7 +260,7 @@ def test_a_pass_needs_a_signal_in_some_term_and_agreement_in_all():
     passed = (Verdict.PASS, Reason.AGREES)
     vacuous = (Verdict.INCONCLUSIVE, Reason.VACUOUS)
     kink = (Verdict.INCONCLUSIVE, Reason.KINK)
-    (measured,) = measure.first_estimates(*_one(quadratic()), THRESHOLD)
+    (measured,) = step_control.first_estimates(*_one(quadratic()), THRESHOLD)
     expectations = {
         (passed,): True,
         (passed, vacuous): True,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradhooks
-from gradhooks.checking import localize, run
+from gradhooks.checking import localize, resolve, run
 from gradhooks.checking.measurement import Measurement
 from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.numerics import noise
@@ -322,7 +322,7 @@ def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
 
 
 class Blurred:
-    """A `CheckContext` that decides parameters by the number of their variable, no direction."""
+    """A `CheckContext` whose parameters are decided by the number of their variable, no direction."""
 
     declared = frozenset()
     threshold = 1e-6
@@ -337,10 +337,7 @@ class Blurred:
     def coordinate(self, position):
         return Probe(position, np.ones(1))
 
-    def measure(self, probes, magnitudes=None):
-        return [self._measured(p) for p in probes]
-
-    def _measured(self, probe):
+    def measured(self, probe):
         outcome = (
             "?" if len(probe.weights) > 1 else self.outcomes[self.layout.variable_of(probe.start)]
         )
@@ -369,14 +366,20 @@ BLURRED = [
 
 
 @pytest.mark.parametrize(("outcomes", "sampled", "last", "most"), BLURRED, ids=range(len(BLURRED)))
-def test_where_directions_tell_nothing_single_parameters_are_asked(outcomes, sampled, last, most):
-    settling = Blurred(outcomes)
-    coordinates = settling.measure([settling.coordinate(3 * v) for v in sampled])
-    settling.asked.clear()
-    found, trail = localize.find_last_wrong_variable(settling, coordinates, [])
+def test_where_directions_show_nothing_single_parameters_are_measured(
+    outcomes, sampled, last, most, monkeypatch
+):
+    def measure_probes(context, probes, magnitudes=None):
+        return [context.measured(p) for p in probes]
+
+    monkeypatch.setattr(resolve, "measure_probes", measure_probes)
+    blurred = Blurred(outcomes)
+    coordinates = measure_probes(blurred, [blurred.coordinate(3 * v) for v in sampled])
+    blurred.asked.clear()
+    found, trail = localize.find_last_wrong_variable(blurred, coordinates, [])
     failed = [m.probe.start // 3 for m in (*coordinates, *found) if m.has_failed]
     assert max(failed) == last
-    assert len(settling.asked) == len(found) == len(trail) <= most
+    assert len(blurred.asked) == len(found) == len(trail) <= most
     assert all("by itself" in line for line in trail)
 
 

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from gradhooks.checking import measure
+from gradhooks.checking import step_control
 from gradhooks.verdicts import judge
 from tests.corpora import controls, judging, mutants
 
@@ -32,9 +32,9 @@ def cases():
 def without_step_control():
     """While open, no single quotient decides, and no step is chosen by what others showed."""
     with (
-        mock.patch.object(judge, "is_accepted", lambda *args: False),
+        mock.patch.object(judge, "is_accepted", return_value=False),
         mock.patch.object(
-            measure, "refine_steps", lambda oracle, at, measured, threshold: measured
+            step_control, "refine_steps", lambda oracle, at, measured, threshold: measured
         ),
     ):
         yield
