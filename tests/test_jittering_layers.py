@@ -156,6 +156,41 @@ def test_a_model_that_repeats_has_no_such_layer_and_stays_as_it_is():
     assert np.array_equal(np.random.get_state()[1], state)
 
 
+class Counting(keras.layers.Layer):
+    """Draws from a generator that it keeps, and counts in Python and in a variable."""
+
+    def build(self, shape):
+        self.calls, self.seen = 0, []
+        self.generator = np.random.default_rng(0)
+        self.count = self.add_weight(shape=(), trainable=False, initializer="zeros")
+
+    def call(self, x):
+        self.calls += 1
+        self.count.assign_add(1.0)
+
+        def draw(values):
+            self.seen.append(1)
+            noise = self.generator.normal(size=values.shape)
+            return (values * (1 + 1e-5 * noise)).astype(values.dtype)
+
+        drawn = tf.numpy_function(draw, [tf.stop_gradient(x)], x.dtype)
+        return x + tf.reshape(drawn, tf.shape(x))
+
+
+def test_observing_a_layer_leaves_what_its_code_keeps():
+    model, x, y = make_model(Counting(name="counting"))
+    layer = model.get_layer("counting")
+
+    def kept():
+        state = layer.generator.bit_generator.state["state"]
+        return layer.calls, list(layer.seen), float(layer.count), state
+
+    before = kept()
+    report = gradhooks.check_gradients(model, x, y, samples=8)
+    assert report.notes[-1] == "two evaluations begin to differ in layer network/counting", report
+    assert kept() == before
+
+
 def test_the_layers_are_observed_once():
     model, x, y = make_model(Jittering(shake_forwards, 1e-6, name="jittering"))
     asked = oracle.ModelOracle(objective.Objective(model), batch.take_batch(x, y))

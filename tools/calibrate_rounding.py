@@ -88,9 +88,7 @@ def main():
                     max(seen, key=lambda c: max(seen[c])),
                 )
                 beyond = sum(
-                    share > roundoff.CONDITION
-                    for shares in seen.values()
-                    for share in shares
+                    share > roundoff.CONDITION for shares in seen.values() for share in shares
                 )
                 print(f", {beyond} beyond {roundoff.CONDITION:g} times", end="")
                 print(

@@ -1,6 +1,7 @@
 """The order of one check: baseline, measurements, the last wrong variable, optimizer, report."""
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,14 @@ from gradhooks.reports.records import (
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, proof
+
+# Jitter of a gradient above this fraction of the threshold is evaluated more often: entries a
+# thousand times smaller than their variable may fail by it. A free choice that changes the cost.
+_VISIBLE = 1e-3
+# How often. With two evaluations alone, four of their standard deviations do not cover every sixth
+# error of a variable whose entries jitter together; with six, every hundredth (Student's t with one
+# and five degrees of freedom).
+_MORE_GRADIENTS = 4
 
 # Receives the layout and the gradient that the optimizer received, shape (P,).
 GradientObserver = Callable[[Layout, Vector], None]
@@ -186,18 +195,35 @@ class _Check:
         if not (self._is_first or at.is_jittering or oracle.gradient_noise is not None):
             return False
         again = oracle.gradients(at.point).terms
-        noise = determinism.gradient_noise(self._layout, at.gradients, again)
-        if noise.any():
-            oracle.gradient_noise = noise
-            self._baseline = dataclasses.replace(at, gradient_noise=noise)
-            self._context = dataclasses.replace(self._context, baseline=self._baseline)
-        jitter = determinism.gradient_jitter(self._layout, at.gradients, again, self._threshold)
+        visible = determinism.gradient_jitter(
+            self._layout, at.gradients, again, _VISIBLE * self._threshold
+        )
+        jitter = {v: share for v, share in visible.items() if share > self._threshold}
+        more = _MORE_GRADIENTS if visible and not jitter else 0
+        self._estimate_gradient_noise(again, more)
         for variable, fraction in sorted(jitter.items(), key=lambda pair: -pair[1]):
             self._notes.append(
                 "the gradient changes between two evaluations at the same point: "
                 f"{self._layout.paths[variable]} by {fraction:.2g} of its size"
             )
         return bool(jitter)
+
+    def _estimate_gradient_noise(self, again: Mapping[str, Vector], more: int) -> None:
+        """Keeps the noise of the gradient, for this check and in the oracle.
+
+        Args:
+            again: The gradient of every term, evaluated a second time.
+            more: How many times more it is evaluated.
+        """
+        oracle, at = self._oracle, self._baseline
+        further = (oracle.gradients(at.point).terms for _ in range(more))
+        noise = determinism.gradient_noise(
+            self._layout, at.gradients, itertools.chain([again], further)
+        )
+        if noise.any():
+            oracle.gradient_noise = noise
+            self._baseline = dataclasses.replace(at, gradient_noise=noise)
+            self._context = dataclasses.replace(self._context, baseline=self._baseline)
 
     def _compare_measured(self) -> tuple[list[DerivativeComparison], list[Measurement]]:
         """Returns the comparisons with measured derivatives, and the measured directions."""

@@ -5,7 +5,7 @@ threshold at which gradients are compared leaves nothing to compare.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -51,29 +51,36 @@ def relative_loss_jitter(jitter: float, loss: float, moved: float) -> float:
 def gradient_noise(
     layout: Layout,
     first: Mapping[str, Vector],
-    second: Mapping[str, Vector],
+    others: Iterable[Mapping[str, Vector]],
 ) -> Floats:
     """Returns the standard deviation of a gradient entry between evaluations, per variable.
 
-    Two evaluations differ by the square root of two times as much. Entries that
-    are not finite are left out.
+    Entries that are not finite are left out.
 
     Args:
         layout: The `Layout`.
         first: Per term name, float64, shape (P,).
-        second: The same, evaluated once more.
+        others: The same, evaluated once more each; one at a time is held.
 
     Returns:
         float64, shape (T, V).
     """
-    counts = np.maximum(layout.sizes, 1)
-    rows: list[Floats] = []
-    for one, other in zip(first.values(), second.values(), strict=True):
-        with np.errstate(invalid="ignore", over="ignore"):
-            differences = one - other
-        finite = np.where(np.isfinite(differences), differences, 0.0)
-        rows.append(layout.norms(finite) / np.sqrt(2 * counts))
-    return np.array(rows)
+    shape = len(first), len(layout)
+    sums = {name: np.zeros(layout.size) for name in first}
+    squares = np.zeros(shape)
+    count = 1
+    for other in others:
+        count += 1
+        for t, name in enumerate(first):
+            with np.errstate(invalid="ignore", over="ignore"):
+                differences = other[name] - first[name]
+            differences[~np.isfinite(differences)] = 0.0
+            sums[name] += differences
+            squares[t] += layout.norms(differences) ** 2
+    means = np.array([layout.norms(total) for total in sums.values()]) ** 2 / count
+    # Rounding may make the difference of the two negative.
+    variances = np.maximum(squares - means, 0.0) / (count - 1)
+    return np.sqrt(variances / np.maximum(layout.sizes, 1))
 
 
 def slope_errors(noise: Floats, probe: Probe, layout: Layout) -> PerTerm:

@@ -159,14 +159,14 @@ def test_the_noise_of_a_gradient_is_known_per_variable():
     layout = Layout(("a", "b", "c"), ((3000,), (3000,), (10,)))
     gradient = rng.normal(size=6010)
     one, other = ({"total": gradient + deviations * rng.normal(size=6010)} for _ in range(2))
-    noise = determinism.gradient_noise(layout, one, other)
+    noise = determinism.gradient_noise(layout, one, [other])
     assert noise == pytest.approx(np.array([[1e-3, 1e-6, 0.0]]), rel=0.1)
 
 
 def test_entries_that_are_not_finite_have_no_noise():
     one = np.array([1.0, np.nan, np.inf, 0, 0, 0, 0, 0])
     other = np.array([2.0, np.nan, np.inf, 0, 0, 0, 0, 0])
-    noise = determinism.gradient_noise(LAYOUT, {"total": one}, {"total": other})
+    noise = determinism.gradient_noise(LAYOUT, {"total": one}, [{"total": other}])
     assert noise.tolist() == [[pytest.approx(1 / np.sqrt(6)), 0.0, 0.0, 0.0]]
 
 
@@ -187,7 +187,17 @@ def test_a_gradient_that_repeats_has_no_error_bar():
     assert at.analytic_errors(Probe(0, np.ones(8)), LAYOUT).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize(("relative", "counts"), [(0.0, [2, 3, 4]), (1e-15, [2, 4, 6])])
+def test_more_evaluations_tell_the_noise_of_a_variable_that_jitters_as_a_whole():
+    rng = np.random.default_rng(2)
+    gradient = rng.normal(size=8)
+    draws = [{"total": gradient + 1e-3 * rng.normal()} for _ in range(2000)]
+    noise = determinism.gradient_noise(LAYOUT, draws[0], draws[1:])
+    assert noise == pytest.approx(np.array([[1e-3, 0.0, 1e-3, 1e-3]]), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("relative", "counts"), [(0.0, [2, 3, 4]), (1e-15, [2, 4, 6]), (1e-9, [6, 12, 18])]
+)
 def test_only_a_gradient_that_has_differed_is_asked_for_twice_again(relative, counts):
     oracle = make_oracle("network", relative)
     seen = []
