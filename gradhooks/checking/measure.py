@@ -17,6 +17,7 @@ from gradhooks.checking.measurement import (
 from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.stencil import REACH
 from gradhooks.numerics import differences
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason
 from gradhooks.verdicts import judge
@@ -24,6 +25,7 @@ from gradhooks.verdicts import judge
 
 def from_stencil(
     at: EvaluationPoint,
+    layout: Layout,
     probe: Probe,
     window: np.ndarray,
     spacing: float,
@@ -34,6 +36,7 @@ def from_stencil(
 
     Args:
         at: The `EvaluationPoint`.
+        layout: The `Layout` of the parameters.
         probe: The screening probe.
         window: float64, shape (POINTS, T). Losses of the stencil.
         spacing: Spacing of the stencil.
@@ -41,7 +44,8 @@ def from_stencil(
         threshold: Relative difference that the verdict allows.
     """
     step = REACH * spacing
-    return compare_pair(at, probe, step, (window[-1], window[0]), magnitude, threshold)
+    losses = window[-1], window[0]
+    return compare_pair(at, layout, probe, step, losses, magnitude, threshold)
 
 
 def refine(
@@ -96,6 +100,7 @@ def refine(
                 measurement.magnitude,
                 is_accepted=False,
                 threshold=threshold,
+                analytic_errors=at.analytic_errors(measurement.probe, oracle.layout),
             )
         )
     return refined
@@ -103,6 +108,7 @@ def refine(
 
 def combine(
     at: EvaluationPoint,
+    layout: Layout,
     quotients: Sequence[Measurement],
     threshold: float,
 ) -> Measurement:
@@ -110,6 +116,7 @@ def combine(
 
     Args:
         at: The `EvaluationPoint`.
+        layout: The `Layout` of the parameters.
         quotients: A `Measurement` of one quotient for each step.
         threshold: Relative difference that the verdict allows.
     """
@@ -124,6 +131,7 @@ def combine(
         first.magnitude,
         is_accepted=False,
         threshold=threshold,
+        analytic_errors=at.analytic_errors(first.probe, layout),
     )
 
 
@@ -188,6 +196,8 @@ def measure_at_steps(
     measurements: list[Measurement] = []
     for k, (plus, minus) in enumerate(losses):
         measurements.append(
-            compare_pair(at, probes[k], taken[k], (plus, minus), magnitudes[k], threshold)
+            compare_pair(
+                at, oracle.layout, probes[k], taken[k], (plus, minus), magnitudes[k], threshold
+            )
         )
     return measurements

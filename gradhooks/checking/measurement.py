@@ -6,6 +6,7 @@ import math
 from gradhooks._types import PerTerm
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.numerics import differences
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.verdicts import judge, replication
@@ -123,6 +124,7 @@ class Measurement:
 
 def compare_pair(
     at: EvaluationPoint,
+    layout: Layout,
     probe: Probe,
     step: float,
     losses: tuple[PerTerm, PerTerm],
@@ -133,6 +135,7 @@ def compare_pair(
 
     Args:
         at: The `EvaluationPoint`.
+        layout: The `Layout` of the parameters.
         probe: The `Probe`.
         step: The step size actually taken.
         losses: float64, shape (T,) each: the losses at `+step` and at `-step`.
@@ -140,6 +143,7 @@ def compare_pair(
         threshold: Relative difference that the verdict allows.
     """
     plus, minus = losses
+    analytic_errors = at.analytic_errors(probe, layout)
     analytic: list[float] = []
     estimates: list[DerivativeEstimate] = []
     is_accepted = True
@@ -149,12 +153,18 @@ def compare_pair(
         estimate = differences.central(
             at.base[t], plus[t], minus[t], step, level, probe.length_scale
         )
-        if not accepts(slope, estimate, level, threshold, magnitude[t]):
+        if not accepts(slope, estimate, level, threshold, magnitude[t], analytic_errors[t]):
             is_accepted = False
         analytic.append(slope)
         estimates.append(estimate)
     return judge_estimates(
-        probe, tuple(analytic), tuple(estimates), magnitude, is_accepted, threshold
+        probe,
+        tuple(analytic),
+        tuple(estimates),
+        magnitude,
+        is_accepted,
+        threshold,
+        analytic_errors,
     )
 
 
@@ -164,9 +174,10 @@ def accepts(
     noise_level: float,
     threshold: float,
     magnitude: float,
+    analytic_error: float = 0.0,
 ) -> bool:
     """Whether a single quotient agrees, to within the threshold and its rounding error."""
-    rounding = differences.rounding_error(noise_level, estimate.step_size)
+    rounding = differences.rounding_error(noise_level, estimate.step_size) + analytic_error
     return judge.is_accepted(analytic, estimate, rounding, threshold, magnitude)
 
 
@@ -177,9 +188,17 @@ def judge_estimates(
     magnitude: Magnitudes,
     is_accepted: bool,
     threshold: float,
+    analytic_errors: PerTerm,
 ) -> Measurement:
-    """Returns the `Measurement` from its estimates, each judged by `judge.judge`."""
+    """Returns the `Measurement` from its estimates, each judged by `judge.judge`.
+
+    Where the gradient jitters, the analytic derivative has an error bar too. It
+    is added to that of the estimate: what counts is their difference.
+    """
+    widened: list[DerivativeEstimate] = []
     judgements: list[tuple[Verdict, Reason]] = []
-    for slope, estimate, size in zip(analytic, estimates, magnitude, strict=True):
-        judgements.append(judge.judge(slope, estimate, threshold, size))
-    return Measurement(probe, analytic, estimates, magnitude, is_accepted, tuple(judgements))
+    for t, estimate in enumerate(estimates):
+        estimate = estimate.widen(float(analytic_errors[t]))
+        judgements.append(judge.judge(analytic[t], estimate, threshold, magnitude[t]))
+        widened.append(estimate)
+    return Measurement(probe, analytic, tuple(widened), magnitude, is_accepted, tuple(judgements))

@@ -71,7 +71,7 @@ def measure_directions(context: CheckContext, window: PerTerm) -> list[Measureme
     spacing = context.spacing.working
     magnitude = uncancelled_magnitudes(screening, context.baseline.gradients)
     screened = measure.from_stencil(
-        context.baseline, screening, window, spacing, magnitude, context.threshold
+        context.baseline, context.layout, screening, window, spacing, magnitude, context.threshold
     )
     directions = resolve.resolve(context, [screened])
     if not context.spacing.is_native:

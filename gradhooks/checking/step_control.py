@@ -142,7 +142,7 @@ def refine_steps(
                 refined[k] = measurement
     for k, quotients in enumerate(seen):
         if not refined[k].is_accepted and _reach_as_near(at, quotients, threshold):
-            combined = measuring.combine(at, quotients, threshold)
+            combined = measuring.combine(at, oracle.layout, quotients, threshold)
             if combined.is_on_kink:
                 refined[k] = combined
     return refined

@@ -89,6 +89,17 @@ class DerivativeEstimate:
     evaluations: int = 2
     truncation: float = 0.0
 
+    def widen(self, by: float) -> "DerivativeEstimate":
+        """Returns the estimate with wider error bars."""
+        if not by:
+            return self
+        return dataclasses.replace(
+            self,
+            error=self.error + by,
+            left_error=self.left_error + by,
+            right_error=self.right_error + by,
+        )
+
     @property
     def interval(self) -> tuple[float, float]:
         """Where the derivative lies: (low, high).

@@ -213,3 +213,27 @@ def test_the_noise_of_a_gradient_is_remembered():
     assert oracle.gradient_noise.shape == (1, 4)
     at, _, _ = estimate_baseline(oracle)
     assert at.gradient_noise is oracle.gradient_noise
+
+
+def test_an_entry_that_jitters_by_more_than_itself_does_not_fail():
+    """One entry is a millionth of its variable's size, and the whole variable jitters alike."""
+    sizes = np.array([1.0, 1.0, 1e-6, 1e-6])
+    point = np.array([0.5, -0.3, 0.2, 0.7])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+
+        def gradient(p, rng=rng):
+            return 2 * sizes * p + 3e-9 * rng.normal(size=4)
+
+        oracle = FunctionOracle(lambda p: float(sizes @ p**2), gradient, point)
+        report = check(oracle, seed=seed)
+        assert report.verdict is not Verdict.FAIL, report
+        assert {c.verdict for c in report.comparisons if c.index in ((0,), (1,))} == {Verdict.PASS}
+
+
+def test_the_error_bar_of_the_gradient_is_part_of_the_one_reported():
+    estimate = differences.central(1.0, 1.1, 0.9, 0.1, 0.0, 1.0)
+    wider = estimate.widen(0.5)
+    assert wider.error == estimate.error + 0.5
+    assert wider.truncation == estimate.truncation
+    assert estimate.widen(0.0) is estimate

@@ -79,7 +79,9 @@ def test_the_screening_probe_is_measured_from_its_stencil():
     oracle = quadratic()
     at, probe, stencils = estimate_baseline(oracle)
     spacing = baseline.PROMOTED.working
-    measured = measure.from_stencil(at, probe, stencils[spacing], spacing, (0.0,), THRESHOLD)
+    measured = measure.from_stencil(
+        at, oracle.layout, probe, stencils[spacing], spacing, (0.0,), THRESHOLD
+    )
     assert oracle.evaluations == STENCIL_EVALUATIONS
     assert measured.estimates[0].slope == pytest.approx(
         probe.slope_of(2 * oracle.point()), rel=1e-7

@@ -322,7 +322,7 @@ def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
 
 
 class Blurred:
-    """A `CheckContext` whose parameters are decided by the number of their variable, no direction."""
+    """A `CheckContext` that decides parameters by their variable, and no direction."""
 
     declared = frozenset()
     threshold = 1e-6
