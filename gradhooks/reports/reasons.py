@@ -75,7 +75,7 @@ class Reason(enum.Enum):
     )
     NOISE = (
         "the numeric derivative is too inaccurate to decide: the loss has too few correct digits "
-        "for a derivative this small; raise `samples`, use a larger batch, or use "
+        "for a derivative this small, or bends within the smallest step that they allow; raise `samples`, use a larger batch, or use "
         "precision='float64'"
     )
     NOT_DETERMINISTIC = (
