@@ -30,7 +30,8 @@ from unittest import mock
 import keras
 import numpy as np
 
-from gradhooks.checking import confirm, run
+from gradhooks.checking import resolve, run
+from gradhooks.checking.confirm import confirm
 from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.model import batch, objective, oracle
 from gradhooks.reports.reasons import Reason, Verdict
@@ -106,19 +107,19 @@ def excesses(layout, measured):
 
 
 def watched(asked, settings):
-    """Checks, and returns the report with everything that two evaluations did not settle, as
-    the ladder left it.
+    """Checks, and returns the report with everything that one quotient did not decide, as the
+    sequence of steps left it.
 
-    What they did settle agrees to within the threshold, and at a smaller one would have been
+    What a quotient did decide agrees to within the threshold, and at a smaller one would have been
     measured better.
     """
-    seen, confirmed = [], confirm.CheckContext._confirm
+    seen = []
 
-    def noting(self, climbed):
-        seen.extend(m for m in climbed if not self.is_declared(m))
-        return confirmed(self, climbed)
+    def confirm_and_note(context, measurements):
+        seen.extend(m for m in measurements if not context.is_declared(m))
+        return confirm(context, measurements)
 
-    with mock.patch.object(confirm.CheckContext, "_confirm", noting):
+    with mock.patch.object(resolve, "confirm", confirm_and_note):
         return run.check(asked, settings), seen
 
 

@@ -153,8 +153,9 @@ def compare_pair(
         estimate = differences.central(
             at.base[t], plus[t], minus[t], step, level, probe.length_scale
         )
-        if not accepts(slope, estimate, level, threshold, magnitude[t], analytic_errors[t]):
-            is_accepted = False
+        is_accepted = is_accepted and accepts(
+            probe, slope, estimate, level, threshold, magnitude[t], analytic_errors[t]
+        )
         analytic.append(slope)
         estimates.append(estimate)
     return judge_estimates(
@@ -169,6 +170,7 @@ def compare_pair(
 
 
 def accepts(
+    probe: Probe,
     analytic: float,
     estimate: DerivativeEstimate,
     noise_level: float,
@@ -177,8 +179,10 @@ def accepts(
     analytic_error: float = 0.0,
 ) -> bool:
     """Whether a single quotient agrees, to within the threshold and its rounding error."""
-    rounding = differences.rounding_error(noise_level, estimate.step_size) + analytic_error
-    return judge.is_accepted(analytic, estimate, rounding, threshold, magnitude)
+    step = estimate.step_size
+    rounding = differences.rounding_error(noise_level, step) + analytic_error
+    ratio = differences.curvature_ratio(step, probe.length_scale)
+    return judge.is_accepted(analytic, estimate, rounding, threshold, magnitude, ratio)
 
 
 def judge_estimates(

@@ -135,7 +135,7 @@ def is_worthwhile(
     for t, level in enumerate(at.noise):
         analytic, estimate = measurement.analytic[t], measurement.estimates[t]
         magnitude = measurement.magnitude[t]
-        if accepts(analytic, estimate, level, threshold, magnitude):
+        if accepts(measurement.probe, analytic, estimate, level, threshold, magnitude):
             continue
         rounding = differences.rounding_error(level, step)
         accepted = judge.accepted_gap(analytic, estimate, rounding, threshold, magnitude)

@@ -41,6 +41,11 @@ def rounding_error(noise_level: float, step: float) -> float:
     return DEVIATIONS * noise_level / (math.sqrt(2.0) * step)
 
 
+def curvature_ratio(step: float, length_scale: float) -> float:
+    """Returns a step in units of the length over which a loss changes its shape."""
+    return step / (_CURVATURE_LENGTH * length_scale)
+
+
 def central(
     base: float,
     plus: float,
@@ -71,7 +76,7 @@ def central(
     slope = (plus - minus) / (2 * step)
     left = (base - minus) / step
     right = (plus - base) / step
-    ratio = step / (_CURVATURE_LENGTH * length_scale)
+    ratio = curvature_ratio(step, length_scale)
     opening = abs(right - left)
     truncation = ratio**2 * abs(slope) + ratio * opening
     error = rounding_error(noise_level, step) + truncation

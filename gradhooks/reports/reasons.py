@@ -75,8 +75,8 @@ class Reason(enum.Enum):
     )
     NOISE = (
         "the numeric derivative is too inaccurate to decide: the loss has too few correct digits "
-        "for a derivative this small, or bends within the smallest step that they allow; raise `samples`, use a larger batch, or use "
-        "precision='float64'"
+        "for a derivative this small, or bends within the smallest step that they allow; raise "
+        "`samples`, use a larger batch, or use precision='float64'"
     )
     NOT_DETERMINISTIC = (
         "the loss or its gradient changes by more than the threshold between two evaluations at "

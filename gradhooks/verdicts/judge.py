@@ -11,6 +11,9 @@ from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison
 from gradhooks.verdicts import proof
 
+# A smooth loss may bend this many times as sharply as the size of its parameters says, and one
+# quotient is still enough. A free choice: what bends more is measured at a sequence of steps.
+_SHARPEST = 10.0
 # Rounding in a gradient that the optimizer receives counts against a check from this relative
 # difference on. A free choice: a relative difference of 0.1 still points every step downhill.
 _SMALL_ROUNDING = 0.1
@@ -117,13 +120,15 @@ def is_accepted(
     rounding: float,
     threshold: float,
     magnitude: float = 0.0,
+    ratio: float = 0.0,
 ) -> bool:
     """Whether one quotient is enough.
 
     It is if the gap is within threshold and rounding, and either both derivatives
     vanish in the rounding, or rounding is small enough to resolve a wrong
-    derivative, and so is the opening between the one-sided slopes: at a kink the
-    central quotient may agree with a subgradient by chance.
+    derivative, and so is the opening between the one-sided slopes, beside what
+    the slope changes over the step: at a kink the central quotient may agree with
+    a subgradient by chance.
 
     Args:
         analytic: Derivative by backpropagation.
@@ -131,6 +136,8 @@ def is_accepted(
         rounding: Rounding error of the quotient, in the unit of the slope.
         threshold: Allowed relative difference.
         magnitude: As for `judge`.
+        ratio: The step in units of the length over which the loss changes its
+            shape, see `differences.curvature_ratio`.
     """
     if not all(map(math.isfinite, (analytic, estimate.slope, magnitude, rounding))):
         return False
@@ -142,7 +149,8 @@ def is_accepted(
     # The opening has twice the rounding error of a one-sided quotient.
     if max(abs(analytic), abs(estimate.slope)) <= rounding:
         return opening <= 4 * rounding
-    return rounding <= resolution and opening <= resolution + 4 * rounding
+    bend = fraction_of_size(RESOLUTION + _SHARPEST * ratio, analytic, estimate, magnitude)
+    return rounding <= resolution and opening <= bend + 4 * rounding
 
 
 def judge(
