@@ -332,6 +332,12 @@ class Backend(Protocol):
     def insert_identity(self, tensor: Tensor) -> Tensor:
         """Returns a copy of a tensor, so that the gradient through one use can be taken."""
 
+    def is_float_tensor(self, value: Any) -> bool:
+        """Whether a value is a dense tensor of floats of a trace, in whichever loop or branch."""
+
+    def add_direction(self, tensor: Tensor, amount: Tensor, seed: int) -> Tensor:
+        """Returns a tensor moved along a fixed direction of its own size."""
+
     def differentiate_scaled(
         self,
         target: Tensor,

@@ -144,6 +144,10 @@ class FunctionOracle:
     def watched(self, scale: float) -> Any:
         """Returns None: there are no layers to watch."""
 
+    def tapped(self) -> None:
+        """None: a function has no layers."""
+        return None
+
     def first_jittering_layer(self, tolerance: float) -> str | None:
         """Returns None: there are no layers."""
 

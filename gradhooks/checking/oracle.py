@@ -182,6 +182,14 @@ class Oracle(Protocol):
         """
         ...
 
+    def tapped(self) -> Any | None:
+        """Returns the same loss with taps before and behind every call of every layer.
+
+        Returns:
+            A `gradhooks.model.taps.TappedModel`; None where there are no layers.
+        """
+        ...
+
     def is_steady(self, point: Vector, tolerance: float) -> bool:
         """Returns whether the user's code, run anew, computes the same gradient.
 

@@ -17,6 +17,7 @@ from gradhooks.checking import (
     digits,
     localize,
     optimizer,
+    pinpoint,
     probes,
     random_operations,
     untraced,
@@ -33,6 +34,7 @@ from gradhooks.reports.records import (
     TERMS,
     Comparison,
     Coverage,
+    Culprit,
     DerivativeComparison,
     Diagnosis,
 )
@@ -132,7 +134,18 @@ class _Check:
         diagnoses = (*diagnoses, *found.diagnoses)
         verdict, reason = judge.judge_check(every)
         self._note_open_questions(every, verdict)
-        return self._report(every, diagnoses, differences, verdict, reason)
+        culprit = self._find_culprit(every) if verdict is Verdict.FAIL else None
+        report = self._report(every, diagnoses, differences, verdict, reason)
+        return dataclasses.replace(report, culprit=culprit, notes=tuple(self._notes))
+
+    def _find_culprit(self, comparisons: Sequence[Comparison]) -> Culprit | None:
+        """Returns where the error is made; what goes wrong in the search changes no verdict."""
+        try:
+            return pinpoint.find_culprit(self._context, comparisons)
+        except Exception as error:
+            first = str(error).partition("\n")[0]
+            self._notes.append(f"where the error is made was not found: {first}")
+            return None
 
     def _estimate_baseline(self) -> tuple[CheckContext, Mapping[float, Any]]:
         """Evaluates loss and gradient at the point, and estimates the noise of the loss there."""

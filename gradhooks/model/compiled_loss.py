@@ -27,11 +27,12 @@ def path_of(owner):
     names = []
     for loss in keras.tree.flatten(owner._user_loss):
         if loss is not None:
-            names.append(_name_of_loss(loss))
+            names.append(name_of_loss(loss))
     return f"the loss {', '.join(dict.fromkeys(names))}"
 
 
-def _name_of_loss(loss):
+def name_of_loss(loss):
+    """Returns the name of a loss as `compile()` takes it: a string, a function or an object."""
     while isinstance(loss, functools.partial):
         loss = loss.func
     if isinstance(loss, str):

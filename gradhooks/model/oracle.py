@@ -12,6 +12,7 @@ from gradhooks.model import (
     layerwise,
     parameters,
     replicated,
+    taps,
     tracing,
     untracked,
 )
@@ -32,6 +33,8 @@ class ModelOracle:
             insists on all of it, `"model"` promotes nothing.
         is_sharing: Whether moving single parameters shares the computation of
             what does not depend on them; the numbers are the same without.
+        tapping: None, or the `taps.Taps` of every trace; their variables come
+            behind those of the model.
 
     Attributes:
         variables: The trainable variables.
@@ -55,20 +58,25 @@ class ModelOracle:
         StateWriteError: If an evaluation would write to state that cannot be kept out.
     """
 
-    def __init__(self, objective, batch, precision="auto", is_sharing=True):
+    def __init__(self, objective, batch, precision="auto", is_sharing=True, tapping=None):
         model = objective.model
         self._backend = backends.current()
         self._objective = objective
+        self._batch = batch
+        self._asked_precision = precision
         self.variables = list(model.trainable_variables)
+        if tapping is not None:
+            self.variables += tapping.variables
         self.layout = parameters.layout_of(self.variables)
-        self._tracer = tracing.Tracer(self._backend, objective, batch, self.layout.shapes)
+        self._tracer = tracing.Tracer(self._backend, objective, batch, self.layout.shapes, tapping)
         self.term_names = self._tracer.term_names
         self.signature = signature(model)
         self.batch_size = batch.size
         self.training_dtype = keras_internals.training_dtype(model)
         self.has_noise = objective.training and keras_internals.has_noise(model)
         self._train_step = None
-        if getattr(model, "compiled", False) and model.optimizer is not None:
+        is_trained = getattr(model, "compiled", False) and model.optimizer is not None
+        if is_trained and tapping is None:
             self._train_step = replicated.make_step(model, batch, self.layout)
         self._first = _NOTHING
         self._is_steady = None
@@ -206,6 +214,7 @@ class ModelOracle:
             return False
         if not self._tracer.replace_batch(batch):
             return False
+        self._batch = batch
         if self._train_step is not None:
             self._train_step.replace_batch(batch)
         for own, given in pairs:
@@ -276,6 +285,16 @@ class ModelOracle:
                 self._tracer, self._backend, layers, promote, tolerance
             )
         return self._jittering or None
+
+    def tapped(self):
+        """Returns a `taps.TappedModel`: the same loss, traced anew with taps at every layer."""
+
+        def make_oracle(objective, batch, precision, tapping):
+            return ModelOracle(objective, batch, precision, is_sharing=False, tapping=tapping)
+
+        return taps.tap(
+            self._objective, self._batch, self._asked_precision, self._backend, make_oracle
+        )
 
     def is_steady(self, point, tolerance):
         """Returns whether the model's code, traced anew, computes the same gradient.

@@ -27,6 +27,7 @@ class Tracer:
         objective: What to evaluate, an `objective.Objective`.
         batch: The fixed minibatch, a `batch.Batch`.
         shapes: Shape of each trainable variable, with a last axis of two for a complex one.
+        taps: None, or the `taps.Taps` that every trace gets; their variables come last.
 
     Attributes:
         variables: The trainable variables.
@@ -40,9 +41,12 @@ class Tracer:
         draws: The `draws.Draws` of the latest trace.
     """
 
-    def __init__(self, backend, objective, batch, shapes):
+    def __init__(self, backend, objective, batch, shapes, taps=None):
         self._backend, self._objective, self._shapes = backend, objective, shapes
+        self._taps = taps
         self.variables = list(objective.model.trainable_variables)
+        if taps is not None:
+            self.variables += taps.variables
         self.state = keras_internals.state_of(objective.model)
         self._nested_batch = (batch.x, batch.y, batch.sample_weight)
         self.tensors = self._present_tensors()
@@ -223,16 +227,28 @@ class Tracer:
         for variable, value in zip(self.state, state, strict=True):
             mapping.append((variable, self._backend.cast(value, variable._dtype)))
         nested = self._nest([dtypes.widen(tensor) for tensor in batch] if promote else batch)
-        return objectives.evaluate(
-            self._objective,
-            self._container,
-            mapping,
-            nested,
-            finish,
-            self._backend.make_stand_in,
-            self.draws,
-            around_loss,
-        )
+
+        def evaluate(finish):
+            return objectives.evaluate(
+                self._objective,
+                self._container,
+                mapping,
+                nested,
+                finish,
+                self._backend.make_stand_in,
+                self.draws,
+                around_loss,
+            )
+
+        if self._taps is None:
+            return evaluate(finish)
+
+        def finish_after_taps(terms, reset):
+            self._taps.end_forward()
+            return finish(terms, reset)
+
+        with self._taps.open():
+            return evaluate(finish_after_taps)
 
     def _refuse_new_weights(self):
         """Raises an error if the trace has made weights.

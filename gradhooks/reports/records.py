@@ -202,6 +202,37 @@ class Diagnosis:
 
 
 @dataclasses.dataclass(frozen=True)
+class Culprit:
+    """Where the error of a failed check is made.
+
+    Args:
+        kind: `"layer"`: its own backward pass is wrong, towards its inputs or
+            its weights; `"loss"`, `"regularizer"` or `"train_step"`.
+        path: Path of the innermost layer; where the error stands in the `call`
+            of a model or layer between inner layers, that one's; of a
+            regularizer, its layer's; of a loss, its name.
+        call: Which call of a layer that is called several times, from 0; None
+            for one that is called once.
+        evidence: What was measured, in sentences.
+        source: File and line of the user's code, `"file:line"`; empty for code
+            of an installed package.
+        sentence: All of it in one sentence.
+
+    Example:
+
+    >>> Culprit("layer", "net/swish", None, (), "net.py:12", "the backward pass is wrong").path
+    'net/swish'
+    """
+
+    kind: Literal["layer", "loss", "regularizer", "train_step"]
+    path: str
+    call: int | None = None
+    evidence: tuple[str, ...] = ()
+    source: str = ""
+    sentence: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Precision:
     """At which precision the loss was evaluated.
 
@@ -275,6 +306,7 @@ class Report:
     name: str = "gradcheck"
     expect: tuple[tuple[str, str], ...] = ()
     checked: Literal["model", "function"] = "model"
+    culprit: Culprit | None = None
 
     @property
     def failures(self) -> tuple[Comparison, ...]:

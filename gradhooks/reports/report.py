@@ -43,6 +43,8 @@ class CheckReport(Report):
             `max_overhead`.
         name: Name of the check.
         expect: Declared mismatches, pairs (path pattern, kind).
+        culprit: Where the error of a failed check is made, a `Culprit`; None
+            where nothing failed, and where it cannot be told.
         checked: What was checked: `"model"`, or `"function"` by `check_function`.
 
     Example:

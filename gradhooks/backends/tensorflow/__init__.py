@@ -35,8 +35,10 @@ from gradhooks.backends.tensorflow.sources import intercept_sources
 from gradhooks.backends.tensorflow.stand_ins import make_stand_in
 from gradhooks.backends.tensorflow.step_operations import find_step_operations
 from gradhooks.backends.tensorflow.tensor_statistics import (
+    add_direction,
     differentiate_scaled,
     insert_identity,
+    is_float_tensor,
     is_watchable,
     summarize,
 )
@@ -93,7 +95,9 @@ __all__ = [  # noqa: RUF022
     "inline_functions",
     # Values inside a trace.
     "differentiate_scaled",
+    "add_direction",
     "insert_identity",
+    "is_float_tensor",
     "is_watchable",
     "summarize",
     # The compiled train step.

@@ -6,6 +6,10 @@ from gradhooks.backends.tensorflow.tensors import is_symbolic
 
 # Attributes that Keras sets on tensors and an identity operation would lose.
 _KERAS_ATTRIBUTES = ("_keras_mask", "_keras_logits")
+# Of the waves along which tensors are moved, in radians an entry: the golden angle, of which no
+# multiple comes near a whole turn for long. And the factor that makes their mean square 1.
+_FREQUENCY = 2.399963229728653
+_SQUARE_ROOT_OF_TWO = 2.0**0.5
 
 
 def is_watchable(value):
@@ -24,6 +28,46 @@ def insert_identity(tensor):
         if hasattr(tensor, name):
             setattr(copy, name, getattr(tensor, name))
     return copy
+
+
+def is_float_tensor(value):
+    """Whether a value is a dense tensor of floats of a trace, in whichever loop or branch."""
+    return is_symbolic(value) and value.dtype.is_floating
+
+
+def add_direction(tensor, amount, seed):
+    """Returns a tensor moved along a fixed direction of its own size.
+
+    The direction is a wave over the flat entries, whose length no size is a
+    multiple of, so that it is the same in every trace without random numbers.
+
+    Args:
+        tensor: A dense tensor of floats.
+        amount: float64 scalar tensor. How far, in root mean squares of the tensor.
+        seed: int. Number of the direction.
+    """
+    entries = tf.cast(tensor, tf.float64)
+    size = tf.sqrt(tf.reduce_mean(tf.square(entries)))
+    is_usual = tf.math.is_finite(size) & (size > 0)
+    # As a constant: where nothing is moved yet, how the size changes has no part in the derivative.
+    size = tf.stop_gradient(tf.where(is_usual, size, tf.ones_like(size)))
+    positions = tf.reshape(tf.range(tf.size(tensor)), tf.shape(tensor))
+    angles = _FREQUENCY * (tf.cast(positions, tf.float64) + 1.0) + float(seed)
+    direction = _SQUARE_ROOT_OF_TWO * tf.sin(angles)
+    moved = tensor + tf.cast(amount * size * direction, tensor.dtype)
+    return _keep_attributes(tensor, moved, amount, seed)
+
+
+def _keep_attributes(tensor, moved, amount, seed):
+    """Gives a tensor the attributes that Keras has set on another; logits are moved too."""
+    for name in _KERAS_ATTRIBUTES:
+        value = getattr(tensor, name, None)
+        if value is None:
+            continue
+        if name == "_keras_logits":
+            value = add_direction(value, amount, seed)
+        setattr(moved, name, value)
+    return moved
 
 
 def differentiate_scaled(target, factor, tensors):

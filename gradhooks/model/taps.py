@@ -1,0 +1,222 @@
+"""Taps: parameters that are zero, added to every tensor that enters or leaves a layer.
+
+A tap is a scalar `t = 0`, multiplied by fixed numbers of the size of the tensor.
+The derivative of the loss along it is the gradient at that place, in one
+direction, and is checked like that of any other parameter.
+"""
+
+import contextlib
+import dataclasses
+
+import keras
+
+from gradhooks.isolation import threads
+from gradhooks.model import compiled_loss, keras_internals, sources
+
+# Taps for each layer and beside them. A free choice: a layer is called once or twice, with a tap
+# before and one after each call; calls for which none is left have none.
+_PER_LAYER, _MORE = 6, 64
+_PATH = "tap"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a tap is.
+
+    Args:
+        number: Number of the tap, in the order in which the trace comes to the places.
+        layer: Path of the layer.
+        call: Which call of the layer it is, from 0.
+        is_output: Whether it is behind the layer, not before it.
+        output: Number of the output, for those of the model; 0 elsewhere.
+        enclosing: Number of the tap before the call around this one; None for
+            the outermost.
+        is_model: Whether the layer is the model itself.
+    """
+
+    number: int
+    layer: str
+    call: int
+    is_output: bool
+    output: int = 0
+    enclosing: int | None = None
+    is_model: bool = False
+
+
+class Taps:
+    """The taps of a model, and where the latest trace has put them.
+
+    Args:
+        model: The model.
+        backend: The backend module.
+
+    Attributes:
+        variables: The scalars.
+        places: A `Place` for each tap in use, by its number.
+    """
+
+    def __init__(self, model, backend):
+        self._model, self._backend = model, backend
+        self._layers = []
+        for layer in keras_internals.layers_of(model):
+            if not isinstance(layer, keras.layers.InputLayer):
+                self._layers.append(layer)
+        count = _PER_LAYER * len(self._layers) + _MORE
+        self.variables = [
+            keras.Variable(0.0, dtype="float64", name=f"{_PATH}_{k}") for k in range(count)
+        ]
+        self.places = []
+        self._calls, self._stack = {}, []
+        self._is_forward = True
+
+    @contextlib.contextmanager
+    def open(self):
+        """While open, calls of the layers have taps; one trace of the loss belongs here."""
+        self.places.clear()
+        self._calls.clear()
+        self._stack.clear()
+        self._is_forward = True
+        with threads.open_patcher() as patch:
+            for layer in self._layers:
+                patch(layer, "call", self._wrap(layer, layer.call))
+            yield
+
+    def end_forward(self):
+        """Ends the forward pass: layers that the backward pass calls again get the same taps."""
+        self._is_forward = False
+        self._calls.clear()
+
+    def owner_of(self, variable):
+        """Returns the layer that holds a variable itself; None if there is not exactly one."""
+        holders = []
+        for layer in self._layers:
+            if any(variable is own for own in layer.trainable_variables):
+                holders.append(layer)
+        if not holders:
+            return None
+        fewest = min(len(layer.trainable_variables) for layer in holders)
+        owners = [layer for layer in holders if len(layer.trainable_variables) == fewest]
+        # Of nested layers with the same variables, the innermost comes last.
+        innermost = owners[-1]
+        for layer in owners:
+            inner = keras_internals.layers_of(layer)
+            if not any(innermost is other for other in inner):
+                return None
+        return innermost
+
+    def layer_at(self, path):
+        """Returns the layer of a path."""
+        for layer in self._layers:
+            if compiled_loss.path_of(layer) == path:
+                return layer
+        return None
+
+    def _wrap(self, layer, call):
+        """Wraps `call` of a layer so that what enters and what leaves it has taps."""
+
+        def call_with_taps(*args, **kwargs):
+            number = self._calls.get(id(layer), 0)
+            self._calls[id(layer)] = number + 1
+            entry = self._take(layer, number, is_output=False)
+            args, kwargs = keras.tree.map_structure(
+                lambda value: self._add(entry, value), (args, kwargs)
+            )
+            self._stack.append(entry)
+            try:
+                results = call(*args, **kwargs)
+            finally:
+                self._stack.pop()
+            if layer is not self._model:
+                leaving = self._take(layer, number, is_output=True)
+                return keras.tree.map_structure(lambda value: self._add(leaving, value), results)
+            return self._add_to_each(layer, number, results)
+
+        return call_with_taps
+
+    def _add_to_each(self, layer, number, results):
+        """Adds a tap of its own to each output of the model, whose losses differ."""
+        outputs = []
+        for position, value in enumerate(keras.tree.flatten(results)):
+            place = self._take(layer, number, is_output=True, output=position)
+            outputs.append(self._add(place, value))
+        return keras.tree.pack_sequence_as(results, outputs)
+
+    def _take(self, layer, call, is_output, output=0):
+        """Returns the next `Place`; None if no tap is left."""
+        path = compiled_loss.path_of(layer)
+        if not self._is_forward:
+            for place in self.places:
+                where = place.layer, place.call, place.is_output, place.output
+                if where == (path, call, is_output, output):
+                    return place
+            return None
+        if len(self.places) == len(self.variables):
+            return None
+        around = self._stack[-1] if self._stack else None
+        enclosing = around.number if around else None
+        is_model = layer is self._model
+        number = len(self.places)
+        self.places.append(Place(number, path, call, is_output, output, enclosing, is_model))
+        return self.places[-1]
+
+    def _add(self, place, value):
+        """Adds a tap to a tensor of floats; other values stay as they are."""
+        if place is None or not self._backend.is_float_tensor(value):
+            return value
+        return self._backend.add_direction(value, self.variables[place.number].value, place.number)
+
+
+class TappedModel:
+    """What a check asks of the model behind the taps, in words and numbers.
+
+    Args:
+        model: The model.
+        taps: Its `Taps`.
+        objective: The `Objective`.
+        oracle: The `ModelOracle` with the taps behind the weights of the model.
+    """
+
+    def __init__(self, model, taps, objective, oracle):
+        self._model, self._taps, self._objective = model, taps, objective
+        self.oracle = oracle
+        self.first = len(model.trainable_variables)
+
+    @property
+    def places(self):
+        """The `Place`s, by number; tap k is variable `first + k` of the oracle."""
+        return tuple(self._taps.places)
+
+    def describe_layer(self, path):
+        """Returns a `sources.Source` for the code of a layer."""
+        return sources.find_source(self._taps.layer_at(path))
+
+    def describe_loss(self, output):
+        """Returns (name, `sources.Source`) of the loss of an output of the model."""
+        return sources.find_loss(self._objective, output)
+
+    def owner_of(self, number):
+        """Returns the path of the layer that alone holds a variable; None if there is none."""
+        owner = self._taps.owner_of(self._model.trainable_variables[number])
+        return None if owner is None else compiled_loss.path_of(owner)
+
+    def has_activity_regularizer(self, path):
+        """Whether a layer has an activity regularizer."""
+        return getattr(self._taps.layer_at(path), "activity_regularizer", None) is not None
+
+
+def tap(objective, batch, precision, backend, make_oracle):
+    """Traces a model with taps.
+
+    Args:
+        objective: The `Objective`.
+        batch: The `Batch`.
+        precision: As for `ModelOracle`.
+        backend: The backend module.
+        make_oracle: Function (objective, batch, precision, taps) -> `ModelOracle`.
+
+    Returns:
+        A `TappedModel`.
+    """
+    taps = Taps(objective.model, backend)
+    oracle = make_oracle(objective, batch, precision, taps)
+    return TappedModel(objective.model, taps, objective, oracle)
