@@ -237,3 +237,25 @@ def test_the_error_bar_of_the_gradient_is_part_of_the_one_reported():
     assert wider.error == estimate.error + 0.5
     assert wider.truncation == estimate.truncation
     assert estimate.widen(0.0) is estimate
+
+
+@pytest.mark.parametrize("is_common", [False, True], ids=["entries", "variables"])
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.PASS), (1.001, Verdict.FAIL)])
+@pytest.mark.parametrize("relative", [1e-12, 1e-10, 1e-8])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_entries_smaller_than_their_variable_may_jitter(name, relative, factor, verdict, is_common):
+    """The last bits of a variable are those of its large entries, and more than small ones have."""
+    loss, gradient, point, shapes = HEALTHY[name]
+    layout = FunctionOracle(loss, gradient, point, shapes).layout
+    rng = np.random.default_rng(0)
+
+    def shaky(p):
+        found = factor * gradient(p)
+        for variable in range(len(layout)):
+            part = found[layout.slice(variable)]
+            draws = rng.normal(size=1 if is_common else len(part))
+            part += relative * np.sqrt(np.mean(part**2)) * draws
+        return found
+
+    report = check(FunctionOracle(loss, shaky, point, shapes))
+    assert report.verdict is verdict, report

@@ -12,6 +12,9 @@ from tests.corpora import judging
 # Relative jitter that must hide nothing, and jitter that leaves nothing to see in float64.
 SMALL = (1e-16, 1e-14, 1e-12)
 LARGE = 1e-6
+# A factor of 1.0001 where only small steps miss the kinks: at this level the error bars of those
+# steps are as wide as the error.
+HIDDEN = {"off_by_1e_4_among_kinks": 1e-12}
 
 
 class JitteringOracle:
@@ -80,7 +83,7 @@ def find_wrong(case, reports):
                 if report.reason is not Reason.NOT_DETERMINISTIC:
                     wrong.append(f"jitter {relative:g}: {report.reason.name}\n{report}")
         elif is_mutant:
-            expected = Verdict.FAIL
+            expected = None if HIDDEN.get(case.name) == relative else Verdict.FAIL
         elif without.verdict is Verdict.PASS:
             expected = Verdict.PASS
         is_accused = verdict is Verdict.FAIL and not is_mutant
