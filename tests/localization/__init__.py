@@ -1,0 +1,1 @@
+"""Models with a fault at a known place, and a check of what is said about the place."""

@@ -1,0 +1,33 @@
+"""All localization cases."""
+
+from tests.localization import (
+    activations,
+    calls,
+    loops,
+    objectives,
+    penalties,
+    pooling,
+    sharing,
+    steps,
+    stopped,
+    structure,
+    untold,
+    weights,
+)
+
+CASES = [
+    *activations.CASES,
+    *pooling.CASES,
+    *weights.CASES,
+    *structure.CASES,
+    *sharing.CASES,
+    *loops.CASES,
+    *calls.CASES,
+    *objectives.CASES,
+    *penalties.CASES,
+    *stopped.CASES,
+    *steps.CASES,
+    *untold.CASES,
+]
+
+GROUPS = {case.group: case for case in reversed(CASES)}  # the first case of each group
