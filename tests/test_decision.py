@@ -125,7 +125,7 @@ def test_four_gates_lie_between_a_disagreement_and_a_failure():
         "`expect`",
     ]
     assert len(confirm._POINTS_ALONG_STEP) == 6
-    source = inspect.getsource(confirm.confirm)
+    source = inspect.getsource(confirm._confirm_each)
     order = [
         source.index(call) for call in ("measure.refine(", "_varies_along_step(", "_replicate(")
     ]

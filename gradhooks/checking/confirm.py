@@ -34,6 +34,9 @@ _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
 # Replicates in float64, where each is precise, and at native precision, where none is. Free
 # choices: a majority of five survives two bad ones.
 _REPLICATES, _REPLICATES_NATIVE = 1, 5
+# How many failures of one kind are examined in one variable. A free choice, which changes the cost:
+# the others are reported of a variable that is wrong anyway.
+_EXAMINED = 2
 # How far beside the point the gradient is evaluated to see whether it is wrong at exactly this
 # point, in units of each variable's scale. Derived: not only the nudge but its square too must be
 # far above float64's roundoff, for a special case may be left by a square; and a smooth gradient
@@ -47,16 +50,44 @@ _POINTS_ALONG_STEP = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3)
 def confirm(context: CheckContext, measurements: Sequence[Measurement]) -> list[Measurement]:
     """Returns the measurements without the failures that are not confirmed.
 
-    A declared mismatch is not reported as a failure and is not examined.
+    A declared mismatch is not reported as a failure and is not examined. Of the
+    parameters of one variable that fail in the same terms, where their one-sided
+    slopes meet, the first two are examined; if both stand the others do, too.
 
     Args:
         context: The `CheckContext`.
         measurements: The `Measurement`s, failed or not.
     """
-    candidates: list[int] = []
+    alike: dict[object, list[int]] = {}
     for k, measurement in enumerate(measurements):
         if measurement.has_failed and not context.is_declared(measurement):
-            candidates.append(k)
+            alike.setdefault(_kind_of(context, measurement, k), []).append(k)
+    examined: list[int] = []
+    for numbers in alike.values():
+        examined += numbers[:_EXAMINED]
+    confirmed = _confirm_each(context, measurements, sorted(examined))
+
+    others: list[int] = []
+    for numbers in alike.values():
+        if not all(confirmed[k].has_failed for k in numbers[:_EXAMINED]):
+            others += numbers[_EXAMINED:]
+    return _confirm_each(context, confirmed, sorted(others))
+
+
+def _kind_of(context: CheckContext, measurement: Measurement, number: int) -> object:
+    """Returns what failures of one kind have in common; the number alone for one of its own."""
+    if not (measurement.probe.is_coordinate and measurement.do_slopes_meet):
+        return number
+    variable = context.layout.variable_of(measurement.probe.start)
+    return variable, frozenset(measurement.failed_comparands)
+
+
+def _confirm_each(
+    context: CheckContext,
+    measurements: Sequence[Measurement],
+    candidates: Sequence[int],
+) -> list[Measurement]:
+    """Examines some failures, given by their numbers, as this module's docstring says."""
     failures = [measurements[k] for k in candidates]
     finer = measure.refine(
         context.oracle, context.baseline, failures, context.threshold, is_fine=True

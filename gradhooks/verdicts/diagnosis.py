@@ -182,7 +182,9 @@ def _describe(
             still += 1
     if still == len(failed) or not numeric.any():
         return f"the gradient is not zero but the loss does not move: {SURROGATE}"
-    if np.allclose(analytic, ratio * numeric, rtol=_ACCURACY, atol=0.0):
+    errors = np.array([c.error for c in failed])
+    allowed = abs(ratio) * (_ACCURACY * np.abs(numeric) + errors)
+    if (np.abs(analytic - ratio * numeric) <= allowed).all():
         cause = causes.explain_factor(ratio, _CAUSES, batch_size, _ACCURACY)
         return f"the gradient is {ratio:.6g} times the true one{cause}"
     words = f"the gradient points elsewhere{format_cosine_and_ratio(cosine, ratio)}"
