@@ -142,11 +142,14 @@ class _Check:
     def _find_culprit(self, comparisons: Sequence[Comparison]) -> Culprit | None:
         """Returns where the error is made; what goes wrong in the search changes no verdict."""
         try:
-            return pinpoint.find_culprit(self._context, comparisons)
+            found = pinpoint.find_culprit(self._context, comparisons)
         except Exception as error:
             first = str(error).partition("\n")[0]
             self._notes.append(f"where the error is made was not found: {first}")
             return None
+        excused = {excuse.layer for excuse in self._settings.excuses}
+        # The search ends there where a layer is wrong on purpose, too.
+        return None if found is not None and found.path in excused else found
 
     def _estimate_baseline(self) -> tuple[CheckContext, Mapping[float, Any]]:
         """Evaluates loss and gradient at the point, and estimates the noise of the loss there."""
