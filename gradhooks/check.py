@@ -77,8 +77,9 @@ def check_gradients(
             compare the gradient that the optimizer receives. Defaults to True.
         expect: Intended mismatches: `{path pattern: "blocked"}` where the
             gradient is zero on purpose, `"mismatch"` where it differs on
-            purpose (a straight-through estimator, gradient reversal). They are
-            reported as declared; one that turns out to match fails the check.
+            purpose (a straight-through estimator, gradient reversal). A pattern
+            holds for variables, and for a layer with all that lies below it. They
+            are reported as declared; one that turns out to match fails the check.
         seed: Seed of the sampling. Defaults to 0.
         step: Number of training batches so far; the sampling depends on it and
             on `seed`. Defaults to 0.
