@@ -9,9 +9,10 @@ from gradhooks import backends, validation
 from gradhooks._types import LossFunction, MismatchKind, PrecisionName
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
-from gradhooks.model import batch, objective, oracle, usable
+from gradhooks.model import batch, layer_patterns, objective, oracle, usable
 from gradhooks.model.batch import Batch
 from gradhooks.reports.errors import BadInputError, bad_input
+from gradhooks.reports.excuses import Excuse
 from gradhooks.reports.reasons import Reason
 from gradhooks.reports.report import CheckReport
 from gradhooks.verdicts import proof
@@ -76,8 +77,9 @@ def check_gradients(
             compare the gradient that the optimizer receives. Defaults to True.
         expect: Intended mismatches: `{path pattern: "blocked"}` where the
             gradient is zero on purpose, `"mismatch"` where it differs on
-            purpose (a straight-through estimator, gradient reversal). They are
-            reported as declared; one that turns out to match fails the check.
+            purpose (a straight-through estimator, gradient reversal). A pattern
+            holds for variables, and for a layer with all that lies below it. They
+            are reported as declared; one that turns out to match fails the check.
         seed: Seed of the sampling. Defaults to 0.
         step: Number of training batches so far; the sampling depends on it and
             on `seed`. Defaults to 0.
@@ -148,6 +150,7 @@ class Checker:
         self._options, self._data, self._name = options, data, name
         self._warn = warn
         self._batch: Batch | None = None
+        self._excuses: tuple[Excuse, ...] = ()
         self.oracle: oracle.ModelOracle | None = None
         self.seen: frozenset[int] = frozenset()
 
@@ -212,7 +215,8 @@ class Checker:
         settings = self._make_settings(step, check_index, samples)
         try:
             traced = self._trace_if_changed(model)
-            report = run.check(traced, dataclasses.replace(settings, seen=self.seen), watch)
+            settings = dataclasses.replace(settings, seen=self.seen, excuses=self._excuses)
+            report = run.check(traced, settings, watch)
             for complaint in traced.complaints:
                 self._warn(f"{self._name}: {complaint}")
             if is_first:
@@ -248,7 +252,11 @@ class Checker:
         self.check_usable(model)
         options = self._options
         target = objective.Objective(model, options.training, options.loss_fn)
-        self.oracle = oracle.ModelOracle(target, self.batch, options.precision)
+        watched = layer_patterns.WatchedLayers(model, options.declared, options.training)
+        self.oracle = oracle.ModelOracle(
+            target, self.batch, options.precision, watch=watched.note_calls
+        )
+        self._excuses = watched.list_excuses(self.oracle)
         if former is not None and former.layout != self.oracle.layout:
             self.seen = frozenset()  # flat indices mean other parameters now
         precision = self.oracle.precision

@@ -20,7 +20,8 @@ from gradhooks.verdicts.declared import KINDS
 
 _FREQUENCIES = "'epoch', a positive int of batches, or a callable step -> bool"
 _PATTERN_ADVICE = (
-    "Try expect={'*/quantize/*': 'mismatch'}; patterns are those of `fnmatch`, on variable paths."
+    "Try expect={'*/quantize/*': 'mismatch'}; patterns are those of `fnmatch`, on paths of "
+    "variables and of layers."
 )
 
 

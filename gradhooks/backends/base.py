@@ -283,6 +283,26 @@ class Backend(Protocol):
     ) -> tuple[str, ...]:
         """Returns the names of operations through which the loss depends on variables in steps."""
 
+    def find_passages(
+        self,
+        graph: Any,
+        forward: Any,
+        entries: Sequence[Tensor],
+        exits: Sequence[Tensor],
+    ) -> tuple[Any, ...]:
+        """Finds the variables that lead to each loss term through some tensors, and around them.
+
+        Args:
+            graph: The graph of the trace.
+            forward: Its part from the variables to the loss terms.
+            entries: Tensors that go into a part of the graph.
+            exits: Tensors that come out of it.
+
+        Returns:
+            For each loss term an object with `through` and `around`, bool arrays of
+            shape (V,), and `is_open`: whether the term depends on the part at all.
+        """
+
     # A trace at float64 of code that is written for less.
 
     def cast(

@@ -33,6 +33,7 @@ class CheckContext:
         spacing: The `StencilSpacing`.
         threshold: Relative difference that the verdict allows.
         declared: Numbers of variables that are declared to mismatch.
+        excused: Numbers of these and of those that a layer excuses.
     """
 
     oracle: Oracle
@@ -43,6 +44,7 @@ class CheckContext:
     spacing: StencilSpacing
     threshold: float
     declared: frozenset[int]
+    excused: frozenset[int] = frozenset()
 
     @property
     def layout(self) -> Layout:
@@ -56,10 +58,15 @@ class CheckContext:
 
     def is_declared(self, measurement: Measurement) -> bool:
         """Whether this is a parameter of a variable that is declared to mismatch."""
+        return self._is_among(measurement, self.declared)
+
+    def is_excused(self, measurement: Measurement) -> bool:
+        """Whether this is a parameter of a variable that is declared, or that a layer excuses."""
+        return self._is_among(measurement, self.excused)
+
+    def _is_among(self, measurement: Measurement, variables: frozenset[int]) -> bool:
         probe = measurement.probe
-        if not probe.is_coordinate:
-            return False
-        return self.layout.variable_of(probe.start) in self.declared
+        return probe.is_coordinate and self.layout.variable_of(probe.start) in variables
 
     def nudge(self, stream: sampling.Stream, number: int, size: float) -> Vector:
         """Returns a point nearby: float64, shape (P,).

@@ -82,7 +82,7 @@ def find_last_wrong_variable(
 
 
 def _select_failed(context: CheckContext, coordinates: list[Measurement]) -> list[Measurement]:
-    return [m for m in coordinates if m.has_failed and not context.is_declared(m)]
+    return [m for m in coordinates if m.has_failed and not context.is_excused(m)]
 
 
 def _bisect_by_singles(
@@ -119,13 +119,13 @@ def _bisect_by_singles(
 def _list_candidates(context: CheckContext, coordinates: list[Measurement]) -> list[int]:
     """Returns the variables behind the last wrong one and before the next right one.
 
-    Those without a gradient, and those declared to mismatch, are left out.
+    Those without a gradient, and those whose mismatch is excused, are left out.
     """
     layout = context.layout
     wrong: list[int] = []
     right: list[int] = []
     for measurement in coordinates:
-        if context.is_declared(measurement):
+        if context.is_excused(measurement):
             continue
         variable = layout.variable_of(measurement.probe.start)
         if measurement.has_failed:
@@ -140,7 +140,7 @@ def _list_candidates(context: CheckContext, coordinates: list[Measurement]) -> l
     norms = layout.norms(context.baseline.gradients["total"])
     candidates: list[int] = []
     for variable in range(last + 1, end):
-        if norms[variable] > 0 and variable not in context.declared:
+        if norms[variable] > 0 and variable not in context.excused:
             candidates.append(variable)
     return candidates
 

@@ -72,7 +72,8 @@ def compare(context: CheckContext) -> OptimizerResult:
         )
         noisy = _find_noisy(context, recorded)
         comparisons = optimizer_comparison.compare(recorded, noisy, dtype)
-        comparisons = declared.mark_declared(comparisons, context.settings.expect)
+        settings = context.settings
+        comparisons = declared.mark_declared(comparisons, settings.expect, settings.excuses)
         native = native_loss.explain(context, recorded_step, comparisons)
         comparisons = native.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):

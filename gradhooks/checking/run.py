@@ -131,6 +131,7 @@ class _Check:
         differences = derivatives.overall_differences(self._oracle.term_names, comparisons)
         differences |= found.differences
         every: list[Comparison] = [*comparisons, *found.comparisons]
+        self._notes += declared.describe_excuses(every, self._settings.excuses)
         diagnoses = (*diagnoses, *found.diagnoses)
         verdict, reason = judge.judge_check(every)
         self._note_open_questions(every, verdict)
@@ -141,11 +142,14 @@ class _Check:
     def _find_culprit(self, comparisons: Sequence[Comparison]) -> Culprit | None:
         """Returns where the error is made; what goes wrong in the search changes no verdict."""
         try:
-            return pinpoint.find_culprit(self._context, comparisons)
+            found = pinpoint.find_culprit(self._context, comparisons)
         except Exception as error:
             first = str(error).partition("\n")[0]
             self._notes.append(f"where the error is made was not found: {first}")
             return None
+        excused = {excuse.layer for excuse in self._settings.excuses}
+        # The search ends there where a layer is wrong on purpose, too.
+        return None if found is not None and found.path in excused else found
 
     def _estimate_baseline(self) -> tuple[CheckContext, Mapping[float, Any]]:
         """Evaluates loss and gradient at the point, and estimates the noise of the loss there."""
@@ -153,7 +157,8 @@ class _Check:
         point = oracle.point()
         precision = oracle.precision
         spacing = baseline.NATIVE if precision.level == "model" else baseline.PROMOTED
-        left_out = frozenset(declared.variables_under(layout, settings.expect))
+        under_patterns = frozenset(declared.variables_under(layout, settings.expect))
+        left_out = under_patterns | declared.excused_variables(layout, settings.excuses)
         scales = sampling.variable_scales(layout, point)
         gradients = oracle.gradients(point).terms
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
@@ -173,8 +178,9 @@ class _Check:
             threshold = THRESHOLDS[self._precision.level]
         self._threshold = threshold
         context = CheckContext(
-            oracle, settings, evaluation_point, probe, scales, spacing, threshold, left_out
-        )
+            oracle, settings, evaluation_point, probe, scales, spacing, threshold,
+            under_patterns, left_out,
+        )  # fmt: skip
         return context, windows
 
     def _find_obstacle(self) -> Reason | None:
@@ -257,7 +263,9 @@ class _Check:
         failures, notes = blocked.compare_blocked(context)
         comparisons += failures
         self._notes += notes
-        return declared.apply(comparisons, self._settings.expect), directions
+        settings = self._settings
+        comparisons = declared.apply(comparisons, settings.expect, settings.excuses)
+        return comparisons, directions
 
     def _note_open_questions(self, comparisons: Sequence[Comparison], verdict: Verdict) -> None:
         self._notes += digits.describe_digits(self._precision, self._baseline, verdict)

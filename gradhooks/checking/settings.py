@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from gradhooks.reports.excuses import Excuse
+
 # Largest relative difference of a correct gradient, per level of precision. Those of "float64" and
 # "model" are calibrated by `python -m tools.calibration`; that of "partial" is derived: it is the
 # tolerance of gradients in float32, see verdicts/roundoff.py.
@@ -22,6 +24,7 @@ class Settings:
         name: Name of the check.
         seen: Flat indices compared by earlier checks of the run.
         expect: Declared mismatches, pairs (path pattern, kind).
+        excuses: What layers excuse whose gradient is meant to be another one.
         train_step: Whether to compare the gradient that the optimizer receives.
     """
 
@@ -33,4 +36,5 @@ class Settings:
     name: str = "gradcheck"
     seen: frozenset[int] = frozenset()
     expect: tuple[tuple[str, str], ...] = ()
+    excuses: tuple[Excuse, ...] = ()
     train_step: bool = True

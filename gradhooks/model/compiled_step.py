@@ -7,6 +7,7 @@ layers in between changes the model's lists of weights, and not what is trained.
 import dataclasses
 
 from gradhooks import backends
+from gradhooks.model import keras_internals
 
 # How many layers are named: a free choice, since more would hide the advice.
 _MOST_NAMED = 3
@@ -75,7 +76,7 @@ def find_outdated(model, handed, optimizer):
         if key in always and key not in present and not variable.trainable:
             frozen.append(variable.path)
     thawed, missed = [], []
-    for number, variable in enumerate(model.trainable_variables):
+    for number, variable in enumerate(keras_internals.trained_weights(model)):
         is_trained_before = id(variable) in ever or id(variable) in known
         if id(variable) in present and not is_trained_before:
             thawed.append(variable.path)

@@ -161,14 +161,27 @@ def regularizers_of(model):
     return [regularizer for regularizer in regularizers if regularizer is not None]
 
 
+def trained_weights(model):
+    """Returns the trainable variables that a gradient trains.
+
+    Keras overwrites some variables with what stands for their gradient, such as
+    the scales of float8; they are no weights.
+    """
+    weights = []
+    for variable in model.trainable_variables:
+        if not getattr(variable, "overwrite_with_gradient", False):
+            weights.append(variable)
+    return weights
+
+
 def weights_of(model):
     """Returns all weights and states of the layers, without metrics."""
     return list(model.variables)
 
 
 def state_of(model):
-    """Returns the variables, beside the trainable weights, that a loss may read or write."""
-    trainable = {id(v) for v in model.trainable_variables}
+    """Returns the variables, beside the trained weights, that a loss may read or write."""
+    trainable = {id(v) for v in trained_weights(model)}
     state = {}
     for variable in [*model.variables, *model.metrics_variables]:
         if id(variable) not in trainable:

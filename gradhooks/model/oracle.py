@@ -35,6 +35,7 @@ class ModelOracle:
             what does not depend on them; the numbers are the same without.
         tapping: None, or the `taps.Taps` of every trace; their variables come
             behind those of the model.
+        watch: Function that makes a context around the forward pass of the trace.
 
     Attributes:
         variables: The trainable variables.
@@ -58,17 +59,21 @@ class ModelOracle:
         StateWriteError: If an evaluation would write to state that cannot be kept out.
     """
 
-    def __init__(self, objective, batch, precision="auto", is_sharing=True, tapping=None):
+    def __init__(
+        self, objective, batch, precision="auto", is_sharing=True, tapping=None, watch=None
+    ):
         model = objective.model
         self._backend = backends.current()
         self._objective = objective
         self._batch = batch
         self._asked_precision = precision
-        self.variables = list(model.trainable_variables)
+        self.variables = keras_internals.trained_weights(model)
         if tapping is not None:
             self.variables += tapping.variables
         self.layout = parameters.layout_of(self.variables)
         self._tracer = tracing.Tracer(self._backend, objective, batch, self.layout.shapes, tapping)
+        if watch is not None:
+            self._tracer.watch = watch
         self.term_names = self._tracer.term_names
         self.signature = signature(model)
         self.batch_size = batch.size
@@ -131,6 +136,16 @@ class ModelOracle:
             *untracked.sentences(self._untracked, handed),
             *remarks,
         )
+
+    def find_passages(self, entries, exits):
+        """Returns how each loss term depends on variables through tensors of the gradient's trace.
+
+        Args:
+            entries: Tensors that go into a part of the trace.
+            exits: Tensors that come out of it.
+        """
+        gradients = self._compilation.gradients
+        return self._backend.find_passages(gradients.graph, gradients.forward, entries, exits)
 
     @property
     def bypassed(self):
@@ -207,7 +222,7 @@ class ModelOracle:
             True; False, with nothing changed, if shapes or dtypes differ.
         """
         pairs = [
-            (self.variables, model.trainable_variables),
+            (self.variables, keras_internals.trained_weights(model)),
             (self._tracer.state, keras_internals.state_of(model)),
         ]
         if not all(have_same_shapes(own, given) for own, given in pairs):

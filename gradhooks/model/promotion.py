@@ -59,7 +59,9 @@ def promote(model, container, state, backend, extent, note_narrow):
         stack.enter_context(promoted_draws.patch_draws(model, floatx, switch, backend))
         stack.enter_context(keras_internals.patch_floatx(WIDE))
         stack.enter_context(_promote_layers(parts, floatx))
-        stack.enter_context(_promote_variables(parts, [*model.trainable_variables, *state]))
+        stack.enter_context(
+            _promote_variables(parts, [*keras_internals.trained_weights(model), *state])
+        )
         stack.enter_context(_promote_losses(parts, container, floatx, switch, backend))
         stack.enter_context(_promote_constants(parts, backend))
         stack.enter_context(_sum_added_losses_wide(model))

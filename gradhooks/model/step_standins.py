@@ -24,7 +24,7 @@ class StandIns:
         self._layout = layout
         self._y = y
         self._backend = backend
-        self._variables = list(model.trainable_variables)
+        self._variables = keras_internals.trained_weights(model)
 
     @contextlib.contextmanager
     def prepare(self, belongings, is_unscaled):

@@ -179,7 +179,8 @@ class TappedModel:
     def __init__(self, model, taps, objective, oracle):
         self._model, self._taps, self._objective = model, taps, objective
         self.oracle = oracle
-        self.first = len(model.trainable_variables)
+        self._weights = keras_internals.trained_weights(model)
+        self.first = len(self._weights)
 
     @property
     def places(self):
@@ -196,7 +197,7 @@ class TappedModel:
 
     def owner_of(self, number):
         """Returns the path of the layer that alone holds a variable; None if there is none."""
-        owner = self._taps.owner_of(self._model.trainable_variables[number])
+        owner = self._taps.owner_of(self._weights[number])
         return None if owner is None else compiled_loss.path_of(owner)
 
     def has_activity_regularizer(self, path):

@@ -39,12 +39,13 @@ class Tracer:
         has_narrow_sources: Whether a constant, or a variable that the model does not know of, has
             entered a promoted trace in a narrow float.
         draws: The `draws.Draws` of the latest trace.
+        watch: Function that makes a context around the forward pass of the gradient's trace.
     """
 
     def __init__(self, backend, objective, batch, shapes, taps=None):
         self._backend, self._objective, self._shapes = backend, objective, shapes
         self._taps = taps
-        self.variables = list(objective.model.trainable_variables)
+        self.variables = keras_internals.trained_weights(objective.model)
         if taps is not None:
             self.variables += taps.variables
         self.state = keras_internals.state_of(objective.model)
@@ -55,6 +56,7 @@ class Tracer:
         self.tape = None
         self.has_wide_loss = True
         self.has_narrow_sources = False
+        self.watch = contextlib.nullcontext
         self.draws = draws.Draws(objective.model, keras_internals.is_xla(objective.model))
 
     def untouched(self):
@@ -200,7 +202,7 @@ class Tracer:
                     gradients.append(self._differentiate(gradient, term, values))
                 return terms, tuple(gradients)
 
-            with self._open_tape(values) as gradient:
+            with self.watch(), self._open_tape(values) as gradient:
                 return self._terms(values, state, batch, promote, finish, around_loss)
 
         return differentiate
@@ -260,7 +262,7 @@ class Tracer:
             CannotRestoreError: If there are any.
         """
         known = {id(variable) for variable in self.variables}
-        variables = self._objective.model.trainable_variables
+        variables = keras_internals.trained_weights(self._objective.model)
         paths = [variable.path for variable in variables if id(variable) not in known]
         if paths:
             raise CannotRestoreError(

@@ -51,7 +51,7 @@ class TrainStep:
         self._backend = backends.current()
         self._model, self._layout = model, layout
         self._strategy, self._replicas = strategy, replicas
-        self._variables = list(model.trainable_variables)
+        self._variables = keras_internals.trained_weights(model)
         self._batch = pack_tensors(self._backend, batch)
         self._standins = step_standins.StandIns(model, layout, batch.y, self._backend)
         self._compiled = {}  # whether unscaled -> the signature when it was traced, the step

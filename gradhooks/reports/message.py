@@ -13,6 +13,7 @@ from gradhooks.reports.reasons import Reason
 from gradhooks.reports.records import (
     EVERYTHING,
     Comparison,
+    Culprit,
     Diagnosis,
     Report,
 )
@@ -49,6 +50,7 @@ REMEDIES = {
 # Where the message of an error of gradhooks names what it was given.
 _RECEIVED = re.compile(r"Received: (.+?)\. Expected ", re.DOTALL)
 
+_MEANT = "If it is meant:"
 _SAMPLE_MORE = "Try larger `samples`, a larger batch, or a loss that is not zero on it."
 # What to do about a run in which nothing could be decided, for the reasons whose explanation does
 # not say it.
@@ -174,14 +176,16 @@ def advice(report: Report) -> list[str]:
     """Returns a line for every reason: what it means, what usually causes it, what to try."""
     reasons = dict.fromkeys(c.reason for c in report.failures) or (report.reason,)
     lines = [f"{reason}: {reason.explanation}" for reason in reasons]
-    return [*lines, *declaration(report.failures)]
+    return [*lines, *declaration(report.failures, report.culprit)]
 
 
-def declaration(failures: Sequence[Comparison]) -> list[str]:
+def declaration(failures: Sequence[Comparison], culprit: Culprit | None = None) -> list[str]:
     """Returns the line on how to declare intended failures; no line if none can be declared.
 
     Args:
         failures: `Comparison`s that fail.
+        culprit: Where the error is made, if that is known. A layer is declared
+            with all that lies below it; otherwise every variable is.
     """
     declarable = [c for c in failures if c.reason in (Reason.MISMATCH, Reason.BLOCKED)]
     if not declarable:
@@ -190,18 +194,31 @@ def declaration(failures: Sequence[Comparison]) -> list[str]:
     for c in declarable:
         if c.path != EVERYTHING:  # a direction over all variables says nothing about any one
             reasons.setdefault(c.path, set()).add(c.reason)
+    # A layer that holds what fails may be the whole model, of which much is right.
+    is_layer = culprit is not None and culprit.kind == "layer"
+    if is_layer and not any(path.startswith(f"{culprit.path}/") for path in reasons):
+        found = {c.reason for c in declarable if c.path != EVERYTHING}
+        name = _escape(culprit.path.rpartition("/")[2])
+        return [f"{_MEANT} expect={printable({f'*/{name}': _kind_of(found)})}"]
 
     shown: dict[str, str] = {}
     for path, found in list(reasons.items())[:SHOWN]:
-        # Brackets, stars and question marks would be a pattern.
-        pattern = re.sub(r"([*?[])", r"[\1]", path)
-        shown[pattern] = "blocked" if found == {Reason.BLOCKED} else "mismatch"
+        shown[_escape(path)] = _kind_of(found)
     shown = shown or {"path/of/the/variable": "mismatch"}
 
     more = ""
     if len(reasons) > SHOWN:
         more = f", and so on for {len(reasons) - SHOWN} more; patterns may have a *"
-    return [f"meant? declare it with expect={printable(shown)}{more}"]
+    return [f"{_MEANT} expect={printable(shown)}{more}"]
+
+
+def _escape(path: str) -> str:
+    """Returns a pattern that only a path itself matches: brackets, stars, question marks would."""
+    return re.sub(r"([*?[])", r"[\1]", path)
+
+
+def _kind_of(found: set[Reason]) -> str:
+    return "blocked" if found == {Reason.BLOCKED} else "mismatch"
 
 
 def reproduction(report: Report) -> str:

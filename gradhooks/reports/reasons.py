@@ -53,6 +53,10 @@ class Reason(enum.Enum):
         "operations without a gradient"
     )
     DECLARED = "a mismatch that `expect` declares; it does not count as a failure"
+    KNOWN = (
+        "Keras or TensorFlow approximates this gradient on purpose, and the notes say where: it "
+        "does not count as a failure, and what else may be wrong with it could not be checked"
+    )
     UNDECLARED_MATCH = (
         "`expect` declares a mismatch here, but the gradient agrees: either the declaration is out "
         "of date, or what it stands for (a straight-through estimator, a gradient reversal) has "

@@ -316,8 +316,8 @@ class Report:
 
     @property
     def inconclusive(self) -> tuple[Comparison, ...]:
-        """The comparisons that could not be decided, without vacuous and declared ones."""
-        settled = (Reason.VACUOUS, Reason.DECLARED)
+        """The comparisons that could not be decided, without vacuous, declared and known ones."""
+        settled = (Reason.VACUOUS, Reason.DECLARED, Reason.KNOWN)
         undecided = [c for c in self.comparisons if c.verdict is Verdict.INCONCLUSIVE]
         return tuple(c for c in undecided if c.reason not in settled)
 

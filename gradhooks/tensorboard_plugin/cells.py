@@ -138,7 +138,7 @@ def _read_entry(comparison: dict[str, Any]) -> Entry:
 def _code(verdict: Verdict, reason: Reason) -> int:
     if reason is Reason.VACUOUS:
         return _VACUOUS
-    if reason is Reason.DECLARED:
+    if reason in (Reason.DECLARED, Reason.KNOWN):
         return CODES.index("declared")
     return CODES.index(verdict.value)
 

@@ -132,7 +132,7 @@ def _advice(comparisons):
         advice.append({"reason": str(reason), "explanation": reason.explanation})
     # How to declare intended failures, in the words of the warning.
     for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL]):
-        heading, explanation = clip(line).split(" ", 1)
+        heading, explanation = clip(line).split(": ", 1)
         advice.append({"reason": heading, "explanation": explanation})
     return advice
 

@@ -1,13 +1,15 @@
-"""Mismatches that are meant: declared by path pattern, then compared with what is measured."""
+"""Mismatches that are meant: declared by path pattern, or known; compared with what is measured."""
 
 import dataclasses
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 from gradhooks.numerics.layout import Layout
+from gradhooks.reports.excuses import Excuse
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison
+from gradhooks.reports.records import TRAINED, Comparison
+from gradhooks.reports.text import list_names
 
 # Comparisons of either kind, or of both.
 _Some = TypeVar("_Some", bound=Comparison)
@@ -16,11 +18,20 @@ _Some = TypeVar("_Some", bound=Comparison)
 Declarations: TypeAlias = Sequence[tuple[str, str]]
 
 KINDS = ("blocked", "mismatch")
-# Reasons of a failure that a declaration of a kind covers.
+# Reasons that a declaration of a kind covers. Nothing can be decided, either, where an operation
+# that is known to approximate moves in steps.
 _COVERED = {
     "blocked": (Reason.BLOCKED,),
     "mismatch": (Reason.BLOCKED, Reason.MISMATCH, Reason.UNTRAINED),
+    "known": (
+        Reason.BLOCKED,
+        Reason.MISMATCH,
+        Reason.UNTRAINED,
+        Reason.KINK,
+        Reason.NOISE,
+    ),
 }
+_EXCUSED = (Reason.DECLARED, Reason.KNOWN)
 
 
 def variables_under(layout: Layout, expect: Declarations) -> list[int]:
@@ -37,28 +48,42 @@ def variables_under(layout: Layout, expect: Declarations) -> list[int]:
     return numbers
 
 
-def apply(comparisons: Sequence[_Some], expect: Declarations) -> list[_Some]:
-    """Returns the comparisons with declared mismatches marked as declared.
+def excused_variables(layout: Layout, excuses: Sequence[Excuse]) -> frozenset[int]:
+    """Returns the numbers of the variables of which any layer excuses a term."""
+    paths = {path for excuse in excuses for path, _ in excuse.covered}
+    return frozenset(number for number, path in enumerate(layout.paths) if path in paths)
+
+
+def apply(
+    comparisons: Sequence[_Some], expect: Declarations, excuses: Sequence[Excuse] = ()
+) -> list[_Some]:
+    """Returns the comparisons with declared and known mismatches marked as such.
 
     Where a declaration is out of date, the comparisons under it that pass become
     failures. It is out of date if, of the comparisons under its pattern, some
-    could be decided and all of these pass.
+    could be decided and all of these pass. What Keras and TensorFlow approximate
+    may be exact at times, and is never out of date.
 
     Args:
         comparisons: The measured comparisons of a check.
         expect: Declared mismatches.
+        excuses: What layers excuse.
     """
     result = list(comparisons)
     for pattern, kind in expect:
-        verdicts = {c.verdict for c in result if fnmatch.fnmatchcase(c.path, pattern)}
+        layers = [excuse for excuse in excuses if excuse.pattern == pattern]
+        kind_of = _kind_under(pattern, kind, layers)
+        verdicts = {c.verdict for c in result if kind_of(c)}
         decided = verdicts - {Verdict.INCONCLUSIVE}
         is_outdated = decided == {Verdict.PASS}
-        result = _apply_one(result, pattern, kind, is_outdated)
-    return result
+        result = _apply_one(result, kind_of, Reason.DECLARED, is_outdated)
+    return _mark_known(result, excuses)
 
 
-def mark_declared(comparisons: Sequence[_Some], expect: Declarations) -> list[_Some]:
-    """Returns the comparisons with declared mismatches marked, out of date or not.
+def mark_declared(
+    comparisons: Sequence[_Some], expect: Declarations, excuses: Sequence[Excuse] = ()
+) -> list[_Some]:
+    """Returns the comparisons with declared and known mismatches marked, out of date or not.
 
     For the optimizer gradient: it agrees with backpropagation where that is
     wrong on purpose, which says nothing about the declaration.
@@ -66,29 +91,104 @@ def mark_declared(comparisons: Sequence[_Some], expect: Declarations) -> list[_S
     Args:
         comparisons: The comparisons of the optimizer gradient.
         expect: Declared mismatches.
+        excuses: What layers excuse.
     """
     result = list(comparisons)
     for pattern, kind in expect:
-        result = _apply_one(result, pattern, kind, is_outdated=False)
+        result = _apply_one(result, _kind_under(pattern, kind, ()), Reason.DECLARED)
+    return _mark_known(result, excuses)
+
+
+def mark_as_before(comparisons: Sequence[_Some], former: Sequence[Comparison]) -> list[_Some]:
+    """Returns the comparisons with mismatches marked that layers excused before.
+
+    Args:
+        comparisons: Comparisons that were judged again.
+        former: The same comparisons, as the check judged them.
+    """
+    reasons: dict[tuple[str, str], Reason] = {}
+    for c in former:
+        if c.reason in _EXCUSED:
+            reasons.setdefault((c.path, c.term), c.reason)
+    result: list[_Some] = []
+    for c in comparisons:
+        reason = reasons.get((c.path, c.term))
+        if reason is None:
+            result.append(c)
+        else:
+            result += _apply_one([c], lambda c: "known", reason)
     return result
+
+
+def describe_excuses(comparisons: Sequence[Comparison], excuses: Sequence[Excuse]) -> list[str]:
+    """Returns a sentence for each layer that excuses something: what could not be checked.
+
+    Args:
+        comparisons: The measured comparisons of a check, with the excused ones marked.
+        excuses: What layers excuse.
+    """
+    sentences: list[str] = []
+    for excuse in excuses:
+        measured: dict[str, None] = {}
+        trained: dict[str, None] = {}
+        for c in comparisons:
+            if c.reason in _EXCUSED and (c.path, c.term) in excuse.covered:
+                (trained if c.term == TRAINED else measured)[c.path] = None
+        what = "what else may be wrong with the gradient of"
+        if not measured:
+            what = "what the optimizer receives for"
+        paths = list(measured or trained)
+        if paths:
+            why = excuse.sentence or f"declared by expect={{{excuse.pattern!r}: {excuse.kind!r}}}"
+            sentences.append(
+                f"{excuse.layer}: {why}; {what} {list_names(paths)} could not be checked"
+            )
+    return sentences
+
+
+def _mark_known(comparisons: Sequence[_Some], excuses: Sequence[Excuse]) -> list[_Some]:
+    """Returns the comparisons with known approximations marked."""
+    result = list(comparisons)
+    for excuse in excuses:
+        if excuse.kind == "known":
+            result = _apply_one(result, _kind_under("", "", [excuse]), Reason.KNOWN)
+    return result
+
+
+def _kind_under(
+    pattern: str, kind: str, excuses: Sequence[Excuse]
+) -> Callable[[Comparison], str | None]:
+    """Returns a function from a comparison to the kind that is declared for it, or None."""
+
+    def kind_of(comparison: Comparison) -> str | None:
+        if fnmatch.fnmatchcase(comparison.path, pattern):
+            return kind
+        for excuse in excuses:
+            found = excuse.covered.get((comparison.path, comparison.term))
+            if found is not None:
+                return found
+        return None
+
+    return kind_of
 
 
 def _apply_one(
     comparisons: Sequence[_Some],
-    pattern: str,
-    kind: str,
-    is_outdated: bool,
+    kind_of: Callable[[Comparison], str | None],
+    reason: Reason,
+    is_outdated: bool = False,
 ) -> list[_Some]:
     result: list[_Some] = []
     for c in comparisons:
-        if not fnmatch.fnmatchcase(c.path, pattern):
+        kind = kind_of(c)
+        if kind is None:
             result.append(c)
         elif is_outdated and c.verdict is Verdict.PASS:
             failure = dataclasses.replace(c, verdict=Verdict.FAIL, reason=Reason.UNDECLARED_MATCH)
             result.append(failure)
-        elif c.verdict is Verdict.FAIL and c.reason in _COVERED[kind]:
-            open_one = dataclasses.replace(c, verdict=Verdict.INCONCLUSIVE, reason=Reason.DECLARED)
-            result.append(open_one)
+        elif c.verdict is not Verdict.PASS and c.reason in _COVERED[kind]:
+            excused = dataclasses.replace(c, verdict=Verdict.INCONCLUSIVE, reason=reason)
+            result.append(excused)
         else:
             result.append(c)
     return result

@@ -217,8 +217,8 @@ def judge_check(comparisons: Sequence[Comparison]) -> tuple[Verdict, Reason]:
     A single failure fails it. A gradient that is wrong at exactly this point is none, but it
     never lets a check pass. Otherwise it passes if a measurement passed, no less passed
     than stayed undecided, and noise hides the gradient of no variable: that
-    gradient may be the wrong one. Vacuous and declared comparisons count for
-    neither side, and neither does small rounding as long as something else
+    gradient may be the wrong one. Vacuous, declared and known comparisons count
+    for neither side, and neither does small rounding as long as something else
     passed. Agreement of the optimizer gradient with backpropagation proves
     nothing about backpropagation, so it never passes a check alone.
 
@@ -245,6 +245,9 @@ def judge_check(comparisons: Sequence[Comparison]) -> tuple[Verdict, Reason]:
         return Verdict.PASS, Reason.AGREES
     if undecided:
         return Verdict.INCONCLUSIVE, (open_ones or undecided)[0].reason
+    for c in comparisons:
+        if c.reason in (Reason.DECLARED, Reason.KNOWN):
+            return Verdict.INCONCLUSIVE, c.reason
     return Verdict.INCONCLUSIVE, Reason.NOTHING_SAMPLED
 
 

@@ -163,4 +163,4 @@ def _is_proof(comparison: Comparison) -> bool:
 def _is_undecided(comparison: Comparison) -> bool:
     if comparison.verdict is not Verdict.INCONCLUSIVE:
         return False
-    return comparison.reason not in (Reason.VACUOUS, Reason.DECLARED)
+    return comparison.reason not in (Reason.VACUOUS, Reason.DECLARED, Reason.KNOWN)

@@ -55,7 +55,8 @@ def rejudge(report: CheckReport, threshold: float) -> CheckReport:
         return dataclasses.replace(report, threshold=threshold)
     expect = [(pattern, kind) for pattern, kind in report.expect if kind in declared.KINDS]
     judged = [_rejudge_comparison(c, threshold) for c in report.comparisons]
-    comparisons = tuple(declared.mark_declared(judged, expect))
+    judged = declared.mark_declared(judged, expect)
+    comparisons = tuple(declared.mark_as_before(judged, report.comparisons))
     verdict, reason = judge.judge_check(comparisons)
     return dataclasses.replace(
         report,

@@ -67,8 +67,11 @@ def own_function():
 
 
 def with_loss_fn(host):
+    """Returns a builder of a network that is not compiled: its loss is what `loss_fn` says."""
+
     def build(seed):
         model, x, y = host(seed, nothing)
+        model = keras.Model(model.input, model.output, name="network")
         return model, x, y, {"loss_fn": own_function()}
 
     return build
@@ -87,10 +90,13 @@ class OwnLoss(keras.Model):
         return tf.reduce_mean(self.value(y_pred, tf.cast(y, y_pred.dtype)))
 
 
-def loss(name, make_loss, at, hosts=USUAL):
+def loss(name, make_loss, at):
     """Returns one case per network for a loss given to `compile`."""
-    options = lambda: {"loss": make_loss()}  # noqa: E731
-    return spread("loss", name, make_nothing, hosts, options, kind="loss", at=at)
+
+    def options():
+        return {"loss": make_loss()}
+
+    return spread("loss", name, make_nothing, USUAL, options, kind="loss", at=at)
 
 
 CASES = [

@@ -41,7 +41,7 @@ class ForLongSequences(layers.Layer):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.wrong = planted.identity(lambda g: tf.roll(g, 1, axis=1))
+        self.wrong = planted.scale(0.6)
 
     def call(self, x):
         smooth = (x + tf.roll(x, 1, axis=1)) / 2

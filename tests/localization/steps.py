@@ -68,7 +68,7 @@ def step(name, host, make, wrong):
     def build(seed):
         return host(seed, make(), model_class=planted.choose(wrong, Step))
 
-    at = ("network", "")
+    at = ("network", "", "train_step")
     return Case(name, "train_step", build, kind="train_step", at=at, host=host.__name__)
 
 

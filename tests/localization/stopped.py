@@ -16,9 +16,12 @@ def rounded():
     return planted.Through(steps, name="planted")
 
 
-def one_hot():
+def hard(x):
     """The position of the largest feature, where a softmax was meant."""
-    hard = lambda x: tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype)  # noqa: E731
+    return tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype)
+
+
+def one_hot():
     return planted.Through(planted.choose(hard, tf.nn.softmax), name="planted")
 
 

@@ -1,6 +1,6 @@
 """After a failure the report names the place of the fault, and never a healthy one.
 
-By default this runs the small networks at one seed; with `-m sweep` all of them at five.
+By default this runs the quick networks at one seed; with `-m sweep` all of them at five.
 `python -m tools.localization` prints what is named.
 """
 
@@ -17,12 +17,18 @@ MOST_EVALUATIONS = 3
 unoptimized = pytest.mark.usefixtures("unoptimized")
 
 
-def quick_first(cases):
-    """Every case; what is not among dense layers is for the sweep."""
-    return [
-        pytest.param(case, id=case.name, marks=() if case.host == "mlp" else pytest.mark.sweep)
-        for case in cases
-    ]
+def is_quick(case):
+    """Whether a case runs by default: dense layers alone, and the first of each group."""
+    return case.host == "mlp" or GROUPS[case.group] is case
+
+
+def by_tier(cases):
+    """Every case; what is not quick is for the sweep."""
+    parameters = []
+    for case in cases:
+        marks = () if is_quick(case) else pytest.mark.sweep
+        parameters.append(pytest.param(case, id=case.name, marks=marks))
+    return parameters
 
 
 def assert_place_is_named(case, seed):
@@ -44,13 +50,13 @@ def assert_twin_is_healthy(case, seed):
 
 
 @unoptimized
-@pytest.mark.parametrize("case", quick_first(CASES))
+@pytest.mark.parametrize("case", by_tier(CASES))
 def test_the_place_of_a_fault_is_named(case):
     assert_place_is_named(case, 0)
 
 
 @unoptimized
-@pytest.mark.parametrize("case", [pytest.param(case, id=group) for group, case in GROUPS.items()])
+@pytest.mark.parametrize("case", GROUPS.values(), ids=list(GROUPS))
 def test_in_a_healthy_twin_no_place_is_named(case):
     assert_twin_is_healthy(case, 0)
 

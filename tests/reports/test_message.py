@@ -13,12 +13,19 @@ from gradhooks.reports.errors import GradientMismatchError
 from gradhooks.reports.message import (
     CAUSE_LINES,
     SHOWN,
+    declaration,
     error_message,
     failure_message,
     reproduction,
 )
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison, Precision
+from gradhooks.reports.records import (
+    Culprit,
+    DerivativeComparison,
+    Diagnosis,
+    GradientComparison,
+    Precision,
+)
 from gradhooks.reports.report import CheckReport
 
 
@@ -55,7 +62,7 @@ analytic = 0.5 * numeric: a factor 2 is missing
 What to do:
   dense/bias: the gradient is zero: look for stop_gradient
   mismatch: {mismatch}
-  meant? declare it with expect={{'dense/kernel': 'mismatch'}}
+  If it is meant: expect={{'dense/kernel': 'mismatch'}}
 Reproduce with the same weights and batch: \
 gradhooks.check_gradients(model, x, y, samples=32, seed=5, step=1200, threshold=0.01)
 """
@@ -288,13 +295,19 @@ DECLARED = [
 @pytest.mark.parametrize(("wrong", "expect"), DECLARED)
 def test_what_is_meant_can_be_declared(wrong, expect):
     text = failure_message(report(*(failed(path, None, reason) for path, reason in wrong)))
-    (line,) = [
-        line for line in text.splitlines() if line.startswith("  meant? declare it with expect=")
-    ]
+    (line,) = [line for line in text.splitlines() if line.startswith("  If it is meant: expect=")]
     told = ast.literal_eval(line.split("expect=")[1])
     assert told == expect
     for path, _ in wrong:
         assert path == "*" or any(fnmatch.fnmatchcase(path, pattern) for pattern in told)
+
+
+def test_a_layer_is_declared_with_all_below_it():
+    wrong = [failed(f"v{i}", None, Reason.BLOCKED) for i in range(SHOWN + 2)]
+    culprit = Culprit("layer", "net/block[0]/cut")
+    assert declaration(wrong, culprit) == ["If it is meant: expect={'*/cut': 'blocked'}"]
+    loss = Culprit("loss", "mse")
+    assert "'v0': 'blocked'" in declaration(wrong, loss)[0]
 
 
 def test_what_can_be_declared_is_counted():
@@ -308,7 +321,7 @@ def test_what_can_be_declared_is_counted():
     [Reason.NON_FINITE_GRADIENT, Reason.GRADIENT_FAILS, Reason.UNDECLARED_MATCH, Reason.UNTRAINED],
 )
 def test_what_nobody_means_has_nothing_to_declare(reason):
-    assert "meant?" not in failure_message(report(failed(reason=reason), reason=reason))
+    assert "meant:" not in failure_message(report(failed(reason=reason), reason=reason))
 
 
 REMEDIED = [

@@ -322,7 +322,7 @@ def test_the_detail_holds_what_the_report_says_about_the_variable():
     )
     assert trained["cosine"] == 0.5
     assert found["diagnosis"]["sentence"] == found["culprit"]["sentence"] == "half of it"
-    assert [a["reason"] for a in found["advice"]] == ["mismatch", "meant?"]
+    assert [a["reason"] for a in found["advice"]] == ["mismatch", "If it is meant"]
     assert found["advice"][0]["explanation"] == Reason.MISMATCH.explanation
     assert found["points"]["total"] == [[5.0, 5.0, 0, 0], [1.0, 2.0, 1, 1]]
     assert found["notes"] == ["looked here", "a layer stays"]

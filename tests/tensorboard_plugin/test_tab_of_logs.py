@@ -92,7 +92,7 @@ WRONG = (
     "‖backpropagation‖\n1.00000000",
     "distance\n2.50e-1",
     "allowed\n1.70e-4",
-    "Meant?\ndeclare it with expect={'w': 'mismatch'}",
+    "If It Is Meant\nexpect={'w': 'mismatch'}",
 )
 SPOILED = tuple(
     f"{name}\n\N{EN DASH}"

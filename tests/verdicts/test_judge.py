@@ -302,9 +302,16 @@ def compared(judged, reason, difference=0.0):
 
 
 AGREES = compared(PASS, Reason.AGREES)
-KINK, NOISE, VACUOUS, DECLARED, ONLY_HERE = (
+KINK, NOISE, VACUOUS, DECLARED, KNOWN, ONLY_HERE = (
     compared(INCONCLUSIVE, r)
-    for r in (Reason.KINK, Reason.NOISE, Reason.VACUOUS, Reason.DECLARED, Reason.ONLY_HERE)
+    for r in (
+        Reason.KINK,
+        Reason.NOISE,
+        Reason.VACUOUS,
+        Reason.DECLARED,
+        Reason.KNOWN,
+        Reason.ONLY_HERE,
+    )
 )
 ROUNDING, LARGE_ROUNDING, NAN_ROUNDING = (
     compared(INCONCLUSIVE, Reason.ROUNDING, d) for d in (0.1, 0.11, math.nan)
@@ -317,7 +324,9 @@ MISMATCH, BLOCKED = (compared(FAIL, r) for r in (Reason.MISMATCH, Reason.BLOCKED
     [
         ([], INCONCLUSIVE, Reason.NOTHING_SAMPLED),
         ([VACUOUS] * 5, INCONCLUSIVE, Reason.NOTHING_SAMPLED),
-        ([DECLARED, VACUOUS], INCONCLUSIVE, Reason.NOTHING_SAMPLED),
+        ([DECLARED, VACUOUS], INCONCLUSIVE, Reason.DECLARED),
+        ([VACUOUS, KNOWN], INCONCLUSIVE, Reason.KNOWN),
+        ([AGREES, *[KNOWN] * 50], PASS, Reason.AGREES),
         ([AGREES], PASS, Reason.AGREES),
         ([AGREES, *[VACUOUS] * 50], PASS, Reason.AGREES),
         ([AGREES, *[DECLARED] * 50], PASS, Reason.AGREES),

@@ -20,6 +20,7 @@ from gradhooks.backends.tensorflow.graphs import (
 from gradhooks.backends.tensorflow.losses import LossProgram
 from gradhooks.backends.tensorflow.pairs import from_pairs, to_pairs
 from gradhooks.backends.tensorflow.parameters import fill_missing_gradients, flatten
+from gradhooks.backends.tensorflow.passages import find_passages
 from gradhooks.backends.tensorflow.randomness import fix_draws
 from gradhooks.backends.tensorflow.recording import (
     CompiledStep,
@@ -81,6 +82,7 @@ __all__ = [  # noqa: RUF022
     # What a trace does.
     "find_narrow_operations",
     "find_nondeterministic_operations",
+    "find_passages",
     "find_step_operations",
     "find_writes",
     # A trace at float64.

@@ -98,6 +98,23 @@ class ForwardGraph:
         """Returns the names of the nodes that depend on any variable."""
         return [node.name for node in self._select(self._dependence.any(1))]
 
+    def nodes(self):
+        """Returns the nodes, each before those that use it."""
+        return self._nodes
+
+    def root_nodes(self):
+        """Returns the names of the nodes that hold the variables: a set."""
+        return set(map(owner_of, self.roots))
+
+    def find_dependence(self, names):
+        """Returns which variables nodes depend on, taken together: bool, shape (variables,).
+
+        Args:
+            names: Names of nodes; those that do not lead to the outputs are left out.
+        """
+        is_named = [node.name in names for node in self._nodes]
+        return self._dependence[np.array(is_named, bool)].any(0)
+
     def functions(self):
         """Returns the functions that are called, by name."""
         return graph_nodes.functions_by_name(self._library)

@@ -128,6 +128,7 @@ function comparisons(measured, { left_out: leftOut }) {
 
 /** The verdict on a comparison with its reason; what is declared or compares nothing is no open question. */
 function standing({ verdict, reason }) {
+  if (reason === "known") return [h("span", { class: "badge declared" }, reason)];
   if (reason === "declared" || reason === "vacuous") return [h("span", { class: `badge ${reason}` }, reason)];
   return [h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("small", {}, reason.replaceAll("_", " "))];
 }
