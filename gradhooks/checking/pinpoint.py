@@ -32,17 +32,20 @@ def find_culprit(context: CheckContext, comparisons: Sequence[Comparison]) -> Cu
         context: The `CheckContext` of the check.
         comparisons: Its comparisons.
     """
-    measured = [c for c in comparisons if isinstance(c, DerivativeComparison)]
-    failed = [c for c in measured if c.verdict is Verdict.FAIL]
+    failed: list[DerivativeComparison] = []
+    for c in comparisons:
+        if isinstance(c, DerivativeComparison) and c.verdict is Verdict.FAIL:
+            failed.append(c)
     if not failed:
         return _find_in_step(comparisons)
     tapped = context.oracle.tapped()
     if tapped is None:
         return None
+    before = tapped.oracle.evaluations
     try:
-        return _Search(context, tapped, failed, measured).run()
+        return _Search(context, tapped, failed).run()
     finally:
-        context.oracle.evaluations += tapped.oracle.evaluations
+        context.oracle.evaluations += tapped.oracle.evaluations - before
 
 
 def _find_in_step(comparisons: Sequence[Comparison]) -> Culprit | None:
@@ -67,7 +70,6 @@ class _Search:
         context: The `CheckContext` of the check.
         tapped: The `TappedModel`.
         failed: The measured comparisons that failed.
-        measured: All of them.
     """
 
     def __init__(
@@ -75,12 +77,10 @@ class _Search:
         context: CheckContext,
         tapped: Any,
         failed: Sequence[DerivativeComparison],
-        measured: Sequence[DerivativeComparison],
     ) -> None:
         self._context = context
         self._tapped = tapped
         self._failed = failed
-        self._measured = measured
         self._places = tapped.places
         oracle = tapped.oracle
         point = oracle.point()

@@ -86,6 +86,7 @@ class ModelOracle:
         self._first = _NOTHING
         self._is_steady = None
         self._jittering = None
+        self._tapped = None
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.gradient_noise = None
@@ -236,6 +237,7 @@ class ModelOracle:
             for variable, other in zip(own, given, strict=True):
                 variable.assign(other)
         self._first = _NOTHING
+        self._tapped = None
         self.evaluations = 0
         self.gradient_evaluations = 0
         return True
@@ -302,7 +304,15 @@ class ModelOracle:
         return self._jittering or None
 
     def tapped(self):
-        """Returns a `taps.TappedModel`: the same loss, traced anew with taps at every layer."""
+        """Returns a `taps.TappedModel`: the same loss, with taps at every layer.
+
+        The model is traced once for this, and the answer kept.
+        """
+        if self._tapped is None:
+            self._tapped = self._trace_with_taps()
+        return self._tapped
+
+    def _trace_with_taps(self):
 
         def make_oracle(objective, batch, precision, tapping):
             return ModelOracle(objective, batch, precision, is_sharing=False, tapping=tapping)

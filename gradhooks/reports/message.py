@@ -17,7 +17,7 @@ from gradhooks.reports.records import (
     Diagnosis,
     Report,
 )
-from gradhooks.reports.table import diagnosis_line, merge_diagnoses
+from gradhooks.reports.table import describe_culprit, diagnosis_line, merge_diagnoses
 from gradhooks.reports.text import location, omission, printable
 
 # How much of a report a message shows; free choices, so that it fits one screen of a terminal.
@@ -99,6 +99,7 @@ def failure_message(report: Report) -> str:
     failures = report.failures
 
     lines = [f"gradient check failed {_when(report)}: {_finding(report)}"]
+    lines += _indent(describe_culprit(report))
     for comparison in failures[:SHOWN]:
         lines += list_evidence(comparison, report)
     lines += [

@@ -157,6 +157,7 @@ def remarks(report: Report) -> list[str]:
     lines: list[str] = []
     if report.error:
         lines.append(f"error: {printable(report.error)}")
+    lines += describe_culprit(report)
     diagnoses = merge_diagnoses(report.diagnoses)
     lines += [f"diagnosis: {line}" for line in diagnoses[:ROWS]]
     if len(diagnoses) > ROWS:
@@ -165,6 +166,15 @@ def remarks(report: Report) -> list[str]:
     notes = (report.precision.note, *report.notes)
     lines += [f"note: {printable(note)}" for note in notes if note]
     return lines
+
+
+def describe_culprit(report: Report) -> list[str]:
+    """Returns where the error is made and what was measured there; nothing if it is not known."""
+    culprit = report.culprit
+    if culprit is None:
+        return []
+    evidence = "; ".join(printable(sentence) for sentence in culprit.evidence)
+    return [f"made here: {printable(culprit.sentence)}", f"measured there: {evidence}"]
 
 
 def diagnosis_line(diagnosis: Diagnosis) -> str:
