@@ -195,12 +195,13 @@ def declaration(failures: Sequence[Comparison], culprit: Culprit | None = None) 
     for c in declarable:
         if c.path != EVERYTHING:  # a direction over all variables says nothing about any one
             reasons.setdefault(c.path, set()).add(c.reason)
-    # A layer that holds what fails may be the whole model, of which much is right.
-    is_layer = culprit is not None and culprit.kind == "layer"
-    if is_layer and not any(path.startswith(f"{culprit.path}/") for path in reasons):
-        found = {c.reason for c in declarable if c.path != EVERYTHING}
-        name = _escape(culprit.path.rpartition("/")[2])
-        return [f"{_MEANT} expect={printable({f'*/{name}': _kind_of(found)})}"]
+    if culprit is not None and culprit.kind == "layer":
+        # A layer that holds what fails may be the whole model, of which much is right.
+        is_holder = any(path.startswith(f"{culprit.path}/") for path in reasons)
+        if not is_holder:
+            found = {c.reason for c in declarable if c.path != EVERYTHING}
+            name = _escape(culprit.path.rpartition("/")[2])
+            return [f"{_MEANT} expect={printable({f'*/{name}': _kind_of(found)})}"]
 
     shown: dict[str, str] = {}
     for path, found in list(reasons.items())[:SHOWN]:
