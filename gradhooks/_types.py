@@ -21,7 +21,7 @@ Bools: TypeAlias = NDArray[np.bool_]
 # The words that arguments take; `validation` refuses any other.
 OnFailure: TypeAlias = Literal["warn", "raise", "stop", "ignore"]
 PrecisionName: TypeAlias = Literal["auto", "float64", "model"]
-MismatchKind: TypeAlias = Literal["blocked", "mismatch"]
+MismatchKind: TypeAlias = Literal["blocked", "mismatch", "untrained"]
 
 # When to check: "epoch", an int of batches, or a function of the step.
 Frequency: TypeAlias = Literal["epoch"] | int | Callable[[int], bool]

@@ -70,8 +70,8 @@ class GradientCheck(keras.callbacks.Callback):
         train_step: Whether to run the model's `train_step` once per check, on
             copies, and compare the gradient that the optimizer receives.
             Defaults to True.
-        expect: Intended mismatches, `{path pattern: "blocked" | "mismatch"}`,
-            see `check_gradients`.
+        expect: Intended mismatches, `{path pattern: "blocked" | "mismatch" |
+            "untrained"}`, see `check_gradients`.
         max_overhead: Largest share of the training time that checks may take,
             for example 0.05. A check that would take more waits; if the next
             one is due before there is time, it is shrunk. Its report says so.

@@ -78,7 +78,9 @@ def check_gradients(
         expect: Intended mismatches: `{path pattern: "blocked"}` where the
             gradient is zero on purpose, `"mismatch"` where it differs on
             purpose (a straight-through estimator, gradient reversal). A pattern
-            holds for variables, and for a layer with all that lies below it. They
+            holds for variables, and for a layer with all that lies below it.
+            `"untrained"` is for variables alone, where `train_step` changes the
+            gradient on purpose (clipping, sharpness-aware minimization). They
             are reported as declared; one that turns out to match fails the check.
         seed: Seed of the sampling. Defaults to 0.
         step: Number of training batches so far; the sampling depends on it and

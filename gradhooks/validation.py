@@ -42,7 +42,7 @@ class Options:
         training: Value of the `training` argument of the forward pass.
         precision: `"auto"`, `"float64"` or `"model"`.
         train_step: Whether to compare the gradient that the optimizer receives.
-        expect: Declared mismatches, `{path pattern: "blocked" | "mismatch"}`.
+        expect: Declared mismatches, `{path pattern: "blocked" | "mismatch" | "untrained"}`.
         seed: Seed of the sampling.
 
     Raises:

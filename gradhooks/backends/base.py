@@ -80,6 +80,14 @@ class Program(Protocol):
     ) -> tuple[Vector, ...]:
         """Returns the gradient of each term that is differentiated, float64, shape (P,)."""
 
+    def evaluate(
+        self,
+        point: Vector,
+        state: Sequence[Tensor],
+        batch: Nested,
+    ) -> tuple[tuple[float, ...], tuple[Vector, ...]]:
+        """Returns the loss terms, and what calling the program returns."""
+
     def captured_ids(self) -> set[int]:
         """Returns the ids of what the trace takes from outside beside its arguments."""
 

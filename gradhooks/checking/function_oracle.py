@@ -159,6 +159,18 @@ class FunctionOracle:
         """Returns True: there is no training step that could draw differently."""
         return True
 
+    def variant_gradient(self, names: Sequence[str], point: Vector) -> Any:
+        """Returns None: a function has no variants."""
+
+    def recompute_loss(
+        self, point: Vector, traced_loss: float
+    ) -> tuple[float, Sequence[str]] | None:
+        """Returns None: a function is not traced."""
+
+    def states(self) -> tuple[tuple[str, Floats], ...]:
+        """Returns an empty tuple: there is no training step."""
+        return ()
+
     def chance(self) -> tuple[tuple[str, str], ...]:
         """Returns an empty tuple: no operation of a function is known."""
         return ()

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradhooks._types import Vector
-from gradhooks.checking import native_loss
+from gradhooks.checking import hypotheses, native_loss
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.recorded_step import record_step
+from gradhooks.checking.stale_numbers import describe_stale_numbers
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
@@ -48,6 +49,8 @@ class OptimizerResult:
         notes: Remarks for people.
         gradient: float32 or float64, shape (P,). What the optimizer received;
             None where nothing was recorded.
+        cause: What explains all of the wrong variables, a sentence; empty if
+            nothing does.
     """
 
     comparisons: tuple[GradientComparison, ...] = ()
@@ -55,6 +58,7 @@ class OptimizerResult:
     differences: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     gradient: Recorded | None = None
+    cause: str = ""
 
 
 def compare(context: CheckContext) -> OptimizerResult:
@@ -73,17 +77,19 @@ def compare(context: CheckContext) -> OptimizerResult:
         noisy = _find_noisy(context, recorded)
         comparisons = optimizer_comparison.compare(recorded, noisy, dtype)
         settings = context.settings
-        comparisons = declared.mark_declared(comparisons, settings.expect, settings.excuses)
+        comparisons = declared.apply_to_step(comparisons, settings.expect, settings.excuses)
         native = native_loss.explain(context, recorded_step, comparisons)
         comparisons = native.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):
             _require_comparable(context)
     except RecordingError as error:
         note = f"{Reason.NOT_RECORDED.explanation}: {error}"
+        notes = (note, *describe_stale_numbers(context))
         unrecorded = _unrecorded(gradients["total"])
-        return OptimizerResult((unrecorded,), (), {TRAINED: math.nan}, (note,))
+        return OptimizerResult((unrecorded,), (), {TRAINED: math.nan}, notes)
 
-    diagnoses = _diagnose_unexplained(context, recorded, comparisons, native.diagnoses)
+    cause = hypotheses.find_cause(context, recorded_step, recorded, comparisons)
+    diagnoses = _diagnose_unexplained(context, recorded, comparisons, native.diagnoses, cause)
     comparisons = _leave_out_missed(comparisons, step.outdated)
     difference = optimizer_comparison.overall_difference(recorded, comparisons)
     notes = (
@@ -91,6 +97,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         *_describe_rounding(comparisons, dtype),
         *_describe_singular_points(comparisons, dtype),
         *native.notes,
+        *describe_stale_numbers(context),
     )
     return OptimizerResult(
         tuple(comparisons),
@@ -98,6 +105,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         {TRAINED: difference},
         notes,
         recorded.values,
+        cause or _find_common_sentence(diagnoses),
     )
 
 
@@ -106,8 +114,9 @@ def _diagnose_unexplained(
     recorded: OptimizerGradient,
     comparisons: Sequence[GradientComparison],
     explanations: Sequence[Diagnosis],
+    cause: str,
 ) -> Sequence[Diagnosis]:
-    """Diagnoses the failures that native precision does not explain."""
+    """Diagnoses the failures that native precision does not explain; a cause explains them all."""
     explained = {d.path for d in explanations}
     unexplained = [c for c in comparisons if c.path not in explained]
     oracle = context.oracle
@@ -118,9 +127,15 @@ def _diagnose_unexplained(
         unexplained,
         oracle.training_dtype,
         oracle.batch_size,
-        oracle.has_noise,
         oracle.replicas,
+        cause,
     )
+
+
+def _find_common_sentence(diagnoses: Sequence[Diagnosis]) -> str:
+    """Returns the sentence that explains several wrong variables at once; empty without one."""
+    leaders = [d for d in diagnoses if d.is_culprit]
+    return leaders[0].sentence if len(leaders) == 1 < len(diagnoses) else ""
 
 
 def _find_noisy(context: CheckContext, recorded: OptimizerGradient) -> set[int]:

@@ -18,6 +18,25 @@ class Gradients(Protocol):
         ...
 
 
+class VariantGradient(Protocol):
+    """The gradient of a variant of the loss at one point."""
+
+    @property
+    def terms(self) -> Mapping[str, Vector]:
+        """The gradient of each loss term."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """The value of the variant's loss."""
+        ...
+
+    @property
+    def subjects(self) -> Mapping[str, str]:
+        """What is left out, assigned to or called with, in words, by the names of the variant."""
+        ...
+
+
 @runtime_checkable
 class Oracle(Protocol):
     """A loss of P parameters, its gradient, and what is known about how they are computed.
@@ -201,6 +220,42 @@ class Oracle(Protocol):
 
     def draws_alike(self) -> bool:
         """Returns whether loss and training step draw random numbers at the same places."""
+        ...
+
+    def variant_gradient(self, names: Sequence[str], point: Vector) -> VariantGradient | None:
+        """Returns the gradient of another loss, as a mistake in the training step would take it.
+
+        Args:
+            names: What is done otherwise, one or several at once: `"mode"` (called
+                with the other value of `training`), `"unweighted"` (without weights
+                of examples or classes), `"paired"` (every target is compared with
+                the outputs for every example), `"assigned"` (differentiated at
+                the values that the forward pass assigns to weights), `"redrawn"`
+                (a recomputation on the way back draws other random numbers).
+            point: float64, shape (P,).
+
+        Returns:
+            A `VariantGradient`; None where there is no such variant.
+        """
+        ...
+
+    def recompute_loss(
+        self, point: Vector, traced_loss: float
+    ) -> tuple[float, Sequence[str]] | None:
+        """Returns the loss as the user's code computes it now, where that may be another one.
+
+        Args:
+            point: float64, shape (P,).
+            traced_loss: The loss there as it was traced.
+
+        Returns:
+            The loss, and what has changed since the code was traced, in words; None if
+            nothing is known to have changed.
+        """
+        ...
+
+    def states(self) -> Sequence[tuple[str, Floats]]:
+        """Returns pairs (name, array) of what the training step may keep beside the parameters."""
         ...
 
     def chance(self) -> Sequence[tuple[str, str]]:

@@ -74,7 +74,10 @@ def _withdraw_from_result(result: OptimizerResult, paths: set[str]) -> Optimizer
             failed.add(c.path)
         comparisons.append(c)
     diagnoses = tuple(d for d in result.diagnoses if d.path in failed)
-    return dataclasses.replace(result, comparisons=tuple(comparisons), diagnoses=diagnoses)
+    cause = result.cause if failed else ""
+    return dataclasses.replace(
+        result, comparisons=tuple(comparisons), diagnoses=diagnoses, cause=cause
+    )
 
 
 def _find_right(

@@ -95,6 +95,31 @@ def find_places(roots, needs_every_place=lambda value: False):
     return places
 
 
+def find_numbers(places):
+    """Finds the Python numbers that objects hold, but for those that a library keeps to itself.
+
+    Args:
+        places: `Place`s of objects.
+
+    Returns:
+        dict of the places of the numbers, as text, to pairs (`Place` of the holder, number).
+    """
+    numbers = {}
+    for place in places:
+        for link, owner, key, child in _children(place.value):
+            if not isinstance(child, (bool, int, float)) or link not in _NAMED_LINKS:
+                continue
+            is_private = link == "attribute" and key.startswith("_")
+            if is_private and objects.is_library(objects.module_of(type(owner))):
+                continue
+            numbers[str(Place(owner, link, key, place, child))] = place, child
+    return numbers
+
+
+# Links that lead to what has a name of its own.
+_NAMED_LINKS = ("attribute", "item", "cell", "name", "class")
+
+
 def _children(value):
     """Yields (link, owner, key, child)."""
     kind = type(value)

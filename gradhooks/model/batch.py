@@ -22,11 +22,13 @@ class Batch:
         x: Inputs.
         y: Targets; None without any.
         sample_weight: Weights of the examples; None without any.
+        has_class_weight: Whether these weights are those of their classes.
     """
 
     x: Any
     y: Any = None
     sample_weight: Any = None
+    has_class_weight: bool = False
 
     @property
     def size(self):
@@ -89,7 +91,7 @@ def take_batch(
         if len(set(lengths)) > 1 and max(lengths) > batch_size:
             raise _without_common_length(lengths, batch_size)
         parts = keras.tree.map_structure(lambda a: None if a is None else a[:batch_size], parts)
-    batch = Batch(*parts)
+    batch = Batch(*parts, has_class_weight=class_weight is not None)
     _check_not_empty(batch)
     return batch
 

@@ -42,10 +42,12 @@ class Compilation:
             what does not depend on them.
 
     Attributes:
+        backend: As given.
         gradients: The gradient as a program; None while there is none.
         losses: The losses as a program.
         promote: Function that makes the context of the latest trace; None at
             the model's own precision.
+        extent: The `promotion.Extent` of the latest promoted trace.
         global_draws: Names of the functions of global random generators that the
             model's code called in the latest trace.
         traces: How often the model was traced.
@@ -53,7 +55,7 @@ class Compilation:
     """
 
     def __init__(self, backend, objective, tracer, paths, is_sharing):
-        self._backend = backend
+        self.backend = backend
         self._objective = objective
         self._tracer = tracer
         self._paths = paths
@@ -61,6 +63,7 @@ class Compilation:
         self.gradients = None
         self.losses = None
         self.promote = None
+        self.extent = None
         self.global_draws = []
         self.traces = 0
         self.notes = ()
@@ -115,13 +118,13 @@ class Compilation:
             precision,
             self._trace_promoted,
             self._trace_native,
-            self._backend.is_out_of_memory,
+            self.backend.is_out_of_memory,
             lambda: self._tracer.has_narrow_sources,
         )
 
     def _compile_with_tape(self, error, precision, record):
         """Compiles with a tape, as training takes gradients, after an error of the graph's."""
-        tape = self._tracer.tape = self._backend.Tape()
+        tape = self._tracer.tape = self.backend.Tape()
         try:
             chosen = self._choose_precision(precision)
         except GradientFailsError:
@@ -153,7 +156,7 @@ class Compilation:
         except Exception as error:
             # The user's code may raise anything about numbers of another precision than in
             # training.
-            if self._backend.is_out_of_memory(error):
+            if self.backend.is_out_of_memory(error):
                 raise
             self._tracer.has_wide_loss = False
             self._trace(None)
@@ -164,9 +167,10 @@ class Compilation:
         Returns:
             The names of narrow operations.
         """
+        self.extent = extent
         self._trace(self._tracer.promotion(extent))
         self._run_once()
-        return self._backend.find_narrow_operations(self.gradients.graph, self.gradients.forward)
+        return self.backend.find_narrow_operations(self.gradients.graph, self.gradients.forward)
 
     def _trace(self, promote):
         """Compiles losses and gradient from one trace.
@@ -188,17 +192,17 @@ class Compilation:
             # The next attempt must find everything as this one did.
             belongings.restore()
         self.traces += 1
-        leftovers = belongings.leftovers(self._backend.is_symbolic)
+        leftovers = belongings.leftovers(self.backend.is_symbolic)
         if leftovers:
             raise CannotRestoreError(
                 "The model's code keeps tensors where a check cannot restore what was there. "
                 f"Received: {', '.join(leftovers[:3])}. Expected state in attributes, containers "
                 "or variables."
             )
-        written = self._backend.find_writes(self.gradients.graph)
+        written = self.backend.find_writes(self.gradients.graph)
         if written:
             raise StateWriteError(written)
-        self.losses = self._backend.LossProgram(
+        self.losses = self.backend.LossProgram(
             self.gradients,
             self._tracer.present_state(),
             self._tracer.tensors,
@@ -239,12 +243,12 @@ class Compilation:
         read = self.gradients.captured_ids()
         numbers = []
         for number, variable in enumerate(variables):
-            if self._backend.handle_id(variable) in read:
+            if self.backend.handle_id(variable) in read:
                 numbers.append(number)
         return tuple(numbers)
 
     def find_chance(self):
         """Returns pairs (place, kind) of what the trace leaves to chance, see the backend."""
-        pairs = self._backend.find_nondeterministic_operations(self.gradients.graph)
+        pairs = self.backend.find_nondeterministic_operations(self.gradients.graph)
         layers = keras_internals.layers_of(self._objective.model)
         return [(scopes.name_layers(place, layers), kind) for place, kind in pairs]

@@ -11,14 +11,16 @@ from gradhooks.model import (
     keras_internals,
     layerwise,
     parameters,
+    python_numbers,
     replicated,
     taps,
     tracing,
     untracked,
+    variants,
 )
 from gradhooks.model.batch import have_same_shapes
 from gradhooks.model.compilation import Compilation, LossGradients
-from gradhooks.model.retracing import computes_alike
+from gradhooks.model.retracing import compute_loss, computes_alike
 from gradhooks.model.signature import signature
 from gradhooks.numerics.probe import Probe
 
@@ -95,6 +97,7 @@ class ModelOracle:
             self._backend, objective, self._tracer, self.layout.paths, is_sharing
         )
         self.precision = self._compile(precision)
+        self._variants = variants.Variants(objective, batch, self._tracer, self._compilation)
 
     def _compile(self, precision):
         """Compiles losses and gradient; returns their `Precision`."""
@@ -108,6 +111,7 @@ class ModelOracle:
                 raise
             known = [*self.variables, *self._tracer.state]
             read = compilation.gradients.own_variables()
+            self._numbers = python_numbers.PythonNumbers(belongings.places)
             self._untracked = untracked.find_untracked(model, known, read, belongings.places)
         gradients = compilation.gradients
         steps = self._backend.find_step_operations(gradients.graph, gradients.forward)
@@ -231,6 +235,7 @@ class ModelOracle:
         if not self._tracer.replace_batch(batch):
             return False
         self._batch = batch
+        self._variants.replace_batch(batch)
         if self._train_step is not None:
             self._train_step.replace_batch(batch)
         for own, given in pairs:
@@ -340,6 +345,32 @@ class ModelOracle:
             )
             self.gradient_evaluations = count
         return self._is_steady
+
+    def variant_gradient(self, names, point):
+        """Returns the gradient of a variant of the loss, see `variants.Variants.gradient`."""
+        return self._variants.gradient(names, point)
+
+    def states(self):
+        """Returns pairs (name, array) of what the model and its train step keep beside weights."""
+        return self._train_step.states() if self._train_step is not None else []
+
+    def recompute_loss(self, point, traced_loss):
+        """Returns the loss as the code computes it now, and why it may be another one.
+
+        Args:
+            point: float64, shape (P,).
+            traced_loss: The loss there as it was traced.
+
+        Returns:
+            The loss, and a list of the Python numbers that have changed since the
+            trace, in words; None if there are none, or if training runs eagerly.
+        """
+        if self._compilation.is_eager:
+            return None
+        promote = self._compilation.promote
+        return self._numbers.recompute(
+            lambda: compute_loss(self._tracer, promote, point), traced_loss
+        )
 
     def chance(self):
         """Returns pairs (place, kind) of what the trace leaves to chance, see the backend."""

@@ -73,6 +73,10 @@ class ReplicatedStep:
         """See `TrainStep`."""
         return self._step.handed if self._step is not None else frozenset()
 
+    def states(self):
+        """See `TrainStep.states`."""
+        return self._step.states() if self._step is not None else []
+
     def record(self, point=None, is_unscaled=False):
         """Runs the step once, see `TrainStep.record`."""
         if self._step is None:

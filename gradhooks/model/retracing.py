@@ -50,3 +50,19 @@ def computes_alike(tracer, promote, layout, point, first, tolerance):
         if determinism.gradient_jitter(layout, first, again, tolerance):
             return False
     return True
+
+
+def compute_loss(tracer, promote, point):
+    """Returns the loss at a point as the model's code computes it now; None if it cannot be traced.
+
+    Args:
+        tracer: A `tracing.Tracer`.
+        promote: As for `trace_anew`.
+        point: float64, shape (P,).
+    """
+    try:
+        with tracer.untouched() as belongings:
+            program = belongings.run(lambda: tracer.gradients(promote))
+            return program.evaluate(point, tracer.present_state(), tracer.tensors)[0][0]
+    except Exception:
+        return None  # what was traced before stands

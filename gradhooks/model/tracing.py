@@ -30,6 +30,7 @@ class Tracer:
         taps: None, or the `taps.Taps` that every trace gets; their variables come last.
 
     Attributes:
+        shapes: As given.
         variables: The trainable variables.
         state: The variables beside them that a loss may read or write.
         tensors: The batch as a flat list of dense tensors.
@@ -40,10 +41,12 @@ class Tracer:
             entered a promoted trace in a narrow float.
         draws: The `draws.Draws` of the latest trace.
         watch: Function that makes a context around the forward pass of the gradient's trace.
+        assigned: Set of the paths of trainable variables to which the loss assigns.
+        is_recomputing: Whether a backward pass has run layers with state again.
     """
 
     def __init__(self, backend, objective, batch, shapes, taps=None):
-        self._backend, self._objective, self._shapes = backend, objective, shapes
+        self._backend, self._objective, self.shapes = backend, objective, shapes
         self._taps = taps
         self.variables = keras_internals.trained_weights(objective.model)
         if taps is not None:
@@ -58,6 +61,8 @@ class Tracer:
         self.has_narrow_sources = False
         self.watch = contextlib.nullcontext
         self.draws = draws.Draws(objective.model, keras_internals.is_xla(objective.model))
+        self.assigned = set()
+        self.is_recomputing = False
 
     def untouched(self):
         """Returns a context in which the code of the model and of the loss may run."""
@@ -97,7 +102,7 @@ class Tracer:
         with precision, self.draws.fix(self._backend):
             differentiate = self._differentiator(promote)
             return self._backend.GradientProgram(
-                differentiate, self._shapes, self.present_state(), self.tensors
+                differentiate, self.shapes, self.present_state(), self.tensors
             )
 
     def replace_batch(self, batch):
@@ -196,9 +201,7 @@ class Tracer:
                 self._refuse_new_weights()
                 gradients = []
                 for term in terms[: len(self.term_names)]:
-                    # The backward pass may run layers again; they must draw what the forward pass
-                    # drew.
-                    reset()
+                    self._begin_backward(reset)
                     gradients.append(self._differentiate(gradient, term, values))
                 return terms, tuple(gradients)
 
@@ -206,6 +209,10 @@ class Tracer:
                 return self._terms(values, state, batch, promote, finish, around_loss)
 
         return differentiate
+
+    def _begin_backward(self, reset):
+        """Resets all state: a backward pass that runs layers again must draw what they drew."""
+        reset()
 
     def _open_tape(self, values):
         """Returns a context that yields a function (term, values) -> gradient."""
@@ -237,7 +244,7 @@ class Tracer:
                 mapping,
                 nested,
                 finish,
-                self._backend.make_stand_in,
+                self._note_updates(),
                 self.draws,
                 around_loss,
             )
@@ -251,6 +258,25 @@ class Tracer:
 
         with self._taps.open():
             return evaluate(finish_after_taps)
+
+    def _note_updates(self):
+        """Returns a function like `_make_stand_in` that notes which variables are written to."""
+        trainable = {id(variable) for variable in self.variables}
+        known = set()
+
+        def make(value, variable):
+            if id(variable) in known and id(variable) in trainable:
+                self.assigned.add(variable.path)
+            elif id(variable) in known and not self.draws.is_fixed:
+                self.is_recomputing = True
+            known.add(id(variable))
+            return self._make_stand_in(value, variable)
+
+        return make
+
+    def _make_stand_in(self, value, variable):
+        """Returns what stands for a variable when a tensor is its value."""
+        return self._backend.make_stand_in(value, variable)
 
     def _refuse_new_weights(self):
         """Raises an error if the trace has made weights.

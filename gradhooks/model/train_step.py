@@ -91,6 +91,21 @@ class TrainStep:
         """Runs on another `batch.Batch` of the same shapes and dtypes from now on."""
         self._batch = pack_tensors(self._backend, batch)
 
+    def states(self):
+        """Returns pairs (name, array) of the variables that the step may keep beside the weights.
+
+        Those of optimizers are left out: they never reach a gradient.
+        """
+        with self._untouched() as belongings:
+            variables = self._standins.framework_variables(belongings)
+        weights = [*self._variables, *self._model.optimizer.variables]
+        left_out = {id(variable._value) for variable in weights}
+        pairs = []
+        for variable in variables:
+            if id(variable) not in left_out:
+                pairs.append((variable.name.partition(":")[0], np.asarray(variable)))
+        return pairs
+
     def _run_compiled(self, point, is_unscaled):
         """Runs the compiled step; traces it at first, and when the optimizer was built since."""
         optimizer = self._model.optimizer

@@ -42,6 +42,7 @@ class Stream(enum.IntEnum):
     TRAINED_REPLICATE = 10
     NATIVE_LOSS = 11
     BESIDE = 12
+    TRAINED_ELSEWHERE = 13
 
 
 def generator(

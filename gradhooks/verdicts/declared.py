@@ -17,12 +17,13 @@ _Some = TypeVar("_Some", bound=Comparison)
 # Pairs (path pattern as in `fnmatch`, kind of `KINDS`).
 Declarations: TypeAlias = Sequence[tuple[str, str]]
 
-KINDS = ("blocked", "mismatch")
+KINDS = ("blocked", "mismatch", "untrained")
 # Reasons that a declaration of a kind covers. Nothing can be decided, either, where an operation
 # that is known to approximate moves in steps.
 _COVERED = {
     "blocked": (Reason.BLOCKED,),
     "mismatch": (Reason.BLOCKED, Reason.MISMATCH, Reason.UNTRAINED),
+    "untrained": (Reason.UNTRAINED,),
     "known": (
         Reason.BLOCKED,
         Reason.MISMATCH,
@@ -32,18 +33,21 @@ _COVERED = {
     ),
 }
 _EXCUSED = (Reason.DECLARED, Reason.KNOWN)
+# The kind that is about the training step alone: backpropagation is right there.
+OF_STEP = "untrained"
 
 
 def variables_under(layout: Layout, expect: Declarations) -> list[int]:
-    """Returns the numbers of the variables whose path any pattern matches.
+    """Returns the numbers of the variables whose gradient by backpropagation is declared wrong.
 
     Args:
         layout: The `Layout`.
         expect: Declared mismatches.
     """
+    patterns = [pattern for pattern, kind in expect if kind != OF_STEP]
     numbers: list[int] = []
     for number, path in enumerate(layout.paths):
-        if any(fnmatch.fnmatchcase(path, pattern) for pattern, _ in expect):
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
             numbers.append(number)
     return numbers
 
@@ -75,9 +79,31 @@ def apply(
         kind_of = _kind_under(pattern, kind, layers)
         verdicts = {c.verdict for c in result if kind_of(c)}
         decided = verdicts - {Verdict.INCONCLUSIVE}
-        is_outdated = decided == {Verdict.PASS}
+        is_outdated = kind != OF_STEP and decided == {Verdict.PASS}
         result = _apply_one(result, kind_of, Reason.DECLARED, is_outdated)
     return _mark_known(result, excuses)
+
+
+def apply_to_step(
+    comparisons: Sequence[_Some], expect: Declarations, excuses: Sequence[Excuse] = ()
+) -> list[_Some]:
+    """Returns the comparisons of the optimizer gradient with declared mismatches marked.
+
+    Of the kinds only `"untrained"` is out of date here, where the optimizer
+    receives the right gradient for every variable under the pattern.
+
+    Args:
+        comparisons: The comparisons of the optimizer gradient.
+        expect: Declared mismatches.
+        excuses: What layers excuse.
+    """
+    result = mark_declared(comparisons, expect, excuses)
+    for pattern, kind in expect:
+        kind_of = _kind_under(pattern, kind, ())
+        verdicts = {c.verdict for c in result if kind_of(c)}
+        if kind == OF_STEP and verdicts == {Verdict.PASS}:
+            result = _apply_one(result, kind_of, Reason.DECLARED, is_outdated=True)
+    return result
 
 
 def mark_declared(

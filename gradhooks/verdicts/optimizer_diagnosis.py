@@ -10,7 +10,7 @@ from gradhooks._types import Vector
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import TRAINED, Diagnosis, GradientComparison
-from gradhooks.verdicts import causes, diagnosis, roundoff
+from gradhooks.verdicts import causes, diagnosis, roundoff, step_causes
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient, Recorded
 
 # Relative accuracy to which factors and norms are recognized. A free choice: training in half
@@ -22,6 +22,9 @@ _PARALLEL = 1.0 - 1e-4
 # Entries of a swapped gradient may differ by this fraction of the largest one, for entries near
 # zero have no relative accuracy. A free choice: a few roundoffs of float32.
 _SWAPPED_ACCURACY = 1e-6
+# A ratio is told from this cosine on. A free choice: below it, little of one gradient is in the
+# other.
+_SIGNAL = 0.3
 _CAUSES = {2.0: "applied twice?", 0.5: "halved, a mean over two?"}
 
 
@@ -32,8 +35,8 @@ def diagnose(
     comparisons: Sequence[GradientComparison],
     dtype: str,
     batch_size: int | None,
-    has_noise: bool,
     replicas: int = 1,
+    cause: str = "",
 ) -> tuple[Diagnosis, ...]:
     """Returns one `Diagnosis` per variable whose optimizer gradient is wrong.
 
@@ -45,8 +48,8 @@ def diagnose(
         comparisons: The comparisons of the optimizer gradient.
         dtype: Name of the dtype that training computes in.
         batch_size: Number of examples; None where there is no one number.
-        has_noise: Whether random layers are active.
         replicas: Number of replicas whose gradients the optimizer adds up.
+        cause: A sentence that explains all of it; empty if there is none.
     """
     failed: dict[int, GradientComparison] = {}
     for c in comparisons:
@@ -59,10 +62,12 @@ def diagnose(
     diagnoses: list[Diagnosis] = []
     # A gradient that is not finite agrees with nothing, so NumPy need not warn of it.
     with np.errstate(invalid="ignore", over="ignore"):
-        pattern = _find_pattern(recorded, data_gradient, failed, dtype, batch_size, replicas)
+        pattern = cause or _find_pattern(
+            recorded, data_gradient, failed, dtype, batch_size, replicas
+        )
         for variable, c in failed.items():
             sentence = pattern or _describe_variable(
-                recorded, data_gradient, variable, failed, dtype, has_noise
+                recorded, data_gradient, variable, failed, dtype
             )
             is_culprit = not pattern or variable == max(failed)
             found = Diagnosis(c.path, sentence, (TRAINED,), c.ratio, c.cosine, is_culprit)
@@ -91,7 +96,9 @@ def _find_pattern(
     # A single scaled variable is no pattern, unless there is no other.
     if is_each_scaled and (len(failed) > 1 or len(failed) == len(recorded.layout)):
         if np.allclose(ratios, ratios[0], rtol=_ACCURACY):
-            return _describe_factor(float(np.median(ratios)), batch_size, replicas, recorded)
+            ratio, norm = float(np.median(ratios)), float(np.linalg.norm(recorded.values))
+            is_clipped = 0 < ratio < 1 and step_causes.is_round(norm)
+            return describe_factor(ratio, batch_size, replicas, norm if is_clipped else math.nan)
         return _describe_clipped_norms(recorded, failed)
     return _describe_clipped_values(recorded, failed)
 
@@ -102,7 +109,6 @@ def _describe_variable(
     variable: int,
     failed: Mapping[int, GradientComparison],
     dtype: str,
-    has_noise: bool,
 ) -> str:
     layout, comparison = recorded.layout, failed[variable]
     values = recorded.values[layout.slice(variable)]
@@ -131,11 +137,12 @@ def _describe_variable(
         return (
             "the optimizer receives a gradient for this variable, which is zero by backpropagation"
         )
-    numbers = diagnosis.format_cosine_and_ratio(comparison.cosine, comparison.ratio)
-    words = f"the optimizer receives another gradient{numbers}"
-    if has_noise:
-        words += "; a recomputation (keras.remat) that draws another mask than the forward pass?"
-    return words
+    # Beside another direction, or rounding noise, a ratio is the quotient of two chances.
+    is_signal = abs(comparison.cosine) >= _SIGNAL
+    is_signal = is_signal and comparison.analytic_norm > comparison.rounding
+    ratio = comparison.ratio if is_signal else math.nan
+    numbers = diagnosis.format_cosine_and_ratio(comparison.cosine, ratio)
+    return f"the optimizer receives another gradient{numbers}"
 
 
 def _describe_non_finite(
@@ -191,16 +198,24 @@ def _is_swapped(
     return np.allclose(values, gradient, rtol=_ACCURACY, atol=margin)
 
 
-def _describe_factor(
+def describe_factor(
     ratio: float,
     batch_size: int | None,
     replicas: int,
-    recorded: OptimizerGradient,
+    norm: float = math.nan,
 ) -> str:
-    norm = float(np.linalg.norm(recorded.values))
-    if 0 < ratio < 1 and _is_round(norm):
+    """Returns a sentence about a gradient that is a multiple of the right one.
+
+    Args:
+        ratio: The factor.
+        batch_size: Number of examples; None where there is no one number.
+        replicas: Number of replicas whose gradients the optimizer adds up.
+        norm: The norm to which the gradient is scaled; NaN if it is not.
+    """
+    if math.isfinite(norm):
+        verb = "clipped" if ratio < 1 else "scaled up"
         return (
-            f"the gradient is clipped to the norm {norm:.4g}: the optimizer receives {ratio:.4g} "
+            f"the gradient is {verb} to the norm {norm:.4g}: the optimizer receives {ratio:.4g} "
             "times the gradient"
         )
     known = dict(_CAUSES)
@@ -216,7 +231,7 @@ def _describe_factor(
 def _describe_clipped_norms(recorded: OptimizerGradient, failed: Iterable[int]) -> str:
     parts = (recorded.values[recorded.layout.slice(v)] for v in failed)
     norms = np.array([np.linalg.norm(part) for part in parts])
-    if np.allclose(norms, norms[0], rtol=_ACCURACY) and _is_round(float(norms[0])):
+    if np.allclose(norms, norms[0], rtol=_ACCURACY) and step_causes.is_round(float(norms[0])):
         return f"every variable's gradient is clipped to the norm {norms[0]:.4g}"
     return ""
 
@@ -232,8 +247,3 @@ def _describe_clipped_values(recorded: OptimizerGradient, failed: Iterable[int])
     if is_clipped and np.max(np.abs(analytic)) > limit * (1 + _ACCURACY):
         return f"the gradient is clipped by value to +-{limit:.4g}"
     return ""
-
-
-def _is_round(number: float) -> bool:
-    """Whether a number has at most two digits that are not zero."""
-    return number > 0 and math.isclose(number, float(f"{number:.1e}"), rel_tol=1e-3)

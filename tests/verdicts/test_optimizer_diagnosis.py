@@ -34,12 +34,11 @@ def diagnosed(
     reached=(True, True, True),
     dtype="float32",
     analytic=ANALYTIC,
-    has_noise=False,
     data=None,
 ):
     received = OptimizerGradient(LAYOUT, analytic, trained, np.array(reached))
     comparisons = optimizer_comparison.compare(received, (), dtype)
-    return optimizer_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8, has_noise)
+    return optimizer_diagnosis.diagnose(LAYOUT, received, data, comparisons, dtype, 8)
 
 
 SWAPPED = np.concatenate([ANALYTIC[SECOND], ANALYTIC[FIRST], ANALYTIC[THIRD]])
@@ -86,12 +85,6 @@ TABLE = {
         "second",
     ),
     "another": (replaced(FIRST, RNG.normal(size=30)), {}, "another gradient", "first"),
-    "another, with noise": (
-        replaced(FIRST, RNG.normal(size=30)),
-        {"has_noise": True},
-        "another mask",
-        "first",
-    ),
 }
 
 

@@ -89,9 +89,14 @@ class GradientProgram:
 
     def __call__(self, point, state, batch):
         """Returns one float64 array of shape (P,) for each term that is differentiated."""
-        per_term, _ = run(self._function, self.split(point), state, batch)
+        return self.evaluate(point, state, batch)[1]
+
+    def evaluate(self, point, state, batch):
+        """Returns the loss terms, a tuple of floats, and what calling the program returns."""
+        per_term, terms = run(self._function, self.split(point), state, batch)
         trim_memory(len(point), self._trim_above)
-        return tuple(flatten(gradient) for gradient in per_term)
+        gradients = tuple(flatten(gradient) for gradient in per_term)
+        return tuple(float(term) for term in terms), gradients
 
     def captured_ids(self):
         """Returns the ids of the tensors that the graph takes from outside beside its arguments."""
