@@ -109,8 +109,8 @@ def find_numbers(places):
         for link, owner, key, child in _children(place.value):
             if not isinstance(child, (bool, int, float)) or link not in _NAMED_LINKS:
                 continue
-            is_private = link == "attribute" and key.startswith("_")
-            if is_private and objects.is_library(objects.module_of(type(owner))):
+            is_state = link == "attribute" and (key.startswith("_") or isinstance(child, bool))
+            if is_state and objects.is_library(objects.module_of(type(owner))):
                 continue
             numbers[str(Place(owner, link, key, place, child))] = place, child
     return numbers

@@ -2,7 +2,10 @@
 
 import math
 
+import keras
+
 from gradhooks.isolation import reachable
+from gradhooks.model.compiled_loss import path_of
 
 # How many changed numbers are named: a free choice, so that it stays one sentence.
 _MOST_NAMED = 2
@@ -39,7 +42,8 @@ class PythonNumbers:
         Returns:
             None, or the loss and a list of what has changed, in words.
         """
-        present = {name: number for name, (_, number) in self._find().items()}
+        found = reachable.find_numbers(self._holders)
+        present = {name: number for name, (_, number) in found.items()}
         if not _differing(present, self._traced):
             return None
         if _differing(present, self._latest):
@@ -54,11 +58,16 @@ class PythonNumbers:
             return None
         words = []
         for name in _differing(present, self._traced)[:_MOST_NAMED]:
-            words.append(f"{name} was {self._traced[name]:.6g} and is {present[name]:.6g}")
+            label = _label(found[name][0], name)
+            words.append(f"{label} was {self._traced[name]:.6g} and is {present[name]:.6g}")
         return self._loss, words
 
-    def _find(self):
-        return reachable.find_numbers(self._holders)
+
+def _label(holder, name):
+    """Returns how to name a number for people: of a layer by the layer's path."""
+    if not isinstance(holder.value, keras.layers.Layer):
+        return name
+    return path_of(holder.value) + name.removeprefix(str(holder))
 
 
 def _differing(one, other):

@@ -101,8 +101,8 @@ def describe_radius(radius: float) -> str:
     """Returns a sentence about the gradient at a point that lies so far along the gradient."""
     words = "the optimizer receives the gradient at another point, which lies"
     if radius < 0:
-        return f"{words} {-radius:.3g} against the gradient: a look-ahead"
-    return f"{words} {radius:.3g} along the gradient: sharpness-aware minimization (SAM)"
+        return f"{words} {-radius:.2g} against the gradient: a look-ahead"
+    return f"{words} {radius:.2g} along the gradient: sharpness-aware minimization (SAM)"
 
 
 def describe_loss_scale(limit: float, scale: float) -> str:

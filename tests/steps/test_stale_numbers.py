@@ -48,4 +48,4 @@ def test_annealing_is_noticed_where_training_does_not_see_it(is_number):
     assert [bool(notes) for notes in told] == [False, False, is_number, is_number][: len(told)]
     assert Verdict.FAIL not in {report.verdict for report in check.reports}
     if is_number:
-        assert "annealed.share was 0 and is" in told[-1][0]
+        assert "annealed.share was 0 and is 2" in told[-1][0]

@@ -13,6 +13,7 @@ MISMATCH, BLOCKED, BROKEN, OUTDATED = (
     (FAIL, r)
     for r in (Reason.MISMATCH, Reason.BLOCKED, Reason.NON_FINITE_GRADIENT, Reason.UNDECLARED_MATCH)
 )
+UNTRAINED = (FAIL, Reason.UNTRAINED)
 DECLARED, VACUOUS, KINK = (
     (INCONCLUSIVE, r) for r in (Reason.DECLARED, Reason.VACUOUS, Reason.KINK)
 )
@@ -43,6 +44,8 @@ def outcome(before, expect, path="a/w"):
         ("mismatch", [AGREES, MISMATCH], [AGREES, DECLARED]),  # it still holds for some
         ("mismatch", [AGREES, VACUOUS, KINK], [OUTDATED, VACUOUS, KINK]),
         ("mismatch", [VACUOUS, KINK], [VACUOUS, KINK]),  # nothing was decided
+        ("untrained", [MISMATCH, BLOCKED], [MISMATCH, BLOCKED]),  # backpropagation is not meant
+        ("untrained", [AGREES, AGREES], [AGREES, AGREES]),
         ("mismatch", [], []),
     ],
 )
@@ -64,6 +67,26 @@ def test_one_failing_variable_under_a_pattern_keeps_it_up_to_date():
     comparisons = [compared(AGREES, "a/w"), compared(MISMATCH, "a/b")]
     found = declared.apply(comparisons, [("a/*", "mismatch")])
     assert [c.reason for c in found] == [Reason.AGREES, Reason.DECLARED]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([UNTRAINED, AGREES], [DECLARED, AGREES]),
+        ([AGREES, AGREES], [OUTDATED, OUTDATED]),
+        ([AGREES, VACUOUS], [AGREES, VACUOUS]),  # not every variable agrees
+        ([BROKEN, AGREES], [BROKEN, AGREES]),
+    ],
+)
+def test_what_a_declared_step_makes_of_the_optimizer_gradient(before, after):
+    comparisons = [compared(judged) for judged in before]
+    found = declared.apply_to_step(comparisons, [("a/*", "untrained")])
+    assert [(c.verdict, c.reason) for c in found] == after
+
+
+def test_a_declared_step_leaves_backpropagation_to_be_checked():
+    layout = Layout(("a/w", "a/b"), ((2,), (2,)))
+    assert declared.variables_under(layout, [("*", "untrained"), ("*/b", "blocked")]) == [1]
 
 
 @pytest.mark.parametrize(
