@@ -25,19 +25,25 @@ from gradhooks.reports.records import Comparison, Culprit, DerivativeComparison
 from gradhooks.verdicts import pinpointing
 
 
-def find_culprit(context: CheckContext, comparisons: Sequence[Comparison]) -> Culprit | None:
+def find_culprit(
+    context: CheckContext,
+    comparisons: Sequence[Comparison],
+    cause: str = "",
+) -> Culprit | None:
     """Returns where the error of a failed check is made; None where it cannot be told.
 
     Args:
         context: The `CheckContext` of the check.
         comparisons: Its comparisons.
+        cause: What explains the gradient that the optimizer receives, a sentence;
+            empty if nothing that was tried does.
     """
     failed: list[DerivativeComparison] = []
     for c in comparisons:
         if isinstance(c, DerivativeComparison) and c.verdict is Verdict.FAIL:
             failed.append(c)
     if not failed:
-        return _find_in_step(comparisons)
+        return _find_in_step(comparisons, cause)
     tapped = context.oracle.tapped()
     if tapped is None:
         return None
@@ -48,7 +54,7 @@ def find_culprit(context: CheckContext, comparisons: Sequence[Comparison]) -> Cu
         context.oracle.evaluations += tapped.oracle.evaluations - before
 
 
-def _find_in_step(comparisons: Sequence[Comparison]) -> Culprit | None:
+def _find_in_step(comparisons: Sequence[Comparison], cause: str) -> Culprit | None:
     """Returns `train_step` where it alone is wrong: every measured derivative agrees."""
     wrong = [c for c in comparisons if c.reason is Reason.UNTRAINED]
     if not wrong:
@@ -60,6 +66,8 @@ def _find_in_step(comparisons: Sequence[Comparison]) -> Culprit | None:
         f"{worst:.2g} of its size",
     )
     sentence = "`train_step` does not pass the gradient of the loss to the optimizer"
+    if cause:
+        sentence = f"{sentence}: {cause}"
     return Culprit("train_step", "train_step", None, evidence, "", sentence)
 
 

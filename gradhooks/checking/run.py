@@ -135,14 +135,14 @@ class _Check:
         diagnoses = (*diagnoses, *found.diagnoses)
         verdict, reason = judge.judge_check(every)
         self._note_open_questions(every, verdict)
-        culprit = self._find_culprit(every) if verdict is Verdict.FAIL else None
+        culprit = self._find_culprit(every, found.cause) if verdict is Verdict.FAIL else None
         report = self._report(every, diagnoses, differences, verdict, reason)
         return dataclasses.replace(report, culprit=culprit, notes=tuple(self._notes))
 
-    def _find_culprit(self, comparisons: Sequence[Comparison]) -> Culprit | None:
+    def _find_culprit(self, comparisons: Sequence[Comparison], cause: str) -> Culprit | None:
         """Returns where the error is made; what goes wrong in the search changes no verdict."""
         try:
-            found = pinpoint.find_culprit(self._context, comparisons)
+            found = pinpoint.find_culprit(self._context, comparisons, cause)
         except Exception as error:
             first = str(error).partition("\n")[0]
             self._notes.append(f"where the error is made was not found: {first}")
