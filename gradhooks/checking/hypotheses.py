@@ -77,7 +77,8 @@ def find_cause(
                 return ""
             failed.append(layout.paths.index(c.path))
     is_finite = np.isfinite(recorded.values).all() and np.isfinite(recorded.analytic).all()
-    if not failed or not is_finite:
+    # None of the hypotheses predicts that a gradient is missing.
+    if not failed or not is_finite or not recorded.is_connected[failed].all():
         return ""
     with np.errstate(all="ignore"):
         return next(_Search(context, step, recorded, failed).explanations(), "")

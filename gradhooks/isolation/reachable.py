@@ -106,6 +106,8 @@ def find_numbers(places):
     """
     numbers = {}
     for place in places:
+        if isinstance(place.value, _CONTAINERS) and len(place.value) > _MOST_ENTRIES:
+            continue
         for link, owner, key, child in _children(place.value):
             if not isinstance(child, (bool, int, float)) or link not in _NAMED_LINKS:
                 continue
@@ -116,6 +118,9 @@ def find_numbers(places):
     return numbers
 
 
+# Containers with more entries hold data. A free choice: what tunes a loss fits into fewer.
+_MOST_ENTRIES = 256
+_CONTAINERS = (dict, list, tuple, collections.deque, set, frozenset)
 # Links that lead to what has a name of its own.
 _NAMED_LINKS = ("attribute", "item", "cell", "name", "class")
 
