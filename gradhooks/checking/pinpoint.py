@@ -111,21 +111,21 @@ class _Search:
         start = -1
         if numbers:
             variable = max(numbers)
-            owner = self._tapped.owner_of(variable)
-            behind = self._last_wrong_output(owner)
+            reader = self._tapped.reader_of(variable)
+            behind = self._last_wrong_output(reader)
             if behind is None:
-                return self._describe_weights(variable, owner)
+                return self._describe_weights(variable, reader)
             start = behind
         return self._search_behind(start)
 
-    def _last_wrong_output(self, owner: str | None) -> int | None:
+    def _last_wrong_output(self, reader: str | None) -> int | None:
         """Returns the last wrong tap behind the layer of the last wrong variable.
 
         -1 where there is none to measure; None if all are right, so that the error is
         in the layer itself.
         """
-        outputs = [p.number for p in self._places if p.layer == owner and p.is_output]
-        if owner is None or not outputs:
+        outputs = [p.number for p in self._places if p.layer == reader and p.is_output]
+        if reader is None or not outputs:
             return -1
         wrong = [number for number in outputs if self._is_wrong(number)]
         if wrong:
@@ -201,7 +201,7 @@ class _Search:
         numbers = self._wrong_variables()
         if not numbers:
             return None
-        return self._describe_weights(max(numbers), self._tapped.owner_of(max(numbers)))
+        return self._describe_weights(max(numbers), self._tapped.reader_of(max(numbers)))
 
     def _measure(self, probe: Probe) -> Measurement:
         """Measures by single quotients, and by a sequence of steps if they do not agree."""
@@ -234,6 +234,8 @@ class _Search:
             return self._describe_after(place, wrong_by)
         leaving = self._leaving(place)
         if leaving is None or not self._is_right(leaving.number):
+            return None
+        if not place.is_model and self._tapped.has_way_around(place, leaving):
             return None
         behind = self._measure_tap(leaving.number)
         right_to = pinpointing.describe_agreement(behind.comparand(0))
@@ -289,18 +291,18 @@ class _Search:
                 return str(other.layer)
         return ""
 
-    def _describe_weights(self, number: int, owner: str | None) -> Culprit | None:
+    def _describe_weights(self, number: int, reader: str | None) -> Culprit | None:
         """The culprit where the gradient behind a layer is right, and that of its weight wrong."""
         variable = self._context.layout.paths[number]
         wrong = [c for c in self._failed if c.path == variable]
-        place = None if owner is None else self._place_of(owner)
+        place = None if reader is None else self._place_of(reader)
         if place is None or not wrong:
             return None
         terms = {c.term for c in wrong}
         is_penalty = "penalty" in terms and "data" not in terms
         wrong_by = pinpointing.describe_comparison(max(wrong, key=lambda c: c.relative_difference))
         evidence = (
-            f"the gradient at the output of {owner}: {pinpointing.RIGHT}",
+            f"the gradient at the output of {reader}: {pinpointing.RIGHT}",
             f"the gradient of {variable}: {wrong_by}",
         )
         kind = "regularizer" if is_penalty else "layer"

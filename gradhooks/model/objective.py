@@ -67,6 +67,7 @@ def evaluate(
     stand_in,
     draws,
     around_loss=contextlib.nullcontext,
+    note_read=None,
 ):
     """Evaluates the loss terms without touching the model.
 
@@ -83,6 +84,8 @@ def evaluate(
         draws: The `draws.Draws` of the trace.
         around_loss: Function that makes a context for the computation of the
             loss from the outputs, apart from the forward pass.
+        note_read: None, or a function that is called with every variable whose
+            value is read.
 
     Returns:
         What `finish` returns.
@@ -91,7 +94,7 @@ def evaluate(
         if container is not None:
             patch(objective.model, "_compile_loss", container)
         switch = PenaltySwitch(objective.model, patch) if objective.has_penalty else None
-        with _make_scope(switch, mapping, stand_in) as scope:
+        with _make_scope(switch, mapping, stand_in, note_read) as scope:
             start = _state_of(scope)
             outputs = objective.forward(batch[0])
             after_forward, position = _state_of(scope), draws.position()
@@ -110,10 +113,15 @@ def evaluate(
             return finish(terms, lambda: _restore(scope, start))
 
 
-def _make_scope(switch, mapping, stand_in):
+def _make_scope(switch, mapping, stand_in, note_read):
     """Returns a stateless scope in which tensors stand for the variables."""
 
     class Scope(keras.StatelessScope):
+        def get_current_value(self, variable):
+            if note_read is not None:
+                note_read(variable)
+            return super().get_current_value(variable)
+
         def add_update(self, update):
             variable, value = update
             super().add_update((variable, stand_in(value, variable)))

@@ -152,6 +152,11 @@ class ModelOracle:
         gradients = self._compilation.gradients
         return self._backend.find_passages(gradients.graph, gradients.forward, entries, exits)
 
+    def are_outermost(self, tensors):
+        """Returns whether tensors belong to the trace itself, and not to a loop in it."""
+        graph = self._compilation.gradients.graph
+        return bool(tensors) and all(tensor.graph is graph for tensor in tensors)
+
     @property
     def bypassed(self):
         """Numbers of the variables whose own storage the trace reads, a tuple.

@@ -53,6 +53,7 @@ class Taps:
     Attributes:
         variables: The scalars.
         places: A `Place` for each tap in use, by its number.
+        leaving: The tensors that leave a call, by the number of the tap behind it.
     """
 
     def __init__(self, model, backend):
@@ -67,6 +68,8 @@ class Taps:
         ]
         self.places = []
         self._calls, self._stack = {}, []
+        self._readers = {}
+        self.leaving = {}
         self._is_forward = True
 
     @contextlib.contextmanager
@@ -75,6 +78,8 @@ class Taps:
         self.places.clear()
         self._calls.clear()
         self._stack.clear()
+        self._readers.clear()
+        self.leaving.clear()
         self._is_forward = True
         with threads.open_patcher() as patch:
             for layer in self._layers:
@@ -86,23 +91,22 @@ class Taps:
         self._is_forward = False
         self._calls.clear()
 
-    def owner_of(self, variable):
-        """Returns the layer that holds a variable itself; None if there is not exactly one."""
-        holders = []
-        for layer in self._layers:
-            if any(variable is own for own in layer.trainable_variables):
-                holders.append(layer)
-        if not holders:
-            return None
-        fewest = min(len(layer.trainable_variables) for layer in holders)
-        owners = [layer for layer in holders if len(layer.trainable_variables) == fewest]
-        # Of nested layers with the same variables, the innermost comes last.
-        innermost = owners[-1]
-        for layer in owners:
-            inner = keras_internals.layers_of(layer)
-            if not any(innermost is other for other in inner):
-                return None
-        return innermost
+    def note_read(self, variable):
+        """Notes in the call of which layer a variable is read."""
+        if not self._is_forward:
+            return
+        reader = self._stack[-1].layer if self._stack and self._stack[-1] else None
+        self._readers.setdefault(id(variable), set()).add(reader)
+
+    def reader_of(self, variable):
+        """Returns the path of the only layer that reads a variable; None if there are several.
+
+        What a regularizer reads, outside of any layer, does not count.
+        """
+        readers = set(self._readers.get(id(variable), ()))
+        if getattr(variable, "regularizer", None) is not None:
+            readers.discard(None)
+        return readers.pop() if len(readers) == 1 else None
 
     def layer_at(self, path):
         """Returns the layer of a path."""
@@ -128,10 +132,18 @@ class Taps:
                 self._stack.pop()
             if layer is not self._model:
                 leaving = self._take(layer, number, is_output=True)
+                self._note_leaving(leaving, results)
                 return keras.tree.map_structure(lambda value: self._add(leaving, value), results)
             return self._add_to_each(layer, number, results)
 
         return call_with_taps
+
+    def _note_leaving(self, place, results):
+        """Notes the tensors that leave a call, in front of its tap."""
+        if place is not None and self._is_forward:
+            flat = keras.tree.flatten(results)
+            tensors = [value for value in flat if self._backend.is_symbolic(value)]
+            self.leaving[place.number] = tensors
 
     def _add_to_each(self, layer, number, results):
         """Adds a tap of its own to each output of the model, whose losses differ."""
@@ -195,10 +207,24 @@ class TappedModel:
         """Returns (name, `sources.Source`) of the loss of an output of the model."""
         return sources.find_loss(self._objective, output)
 
-    def owner_of(self, number):
-        """Returns the path of the layer that alone holds a variable; None if there is none."""
-        owner = self._taps.owner_of(self._weights[number])
-        return None if owner is None else compiled_loss.path_of(owner)
+    def reader_of(self, number):
+        """Returns the path of the only layer that reads a variable; None if there are several."""
+        return self._taps.reader_of(self._weights[number])
+
+    def has_way_around(self, entering, leaving):
+        """Whether the loss depends on what enters a call also past what leaves it.
+
+        A layer may keep a tensor that another one uses. In a loop it cannot be seen.
+
+        Args:
+            entering: The `Place` before the call.
+            leaving: The `Place` behind it.
+        """
+        tensors = self._taps.leaving.get(leaving.number, ())
+        if not self.oracle.are_outermost(tensors):
+            return False
+        total, *_ = self.oracle.find_passages([], tensors)
+        return bool(total.around[self.first + entering.number])
 
     def has_activity_regularizer(self, path):
         """Whether a layer has an activity regularizer."""
