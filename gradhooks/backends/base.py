@@ -297,6 +297,7 @@ class Backend(Protocol):
         forward: Any,
         entries: Sequence[Tensor],
         exits: Sequence[Tensor],
+        is_around_wanted: bool,
     ) -> tuple[Any, ...]:
         """Finds the variables that lead to each loss term through some tensors, and around them.
 
@@ -305,10 +306,11 @@ class Backend(Protocol):
             forward: Its part from the variables to the loss terms.
             entries: Tensors that go into a part of the graph.
             exits: Tensors that come out of it.
+            is_around_wanted: Whether ways around the part are looked for.
 
         Returns:
-            For each loss term an object with `through` and `around`, bool arrays of
-            shape (V,), and `is_open`: whether the term depends on the part at all.
+            For each loss term an object with `through` and, if wanted, `around`, bool
+            arrays of shape (V,), and `is_open`: whether the term depends on the part at all.
         """
 
     # A trace at float64 of code that is written for less.

@@ -22,6 +22,7 @@ from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import (
     native_precision,
     optimizer_diagnosis,
+    roundoff,
     step_causes,
     step_changes,
 )
@@ -31,7 +32,7 @@ from gradhooks.verdicts.step_causes import Prediction
 # How far a point lies at which a factor is compared again, in units of each variable's scale. A
 # free choice: far enough that the norm of a gradient is another one there.
 _ELSEWHERE = 0.3
-# Factors, or norms, that differ by less are the same. A free choice: more than rounding.
+# Factors, or norms, that differ by less are the same. A free choice: more than rounding in float32.
 _SAME = 1e-3
 # First distance that is tried for a gradient at a moved point, the usual one; and how many further
 # ones. A free choice: each one squares the error of the last.
@@ -151,11 +152,8 @@ class _Search:
         data = self._terms.get("data")
         if data is None:
             return
-        predictions = [
-            *step_changes.mix_terms(
-                self._terms["total"], data, self._recorded, self._oracle.batch_size
-            )
-        ]
+        total, size = self._terms["total"], self._oracle.batch_size
+        predictions = [*step_changes.mix_terms(total, data, self._recorded, size)]
         for prediction in predictions:
             if self._holds(prediction):
                 yield prediction.sentence
@@ -231,8 +229,11 @@ class _Search:
         if there is not None and gradient is not None and factor > 0:
             norm_there = float(np.linalg.norm(there[1]))
             factor_there = float(gradient @ there[1]) / float(gradient @ gradient)
-            is_same_norm = math.isclose(norm, norm_there, rel_tol=_SAME)
-            is_same_factor = math.isclose(factor, factor_there, rel_tol=_SAME)
+            accuracy = max(_SAME, roundoff.tolerance(self._dtype))
+            is_same_norm = math.isclose(norm, norm_there, rel_tol=accuracy)
+            is_same_factor = math.isclose(factor, factor_there, rel_tol=accuracy)
+            if not (is_same_norm or is_same_factor or is_clipped):
+                return step_causes.describe_varying_factor(factor, factor_there)
             if is_same_norm != is_same_factor:
                 is_clipped = is_same_norm
         sentence = optimizer_diagnosis.describe_factor(

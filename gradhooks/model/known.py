@@ -124,6 +124,22 @@ APPROXIMATIONS = (
         ),
         page="https://www.tensorflow.org/api_docs/python/tf/raw_ops/ImageProjectiveTransformV3",
     ),
+    Approximation(
+        (
+            "ContrastLimitedAdaptiveHistogramEqualization",
+            "Equalization",
+            "RandomPosterization",
+        ),
+        lambda layer, training: True,
+        _no_weights,
+        is_for_inputs=True,
+        trained="none",
+        sentence=(
+            "pixels are rounded to whole numbers to find their new values, and no gradient passes "
+            "through that"
+        ),
+        page="https://keras.io/api/layers/preprocessing_layers/image_augmentation/",
+    ),
 )
 
 

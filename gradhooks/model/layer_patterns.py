@@ -135,14 +135,15 @@ class WatchedLayers:
             inputs += call.inputs
             outputs += call.outputs
         covered = {}
-        passages = oracle.find_passages(inputs, outputs)
+        is_blocked = candidate.kind == "blocked"
+        passages = oracle.find_passages(inputs, outputs, is_blocked)
         for number, (path, variable) in enumerate(
             zip(oracle.layout.paths, oracle.variables, strict=True)
         ):
             is_own = id(variable) in own
             for term, passage in zip(oracle.term_names, passages, strict=False):
                 if (is_for_inputs and passage.through[number]) or (is_own and passage.is_open):
-                    is_partly_blocked = candidate.kind == "blocked" and passage.around[number]
+                    is_partly_blocked = is_blocked and passage.around[number]
                     covered[path, term] = "mismatch" if is_partly_blocked else candidate.kind
             if trained == "all" or (trained == "own" and is_own):
                 covered[path, "trained"] = candidate.kind
@@ -165,10 +166,13 @@ class WatchedLayers:
 def _list_candidates(model, expect):
     """Returns the `_Candidate`s among the layers of a model."""
     layers = keras_internals.layers_of(model)
+    weights = keras_internals.trained_weights(model)
     candidates = []
     for pattern, kind in expect:
         if kind == "untrained":
             continue  # what a train step does with variables, whatever the layers are
+        if all(fnmatch.fnmatchcase(weight.path, pattern) for weight in weights):
+            continue  # layers add nothing to it
         for layer in layers:
             if _matches(path_of(layer), pattern):
                 candidates.append(_Candidate(layer, kind, pattern))

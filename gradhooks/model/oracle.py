@@ -142,15 +142,18 @@ class ModelOracle:
             *remarks,
         )
 
-    def find_passages(self, entries, exits):
+    def find_passages(self, entries, exits, is_around_wanted):
         """Returns how each loss term depends on variables through tensors of the gradient's trace.
 
         Args:
             entries: Tensors that go into a part of the trace.
             exits: Tensors that come out of it.
+            is_around_wanted: Whether ways around the part are looked for.
         """
         gradients = self._compilation.gradients
-        return self._backend.find_passages(gradients.graph, gradients.forward, entries, exits)
+        return self._backend.find_passages(
+            gradients.graph, gradients.forward, entries, exits, is_around_wanted
+        )
 
     def are_outermost(self, tensors):
         """Returns whether tensors belong to the trace itself, and not to a loop in it."""

@@ -16,6 +16,9 @@ from gradhooks.model.tracing import Tracer
 
 # The most assigned variables that are named. A free choice, since more would hide the rest.
 _MOST_NAMED = 2
+# The most examples of which every target is compared with every output. A free choice that limits
+# what that costs: a million pairs.
+_MOST_PAIRED = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,9 +195,9 @@ _KINDS = {"assigned": _AssigningTracer, "redrawn": _RedrawingTracer}
 
 
 def _has_one_target_each(batch):
-    """Whether the targets are one number for each of several examples."""
-    y = batch.y
-    return bool(batch.size) and batch.size > 1 and getattr(y, "size", None) == batch.size
+    """Whether the targets are one number for each of several examples, of not too many."""
+    is_several = batch.size is not None and 1 < batch.size <= _MOST_PAIRED
+    return is_several and getattr(batch.y, "size", None) == batch.size
 
 
 def _tile(array, count):

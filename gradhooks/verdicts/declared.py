@@ -147,28 +147,33 @@ def mark_as_before(comparisons: Sequence[_Some], former: Sequence[Comparison]) -
 
 
 def describe_excuses(comparisons: Sequence[Comparison], excuses: Sequence[Excuse]) -> list[str]:
-    """Returns a sentence for each layer that excuses something: what could not be checked.
+    """Returns a sentence for layers that excuse something: what could not be checked.
 
     Args:
-        comparisons: The measured comparisons of a check, with the excused ones marked.
+        comparisons: All comparisons of a check, with the excused ones marked.
         excuses: What layers excuse.
     """
-    sentences: list[str] = []
+    groups: dict[str, list[Excuse]] = {}
     for excuse in excuses:
+        why = excuse.sentence or f"declared by expect={{{excuse.pattern!r}: {excuse.kind!r}}}"
+        groups.setdefault(why, []).append(excuse)
+    sentences: list[str] = []
+    for why, group in groups.items():
+        layers: dict[str, None] = {}
         measured: dict[str, None] = {}
         trained: dict[str, None] = {}
         for c in comparisons:
-            if c.reason in _EXCUSED and (c.path, c.term) in excuse.covered:
+            holders = [e.layer for e in group if (c.path, c.term) in e.covered]
+            if holders and c.reason in _EXCUSED:
+                layers.update(dict.fromkeys(holders))
                 (trained if c.term == TRAINED else measured)[c.path] = None
+        if not layers:
+            continue
         what = "what else may be wrong with the gradient of"
         if not measured:
             what = "what the optimizer receives for"
-        paths = list(measured or trained)
-        if paths:
-            why = excuse.sentence or f"declared by expect={{{excuse.pattern!r}: {excuse.kind!r}}}"
-            sentences.append(
-                f"{excuse.layer}: {why}; {what} {list_names(paths)} could not be checked"
-            )
+        paths = list_names(list(measured or trained))
+        sentences.append(f"{list_names(list(layers))}: {why}; {what} {paths} could not be checked")
     return sentences
 
 

@@ -105,6 +105,14 @@ def describe_radius(radius: float) -> str:
     return f"{words} {radius:.2g} along the gradient: sharpness-aware minimization (SAM)"
 
 
+def describe_varying_factor(factor: float, factor_there: float) -> str:
+    """Returns a sentence about a factor that is another one at another point."""
+    return (
+        f"train_step passes on {factor:.4g} times the gradient, for every variable, and "
+        f"{factor_there:.4g} times at another point"
+    )
+
+
 def describe_loss_scale(limit: float, scale: float) -> str:
     """Returns a clause about a gradient that is clipped to a limit while a loss scale is in it."""
     return (

@@ -129,7 +129,7 @@ LAYERS = {
     "Multiply": (_TWO, _MERGES),
     "PReLU": (T, [{"alpha_initializer": "ones"}, {"shared_axes": [1]}, {}]),
     "Permute": (T, [{"dims": (2, 1)}, {"dims": (1, 2)}, {"dims": (2, 1), "name": "turned"}]),
-    "RMSNormalization": (T, [{}, {"axis": 1}, {"epsilon": 0.1}]),
+    "RMSNormalization": (T, [{}, {"axis": -1, "epsilon": 1.0}, {"epsilon": 0.1}]),
     "ReLU": (F, [{}, {"max_value": 1.0}, {"negative_slope": 0.2, "threshold": 0.1}]),
     "RepeatVector": (F, [{"n": 2}, {"n": 3}, {"n": 1}]),
     "Reshape": (T, [{"target_shape": (18,)}, {"target_shape": (3, 6)}, {"target_shape": (-1, 2)}]),

@@ -20,9 +20,16 @@ LAYERS = {
     "CenterCrop": (_IMAGE, [{"height": h, "width": w} for h, w in ((4, 4), (3, 5), (8, 8))]),
     "ContrastLimitedAdaptiveHistogramEqualization": (
         (8, 8, 3),
-        _each([{"tile_grid_size": (2, 2)}, {"tile_grid_size": (4, 4)}], value_range=(0, 1)),
+        _each(
+            [
+                {"tile_grid_size": (2, 2)},
+                {"tile_grid_size": (4, 4)},
+                {"tile_grid_size": (2, 2), "clip_limit": 2.0},
+            ],
+            value_range=(0, 1),
+        ),
     ),
-    "CutMix": (_IMAGE, [{"seed": 1}, {"seed": 2, "factor": 0.5}, {"seed": 3, "factor": 2.0}]),
+    "CutMix": (_IMAGE, [{"seed": 1}, {"seed": 2, "factor": 0.5}, {"seed": 3, "factor": 0.9}]),
     "Equalization": (_IMAGE, _each([{}, {"bins": 16}, {"bins": 64}], value_range=(0, 1))),
     "MelSpectrogram": (
         (64,),
@@ -67,12 +74,15 @@ LAYERS = {
     ),
     "RandomGaussianBlur": (
         _IMAGE,
-        _each([{}, {"kernel_size": 3}, {"sigma": 2.0}], **_RANGE),
+        _each([{}, {"kernel_size": 3}, {"sigma": 0.5}], **_RANGE),
     ),
     "RandomGrayscale": (_IMAGE, [{"factor": f, "seed": 3} for f in (0.5, 0.9, 0.1)]),
     "RandomHue": (_IMAGE, _each([{"factor": f} for f in (0.1, 0.3, 0.5)], **_RANGE)),
     "RandomInvert": (_IMAGE, _each([{"factor": f} for f in (0.5, 1.0, 0.1)], **_RANGE)),
-    "RandomPerspective": (_IMAGE, _each(_FILLS, factor=1.0)[:1] + _each(_FILLS[2:], scale=0.3)),
+    "RandomPerspective": (
+        _IMAGE,
+        _each([{}, {"scale": 0.3}, {"interpolation": "nearest"}], factor=1.0, seed=3),
+    ),
     "RandomPosterization": (_IMAGE, _each([{"factor": n} for n in (2, 4, 6)], **_RANGE)),
     "RandomRotation": (_IMAGE, _each(_FILLS, factor=0.2)),
     "RandomSaturation": (_IMAGE, _each([{"factor": f} for f in (0.3, 0.6, 0.9)], **_RANGE)),

@@ -97,7 +97,7 @@ class ClippedTogether(Step):
     """To a norm that is no round number, so that only another point tells it from a factor."""
 
     def changed(self, gradients):
-        return tf.clip_by_global_norm(gradients, 0.12345)[0]
+        return tf.clip_by_global_norm(gradients, 0.12341)[0]
 
 
 class Shrunk(Step):
@@ -320,7 +320,7 @@ CASES = {
     "broadcast": Case(Broadcast, "(N, 1) are broadcast to (N, N)", is_flat=True),
     "clipped_by_value": Case(ClippedByValue, "clipped by value to +-0.03"),
     "clipped_each": Case(ClippedEach, "every variable's gradient is clipped to the norm 0.07"),
-    "clipped_together": Case(ClippedTogether, "clipped to the norm 0.1235"),
+    "clipped_together": Case(ClippedTogether, "clipped to the norm 0.1234"),
     "shrunk": Case(Shrunk, "passes on 0.3137 times the gradient"),
     "clipped_while_scaled": Case(
         ClippedWhileScaled, "before the loss scale 1024 is divided out", Scaled, optimizer=scaling

@@ -3,6 +3,7 @@
 import pytest
 
 from gradhooks.numerics.layout import Layout
+from gradhooks.reports.excuses import Excuse
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import DerivativeComparison
 from gradhooks.verdicts import declared
@@ -96,3 +97,46 @@ def test_a_declared_step_leaves_backpropagation_to_be_checked():
 def test_patterns_cover_variables_by_path(pattern, variables):
     layout = Layout(("a/w", "a/b", "b/w"), ((2,), (2,), (2,)))
     assert declared.variables_under(layout, [(pattern, "mismatch")]) == variables
+
+
+CUT = Excuse("net/cut", "blocked", {("a/w", "total"): "blocked"}, "*/cut")
+ROUNDED = Excuse("net/low", "known", {("a/w", "total"): "known"}, "", "rounds (https://page)")
+KNOWN = INCONCLUSIVE, Reason.KNOWN
+
+
+@pytest.mark.parametrize(
+    ("excuse", "before", "after"),
+    [
+        (CUT, BLOCKED, DECLARED),
+        (CUT, MISMATCH, MISMATCH),  # declared as zero, not as another one
+        (CUT, AGREES, OUTDATED),
+        (ROUNDED, BLOCKED, KNOWN),
+        (ROUNDED, MISMATCH, KNOWN),
+        (ROUNDED, KINK, KNOWN),
+        (ROUNDED, AGREES, AGREES),  # exact here, by chance
+        (ROUNDED, VACUOUS, VACUOUS),
+        (ROUNDED, BROKEN, BROKEN),
+    ],
+)
+def test_what_a_layer_excuses(excuse, before, after):
+    expect = [(excuse.pattern, excuse.kind)] if excuse.pattern else []
+    inside, outside = compared(before), compared(MISMATCH, "b/w")
+    found = declared.apply([inside, outside], expect, [excuse])
+    assert [(c.verdict, c.reason) for c in found] == [after, MISMATCH]
+
+
+def test_layers_with_one_cause_are_one_sentence():
+    again = Excuse("net/high", "known", {("b/w", "total"): "known"}, "", ROUNDED.sentence)
+    comparisons = [compared(KNOWN), compared(KNOWN, "b/w"), compared(AGREES, "c/w")]
+    assert declared.describe_excuses(comparisons, [ROUNDED, again]) == [
+        "net/low, net/high: rounds (https://page); what else may be wrong with the gradient of "
+        "a/w, b/w could not be checked"
+    ]
+    assert declared.describe_excuses([compared(AGREES)], [ROUNDED]) == []
+
+
+def test_what_was_excused_stays_excused_when_it_is_judged_again():
+    former = [compared(KNOWN), compared(DECLARED, "b/w"), compared(AGREES, "c/w")]
+    judged = [compared(MISMATCH, path) for path in ("a/w", "b/w", "c/w")]
+    found = declared.mark_as_before(judged, former)
+    assert [(c.verdict, c.reason) for c in found] == [KNOWN, DECLARED, MISMATCH]

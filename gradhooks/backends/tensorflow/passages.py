@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from gradhooks.backends.tensorflow.nodes import functions_of, inputs_of, owner_of
+from gradhooks.backends.tensorflow.nodes import functions_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,16 +13,17 @@ class Passage:
 
     Args:
         through: bool, shape (V,). Whether it depends on the variable through the part.
-        around: bool, shape (V,). Whether it depends on it on another way, too.
+        around: bool, shape (V,). Whether it depends on it on another way, too; None if
+            that was not asked for.
         is_open: Whether it depends on the part at all.
     """
 
     through: np.ndarray
-    around: np.ndarray
+    around: np.ndarray | None
     is_open: bool
 
 
-def find_passages(graph, forward, entries, exits):
+def find_passages(graph, forward, entries, exits, is_around_wanted):
     """Finds the variables that lead to a loss through a part of its graph.
 
     Args:
@@ -30,28 +31,39 @@ def find_passages(graph, forward, entries, exits):
         forward: The `ForwardGraph` that leads from variables to the loss terms.
         entries: Tensors that go into the part.
         exits: Tensors that come out of it.
+        is_around_wanted: Whether ways around the part are looked for.
 
     Returns:
         A `Passage` for each loss term, a tuple.
     """
-    callers = {}
-    for node in forward.nodes():
-        for function in functions_of(node):
-            callers[function] = node.name
+    is_nested = any(tensor.graph is not graph for tensor in (*entries, *exits))
+    callers = _index_callers(forward) if is_nested else {}
     before = _find_owners(graph, callers, entries)
     behind = _find_owners(graph, callers, exits)
     # A loop that holds the whole part passes on what does not go through it.
     is_whole = not any(tensor.graph is not graph for tensor in exits)
+    closed = behind if is_whole else frozenset()
     enters = forward.find_dependence(before)
     if None in before:
         enters = np.ones_like(enters)
     passages = []
     for output in forward.output_nodes():
-        reached = _find_reached(forward, output, behind if is_whole else frozenset())
-        is_open = None in behind or bool(_find_reached(forward, output, frozenset()) & behind)
-        around = forward.find_dependence(reached & forward.root_nodes())
+        is_open = None in behind or bool(forward.find_reaching(output) & behind)
+        around = None
+        if is_around_wanted:
+            left = forward.find_reaching(output, closed) & forward.root_nodes()
+            around = forward.find_dependence(left)
         passages.append(Passage(enters & is_open, around, is_open))
     return tuple(passages)
+
+
+def _index_callers(forward):
+    """Returns the names of nodes by the functions that they call."""
+    callers = {}
+    for node in forward.nodes():
+        for function in functions_of(node):
+            callers[function] = node.name
+    return callers
 
 
 def _find_owners(graph, callers, tensors):
@@ -69,16 +81,3 @@ def _find_owners(graph, callers, tensors):
             inner = getattr(inner, "outer_graph", None)
         owners.add(callers.get(getattr(inner, "name", None)))
     return frozenset(owners)
-
-
-def _find_reached(forward, output, closed):
-    """Returns the names of the nodes that lead to an output without passing closed ones."""
-    by_name = {node.name: node for node in forward.nodes()}
-    reached, queue = set(), [output]
-    while queue:
-        name = queue.pop()
-        if name in reached or name in closed or name not in by_name:
-            continue
-        reached.add(name)
-        queue += [owner_of(other) for other in inputs_of(by_name[name])]
-    return reached

@@ -61,6 +61,7 @@ class ForwardGraph:
         self._nodes = find_needed(by_name, self.output_nodes(), self._ends)
         self._versions = definition.versions
         self._library = graph_nodes.restrict_library(definition.library, self._nodes)
+        self._reaching = {}
         self._dependence = self._find_dependence(graph)
         self._work = np.array([work_of(graph, node) for node in self._nodes])
 
@@ -114,6 +115,28 @@ class ForwardGraph:
         """
         is_named = [node.name in names for node in self._nodes]
         return self._dependence[np.array(is_named, bool)].any(0)
+
+    def find_reaching(self, output, closed=frozenset()):
+        """Returns the names of the nodes that lead to an output: a set.
+
+        Args:
+            output: Name of the node that computes the output.
+            closed: Names of nodes that no way may pass.
+        """
+        if not closed and output in self._reaching:
+            return self._reaching[output]
+        reaching = set()
+        queue = [] if output in closed else [output]
+        by_name = graph_nodes.index_nodes(self._nodes)
+        while queue:
+            name = queue.pop()
+            if name in reaching or name in closed or name not in by_name:
+                continue
+            reaching.add(name)
+            queue += map(owner_of, inputs_of(by_name[name]))
+        if not closed:
+            self._reaching[output] = reaching
+        return reaching
 
     def functions(self):
         """Returns the functions that are called, by name."""
