@@ -140,6 +140,18 @@ APPROXIMATIONS = (
         ),
         page="https://keras.io/api/layers/preprocessing_layers/image_augmentation/",
     ),
+    Approximation(
+        ("RandomColorJitter", "RandomHue", "RandomSaturation"),
+        lambda layer, training: True,
+        _no_weights,
+        is_for_inputs=True,
+        trained="none",
+        sentence=(
+            "TensorFlow declares that HSVToRGB is not differentiable, so that no gradient passes "
+            "from colours to pixels"
+        ),
+        page="https://www.tensorflow.org/api_docs/python/tf/image/hsv_to_rgb",
+    ),
 )
 
 
