@@ -84,6 +84,17 @@ class WatchedLayers:
                     patch(layer, name, self._wrap(layer, getattr(layer, name)))
             yield
 
+    def take_calls_of(self, other):
+        """Takes over the calls that were noted for another model of the same kind.
+
+        Args:
+            other: The `WatchedLayers` of a model that is built alike, which was traced.
+        """
+        self._calls = {}
+        for own, traced in zip(self._candidates, other._candidates, strict=True):
+            if id(traced.layer) in other._calls:
+                self._calls[id(own.layer)] = other._calls[id(traced.layer)]
+
     def _wrap(self, layer, call):
         """Wraps a method of a layer so that its calls are noted."""
 

@@ -58,8 +58,8 @@ def check_at_levels(case, seed=0, levels=(*SMALL, LARGE)):
         make = model_oracle.ModelOracle
         for relative in (0.0, *levels):
 
-            def make_jittering(*arguments, relative=relative):
-                return JitteringOracle(make(*arguments), relative, seed)
+            def make_jittering(*arguments, relative=relative, **options):
+                return JitteringOracle(make(*arguments, **options), relative, seed)
 
             with mock.patch.object(model_oracle, "ModelOracle", make_jittering):
                 reports[relative] = judging.check_case(case, seed)

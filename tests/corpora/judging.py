@@ -47,11 +47,15 @@ def compiled_once():
 
 class _CompiledOnce:
     def __init__(self, make):
-        self._make, self._kept = make, None
+        self._make, self._kept, self._watched = make, None, None
 
-    def __call__(self, objective, batch, precision="auto"):
+    def __call__(self, objective, batch, precision="auto", watch=None):
+        watched = watch.__self__ if watch else None
         if self._kept is None or not self._kept.rebind(objective.model, batch):
-            self._kept = self._make(objective, batch, precision)
+            self._kept = self._make(objective, batch, precision, watch=watch)
+            self._watched = watched
+        elif watched is not None:
+            watched.take_calls_of(self._watched)
         return self._kept
 
 
