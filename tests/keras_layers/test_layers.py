@@ -1,13 +1,14 @@
 """No layer of Keras' own fails: it passes, is known to approximate, or says why it is undecided."""
 
 import keras
+import numpy as np
 import pytest
 
 from gradhooks import testing, validation
 from gradhooks.check import check_once
 from gradhooks.model import batch, keras_internals
 from gradhooks.reports.reasons import Reason, Verdict
-from tests.keras_layers.configurations import LEFT_OUT, list_configurations
+from tests.keras_layers.configurations import EXAMPLES, LEFT_OUT, list_configurations
 
 CONFIGURATIONS = list_configurations()
 # What the default run tries: a layer of each family, and every kind that approximates.
@@ -33,19 +34,18 @@ SOME = {
     "SpectralNormalization-0",
     "UpSampling2D-1",
 }
-# Reasons for which nothing is decided, and that are true of these layers.
-TRUE = {
-    "AutoContrast": "the smallest and the largest pixel of an image are ties, or clipped",
-}
+# What may leave a layer of Keras' undecided.
+UNDECIDED = (Reason.KNOWN, Reason.KINK, Reason.NOISE, Reason.NOTHING_SAMPLED)
+# Layers with real inputs that are called with nothing else, one configuration of each.
+IN_MODELS = [c for c in CONFIGURATIONS if not (c.number or c.largest or c.call)]
 
 
 def check_layer(configuration, samples=16):
     """The report on one layer: its weights, and its real inputs."""
     layer, x = configuration.make(), configuration.draw()
     call = configuration.call or keras_internals.forward
-    if isinstance(x, list) and configuration.call is None:
-        takes_list = isinstance(layer, (keras.layers.Layer,)) and _takes_list(layer)
-        call = call if takes_list else (lambda layer, x, training: layer(*x))
+    if isinstance(x, list) and isinstance(layer, TAKES_TWO):
+        call = call_with_two
     fixed = batch.take_batch(x)
     bench = testing._build_bench(layer, fixed.x, call, True)
     options = validation.Options(
@@ -54,16 +54,40 @@ def check_layer(configuration, samples=16):
     return check_once(bench, (fixed.x, None, None, None), options)
 
 
-def _takes_list(layer):
-    return not isinstance(
-        layer, (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
-    )
+TAKES_TWO = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+
+
+def call_with_two(layer, x, training):
+    return layer(*x, training=training)
+
+
+def check_model(configuration, samples=16):
+    """The report on a model with a dense layer before and one behind the layer."""
+    layer, x = configuration.make(), configuration.draw()
+    inputs = [keras.Input(shape) for shape in configuration.shapes]
+    below = [keras.layers.Dense(i.shape[-1], activation="sigmoid")(i) for i in inputs]
+    if len(below) == 1:
+        outputs = layer(below[0])
+    else:
+        outputs = layer(*below) if isinstance(layer, TAKES_TWO) else layer(below)
+    flat = [keras.layers.Flatten()(output) for output in keras.tree.flatten(outputs)]
+    model = keras.Model(inputs, [keras.layers.Dense(2)(output) for output in flat])
+    model.compile("sgd", "mse")
+    targets = [np.ones((EXAMPLES, 2), "float32") for _ in flat]
+    options = validation.Options(samples=samples)
+    return check_once(model, (x, targets if len(flat) > 1 else targets[0], None, None), options)
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
 @pytest.mark.sweep
 def test_no_layer_fails(configuration, unoptimized):
     assert_true(check_layer(configuration))
+
+
+@pytest.mark.parametrize("configuration", IN_MODELS, ids=str)
+@pytest.mark.sweep
+def test_no_model_around_a_layer_fails(configuration, unoptimized):
+    assert_true(check_model(configuration))
 
 
 @pytest.mark.parametrize("configuration", [c for c in CONFIGURATIONS if str(c) in SOME], ids=str)
@@ -75,10 +99,6 @@ def assert_true(report):
     assert report.verdict is not Verdict.FAIL, report
     if report.verdict is Verdict.INCONCLUSIVE:
         assert report.reason in UNDECIDED, report
-
-
-# What may leave a layer of Keras' undecided.
-UNDECIDED = (Reason.KNOWN, Reason.KINK, Reason.NOISE, Reason.NOTHING_SAMPLED)
 
 
 def test_every_layer_of_keras_is_here():
