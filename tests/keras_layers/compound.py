@@ -44,7 +44,7 @@ def _dense():
 
 
 def _einsum():
-    return layers.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")
+    return layers.EinsumDense("abc,cd->abd", output_shape=(6, 4), bias_axes="d")
 
 
 def _cell_inputs(units, states):

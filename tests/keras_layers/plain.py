@@ -75,8 +75,8 @@ LAYERS = {
     "EinsumDense": (
         T,
         [
-            {"equation": "abc,cd->abd", "output_shape": (None, 4)},
-            {"equation": "abc,cd->abd", "output_shape": (None, 4), "bias_axes": "d"},
+            {"equation": "abc,cd->abd", "output_shape": (6, 4)},
+            {"equation": "abc,cd->abd", "output_shape": (6, 4), "bias_axes": "d"},
             {"equation": "abc,bcd->ad", "output_shape": 4, "activation": "tanh"},
         ],
     ),
