@@ -223,7 +223,7 @@ class TappedModel:
         tensors = self._taps.leaving.get(leaving.number, ())
         if not self.oracle.are_outermost(tensors):
             return False
-        total, *_ = self.oracle.find_passages([], tensors)
+        total, *_ = self.oracle.find_passages([], tensors, is_around_wanted=True)
         return bool(total.around[self.first + entering.number])
 
     def has_activity_regularizer(self, path):
