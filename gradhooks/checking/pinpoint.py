@@ -10,7 +10,7 @@ variable.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -107,6 +107,8 @@ class _Search:
             return None
         if any(c.reason is Reason.NON_FINITE_GRADIENT for c in self._failed):
             return self._find_first_infinite()
+        if any(c.reason is Reason.BLOCKED for c in self._failed):
+            return self._find_last_block()
         numbers = self._wrong_variables()
         start = -1
         if numbers:
@@ -117,6 +119,17 @@ class _Search:
                 return self._describe_weights(variable, reader)
             start = behind
         return self._search_behind(start)
+
+    def _find_last_block(self) -> Culprit | None:
+        """Finds the last call whose output has a gradient and whose input has none."""
+        slopes = self._slopes()
+        for place in reversed(self._places):
+            if place.is_output or slopes[place.number]:
+                continue
+            leaving = self._leaving(place)
+            if leaving is not None and slopes[leaving.number] and self._is_right(leaving.number):
+                return self._describe(place.number, pinpointing.BLOCKED, pinpointing.RIGHT)
+        return None
 
     def _last_wrong_output(self, reader: str | None) -> int | None:
         """Returns the last wrong tap behind the layer of the last wrong variable.
@@ -161,22 +174,25 @@ class _Search:
     def _next_wrong(self, place: Any) -> int | None:
         """Returns a wrong tap that the tensor of another reaches next; None if there is none.
 
-        Of a tap before a call that is the one behind the call; of a tap behind a
-        call those before the later calls around it, and the one behind what is
-        around.
+        Of a tap before a call that is the one behind the call, and those before the
+        calls in it: some of these may have no part in the loss, as where a loop is
+        traced twice. Of a tap behind a call those before the later calls around it,
+        and the one behind what is around.
         """
         reached: list[int] = []
         for other in self._places[place.number + 1 :]:
             is_same = (other.layer, other.call) == (place.layer, place.call)
-            if not place.is_output and is_same and other.is_output:
+            is_inner = other.enclosing == place.number and not other.is_output
+            if not place.is_output and (is_inner or (is_same and other.is_output)):
                 reached.append(other.number)
             if place.is_output and not other.is_output and other.enclosing == place.enclosing:
                 reached.append(other.number)
         if place.is_output and place.enclosing is not None:
             around = self._places[place.enclosing]
-            leaving = self._leaving(around)
-            if leaving is not None:
-                reached.append(leaving.number)
+            for other in self._places:
+                is_same = (other.layer, other.call) == (around.layer, around.call)
+                if is_same and other.is_output:
+                    reached.append(other.number)
         wrong = [number for number in reached if self._is_wrong(number)]
         return max(wrong, default=None)
 
@@ -237,9 +253,41 @@ class _Search:
             return None
         if not place.is_model and self._tapped.has_way_around(place, leaving):
             return None
+        inner = self._wrong_inside(place)
+        if inner:
+            return self._explain_loop(place, inner, wrong_by)
         behind = self._measure_tap(leaving.number)
         right_to = pinpointing.describe_agreement(behind.comparand(0))
         return self._describe(number, wrong_by, right_to)
+
+    def _wrong_inside(self, place: Any) -> list[Any]:
+        """The calls inside of another, at any depth, whose gradient is wrong before them."""
+        wrong: list[Any] = []
+        inside = {place.number}
+        for other in self._places[place.number + 1 :]:
+            if other.enclosing in inside and not other.is_output:
+                inside.add(other.number)
+                if self._is_wrong(other.number):
+                    wrong.append(other)
+        return wrong
+
+    def _explain_loop(self, place: Any, inner: Sequence[Any], wrong_by: str) -> Culprit | None:
+        """The culprit in a loop, where what leaves a call enters it again at the next turn.
+
+        There the gradient behind the wrong call is wrong, too. Of the layers in the
+        loop the one that a user wrote is named, if there is just one.
+        """
+        own: dict[str, Any] = {}
+        for other in inner:
+            if self._tapped.describe_layer(other.layer).place:
+                own[other.layer] = other
+        evidence = (f"inside of {place.layer}, a loop, the gradient: {wrong_by}",)
+        if len(own) == 1:
+            (only,) = own.values()
+            return self._make("layer", only, evidence, wrong_by)
+        if not own and self._tapped.describe_layer(place.layer).place:
+            return self._make("layer", place, evidence, wrong_by)
+        return None
 
     def _is_confirmed_around(self, place: Any) -> bool:
         """Whether the calls around a tap are wrong at their inputs, too, or have no gradient there.
@@ -281,6 +329,12 @@ class _Search:
         if place.enclosing is None:
             return None
         around = self._places[place.enclosing]
+        if not self._tapped.describe_layer(around.layer).place:
+            # No code of the user's between the layers, but perhaps a loop over one.
+            return self._explain_loop(around, self._wrong_inside(around), wrong_by)
+        leaving = None if around.is_model else self._leaving(around)
+        if leaving is not None and self._tapped.has_way_around(place, leaving):
+            return None
         following = self._following(place, around)
         return self._make("layer", around, evidence, wrong_by, (place.layer, following))
 
@@ -305,8 +359,13 @@ class _Search:
             f"the gradient at the output of {reader}: {pinpointing.RIGHT}",
             f"the gradient of {variable}: {wrong_by}",
         )
-        kind = "regularizer" if is_penalty else "layer"
-        return self._make(kind, place, evidence, wrong_by, variable=variable)
+        kind: Literal["layer", "regularizer"] = "regularizer" if is_penalty else "layer"
+        culprit = self._make(kind, place, evidence, wrong_by, variable=variable)
+        entering = [p for p in self._places if p.layer == reader and not p.is_output]
+        wrong_calls = [p.call for p in entering if self._is_wrong(p.number)]
+        if len(entering) > 1 and len(wrong_calls) == 1:
+            return dataclasses.replace(culprit, call=wrong_calls[0])
+        return culprit
 
     def _wrong_variables(self) -> set[int]:
         """Numbers of the variables of which a single parameter failed, or the whole variable."""
@@ -325,7 +384,7 @@ class _Search:
 
     def _make(
         self,
-        kind: str,
+        kind: Literal["layer", "regularizer"],
         place: Any,
         evidence: tuple[str, ...],
         wrong_by: str,

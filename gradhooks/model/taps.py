@@ -132,14 +132,15 @@ class Taps:
                 self._stack.pop()
             if layer is not self._model:
                 leaving = self._take(layer, number, is_output=True)
-                self._note_leaving(leaving, results)
-                return keras.tree.map_structure(lambda value: self._add(leaving, value), results)
+                moved = keras.tree.map_structure(lambda value: self._add(leaving, value), results)
+                self._note_leaving(leaving, moved)
+                return moved
             return self._add_to_each(layer, number, results)
 
         return call_with_taps
 
     def _note_leaving(self, place, results):
-        """Notes the tensors that leave a call, in front of its tap."""
+        """Notes the tensors that leave a call, behind its tap."""
         if place is not None and self._is_forward:
             flat = keras.tree.flatten(results)
             tensors = [value for value in flat if self._backend.is_symbolic(value)]

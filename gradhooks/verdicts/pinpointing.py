@@ -8,6 +8,7 @@ from gradhooks.verdicts import judge
 from gradhooks.verdicts.replication import Comparand
 
 RIGHT = "right"
+BLOCKED = "zero, although the loss moves: nothing is let through"
 
 
 class Source(Protocol):
@@ -101,7 +102,7 @@ def _relative_difference(comparand: Comparand) -> float:
 
 def _describe_gap(analytic: float, numeric: float) -> str:
     if analytic == 0:
-        return "zero, although the loss moves: nothing is let through"
+        return BLOCKED
     if analytic != analytic or abs(analytic) == float("inf"):
         return "NaN or infinite"
     difference = judge.relative_difference(analytic, numeric)
