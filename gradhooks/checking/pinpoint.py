@@ -107,7 +107,8 @@ class _Search:
             return None
         if any(c.reason is Reason.NON_FINITE_GRADIENT for c in self._failed):
             return self._find_first_infinite()
-        if any(c.reason is Reason.BLOCKED for c in self._failed):
+        own = [c for c in self._failed if c.path in self._context.layout.paths]
+        if own and all(c.reason is Reason.BLOCKED for c in own):
             return self._find_last_block()
         numbers = self._wrong_variables()
         start = -1
