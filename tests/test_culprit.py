@@ -8,6 +8,7 @@ from keras import layers
 
 import gradhooks
 from gradhooks import CheckReport, Verdict
+from gradhooks.backends.tensorflow import custom_gradients as gradient_registry
 from gradhooks.checking import run
 from gradhooks.checking.settings import Settings
 from gradhooks.model import batch, objective, oracle
@@ -186,3 +187,16 @@ def test_a_stored_report_without_the_record_can_be_read():
     named = Culprit("layer", "net/middle", 1, ("wrong",), "net.py:3", "it is wrong")
     stored = CheckReport(0, Verdict.FAIL, gradhooks.Reason.MISMATCH, {"total": 1.0}, culprit=named)
     assert CheckReport.from_json(stored.to_json()) == stored
+
+
+def test_the_trace_leaves_no_graph_behind(monkeypatch):
+    """A custom gradient is registered for ever, and would hold the graph with all taps."""
+
+    def registered():
+        before = gradient_registry.list_registered_gradients()
+        gradhooks.check_gradients(*network(off_at_its_input))
+        return len(gradient_registry.list_registered_gradients() - before)
+
+    with_taps = registered()
+    monkeypatch.setattr(oracle.ModelOracle, "tapped", lambda self: None)
+    assert with_taps == registered()
