@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from gradhooks import backends
+from gradhooks._types import Floats
 from gradhooks.model import (
     failing_layer,
     keras_internals,
@@ -91,7 +92,7 @@ class ModelOracle:
         self._tapped = None
         self.evaluations = 0
         self.gradient_evaluations = 0
-        self.gradient_noise = None
+        self.gradient_noise: Floats | None = None
         self.complaints = ()
         self._compilation = Compilation(
             self._backend, objective, self._tracer, self.layout.paths, is_sharing

@@ -151,7 +151,8 @@ def combine(
     """
     ordered = sorted(estimates, key=lambda estimate: estimate.step_size)
     quotients = np.array([(e.step_size, e.slope, e.left, e.right) for e in ordered])
-    return _select_each(*quotients.T, noise_level)
+    steps, slopes, lefts, rights = quotients.T
+    return _select_each(steps, slopes, lefts, rights, noise_level)
 
 
 def _select_each(
