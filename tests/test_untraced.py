@@ -45,7 +45,7 @@ def scaled(factors):
 class Recorded(FunctionOracle):
     """An oracle whose train step hands on a gradient of its own, in float32."""
 
-    training_dtype, batch_size, has_noise = "float32", 16, False
+    training_dtype, batch_size = "float32", 16
 
     def __init__(self, traced, trained, bypassed=()):
         super().__init__(loss, scaled(traced), POINT, SHAPES)

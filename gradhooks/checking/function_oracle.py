@@ -75,7 +75,6 @@ class FunctionOracle:
     training_dtype: str = "float32"
     batch_size: int | None = None
     replicas: int = 1
-    has_noise: bool = False
     calls_python: bool = False
     bypassed: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()

@@ -60,7 +60,6 @@ class Oracle(Protocol):
             optimizer gradient.
         batch_size: Number of examples in the batch; None if unknown.
         replicas: Number of replicas whose gradients the optimizer adds up.
-        has_noise: Whether the loss draws random numbers, as dropout does.
         calls_python: Whether an evaluation runs Python code, whose precision
             is unknown.
         bypassed: Numbers of the variables that the loss reads directly, so
@@ -108,11 +107,6 @@ class Oracle(Protocol):
     @property
     def replicas(self) -> int:
         """Number of replicas whose gradients the optimizer adds up."""
-        ...
-
-    @property
-    def has_noise(self) -> bool:
-        """Whether the loss draws random numbers, as dropout does."""
         ...
 
     @property

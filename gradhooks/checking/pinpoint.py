@@ -19,6 +19,7 @@ from gradhooks.checking import measure, step_control
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
+from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Culprit, DerivativeComparison
@@ -40,7 +41,9 @@ def find_culprit(
     """
     failed: list[DerivativeComparison] = []
     for c in comparisons:
-        if isinstance(c, DerivativeComparison) and c.verdict is Verdict.FAIL:
+        # A declared mismatch that agrees is no error of a layer.
+        is_wrong = c.verdict is Verdict.FAIL and c.reason is not Reason.UNDECLARED_MATCH
+        if isinstance(c, DerivativeComparison) and is_wrong:
             failed.append(c)
     if not failed:
         return _find_in_step(comparisons, cause)
@@ -94,9 +97,19 @@ class _Search:
         point = oracle.point()
         gradients = oracle.gradients(point).terms
         base = context.baseline
+        gradient_noise = None
+        if base.gradient_noise is not None:
+            again = oracle.gradients(point).terms
+            gradient_noise = determinism.gradient_noise(oracle.layout, gradients, [again])
         # The taps are zero: the loss is what it was, and so is its noise.
         self._at = EvaluationPoint(
-            point, gradients, base.base, base.noise, base.jitter, base.has_dense_kinks
+            point,
+            gradients,
+            base.base,
+            base.noise,
+            base.jitter,
+            base.has_dense_kinks,
+            gradient_noise,
         )
         self._known: dict[int, Measurement] = {}
         self._first = int(oracle.layout.offsets[tapped.first])
@@ -380,7 +393,7 @@ class _Search:
     def _place_of(self, path: str) -> Any | None:
         for place in self._places:
             if place.layer == path and not place.is_output:
-                return dataclasses.replace(place, call=0)
+                return place
         return None
 
     def _make(

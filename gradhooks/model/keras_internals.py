@@ -229,11 +229,6 @@ def training_dtype(model):
     return "float32"
 
 
-def has_noise(model):
-    """Returns whether any layer draws random numbers."""
-    return any(seed_generators(layer) for layer in layers_of(model))
-
-
 def seed_generators(layer):
     """Returns the seed generators that a layer owns."""
     return list(getattr(layer, "_seed_generators", ()))

@@ -47,7 +47,6 @@ class ModelOracle:
         signature: What must stay the same for the oracle to stay valid.
         batch_size: Number of examples; None without a common length.
         training_dtype: The narrowest float dtype in which any layer computes.
-        has_noise: Whether random layers take part.
         precision: The `Precision` of the trace.
         evaluations: How many losses were evaluated.
         gradient_evaluations: How many gradients were evaluated.
@@ -81,7 +80,6 @@ class ModelOracle:
         self.signature = signature(model)
         self.batch_size = batch.size
         self.training_dtype = keras_internals.training_dtype(model)
-        self.has_noise = objective.training and keras_internals.has_noise(model)
         self._train_step = None
         is_trained = getattr(model, "compiled", False) and model.optimizer is not None
         if is_trained and tapping is None:
