@@ -67,7 +67,7 @@ def evaluate(
     stand_in,
     draws,
     around_loss=contextlib.nullcontext,
-    note_read=None,
+    taps=None,
 ):
     """Evaluates the loss terms without touching the model.
 
@@ -84,8 +84,8 @@ def evaluate(
         draws: The `draws.Draws` of the trace.
         around_loss: Function that makes a context for the computation of the
             loss from the outputs, apart from the forward pass.
-        note_read: None, or a function that is called with every variable whose
-            value is read.
+        taps: None, or the `taps.Taps` that are told of every variable that is read
+            and of every term that a layer adds to the loss.
 
     Returns:
         What `finish` returns.
@@ -94,7 +94,7 @@ def evaluate(
         if container is not None:
             patch(objective.model, "_compile_loss", container)
         switch = PenaltySwitch(objective.model, patch) if objective.has_penalty else None
-        with _make_scope(switch, mapping, stand_in, note_read) as scope:
+        with _make_scope(switch, mapping, stand_in, taps) as scope:
             start = _state_of(scope)
             outputs = objective.forward(batch[0])
             after_forward, position = _state_of(scope), draws.position()
@@ -113,13 +113,13 @@ def evaluate(
             return finish(terms, lambda: _restore(scope, start))
 
 
-def _make_scope(switch, mapping, stand_in, note_read):
+def _make_scope(switch, mapping, stand_in, taps):
     """Returns a stateless scope in which tensors stand for the variables."""
 
     class Scope(keras.StatelessScope):
         def get_current_value(self, variable):
-            if note_read is not None:
-                note_read(variable)
+            if taps is not None:
+                taps.note_read(variable)
             return super().get_current_value(variable)
 
         def add_update(self, update):
@@ -130,6 +130,8 @@ def _make_scope(switch, mapping, stand_in, note_read):
             super().add_loss(loss)
             if switch is not None:
                 switch.note(loss)
+            if taps is not None:
+                taps.note_term(loss)
 
     # Variables made inside, such as metrics of a loss that was never called, end with the trace.
     scope = Scope(collect_losses=True, initialize_variables=False)

@@ -53,7 +53,8 @@ class Taps:
     Attributes:
         variables: The scalars.
         places: A `Place` for each tap in use, by its number.
-        leaving: The tensors that leave a call, by the number of the tap behind it.
+        leaving: The tensors that leave a call, by the number of the tap behind it; with
+            the terms that it adds to the loss.
     """
 
     def __init__(self, model, backend):
@@ -68,7 +69,7 @@ class Taps:
         ]
         self.places = []
         self._calls, self._stack = {}, []
-        self._readers = {}
+        self._readers, self._terms = {}, {}
         self.leaving = {}
         self._is_forward = True
 
@@ -79,6 +80,7 @@ class Taps:
         self._calls.clear()
         self._stack.clear()
         self._readers.clear()
+        self._terms.clear()
         self.leaving.clear()
         self._is_forward = True
         with threads.open_patcher() as patch:
@@ -97,6 +99,12 @@ class Taps:
             return
         reader = self._stack[-1].layer if self._stack and self._stack[-1] else None
         self._readers.setdefault(id(variable), set()).add(reader)
+
+    def note_term(self, term):
+        """Notes in which calls a term is added to the loss."""
+        for place in self._stack:
+            if place is not None:
+                self._terms.setdefault(place.number, []).append(term)
 
     def reader_of(self, variable):
         """Returns the path of the only layer that reads a variable; None if there are several.
@@ -133,18 +141,18 @@ class Taps:
             if layer is not self._model:
                 leaving = self._take(layer, number, is_output=True)
                 moved = keras.tree.map_structure(lambda value: self._add(leaving, value), results)
-                self._note_leaving(leaving, moved)
+                self._note_leaving(entry, leaving, moved)
                 return moved
             return self._add_to_each(layer, number, results)
 
         return call_with_taps
 
-    def _note_leaving(self, place, results):
-        """Notes the tensors that leave a call, behind its tap."""
-        if place is not None and self._is_forward:
-            flat = keras.tree.flatten(results)
+    def _note_leaving(self, entering, leaving, results):
+        """Notes the tensors that leave a call: behind its tap, and by way of the loss."""
+        if leaving is not None and self._is_forward:
+            flat = keras.tree.flatten(results) + self._terms.get(entering.number, [])
             tensors = [value for value in flat if self._backend.is_symbolic(value)]
-            self.leaving[place.number] = tensors
+            self.leaving[leaving.number] = tensors
 
     def _add_to_each(self, layer, number, results):
         """Adds a tap of its own to each output of the model, whose losses differ."""

@@ -237,7 +237,7 @@ class Tracer:
             mapping.append((variable, self._backend.cast(value, variable._dtype)))
         nested = self._nest([dtypes.widen(tensor) for tensor in batch] if promote else batch)
 
-        def evaluate(finish, note_read=None):
+        def evaluate(finish, taps=None):
             return objectives.evaluate(
                 self._objective,
                 self._container,
@@ -247,7 +247,7 @@ class Tracer:
                 self._note_updates(),
                 self.draws,
                 around_loss,
-                note_read,
+                taps,
             )
 
         if self._taps is None:
@@ -258,7 +258,7 @@ class Tracer:
             return finish(terms, reset)
 
         with self._taps.open():
-            return evaluate(finish_after_taps, self._taps.note_read)
+            return evaluate(finish_after_taps, self._taps)
 
     def _note_updates(self):
         """Returns a function like `_make_stand_in` that notes which variables are written to."""
