@@ -1,0 +1,176 @@
+"""What the gradients around a place say of it: a `Culprit`, or nothing.
+
+The search has found the last wrong tap in forward order. What is behind it, a layer,
+code around layers, a loss or a regularizer, is reported only where the gradients at
+the taps around it leave no other.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from gradhooks.checking.context import CheckContext
+from gradhooks.checking.tap_gradients import TapGradients
+from gradhooks.reports.records import Culprit, DerivativeComparison
+from gradhooks.verdicts import pinpointing
+
+
+class Explanation:
+    """Explains what was found at a tap.
+
+    Args:
+        context: The `CheckContext` of the check.
+        tapped: The `TappedModel`.
+        gradients: Its `TapGradients`.
+        failed: The measured comparisons that failed.
+    """
+
+    def __init__(
+        self,
+        context: CheckContext,
+        tapped: Any,
+        gradients: TapGradients,
+        failed: Sequence[DerivativeComparison],
+    ) -> None:
+        self._context, self._tapped = context, tapped
+        self._gradients, self._failed = gradients, failed
+        self._places = gradients.places
+
+    def explain(self, number: int) -> Culprit | None:
+        """Returns the culprit behind the last wrong tap."""
+        place = self._places[number]
+        if not self._is_confirmed_around(place):
+            return None
+        wrong = self._gradients.measure(number)
+        terms = self._context.oracle.term_names
+        failed_terms = {terms[t] for t in wrong.failed_comparands}
+        is_penalty = "penalty" in failed_terms and "data" not in failed_terms
+        wrong_by = pinpointing.describe_error(wrong.failed_comparands.values())
+        if is_penalty:
+            if place.is_output and self._tapped.has_activity_regularizer(place.layer):
+                return self._make("regularizer", place, (f"at its output {wrong_by}",), wrong_by)
+            return None
+        if place.is_output:
+            return self._describe_after(place, wrong_by)
+        leaving = self._gradients.leaving(place)
+        if leaving is None or not self._gradients.is_right(leaving.number):
+            return None
+        if not place.is_model and self._tapped.has_way_around(place, leaving):
+            return None
+        inner = self._gradients.wrong_inside(place)
+        if inner:
+            return self._explain_loop(place, inner, wrong_by)
+        behind = self._gradients.measure(leaving.number)
+        right_to = pinpointing.describe_agreement(behind.comparand(0))
+        return self.describe(number, wrong_by, right_to)
+
+    def describe(self, number: int, wrong_by: str, right_to: str) -> Culprit | None:
+        """Returns the culprit behind a wrong tap: a layer, or what follows an output."""
+        place = self._places[number]
+        if place.is_output:
+            return self._describe_after(place, wrong_by)
+        evidence = (
+            f"the gradient at its output: {right_to}",
+            f"the gradient at its input: {wrong_by}",
+        )
+        return self._make("layer", place, evidence, wrong_by)
+
+    def describe_weights(self, number: int, reader: str | None) -> Culprit | None:
+        """Returns the culprit where the gradient behind a layer is right, but not its weight's."""
+        variable = self._context.layout.paths[number]
+        wrong = [c for c in self._failed if c.path == variable]
+        place = None if reader is None else self._place_of(reader)
+        if place is None or not wrong:
+            return None
+        terms = {c.term for c in wrong}
+        is_penalty = "penalty" in terms and "data" not in terms
+        wrong_by = pinpointing.describe_comparison(max(wrong, key=lambda c: c.relative_difference))
+        evidence = (
+            f"the gradient at the output of {reader}: {pinpointing.RIGHT}",
+            f"the gradient of {variable}: {wrong_by}",
+        )
+        kind: Literal["layer", "regularizer"] = "regularizer" if is_penalty else "layer"
+        culprit = self._make(kind, place, evidence, wrong_by, variable=variable)
+        entering = [p for p in self._places if p.layer == reader and not p.is_output]
+        wrong_calls = [p.call for p in entering if self._gradients.is_wrong(p.number)]
+        if len(entering) > 1 and len(wrong_calls) == 1:
+            return dataclasses.replace(culprit, call=wrong_calls[0])
+        return culprit
+
+    def _explain_loop(self, place: Any, inner: Sequence[Any], wrong_by: str) -> Culprit | None:
+        """The culprit in a loop, where what leaves a call enters it again at the next turn.
+
+        There the gradient behind the wrong call is wrong, too. Of the layers in the
+        loop the one that a user wrote is named, if there is just one.
+        """
+        own: dict[str, Any] = {}
+        for other in inner:
+            if self._tapped.describe_layer(other.layer).place:
+                own[other.layer] = other
+        evidence = (f"inside of {place.layer}, a loop, the gradient: {wrong_by}",)
+        if len(own) == 1:
+            (only,) = own.values()
+            return self._make("layer", only, evidence, wrong_by)
+        if not own and self._tapped.describe_layer(place.layer).place:
+            return self._make("layer", place, evidence, wrong_by)
+        return None
+
+    def _is_confirmed_around(self, place: Any) -> bool:
+        """Whether the calls around a tap are wrong at their inputs, too, or have no gradient there.
+
+        A wrong gradient inside of a call that is right at its input would be one
+        that the call takes itself, in a way that taps cannot follow.
+        """
+        if place.enclosing is None or place.is_output:
+            return True
+        around = self._places[place.enclosing]
+        return not self._gradients.measure(around.number).has_passed
+
+    def _describe_after(self, place: Any, wrong_by: str) -> Culprit | None:
+        """The culprit behind an output: the loss, or the code around the layer."""
+        evidence = (f"the gradient at the output of {place.layer}: {wrong_by}",)
+        if place.is_model and place.enclosing is None:
+            name, source = self._tapped.describe_loss(place.output)
+            sentence = pinpointing.describe_loss(name, source, wrong_by)
+            return Culprit("loss", name, None, evidence, source.place, sentence)
+        if place.enclosing is None:
+            return None
+        around = self._places[place.enclosing]
+        if not self._tapped.describe_layer(around.layer).place:
+            # No code of the user's between the layers, but perhaps a loop over one.
+            return self._explain_loop(around, self._gradients.wrong_inside(around), wrong_by)
+        leaving = None if around.is_model else self._gradients.leaving(around)
+        if leaving is not None and self._tapped.has_way_around(place, leaving):
+            return None
+        following = self._following(place, around)
+        return self._make("layer", around, evidence, wrong_by, (place.layer, following))
+
+    def _following(self, place: Any, around: Any) -> str:
+        """The path of the next layer that the same call reaches; empty at its end."""
+        for other in self._places[place.number + 1 :]:
+            if not other.is_output and other.enclosing == around.number:
+                return str(other.layer)
+        return ""
+
+    def _place_of(self, path: str) -> Any | None:
+        for place in self._places:
+            if place.layer == path and not place.is_output:
+                return place
+        return None
+
+    def _make(
+        self,
+        kind: Literal["layer", "regularizer"],
+        place: Any,
+        evidence: tuple[str, ...],
+        wrong_by: str,
+        between: tuple[str, str] | None = None,
+        variable: str = "",
+    ) -> Culprit:
+        source = self._tapped.describe_layer(place.layer)
+        calls = {other.call for other in self._places if other.layer == place.layer}
+        call = place.call if len(calls) > 1 and not variable else None
+        sentence = pinpointing.describe_layer(
+            kind, place.layer, call, source, wrong_by, between, variable
+        )
+        return Culprit(kind, place.layer, call, evidence, source.place, sentence)

@@ -1,0 +1,93 @@
+"""The gradients at the taps of a model: each measured once, when it is asked for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradhooks._types import Vector
+from gradhooks.checking import measure, step_control
+from gradhooks.checking.baseline import EvaluationPoint
+from gradhooks.checking.context import CheckContext
+from gradhooks.checking.measurement import Measurement
+from gradhooks.numerics import determinism
+from gradhooks.numerics.probe import Probe
+
+
+class TapGradients:
+    """The gradient at every tap, by backpropagation and measured.
+
+    Args:
+        context: The `CheckContext` of the check.
+        tapped: The `TappedModel`.
+
+    Attributes:
+        places: The places of the taps, by number.
+        slopes: float64, one for each place. The gradient of the total loss by backpropagation.
+    """
+
+    def __init__(self, context: CheckContext, tapped: Any) -> None:
+        self._oracle, self._threshold = tapped.oracle, context.threshold
+        self.places: Sequence[Any] = tapped.places
+        oracle = tapped.oracle
+        point = oracle.point()
+        gradients = oracle.gradients(point).terms
+        base = context.baseline
+        gradient_noise = None
+        if base.gradient_noise is not None:
+            again = oracle.gradients(point).terms
+            gradient_noise = determinism.gradient_noise(oracle.layout, gradients, [again])
+        # The taps are zero: the loss is what it was, and so is its noise.
+        self._at = EvaluationPoint(
+            point,
+            gradients,
+            base.base,
+            base.noise,
+            base.jitter,
+            base.has_dense_kinks,
+            gradient_noise,
+        )
+        self._known: dict[int, Measurement] = {}
+        self._first = int(oracle.layout.offsets[tapped.first])
+        self.slopes: Vector = gradients["total"][self._first : self._first + len(self.places)]
+
+    def is_wrong(self, number: int) -> bool:
+        """Whether the gradient at a tap is wrong."""
+        return self.measure(number).has_failed
+
+    def is_right(self, number: int) -> bool:
+        """Whether it is right, or zero as it should be; neither where it cannot be decided."""
+        measured = self.measure(number)
+        return measured.has_passed or measured.is_vacuous
+
+    def measure(self, number: int) -> Measurement:
+        """Measures at a tap by a single quotient, and by a sequence of steps if it disagrees."""
+        if number not in self._known:
+            self._known[number] = self._measure(Probe(self._first + number, np.ones(1)))
+        return self._known[number]
+
+    def leaving(self, place: Any) -> Any | None:
+        """Returns the tap behind the call before which one is; the first output of the model's."""
+        for other in self.places:
+            is_same = (other.layer, other.call) == (place.layer, place.call)
+            if is_same and other.is_output:
+                return other
+        return None
+
+    def wrong_inside(self, place: Any) -> list[Any]:
+        """Returns the calls inside of another, at any depth, before which the gradient is wrong."""
+        wrong: list[Any] = []
+        inside = {place.number}
+        for other in self.places[place.number + 1 :]:
+            if other.enclosing in inside and not other.is_output:
+                inside.add(other.number)
+                if self.is_wrong(other.number):
+                    wrong.append(other)
+        return wrong
+
+    def _measure(self, probe: Probe) -> Measurement:
+        oracle, threshold = self._oracle, self._threshold
+        measured = step_control.first_estimates(oracle, self._at, [probe], threshold)
+        if not measured[0].is_accepted:
+            measured = measure.refine(oracle, self._at, measured, threshold)
+        return measured[0]
