@@ -2,10 +2,12 @@
 
 from hypothesis import strategies as st
 
+from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import (
     TERMS,
     Coverage,
+    Culprit,
     DerivativeComparison,
     Diagnosis,
     GradientComparison,
@@ -76,6 +78,26 @@ GRADIENTS = st.builds(
 )
 COMPARISONS = DERIVATIVES | GRADIENTS
 DIAGNOSES = st.builds(Diagnosis, WORDS, WORDS, MANY_WORDS, NUMBERS, NUMBERS, st.booleans())
+TAPS = st.builds(
+    TapReading,
+    WORDS,
+    COUNTS,
+    st.booleans(),
+    st.sampled_from(["right", "wrong", "not measured"]),
+    st.none() | NUMBERS,
+    st.none() | NUMBERS,
+    st.none() | NUMBERS,
+)
+CULPRITS = st.builds(
+    Culprit,
+    st.sampled_from(["layer", "loss", "regularizer", "train_step"]),
+    WORDS,
+    st.none() | COUNTS,
+    MANY_WORDS,
+    WORDS,
+    WORDS,
+    taps=st.lists(TAPS, max_size=2).map(tuple),
+)
 REPORTS = st.builds(
     CheckReport,
     step=COUNTS,
@@ -101,4 +123,5 @@ REPORTS = st.builds(
     expect=st.lists(
         st.tuples(WORDS, WORDS | st.sampled_from(["blocked", "mismatch"])), max_size=2
     ).map(tuple),
+    culprit=st.none() | CULPRITS,
 )

@@ -70,6 +70,27 @@ def test_a_layer_without_weights_is_named_and_no_layer_below_it(name):
     assert report.verdict is Verdict.FAIL
     assert (report.culprit.kind, report.culprit.path) == ("layer", "net/middle"), report
     assert report.culprit.call is None
+    hold_what_was_measured(report, name)
+
+
+def hold_what_was_measured(report, name):
+    """Asserts that the report tells of every tap what is known there, and no more."""
+    taps = report.culprit.taps
+    # The model, what `Sequential` makes of itself, and five layers, before and behind each.
+    assert len(taps) == 14
+    (into,) = [t for t in taps if t.layer == "net/middle" and not t.is_output]
+    assert "wrong" not in {t.word for t in taps[taps.index(into) + 1 :]}
+    assert any(t.word == "not measured" for t in taps)
+    if name == "NaN":
+        assert (into.word, into.numeric) == ("wrong", None)
+    elif name == "nothing is let through":
+        assert into.analytic == 0.0
+    else:
+        assert into.word == "wrong"
+        assert into.relative_difference > report.threshold
+    for tap in taps:
+        is_measured = tap.word != "not measured" and name != "NaN"
+        assert (tap.numeric is not None) == is_measured, tap
 
 
 def test_its_source_and_sentence_are_in_the_message_and_in_the_report():
@@ -187,6 +208,9 @@ def test_a_stored_report_without_the_record_can_be_read():
     named = Culprit("layer", "net/middle", 1, ("wrong",), "net.py:3", "it is wrong")
     stored = CheckReport(0, Verdict.FAIL, gradhooks.Reason.MISMATCH, {"total": 1.0}, culprit=named)
     assert CheckReport.from_json(stored.to_json()) == stored
+    older = stored.to_json().replace(',"taps":[]', "")
+    assert older != stored.to_json()
+    assert CheckReport.from_json(older) == stored
 
 
 def test_the_trace_leaves_no_graph_behind(monkeypatch):

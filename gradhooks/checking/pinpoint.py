@@ -8,6 +8,7 @@ last tap that is wrong, which is found by halving what comes behind the last wro
 variable.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.explanations import Explanation
 from gradhooks.checking.tap_gradients import TapGradients
+from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, Culprit, DerivativeComparison
 from gradhooks.verdicts import pinpointing
@@ -47,7 +49,9 @@ def find_culprit(
         return None
     before = tapped.oracle.evaluations
     try:
-        return _Search(context, tapped, failed).run()
+        search = _Search(context, tapped, failed)
+        culprit = search.run()
+        return culprit and dataclasses.replace(culprit, taps=search.readings())
     finally:
         context.oracle.evaluations += tapped.oracle.evaluations - before
 
@@ -88,6 +92,10 @@ class _Search:
         self._gradients = TapGradients(context, tapped)
         self._places = self._gradients.places
         self._explanation = Explanation(context, tapped, self._gradients, failed)
+
+    def readings(self) -> tuple[TapReading, ...]:
+        """Returns what is known of the gradient at every tap, in forward order."""
+        return self._gradients.readings()
 
     def run(self) -> Culprit | None:
         """Returns the culprit; None where it cannot be told."""

@@ -1,5 +1,6 @@
 """The gradients at the taps of a model: each measured once, when it is asked for."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import determinism
 from gradhooks.numerics.probe import Probe
+from gradhooks.reports.readings import TapReading, Word
+from gradhooks.verdicts import pinpointing
 
 
 class TapGradients:
@@ -85,9 +88,34 @@ class TapGradients:
                     wrong.append(other)
         return wrong
 
+    def readings(self) -> tuple[TapReading, ...]:
+        """Returns what is known of every tap by now, in forward order; measures nothing."""
+        readings: list[TapReading] = []
+        for place, slope in zip(self.places, self.slopes, strict=True):
+            reading = TapReading(place.layer, place.call, place.is_output, analytic=float(slope))
+            measured = self._known.get(place.number)
+            if measured is not None:
+                failed = measured.failed_comparands
+                word = _choose_word(measured)
+                compared = pinpointing.choose_worst(failed.values() or [measured.comparand(0)])
+                reading = pinpointing.fill_reading(reading, word, compared)
+            elif not np.isfinite(slope):
+                reading = dataclasses.replace(reading, word="wrong")
+            readings.append(reading)
+        return tuple(readings)
+
     def _measure(self, probe: Probe) -> Measurement:
         oracle, threshold = self._oracle, self._threshold
         measured = step_control.first_estimates(oracle, self._at, [probe], threshold)
         if not measured[0].is_accepted:
             measured = measure.refine(oracle, self._at, measured, threshold)
         return measured[0]
+
+
+def _choose_word(measured: Measurement) -> Word:
+    """How the gradient is that was measured at a tap."""
+    if measured.has_failed:
+        return "wrong"
+    if measured.has_passed:
+        return "right"
+    return "zero" if measured.is_vacuous else "undecided"

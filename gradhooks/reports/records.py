@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
 
 # Loss terms whose derivatives are measured, and the term of what the optimizer receives.
@@ -217,6 +218,8 @@ class Culprit:
         source: File and line of the user's code, `"file:line"`; empty for code
             of an installed package.
         sentence: All of it in one sentence.
+        taps: What is known of the gradient before and behind every call of a layer, in
+            forward order; empty where nothing was measured there.
 
     Example:
 
@@ -230,6 +233,7 @@ class Culprit:
     evidence: tuple[str, ...] = ()
     source: str = ""
     sentence: str = ""
+    taps: tuple[TapReading, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Sentences about where an error is made, from what was measured there."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Protocol
 
+from gradhooks.reports.readings import TapReading, Word
 from gradhooks.reports.records import DerivativeComparison
 from gradhooks.verdicts import judge
 from gradhooks.verdicts.replication import Comparand
@@ -30,9 +32,25 @@ class Source(Protocol):
         ...
 
 
+def choose_worst(comparands: Iterable[Comparand]) -> Comparand:
+    """Returns the derivative with the largest relative difference."""
+    return max(comparands, key=_relative_difference)
+
+
+def fill_reading(reading: TapReading, word: Word, measured: Comparand) -> TapReading:
+    """Returns the reading of a tap with what was measured there."""
+    return dataclasses.replace(
+        reading,
+        word=word,
+        relative_difference=_relative_difference(measured),
+        analytic=measured.analytic,
+        numeric=measured.estimate.slope,
+    )
+
+
 def describe_error(failed: Iterable[Comparand]) -> str:
     """Returns by how much derivatives that failed are wrong, for the worst of them."""
-    worst = max(failed, key=_relative_difference)
+    worst = choose_worst(failed)
     return _describe_gap(worst.analytic, worst.estimate.slope)
 
 
