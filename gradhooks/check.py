@@ -244,6 +244,7 @@ class Checker:
             name=self._name,
             expect=options.declared,
             train_step=options.train_step,
+            has_own_loss=options.loss_fn is not None,
         )
 
     def _trace_if_changed(self, model: Any) -> oracle.ModelOracle:

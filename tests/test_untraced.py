@@ -153,3 +153,33 @@ def test_a_mutant_below_a_concrete_function_is_still_caught():
     report = gradhooks.check_gradients(models.compiled(model), x, y[:, :2])
     assert report.verdict is Verdict.FAIL
     assert {c.path.split("/")[1] for c in report.failures if c.path != "*"} == {"below"}
+
+
+# What a loss does wrong that has the value of the compiled one: value, backward pass.
+OF_SAME_VALUE = {
+    "half of the gradient": lambda value: tf.custom_gradient(lambda v: (v + 0, lambda g: g / 2))(
+        value
+    ),
+    "nothing": tf.stop_gradient,
+    "NaN": lambda value: value + tf.sqrt(0.0 * value),
+    "another gradient": lambda value: value + 0.5 * (value**2 - tf.stop_gradient(value**2)),
+}
+
+
+@pytest.mark.parametrize("name", OF_SAME_VALUE)
+@pytest.mark.parametrize("is_wrong", [True, False])
+def test_what_training_does_excuses_no_loss_that_was_given(name, is_wrong):
+    """Training differentiates the compiled loss rightly, which has the same value."""
+
+    def given(model, x, y, sample_weight, training):
+        value = keras.ops.mean((model(x, training=training) - y) ** 2)
+        return OF_SAME_VALUE[name](value) if is_wrong else value
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([layers.Input((3,)), layers.Dense(3, "tanh"), layers.Dense(1)])
+    x, y = np.random.default_rng(0).normal(size=(2, 16, 3)).astype("float32")
+    report = gradhooks.check_gradients(
+        models.compiled(model), x, y[:, :1], samples=4, loss_fn=given
+    )
+    assert (report.verdict is Verdict.FAIL) == is_wrong, report
+    assert Reason.UNTRACED not in {c.reason for c in report.comparisons}

@@ -26,6 +26,8 @@ class Settings:
         expect: Declared mismatches, pairs (path pattern, kind).
         excuses: What layers excuse whose gradient is meant to be another one.
         train_step: Whether to compare the gradient that the optimizer receives.
+        has_own_loss: Whether the loss that is checked was given beside the model, so
+            that the training step may compute its gradient by other code.
     """
 
     samples: int = 32
@@ -38,3 +40,4 @@ class Settings:
     expect: tuple[tuple[str, str], ...] = ()
     excuses: tuple[Excuse, ...] = ()
     train_step: bool = True
+    has_own_loss: bool = False

@@ -90,7 +90,8 @@ def _find_right(
     """Returns the paths that training differentiates rightly, and whether directions are right."""
     failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
     gradient = result.gradient
-    if not failed or gradient is None:
+    # What training differentiates rightly may be other code than a loss given beside the model.
+    if not failed or gradient is None or context.settings.has_own_loss:
         return set(), False
     accuracy = untraced.estimate_accuracy(gradient, context.oracle.training_dtype)
     is_right: dict[str, bool] = {}
