@@ -77,7 +77,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         noisy = _find_noisy(context, recorded)
         comparisons = optimizer_comparison.compare(recorded, noisy, dtype)
         settings = context.settings
-        comparisons = declared.apply_to_step(comparisons, settings.expect, settings.excuses)
+        comparisons = declared.mark_declared(comparisons, settings.expect, settings.excuses)
         native = native_loss.explain(context, recorded_step, comparisons)
         comparisons = native.comparisons
         if any(c.verdict is Verdict.FAIL for c in comparisons):
@@ -97,6 +97,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         *_describe_rounding(comparisons, dtype),
         *_describe_singular_points(comparisons, dtype),
         *native.notes,
+        *declared.describe_idle(comparisons, context.settings.expect),
         *describe_stale_numbers(context),
     )
     return OptimizerResult(

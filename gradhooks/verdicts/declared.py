@@ -84,35 +84,14 @@ def apply(
     return _mark_known(result, excuses)
 
 
-def apply_to_step(
-    comparisons: Sequence[_Some], expect: Declarations, excuses: Sequence[Excuse] = ()
-) -> list[_Some]:
-    """Returns the comparisons of the optimizer gradient with declared mismatches marked.
-
-    Of the kinds only `"untrained"` is out of date here, where the optimizer
-    receives the right gradient for every variable under the pattern.
-
-    Args:
-        comparisons: The comparisons of the optimizer gradient.
-        expect: Declared mismatches.
-        excuses: What layers excuse.
-    """
-    result = mark_declared(comparisons, expect, excuses)
-    for pattern, kind in expect:
-        kind_of = _kind_under(pattern, kind, ())
-        verdicts = {c.verdict for c in result if kind_of(c)}
-        if kind == OF_STEP and verdicts == {Verdict.PASS}:
-            result = _apply_one(result, kind_of, Reason.DECLARED, is_outdated=True)
-    return result
-
-
 def mark_declared(
     comparisons: Sequence[_Some], expect: Declarations, excuses: Sequence[Excuse] = ()
 ) -> list[_Some]:
     """Returns the comparisons with declared and known mismatches marked, out of date or not.
 
     For the optimizer gradient: it agrees with backpropagation where that is
-    wrong on purpose, which says nothing about the declaration.
+    wrong on purpose, and where a step has nothing to do at this point, such as
+    clipping below its limit. Neither says anything about the declaration.
 
     Args:
         comparisons: The comparisons of the optimizer gradient.
@@ -123,6 +102,27 @@ def mark_declared(
     for pattern, kind in expect:
         result = _apply_one(result, _kind_under(pattern, kind, ()), Reason.DECLARED)
     return _mark_known(result, excuses)
+
+
+def describe_idle(comparisons: Sequence[Comparison], expect: Declarations) -> list[str]:
+    """Returns a sentence for every declared step that does nothing at this point.
+
+    Args:
+        comparisons: The comparisons of the optimizer gradient.
+        expect: Declared mismatches.
+    """
+    sentences: list[str] = []
+    for pattern, kind in expect:
+        kind_of = _kind_under(pattern, kind, ())
+        verdicts = {c.verdict for c in comparisons if kind_of(c)}
+        if kind == OF_STEP and verdicts == {Verdict.PASS}:
+            sentences.append(
+                f"expect={{{pattern!r}: {kind!r}}} does nothing here: the optimizer receives the "
+                "gradient of the loss for every variable under it. That is right for clipping "
+                "below its limit; for a step that always changes the gradient, the declaration is "
+                "out of date, or the step has stopped working"
+            )
+    return sentences
 
 
 def mark_as_before(comparisons: Sequence[_Some], former: Sequence[Comparison]) -> list[_Some]:
