@@ -2,16 +2,15 @@
 
 from hypothesis import strategies as st
 
+from gradhooks.reports.circumstances import Coverage, Precision
 from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import (
     TERMS,
-    Coverage,
     Culprit,
     DerivativeComparison,
     Diagnosis,
     GradientComparison,
-    Precision,
 )
 from gradhooks.reports.report import CheckReport
 

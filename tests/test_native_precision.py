@@ -144,7 +144,7 @@ def places():
 def test_five_percent_in_one_variable_are_caught_and_named(where, seed):
     report = checked(seed, where, 1.05)
     assert (report.verdict, report.precision.level) == (Verdict.FAIL, "model"), report
-    assert [where in d.path for d in report.diagnoses if d.is_culprit] == [True], report
+    assert [where in d.path for d in report.diagnoses if d.is_leading] == [True], report
     assert {d.path for d in report.diagnoses} == {
         d.path for d in report.diagnoses if where in d.path
     }, report

@@ -66,12 +66,12 @@ def _said(report):
         report.evaluations,
         report.replaced,
         comparisons,
-        [(d.path, d.terms, repr(d.ratio), repr(d.cosine), d.is_culprit) for d in report.diagnoses],
+        [(d.path, d.terms, repr(d.ratio), repr(d.cosine), d.is_leading) for d in report.diagnoses],
         str(report.coverage),
     ]
     return {
         "verdict": f"{report.verdict} {report.reason}, {report.precision.level}",
-        "culprits": sorted({d.path for d in report.diagnoses if d.is_culprit}),
+        "culprits": sorted({d.path for d in report.diagnoses if d.is_leading}),
         "comparisons": hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16],
         "exact": hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16],
     }

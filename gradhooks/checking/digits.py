@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.numerics import noise
+from gradhooks.reports.circumstances import Precision
 from gradhooks.reports.reasons import Verdict
-from gradhooks.reports.records import Precision
 
 # Noise above this many roundoffs of float64 takes more digits than the threshold of float64 needs.
 # A free choice between the noise of a deep network in float64 (1e3) and in float32 (5e8).

@@ -39,7 +39,7 @@ def report_exception(error: Exception, settings: Settings) -> CheckReport:
         )
     path = error.path or EVERYTHING
     sentence = f"its backward pass raises {error.cause}"
-    diagnosis = Diagnosis(path, sentence, ("total",), is_culprit=bool(error.path))
+    diagnosis = Diagnosis(path, sentence, ("total",), is_leading=bool(error.path))
     return CheckReport(
         settings.step,
         Verdict.FAIL,

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from gradhooks._types import Floats, Losses, Vector
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
-from gradhooks.reports.records import Precision
+from gradhooks.reports.circumstances import Precision
 
 LossFunction = Callable[[Vector], float]
 GradientFunction = Callable[[Vector], ArrayLike]

@@ -135,7 +135,7 @@ def _diagnose_unexplained(
 
 def _find_common_sentence(diagnoses: Sequence[Diagnosis]) -> str:
     """Returns the sentence that explains several wrong variables at once; empty without one."""
-    leaders = [d for d in diagnoses if d.is_culprit]
+    leaders = [d for d in diagnoses if d.is_leading]
     return leaders[0].sentence if len(leaders) == 1 < len(diagnoses) else ""
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from gradhooks._types import Floats, Losses, Vector
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
-from gradhooks.reports.records import Precision
+from gradhooks.reports.circumstances import Precision
 
 
 class Gradients(Protocol):

@@ -29,15 +29,9 @@ from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.numerics import determinism, sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import uncancelled_magnitudes
+from gradhooks.reports.circumstances import Coverage
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import (
-    TERMS,
-    Comparison,
-    Coverage,
-    Culprit,
-    DerivativeComparison,
-    Diagnosis,
-)
+from gradhooks.reports.records import TERMS, Comparison, Culprit, DerivativeComparison, Diagnosis
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, proof

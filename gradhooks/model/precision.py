@@ -5,8 +5,8 @@ import dataclasses
 from gradhooks.isolation.exchanges import CannotRestoreError
 from gradhooks.model import compiled_loss, failing_layer
 from gradhooks.model.promotion import Extent
+from gradhooks.reports.circumstances import Precision
 from gradhooks.reports.errors import BadInputError, StateWriteError
-from gradhooks.reports.records import Precision
 
 # A lower level does not help, and code whose changes cannot be restored must not run again.
 FINAL = (BadInputError, CannotRestoreError, StateWriteError)

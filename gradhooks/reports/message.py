@@ -256,7 +256,7 @@ def _reproduction_line(report: Report) -> str:
 def _leading_diagnosis(report: Report) -> Diagnosis | None:
     """The culprit, else the first diagnosis; None without diagnoses."""
     for diagnosis in report.diagnoses:
-        if diagnosis.is_culprit:
+        if diagnosis.is_leading:
             return diagnosis
     return report.diagnoses[0] if report.diagnoses else None
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from gradhooks.reports.circumstances import NOTHING_COVERED, PROMOTED, Coverage, Precision
 from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
 
@@ -190,8 +191,9 @@ class Diagnosis:
             `received = s * analytic` for the term `"trained"`; NaN if undefined.
         cosine: Cosine between the two, over the probes or the entries of the
             variable; NaN if undefined.
-        is_culprit: Whether the bug is most likely here, judged by which
-            variables pass and which fail.
+        is_leading: Whether this is the one to read first. Of the variables that one
+            error in a backward pass spoils it is the last in forward order, so the
+            nearest to the error; where that is made, a `Culprit` says.
     """
 
     path: str
@@ -199,7 +201,7 @@ class Diagnosis:
     terms: tuple[str, ...] = ()
     ratio: float = math.nan
     cosine: float = math.nan
-    is_culprit: bool = False
+    is_leading: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,52 +239,6 @@ class Culprit:
 
 
 @dataclasses.dataclass(frozen=True)
-class Precision:
-    """At which precision the loss was evaluated.
-
-    Args:
-        level: `"float64"` (everything promoted), `"partial"` (some layers left
-            at their own precision) or `"model"` (nothing promoted).
-        native_layers: Paths of layers left at their own precision.
-        narrow_operations: Operations in the promoted graph, between parameters
-            and loss, that still compute in a lower precision.
-        noise: Measured noise level of the loss, in loss units.
-        note: One sentence for people, empty if everything was promoted.
-        step_operations: Operations that make the loss a step function of
-            parameters: rounding, quantization, integer values, lookups.
-    """
-
-    level: str
-    native_layers: tuple[str, ...] = ()
-    narrow_operations: tuple[str, ...] = ()
-    noise: float = 0.0
-    note: str = ""
-    step_operations: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Coverage:
-    """How much of the model has been compared so far, over all checks of a run.
-
-    Args:
-        variables: Number of trainable variables compared at least once.
-        variables_total: Number of trainable variables.
-        parameters: Number of their parameters compared at least once.
-        parameters_total: Number of their parameters.
-    """
-
-    variables: int
-    variables_total: int
-    parameters: int
-    parameters_total: int
-
-    @property
-    def share(self) -> float:
-        """Fraction of the trainable variables compared at least once, in [0, 1]."""
-        return self.variables / self.variables_total if self.variables_total else 0.0
-
-
-@dataclasses.dataclass(frozen=True)
 class Report:
     """The fields of a `CheckReport`, which describes them, and views of its comparisons."""
 
@@ -294,8 +250,8 @@ class Report:
     diagnoses: tuple[Diagnosis, ...] = ()
     loss: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
     threshold: float = math.nan
-    precision: Precision = Precision("float64")
-    coverage: Coverage = Coverage(0, 0, 0, 0)
+    precision: Precision = PROMOTED
+    coverage: Coverage = NOTHING_COVERED
     seed: int = 0
     samples: int = 0
     evaluations: int = 0

@@ -23,7 +23,7 @@ class CheckReport(Report):
             parameters, per term; NaN where nothing was measured.
         comparisons: All comparisons: of single parameters, along directions,
             then of whole gradients.
-        diagnoses: One per failed variable, the most likely culprit first.
+        diagnoses: One per failed variable, the leading one first.
         loss: Loss per term at the checked point.
         threshold: Relative difference above which a comparison can fail.
         precision: A `Precision`.
@@ -33,7 +33,7 @@ class CheckReport(Report):
         evaluations: Number of loss evaluations.
         jitter: Difference of the loss between two evaluations at one point.
         replaced: Number of probes replaced because they were at a kink.
-        trail: How bisection found a culprit, one line per step.
+        trail: How bisection found the last wrong variable, one line per step.
         notes: Remarks for people.
         error: What went wrong in the check itself; empty if nothing did.
         seconds: Wall time of the check.

@@ -25,7 +25,7 @@ OLD_NAMES = {
         "error": "rounding",
         "scale": "ratio",
     },
-    "Diagnosis": {"scale": "ratio"},
+    "Diagnosis": {"scale": "ratio", "is_culprit": "is_leading"},
     "Precision": {"rung": "level"},
 }
 _NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}

@@ -81,7 +81,7 @@ def _detail(report, variable):
         "comparisons": [_comparison(c) for c in own[:MOST_COMPARISONS]],
         "left_out": max(0, len(own) - MOST_COMPARISONS),
         "diagnosis": _first([d for d in report.diagnoses if parse_label(d.path) == variable]),
-        "culprit": _first([d for d in report.diagnoses if d.is_culprit]),
+        "culprit": _first([d for d in report.diagnoses if d.is_leading]),
         "advice": _advice(own),
         "points": {term: _points(report.comparisons, term, variable) for term in ALL_TERMS},
         "reproduction": clip(reproduction(report)),
@@ -117,7 +117,7 @@ def _first(diagnoses):
         "variable": parse_label(diagnosis.path),
         "place": location(diagnosis.path),
         "sentence": clip(diagnosis.sentence, 2000),
-        "culprit": bool(diagnosis.is_culprit),
+        "culprit": bool(diagnosis.is_leading),
         "ratio": float(diagnosis.ratio),
         "cosine": float(diagnosis.cosine),
     }

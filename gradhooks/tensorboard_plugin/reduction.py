@@ -124,10 +124,10 @@ def _failure(step: int, wall_time: float, report: CheckReport, count: int) -> di
     """The entry in the list of failures: what is wrong where, and the line that reproduces it."""
     if not report.error and report.verdict is not Verdict.FAIL:
         return None
-    diagnoses = sorted(report.diagnoses, key=lambda d: not d.is_culprit)
+    diagnoses = sorted(report.diagnoses, key=lambda d: not d.is_leading)
     findings = []
     for d in diagnoses[:SHOWN_FINDINGS]:
-        findings.append(_finding(d.path, location(d.path), clip(d.sentence), d.is_culprit))
+        findings.append(_finding(d.path, location(d.path), clip(d.sentence), d.is_leading))
     if not findings:
         for c in report.failures:
             findings.append(_finding(c.path, location(c.label), c.reason.explanation))
@@ -143,12 +143,12 @@ def _failure(step: int, wall_time: float, report: CheckReport, count: int) -> di
     }
 
 
-def _finding(path: str, place: str, sentence: str, is_culprit: bool = False) -> dict[str, Any]:
+def _finding(path: str, place: str, sentence: str, is_leading: bool = False) -> dict[str, Any]:
     return {
         "variable": parse_label(path),
         "place": place,
         "sentence": sentence,
-        "culprit": is_culprit,
+        "culprit": is_leading,
     }
 
 

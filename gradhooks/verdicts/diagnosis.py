@@ -36,10 +36,10 @@ def diagnose(
     gradients: Mapping[str, Vector],
     batch_size: int | None = None,
 ) -> tuple[Diagnosis, ...]:
-    """Returns one `Diagnosis` per failed variable, the most likely culprit first.
+    """Returns one `Diagnosis` per failed variable, the leading one first.
 
-    The culprit is the last failed variable in forward order: an error in a
-    backward pass reaches all variables below it, and none above.
+    That is the last failed variable in forward order: an error in a backward
+    pass reaches all variables below it, and none above.
 
     Args:
         layout: The `Layout`, in forward order.
@@ -57,15 +57,15 @@ def diagnose(
             failed[c.path] = None
         if c.reason is Reason.NON_FINITE_GRADIENT:
             non_finite.add(c.path)
-    culprit = max(failed, key=order.__getitem__, default=None)
+    last = max(failed, key=order.__getitem__, default=None)
     # NaN spreads to the variables below, so only the last variable with any says where it begins.
-    leaders = {culprit, max(non_finite, key=order.__getitem__, default=None)}
+    leaders = {last, max(non_finite, key=order.__getitem__, default=None)}
     diagnoses: list[Diagnosis] = []
     for path in failed:
         is_leader = path in leaders
         found = _diagnose_variable(path, comparisons, is_leader, layout, gradients, batch_size)
-        diagnoses.append(dataclasses.replace(found, is_culprit=path == culprit))
-    return tuple(sorted(diagnoses, key=lambda d: (not d.is_culprit, -order[d.path])))
+        diagnoses.append(dataclasses.replace(found, is_leading=path == last))
+    return tuple(sorted(diagnoses, key=lambda d: (not d.is_leading, -order[d.path])))
 
 
 def ratio_and_cosine(analytic: Vector, numeric: Vector) -> tuple[float, float]:

@@ -79,14 +79,14 @@ def diagnose(
         Reason.LOST_PRECISION: _describe_lost_digits(dtype, failed, departure),
         Reason.UNDERFLOW: _describe_underflow(dtype, share, scale, departure),
     }
-    culprit = _choose_culprit(layout, failed, departure)
+    leading = _choose_leading(layout, failed, departure)
     diagnoses: list[Diagnosis] = []
     for c in failed:
         sentence = sentences[c.reason]
         diagnoses.append(
-            Diagnosis(c.path, sentence, (TRAINED,), c.ratio, c.cosine, is_culprit=c is culprit)
+            Diagnosis(c.path, sentence, (TRAINED,), c.ratio, c.cosine, is_leading=c is leading)
         )
-    return tuple(sorted(diagnoses, key=lambda d: not d.is_culprit))
+    return tuple(sorted(diagnoses, key=lambda d: not d.is_leading))
 
 
 def describe_scaling(dtype: str, scale: float) -> str:
@@ -127,7 +127,7 @@ def describe_loss_gap(
     return f"{words}: not the same loss (another one in train_step, or compute_loss?)"
 
 
-def _choose_culprit(
+def _choose_leading(
     layout: Layout,
     failed: Sequence[GradientComparison],
     departure: Departure | None,

@@ -69,10 +69,10 @@ def diagnose(
             sentence = pattern or _describe_variable(
                 recorded, data_gradient, variable, failed, dtype
             )
-            is_culprit = not pattern or variable == max(failed)
-            found = Diagnosis(c.path, sentence, (TRAINED,), c.ratio, c.cosine, is_culprit)
+            is_leading = not pattern or variable == max(failed)
+            found = Diagnosis(c.path, sentence, (TRAINED,), c.ratio, c.cosine, is_leading)
             diagnoses.append(found)
-    return tuple(sorted(diagnoses, key=lambda d: not d.is_culprit))
+    return tuple(sorted(diagnoses, key=lambda d: not d.is_leading))
 
 
 def _find_pattern(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradhooks.checking import baseline
-from gradhooks.reports.records import Precision
+from gradhooks.reports.circumstances import Precision
 from tests.fakes import FunctionOracle, estimate_baseline
 
 UNITS = 600

@@ -216,7 +216,7 @@ def test_a_wrong_factor_in_one_variable_fails_and_is_named(factor, number):
     assert (report.verdict, report.reason) == (Verdict.FAIL, Reason.MISMATCH)
     assert {c.path for c in report.failures} <= {f"v{number}", EVERYTHING}
     (found,) = report.diagnoses
-    assert (found.path, found.is_culprit) == (f"v{number}", True)
+    assert (found.path, found.is_leading) == (f"v{number}", True)
     assert found.sentence.startswith(f"the gradient is {factor:.6g} times the true one")
 
 
@@ -298,7 +298,7 @@ def test_one_wrong_entry_among_4096_is_caught_by_screening_and_named_by_bisectio
     label = oracle.layout.label(wrong)
     assert report.verdict is Verdict.FAIL
     assert {c.label for c in report.failures} == {EVERYTHING, label}
-    assert (report.diagnoses[0].path, report.diagnoses[0].is_culprit) == ("v0", True)
+    assert (report.diagnoses[0].path, report.diagnoses[0].is_leading) == ("v0", True)
     assert report.trail[0].startswith("10 variables from v0 to v9")
     assert report.trail[-1].startswith(label)
 
@@ -317,7 +317,7 @@ def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
         lambda p: float(right.losses(p, [_STILL], [(0, 0.0)])[0, 0]), gradient, right.point(), TEN
     )
     report = check(oracle)
-    assert [(d.path, d.is_culprit) for d in report.diagnoses] == [("v1", True), ("v0", False)]
+    assert [(d.path, d.is_leading) for d in report.diagnoses] == [("v1", True), ("v0", False)]
     assert report.trail[-1].startswith("v1[0, 7]")
 
 

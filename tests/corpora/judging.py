@@ -61,7 +61,7 @@ class _CompiledOnce:
 
 def is_named(case, report):
     """Whether a mutant's report names the right variable, for an acceptable reason."""
-    named = [d.path for d in report.diagnoses if d.is_culprit]
+    named = [d.path for d in report.diagnoses if d.is_leading]
     reasons = {str(c.reason) for c in report.failures}
     return any(case.culprit in path for path in named) and (
         not case.reasons or bool(reasons & set(case.reasons))

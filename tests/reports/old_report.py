@@ -2,14 +2,9 @@
 
 import math
 
+from gradhooks.reports.circumstances import Coverage, Precision
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import (
-    Coverage,
-    DerivativeComparison,
-    Diagnosis,
-    GradientComparison,
-    Precision,
-)
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 
 OLD_LINE = (
@@ -75,7 +70,7 @@ REPORT = CheckReport(
         ),
     ),
     diagnoses=(
-        Diagnosis("dense/kernel", "a factor 2 is missing", ("total",), 0.5, 1.0, is_culprit=True),
+        Diagnosis("dense/kernel", "a factor 2 is missing", ("total",), 0.5, 1.0, is_leading=True),
     ),
     loss={"total": 2.5},
     threshold=1e-7,

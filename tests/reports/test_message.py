@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from gradhooks.reports.circumstances import Precision
 from gradhooks.reports.errors import GradientMismatchError
 from gradhooks.reports.message import (
     CAUSE_LINES,
@@ -19,13 +20,7 @@ from gradhooks.reports.message import (
     reproduction,
 )
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import (
-    Culprit,
-    DerivativeComparison,
-    Diagnosis,
-    GradientComparison,
-    Precision,
-)
+from gradhooks.reports.records import Culprit, DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 
 
@@ -49,7 +44,7 @@ def report(*comparisons, reason=Reason.MISMATCH, **changes):
 
 BLOCKED = Diagnosis("dense/bias", "the gradient is zero: look for stop_gradient")
 CULPRIT = Diagnosis(
-    "dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True
+    "dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_leading=True
 )
 
 MESSAGE = """

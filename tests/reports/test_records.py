@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gradhooks.numerics.probe import DerivativeEstimate, Probe
+from gradhooks.reports.circumstances import Coverage
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Coverage, DerivativeComparison
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.reports.report import CheckReport
 
 

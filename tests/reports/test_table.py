@@ -6,14 +6,9 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
+from gradhooks.reports.circumstances import Coverage, Precision
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import (
-    Coverage,
-    DerivativeComparison,
-    Diagnosis,
-    GradientComparison,
-    Precision,
-)
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import ROWS, WIDTH, fit_digits, render, worst_first
 from gradhooks.reports.text import printable, shorten
@@ -69,7 +64,7 @@ WRONG = CheckReport(
     ),
     diagnoses=(
         Diagnosis(
-            "dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_culprit=True
+            "dense/kernel", "analytic = 0.5 * numeric: a factor 2 is missing", is_leading=True
         ),
     ),
     threshold=1e-6,

@@ -24,8 +24,9 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.compat.proto import summary_pb2
 
+from gradhooks.reports.circumstances import Coverage
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Coverage, DerivativeComparison, Diagnosis, GradientComparison
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import printable
 from gradhooks.sinks.tensorboard import TensorBoardSink, inert, markdown

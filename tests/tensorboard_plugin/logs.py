@@ -15,8 +15,9 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
+from gradhooks.reports.circumstances import Coverage
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Coverage, DerivativeComparison, Diagnosis, GradientComparison
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.tensorboard import TensorBoardSink
 

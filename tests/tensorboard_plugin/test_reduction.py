@@ -9,8 +9,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from gradhooks.reports.circumstances import Precision
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Diagnosis, Precision
+from gradhooks.reports.records import Diagnosis
 from gradhooks.reports.report import CheckReport
 from gradhooks.tensorboard_plugin import detail, overview, reduction
 from gradhooks.tensorboard_plugin.cells import CODES, LOWEST, UNKNOWN, compute_level
@@ -172,7 +173,7 @@ def test_a_run_too_large_to_draw_loses_its_oldest_checks(monkeypatch):
 def test_failures_are_told_newest_first_with_the_culprit_and_the_line_that_reproduces():
     diagnoses = (
         Diagnosis("b", "second"),
-        Diagnosis("a\n", "half of it is missing", is_culprit=True),
+        Diagnosis("a\n", "half of it is missing", is_leading=True),
     )
     wrong = comparison("a\n", Verdict.FAIL, Reason.MISMATCH, numeric=2.0)
     view = overview.build_overview(
@@ -303,7 +304,7 @@ def test_the_detail_holds_what_the_report_says_about_the_variable():
         ),
         comparison("b", analytic=5.0, numeric=5.0, position=7),
         received("a", cosine=0.5),
-        diagnoses=(Diagnosis("a", "half of it", is_culprit=True), Diagnosis("b", "follows")),
+        diagnoses=(Diagnosis("a", "half of it", is_leading=True), Diagnosis("b", "follows")),
         precision=Precision("partial", note="a layer stays"),
         trail=("looked here",),
     )

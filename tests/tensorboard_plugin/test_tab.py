@@ -37,7 +37,7 @@ def made_up(tmp_path_factory):
     hostile = logs.report(
         3,
         wrong,
-        diagnoses=(Diagnosis(logs.HOSTILE, logs.HOSTILE, ("total",), is_culprit=True),),
+        diagnoses=(Diagnosis(logs.HOSTILE, logs.HOSTILE, ("total",), is_leading=True),),
         notes=(logs.HOSTILE,),
     )
     name = re.sub(r"[/\n]", "_", logs.HOSTILE)

@@ -139,7 +139,7 @@ def test_where_nan_begins_is_described_once(spoiled, sampled, leader, place):
         for v in sampled
     ]
     first, *others = diagnosis.diagnose(LAYOUT, failed, {"total": with_nan(*spoiled)})
-    assert (first.path, first.is_culprit) == (LAYOUT.paths[leader], True)
+    assert (first.path, first.is_leading) == (LAYOUT.paths[leader], True)
     assert place in first.sentence
     assert "acos or asin at +-1" in first.sentence
     assert {d.sentence for d in others} <= {"the gradient is NaN or infinite as well"}
@@ -276,7 +276,7 @@ def test_the_last_failing_variable_in_forward_order_is_named():
         *many(NUMERIC, path="above/w"),
         *many(2 * NUMERIC, path="middle/w"),
     )
-    assert [(d.path, d.is_culprit) for d in found] == [("middle/w", True), ("below/w", False)]
+    assert [(d.path, d.is_leading) for d in found] == [("middle/w", True), ("below/w", False)]
 
 
 def test_the_named_variable_comes_first_and_the_others_follow_downwards():

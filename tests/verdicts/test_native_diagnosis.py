@@ -185,7 +185,7 @@ def test_underflow_leads_with_the_variable_that_lost_most_and_then_with_the_laye
 ):
     place = where and Departure(Location.BACKWARD, where, True, 1e-9)
     found = native_diagnosis.diagnose(LAYOUT, lost(below), "float16", (1.0, 1.0), 1.0, place)
-    assert [(d.path, d.is_culprit) for d in found] == [
+    assert [(d.path, d.is_leading) for d in found] == [
         (LAYOUT.paths[failing], True),
         (LAYOUT.paths[1 - failing], False),
     ]

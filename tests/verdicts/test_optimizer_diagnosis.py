@@ -94,11 +94,11 @@ def test_words(name):
     first = diagnosed(trained, **options)[0]
     assert words in first.sentence, first
     assert first.path == path
-    assert first.is_culprit
+    assert first.is_leading
 
 
 def test_a_pattern_names_one_variable():
-    assert [d.is_culprit for d in diagnosed(ANALYTIC / 2)] == [True, False, False]
+    assert [d.is_leading for d in diagnosed(ANALYTIC / 2)] == [True, False, False]
 
 
 def test_nothing_wrong_nothing_said():
@@ -137,7 +137,7 @@ def test_a_gradient_that_is_not_finite(name, value):
             spoiled(*outside, value=value), data=DATA, analytic=spoiled(*inside, value=value)
         )
     assert len(found) == len(outside)
-    assert [d.path for d in found if d.is_culprit] == [named]
+    assert [d.path for d in found if d.is_leading] == [named]
     assert found[0].path == named
     assert found[0].sentence.endswith(words)
     assert "the optimizer receives NaN or infinite numbers for this variable" in found[0].sentence
