@@ -6,7 +6,6 @@ import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +24,7 @@ from gradhooks.reports.report import CheckReport
 from gradhooks.schedule import Allowance, Budget, Schedule
 from gradhooks.sinks.dispatch import Dispatcher
 from gradhooks.sinks.histograms import GradientSnapshot
+from gradhooks.sinks.warning import warn_user
 
 _log = logging.getLogger("gradhooks")
 
@@ -293,7 +293,7 @@ class GradientCheck(keras.callbacks.Callback):
             self._dispatcher.close()
             raise GradientMismatchError(report)
         if not was_bad:
-            warnings.warn(failure_message(report), GradientMismatchWarning, stacklevel=2)
+            warn_user(failure_message(report), GradientMismatchWarning)
         if options.on_failure == "stop":
             model: Any = self.model
             model.stop_training = True

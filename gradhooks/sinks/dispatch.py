@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.histograms import GradientSnapshot
 from gradhooks.sinks.jsonl import JsonLinesSink
 from gradhooks.sinks.tensorboard import TensorBoardSink
+from gradhooks.sinks.warning import warn_user
 
 # Checks without a decision after which a run is warned of. A free choice above one: the first check
 # may have met an unlucky start.
@@ -157,4 +157,4 @@ class Dispatcher:
         key = cause or message.split(" at step ")[0][:_CAUSE_LENGTH]
         if key not in self._warned:
             self._warned.add(key)
-            warnings.warn(message, GradientCheckWarning, stacklevel=2)
+            warn_user(message, GradientCheckWarning)
