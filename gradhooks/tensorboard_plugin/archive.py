@@ -10,7 +10,7 @@ from typing import Any
 from tensorboard import errors
 from tensorboard.data.provider import RunTagFilter
 
-from gradhooks.tensorboard_plugin import detail, overview, reduction
+from gradhooks.tensorboard_plugin import detail, layers, overview, reduction
 from gradhooks.tensorboard_plugin.cells import ALL_TERMS
 from gradhooks.tensorboard_plugin.parsing import UnreadableError, clip, read_text
 
@@ -95,13 +95,24 @@ class Archive:
         self, context: Any, experiment: str, identity: str, step: int, variable: str
     ) -> dict[str, Any]:
         """Returns what the report of a step says about a variable, as a dict for JSON."""
+        page, text = self._stored(context, experiment, identity, step)
+        return {**page, "step": step, **detail.describe_variable(text, variable)}
+
+    def layers(self, context: Any, experiment: str, identity: str, step: int) -> dict[str, Any]:
+        """Returns the layers of the model with what was measured there, as a dict for JSON."""
+        page, text = self._stored(context, experiment, identity, step)
+        return {**page, "step": step, **layers.describe_layers(text)}
+
+    def _stored(
+        self, context: Any, experiment: str, identity: str, step: int
+    ) -> tuple[dict[str, str], str]:
+        """The series for the page, and the JSON of the report of a step."""
         series = self._find(context, experiment, identity)
         stored = [datum for datum in self._read(context, experiment, series) if datum.step == step]
         if not stored:
             raise errors.NotFoundError("TensorBoard keeps no report of this step")
         latest = max(stored, key=lambda datum: datum.wall_time)
-        page = series.for_page()
-        return {**page, "step": step, **detail.describe_variable(read_text(latest.numpy), variable)}
+        return series.for_page(), read_text(latest.numpy)
 
     def _find(self, context: Any, experiment: str, identity: str) -> Series:
         for series in self.series(context, experiment):

@@ -5,10 +5,11 @@ import math
 
 from gradhooks.reports.message import declaration, reproduction
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import EVERYTHING, GradientComparison
+from gradhooks.reports.records import EVERYTHING, TERMS, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import circumstances, worst_first
 from gradhooks.reports.text import location, printable
+from gradhooks.tensorboard_plugin.answers import describe_answer, is_named
 from gradhooks.tensorboard_plugin.cells import ALL_TERMS
 from gradhooks.tensorboard_plugin.parsing import UnreadableError, clip, parse_fields, parse_label
 from gradhooks.tensorboard_plugin.reduction import SHOWN_FINDINGS
@@ -80,9 +81,13 @@ def _detail(report, variable):
         "threshold": float(report.threshold),
         "comparisons": [_comparison(c) for c in own[:MOST_COMPARISONS]],
         "left_out": max(0, len(own) - MOST_COMPARISONS),
-        "diagnosis": _first([d for d in report.diagnoses if parse_label(d.path) == variable]),
-        "culprit": _first([d for d in report.diagnoses if d.is_leading]),
+        "diagnosis": _first(
+            [d for d in report.diagnoses if parse_label(d.path) == variable], report
+        ),
+        "answer": describe_answer(report),
         "advice": _advice(own),
+        # The term of what is worst, for the scatter of the worst term.
+        "worst_term": own[0].term if own else TERMS[0],
         "points": {term: _points(report.comparisons, term, variable) for term in ALL_TERMS},
         "reproduction": clip(reproduction(report)),
         "circumstances": clip(circumstances(report)),
@@ -108,7 +113,7 @@ def _comparison(comparison):
     return shown
 
 
-def _first(diagnoses):
+def _first(diagnoses, report):
     """The first of some diagnoses as a dict; None without any."""
     if not diagnoses:
         return None
@@ -117,7 +122,7 @@ def _first(diagnoses):
         "variable": parse_label(diagnosis.path),
         "place": location(diagnosis.path),
         "sentence": clip(diagnosis.sentence, 2000),
-        "culprit": bool(diagnosis.is_leading),
+        "is_place": is_named(diagnosis, report),
         "ratio": float(diagnosis.ratio),
         "cosine": float(diagnosis.cosine),
     }

@@ -1,18 +1,26 @@
 """The columns of a run as the one JSON object that the page draws."""
 
 import base64
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from gradhooks.reports.records import EVERYTHING
+from gradhooks.tensorboard_plugin.answers import group_answers
 from gradhooks.tensorboard_plugin.cells import ALL_TERMS, LOWEST, UNKNOWN
 from gradhooks.tensorboard_plugin.reduction import Column
+from gradhooks.tensorboard_plugin.worst import (
+    WORST,
+    Cells,
+    Curves,
+    choose_cells,
+    choose_curves,
+)
 
 # Cells per term, beyond which the oldest checks are left out; a free choice, some megabytes a page.
 MOST_CELLS = 1_000_000
-# Term -> [(step, relative difference), ...].
-Curves: TypeAlias = dict[str, list[tuple[int, float]]]
+# In the order of the switch on the page.
+SHOWN_TERMS = (WORST, *ALL_TERMS)
 
 
 def build_overview(columns: list[Column], headline: Curves | None = None) -> dict[str, Any]:
@@ -34,10 +42,13 @@ def build_overview(columns: list[Column], headline: Curves | None = None) -> dic
     if not headline or not any(headline.values()):
         headline = headline_of(columns)
 
-    terms, thresholds = {}, {}
+    cells, thresholds = {}, {}
     for term in ALL_TERMS:
-        terms[term] = _pack(columns, term, variables)
+        cells[term] = _pack(columns, term, variables)
         thresholds[term] = [(c.step, c.thresholds[term]) for c in columns if c.thresholds]
+    limits = [[c.thresholds.get(term, np.nan) for c in columns] for term in ALL_TERMS]
+    cells[WORST] = choose_cells(list(cells.values()), np.array(limits))
+    worst, worst_thresholds = choose_curves(headline, columns)
 
     failures, facts = [], {}
     for column in reversed(columns):
@@ -48,10 +59,11 @@ def build_overview(columns: list[Column], headline: Curves | None = None) -> dic
     return {
         "checks": [_check(c) for c in columns],
         "variables": variables,
-        "terms": terms,
+        "terms": {term: _encode(*cells[term]) for term in SHOWN_TERMS},
         "scale": {"lowest": LOWEST, "unknown": UNKNOWN},
-        "headline": headline,
-        "thresholds": thresholds,
+        "headline": {**worst, **headline},
+        "thresholds": {**worst_thresholds, **thresholds},
+        "answers": group_answers([(c.step, c.verdict, c.answer) for c in columns]),
         "failures": failures,
         "facts": facts,
     }
@@ -94,7 +106,7 @@ def _check(column: Column) -> dict[str, Any]:
     }
 
 
-def _pack(columns: list[Column], term: str, variables: list[str]) -> dict[str, str]:
+def _pack(columns: list[Column], term: str, variables: list[str]) -> Cells:
     rows = {name: row for row, name in enumerate(variables)}
     codes = np.zeros((len(rows), len(columns)), np.uint8)
     levels = np.full_like(codes, UNKNOWN)
@@ -103,6 +115,10 @@ def _pack(columns: list[Column], term: str, variables: list[str]) -> dict[str, s
         where = [rows[name] for name in labels]
         codes[where, number] = column_codes
         levels[where, number] = column_levels
+    return codes, levels
+
+
+def _encode(codes: np.ndarray, levels: np.ndarray) -> dict[str, str]:
     return {"codes": _base64(codes), "levels": _base64(levels)}
 
 

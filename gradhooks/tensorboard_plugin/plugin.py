@@ -9,6 +9,7 @@ from tensorboard.backend.http_util import Respond
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
+from gradhooks.tensorboard_plugin import words
 from gradhooks.tensorboard_plugin.archive import PLUGIN_NAME, Archive
 from gradhooks.tensorboard_plugin.parsing import LONGEST_LABEL, UnreadableError
 
@@ -18,12 +19,14 @@ _JAVASCRIPT = "text/javascript"
 # The only files that are read from disk.
 STATIC_FILES = {
     "index.js": _JAVASCRIPT,
+    "answers.js": _JAVASCRIPT,
     "charts.js": _JAVASCRIPT,
     "colours.js": _JAVASCRIPT,
     "data.js": _JAVASCRIPT,
     "detail.js": _JAVASCRIPT,
     "dom.js": _JAVASCRIPT,
     "failures.js": _JAVASCRIPT,
+    "layers.js": _JAVASCRIPT,
     "legend.js": _JAVASCRIPT,
     "matrix.js": _JAVASCRIPT,
     "painter.js": _JAVASCRIPT,
@@ -32,6 +35,8 @@ STATIC_FILES = {
 }
 # Every character of a label may become twelve in a URL; the rest is room for the other parameters.
 LONGEST_QUERY = 16 * LONGEST_LABEL
+# Forms of a series' identity and of a step.
+_ID, _STEP = r"[0-9a-f]{16}", r"-?[0-9]{1,19}"
 
 
 class GradhooksPlugin(base_plugin.TBPlugin):
@@ -48,9 +53,11 @@ class GradhooksPlugin(base_plugin.TBPlugin):
         routes = {}
         for name, kind in STATIC_FILES.items():
             routes[f"/{name}"] = _application(_file(name, kind))
+        routes["/words.js"] = _application(_words)
         routes["/runs"] = _application(self._runs)
         routes["/overview"] = _application(self._overview)
         routes["/check"] = _application(self._check)
+        routes["/layers"] = _application(self._layers)
         return routes
 
     def is_active(self):
@@ -69,16 +76,19 @@ class GradhooksPlugin(base_plugin.TBPlugin):
         return _json(request, {"series": [series.for_page() for series in listed]})
 
     def _overview(self, request):
-        asked = _parameters(request, {"id": r"[0-9a-f]{16}"})
+        asked = _parameters(request, {"id": _ID})
         return _json(request, self._archive.overview(*_who(request), asked["id"]))
 
     def _check(self, request):
-        asked = _parameters(
-            request, {"id": r"[0-9a-f]{16}", "step": r"-?[0-9]{1,19}", "variable": r"(?s:.+)"}
-        )
+        asked = _parameters(request, {"id": _ID, "step": _STEP, "variable": r"(?s:.+)"})
         found = self._archive.detail(
             *_who(request), asked["id"], int(asked["step"]), asked["variable"]
         )
+        return _json(request, found)
+
+    def _layers(self, request):
+        asked = _parameters(request, {"id": _ID, "step": _STEP})
+        found = self._archive.layers(*_who(request), asked["id"], int(asked["step"]))
         return _json(request, found)
 
 
@@ -122,6 +132,10 @@ def _file(name, kind):
         return _respond(request, content, kind)
 
     return answer
+
+
+def _words(request):
+    return _respond(request, words.build_module(), _JAVASCRIPT)
 
 
 def _json(request, content, code=200, headers=()):

@@ -12,6 +12,7 @@ from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import TERMS, TRAINED
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import location
+from gradhooks.tensorboard_plugin.answers import describe_answer, describe_title, is_named
 from gradhooks.tensorboard_plugin.cells import (
     ALL_TERMS,
     build_cells,
@@ -45,6 +46,7 @@ class Column:
         differences: Term -> relative difference of the whole check.
         thresholds: Term -> what is drawn as its threshold.
         failure: The entry in the list of failures, or None.
+        answer: Where the error is made, see `answers.describe_answer`, or None.
         facts: Circumstances for people.
     """
 
@@ -57,6 +59,7 @@ class Column:
     differences: dict[str, float] = dataclasses.field(default_factory=dict)
     thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     failure: dict[str, Any] | None = None
+    answer: dict[str, Any] | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -116,6 +119,7 @@ def _column(step: int, wall_time: float, fields: dict[str, Any]) -> Column:
         differences,
         thresholds,
         _failure(step, wall_time, report, len(failed)),
+        describe_answer(report),
         _facts(report),
     )
 
@@ -127,7 +131,7 @@ def _failure(step: int, wall_time: float, report: CheckReport, count: int) -> di
     diagnoses = sorted(report.diagnoses, key=lambda d: not d.is_leading)
     findings = []
     for d in diagnoses[:SHOWN_FINDINGS]:
-        findings.append(_finding(d.path, location(d.path), clip(d.sentence), d.is_leading))
+        findings.append(_finding(d.path, location(d.path), clip(d.sentence), is_named(d, report)))
     if not findings:
         for c in report.failures:
             findings.append(_finding(c.path, location(c.label), c.reason.explanation))
@@ -136,6 +140,7 @@ def _failure(step: int, wall_time: float, report: CheckReport, count: int) -> di
         "wall_time": wall_time,
         "kind": "error" if report.error else "fail",
         "count": count,
+        "made_in": "" if report.culprit is None else clip(describe_title(report.culprit)),
         "findings": findings,
         "more": max(0, len(diagnoses) - SHOWN_FINDINGS),
         "note": clip(report.error or report.reason.explanation),
@@ -148,7 +153,7 @@ def _finding(path: str, place: str, sentence: str, is_leading: bool = False) -> 
         "variable": parse_label(path),
         "place": place,
         "sentence": sentence,
-        "culprit": is_leading,
+        "is_place": is_leading,
     }
 
 

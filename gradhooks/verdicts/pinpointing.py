@@ -43,8 +43,8 @@ def fill_reading(reading: TapReading, word: Word, measured: Comparand) -> TapRea
         reading,
         word=word,
         relative_difference=_relative_difference(measured),
-        analytic=measured.analytic,
-        numeric=measured.estimate.slope,
+        analytic=float(measured.analytic),
+        numeric=float(measured.estimate.slope),
     )
 
 

@@ -16,8 +16,9 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from gradhooks.reports.circumstances import Coverage
+from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
+from gradhooks.reports.records import Culprit, DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
@@ -130,6 +131,51 @@ def every_verdict(step=0):
         diagnoses=(
             Diagnosis("model/layer_0/w1", "the gradient is a third", ("total",), 1 / 3, 1.0, True),
         ),
+    )
+
+
+def tap(layer, is_output=False, word="not measured", difference=None, call=0):
+    """A reading at a tap."""
+    numeric = None if difference is None else 1.0
+    return TapReading(layer, call, is_output, word, difference, 1.0, numeric)
+
+
+# A model of a block with two layers and a head. What enters `act` is wrong, what leaves it right.
+TAPS = (
+    tap("net"),
+    tap("net/functional_3", word="wrong", difference=0.25),
+    tap("net/block"),
+    tap("net/block/dense"),
+    tap("net/block/dense", True, "wrong", 0.25),
+    tap("net/block/act", word="wrong", difference=0.25),
+    tap("net/block/act", True, "right", 1e-10),
+    tap("net/block", True),
+    tap("net/head"),
+    tap("net/head", True),
+    tap("net/functional_3", True),
+    tap("net", True, "right", 2e-10),
+)
+PLACE = Culprit(
+    "layer",
+    "net/block/act",
+    None,
+    ("the gradient at its output: right", "the gradient at its input: off by 0.25 of its size"),
+    "net.py:12",
+    "the backward pass of `net/block/act` (Act, net.py:12) is wrong",
+    TAPS,
+)
+
+
+def placed(step=0, place=PLACE):
+    """A failed report that knows where the error is made; its variables are of healthy layers."""
+    wrong = {"verdict": Verdict.FAIL, "reason": Reason.MISMATCH, "numeric": 3.0}
+    return report(
+        step,
+        comparison("net/block/dense/kernel", **wrong),
+        comparison("net/head/kernel", position=9),
+        received("net/block/dense/kernel"),
+        diagnoses=(Diagnosis("net/block/dense/kernel", "it follows", is_leading=True),),
+        culprit=place,
     )
 
 

@@ -63,6 +63,19 @@ def test_runs_overview_and_check(served):
     assert check["advice"][1]["explanation"] == "expect={'dense/kernel': 'mismatch'}"
 
 
+def test_layers_of_a_check(tmp_path):
+    logs.write(tmp_path, logs.report(0), logs.placed(7))
+    served = client(provider(tmp_path))
+    query = {"id": identity(served), "step": "7"}
+    found = served.get(f"{BASE}/layers", query_string=query).json
+    assert [row["name"] for row in found["rows"] if row["is_place"]] == ["act"]
+    assert served.get(f"{BASE}/layers", query_string={**query, "step": "0"}).json["rows"] == []
+    assert served.get(f"{BASE}/layers", query_string={**query, "step": "3"}).status_code == 404
+    told = served.get(f"{BASE}/words.js")
+    assert told.text.startswith("export const WORDS = ")
+    assert told.content_type.startswith("text/javascript")
+
+
 def test_a_new_check_is_a_new_revision_and_only_the_new_report_is_read(tmp_path, monkeypatch):
     sink = logs.TensorBoardSink(tmp_path)
     sink.write(logs.report(0))
@@ -101,6 +114,10 @@ def every_request():
     yield "/check", {"id": known, "step": "1" * 40, "variable": "a"}, 400
     yield "/check", {"id": known, "step": "1", "variable": ""}, 400
     yield "/check", {"id": known, "step": "1", "variable": "\0<img src=x>"}, 404
+    yield "/layers", {"id": known}, 400
+    yield "/layers", {"id": known, "step": "1"}, 404
+    yield "/layers", {"id": known, "step": "x"}, 400
+    yield "/words.js", {}, 200
     yield "/%2e%2e/plugin.py", {}, 404
     yield "/../plugin.py", {}, 404
     yield "/static/index.js", {}, 404

@@ -170,7 +170,7 @@ def test_a_run_too_large_to_draw_loses_its_oldest_checks(monkeypatch):
     assert [check["step"] for check in view["checks"]] == [7, 8, 9]
 
 
-def test_failures_are_told_newest_first_with_the_culprit_and_the_line_that_reproduces():
+def test_failures_are_told_newest_first_with_the_line_that_reproduces():
     diagnoses = (
         Diagnosis("b", "second"),
         Diagnosis("a\n", "half of it is missing", is_leading=True),
@@ -182,8 +182,9 @@ def test_failures_are_told_newest_first_with_the_culprit_and_the_line_that_repro
     )
     assert [failure["step"] for failure in view["failures"]] == [7, 0]
     newest = view["failures"][0]
-    assert [(f["place"], f["culprit"]) for f in newest["findings"]] == [
-        ("a\\n", True),
+    # The first one leads, which does not make it the place of the error.
+    assert [(f["place"], f["is_place"]) for f in newest["findings"]] == [
+        ("a\\n", False),
         ("b", False),
     ]
     expected = "gradhooks.check_gradients(model, x, y, samples=32, seed=4, step=7, threshold=1e-06)"
@@ -322,7 +323,8 @@ def test_the_detail_holds_what_the_report_says_about_the_variable():
         1.0,
     )
     assert trained["cosine"] == 0.5
-    assert found["diagnosis"]["sentence"] == found["culprit"]["sentence"] == "half of it"
+    assert found["diagnosis"]["sentence"] == "half of it"
+    assert found["answer"]["sentence"].startswith("a: half of it")
     assert [a["reason"] for a in found["advice"]] == ["mismatch", "If it is meant"]
     assert found["advice"][0]["explanation"] == Reason.MISMATCH.explanation
     assert found["points"]["total"] == [[5.0, 5.0, 0, 0], [1.0, 2.0, 1, 1]]

@@ -13,9 +13,10 @@ const CROWD = 80; // points in a line; more of them hide it
  */
 export function logChart(points, thresholds, { width, height }, title, chosen = null) {
   const known = points.filter(({ value }) => Number.isFinite(value));
+  const lost = points.filter(({ value, code }) => code === FAIL && !Number.isFinite(value)); // at the top: they have no height
   const limits = thresholds.map(([step, value]) => [step, number(value)]).filter(([, value]) => value > 0);
   const box = { left: 46, right: width - 12, top: 10, bottom: height - 22 };
-  const steps = [...known.map(({ step }) => step), ...limits.map(([step]) => step)];
+  const steps = [...[...known, ...lost].map(({ step }) => step), ...limits.map(([step]) => step)];
   const [first, last] = steps.length ? [Math.min(...steps), Math.max(...steps)] : [0, 1];
   const x = scale(first, last > first ? last : first + 1, box.left + 6, box.right - 6);
   const logs = [...known.map(({ value }) => decade(value)), ...limits.map(([, value]) => decade(value))];
@@ -26,7 +27,8 @@ export function logChart(points, thresholds, { width, height }, title, chosen = 
     decades(low, high, y, box), stepTicks(first, last, x, box), limit(limits, x, y, box),
     known.length > 1 && s("polyline", { class: "line", points: known.map(at).join(" ") }),
     marked(known).map((point) => dot(x(point.step), y(decade(point.value)), point, chosen)),
-    !known.length && s("text", { class: "tick", x: width / 2, y: height / 2, "text-anchor": "middle" }, "nothing was measured"));
+    lost.map((point) => dot(x(point.step), box.top + 6, point, chosen)),
+    !known.length && !lost.length && s("text", { class: "tick", x: width / 2, y: height / 2, "text-anchor": "middle" }, "nothing was measured"));
 }
 
 /** The points that get a mark of their own: with many, only what is wrong and where the line begins and ends. */

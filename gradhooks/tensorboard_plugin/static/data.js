@@ -1,19 +1,15 @@
-// What the server tells, fetched and unpacked.
+// What the server tells, fetched and unpacked. The page's words come from the server, which knows them anyhow.
 
-export const TERMS = ["total", "data", "penalty", "trained"];
-// The order is the server's: a cell holds an index into it.
-export const VERDICTS = ["unsampled", "vacuous", "pass", "declared", "inconclusive", "fail"];
-export const VERDICT_NAMES = {
-  unsampled: "not sampled",
-  vacuous: "nothing to compare",
-  pass: "PASS",
-  declared: "declared",
-  inconclusive: "INCONCLUSIVE",
-  fail: "FAIL",
-};
+import { WORDS } from "./words.js";
+
+export const TERMS = WORDS.terms; // [{name, meaning, nothing}]
+// A cell holds an index into these.
+export const VERDICTS = WORDS.codes.map(({ name }) => name);
+export const VERDICT_NAMES = Object.fromEntries(WORDS.codes.map(({ name, told }) => [name, told]));
 export const FAIL = VERDICTS.indexOf("fail");
 export const INCONCLUSIVE = VERDICTS.indexOf("inconclusive");
-export const ALL = "*";
+export const ALL = WORDS.everything;
+export const NOT_MEASURED = WORDS.notMeasured;
 
 /** Returns the JSON that a route answers; throws an Error with the server's words otherwise. */
 export async function fetched(route, query = {}) {
@@ -39,8 +35,8 @@ function parsed(text) {
 /** Returns an overview with its cells as arrays of bytes, a row per variable. */
 export function unpacked(overview) {
   const terms = {};
-  for (const term of TERMS) {
-    terms[term] = { codes: bytes(overview.terms[term].codes), levels: bytes(overview.terms[term].levels) };
+  for (const { name } of TERMS) {
+    terms[name] = { codes: bytes(overview.terms[name].codes), levels: bytes(overview.terms[name].levels) };
   }
   return { ...overview, terms, labels: labelled(overview.variables) };
 }

@@ -1,6 +1,6 @@
 // The panel that a cell opens: one variable in one check.
 
-import { TERMS, difference, exact, fetched, number, plain, rough } from "./data.js";
+import { ALL, difference, exact, fetched, number, plain, rough } from "./data.js";
 import { logChart, scatter, strip } from "./charts.js";
 import { copyable, fill, h } from "./dom.js";
 
@@ -25,7 +25,7 @@ export class Detail {
   async show(run, step, variable, term) {
     this.request = { run, step, variable, term };
     const mine = this.request;
-    const name = variable === "*" ? "all variables together" : variable;
+    const name = variable === ALL ? "all variables together" : variable;
     this.title.textContent = name;
     this.showSteps(run, step, variable);
     this.element.hidden = false;
@@ -51,33 +51,35 @@ export class Detail {
 
   fill(found) {
     const { run, step, variable, term } = this.request;
-    const own = [...found.comparisons].sort((a, b) => rank(a.term, term) - rank(b.term, term));
+    // The server's order, the worst first, holds within what fails and what does not.
+    const own = [...found.comparisons].sort((a, b) => rank(a, term) - rank(b, term));
     const measured = own.filter((comparison) => comparison.term !== "trained");
     const received = own.filter((comparison) => comparison.term === "trained");
+    const tables = [measured.length > 0 && comparisons(measured, found), received.length > 0 && receivedTable(received)];
+    if (!measured.some(isFailed) && received.some(isFailed)) tables.reverse();
     fill(this.body,
       this.findings(found),
       found.error && h("p", { class: "notice error" }, found.error),
       own.length === 0 && !found.error && h("p", { class: "notice" }, "Nothing of this variable was sampled in this check."),
       found.advice.length > 0 && advice(found.advice),
-      measured.length > 0 && comparisons(measured, found),
-      received.length > 0 && receivedTable(received),
+      ...tables,
       this.charts(found, run, step, variable, term),
       h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, "with the same weights and batch; ", found.circumstances)),
       found.notes.length > 0 && h("section", {}, h("h3", {}, "Notes"), h("ul", {}, found.notes.map((note) => h("li", {}, note)))));
     this.body.scrollTop = 0;
   }
 
-  findings({ diagnosis, culprit, verdict, reason }) {
+  findings({ diagnosis, answer, verdict, reason }) {
     const head = h("p", { class: "verdict" }, h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("span", { class: "muted" }, `the whole check: ${reason}`));
-    const own = diagnosis && h("p", { class: "notice diagnosis" }, diagnosis.culprit && h("span", { class: "badge culprit" }, "culprit"), diagnosis.sentence);
-    const isElsewhere = culprit && culprit.variable !== this.request.variable;
-    const other = isElsewhere && h("p", { class: "notice" }, "The check finds the bug in ", this.link(culprit), `: ${culprit.sentence}`);
-    return [head, own, other];
+    const own = diagnosis && h("p", { class: "notice diagnosis" }, diagnosis.is_place && h("span", { class: "badge here" }, "here"), diagnosis.sentence);
+    const isElsewhere = answer && answer.variable && answer.variable !== this.request.variable;
+    const place = answer && h("p", { class: "notice diagnosis" }, h("strong", {}, answer.title), `: ${answer.sentence} `, isElsewhere && this.link(answer.variable));
+    return [head, place, own];
   }
 
-  link({ variable, place }) {
+  link(variable) {
     const { run, step } = this.request;
-    return h("button", { type: "button", class: "link", onclick: () => this.opened(run, step, variable) }, place);
+    return h("button", { type: "button", class: "link", onclick: () => this.opened(run, step, variable) }, variable === ALL ? "all variables together" : variable);
   }
 
   charts(found, run, step, variable, term) {
@@ -90,9 +92,10 @@ export class Detail {
     });
     const told = `Relative difference of ${variable}, ${term}, over the run`;
     const parts = [figure(`${term}: this variable over the run`, logChart(history, run.thresholds[term] ?? [], size, told, step))];
-    const points = found.points[term].map(([analytic, numeric, ...flags]) => [number(analytic), number(numeric), ...flags]);
-    const what = term === "trained" ? "norms of the received gradient against backpropagation" : "this variable among all of the check (grey)";
-    if (points.length) parts.unshift(figure(`${term}: ${what}`, scatter(points, size)));
+    const scattered = found.points[term] ? term : found.worst_term;
+    const points = found.points[scattered].map(([analytic, numeric, ...flags]) => [number(analytic), number(numeric), ...flags]);
+    const what = scattered === "trained" ? "norms of the received gradient against backpropagation" : "this variable among all of the check (grey)";
+    if (points.length) parts.unshift(figure(`${scattered}: ${what}`, scatter(points, size)));
     return h("section", { class: "figures" }, parts);
   }
 }
@@ -101,9 +104,13 @@ function figure(caption, chart) {
   return h("figure", {}, h("figcaption", {}, caption), chart);
 }
 
-/** The term that the page shows comes first. */
-function rank(term, shown) {
-  return term === shown ? -1 : TERMS.indexOf(term);
+/** What failed comes first, then the term that the page shows. */
+function rank(comparison, shown) {
+  return (isFailed(comparison) ? 0 : 2) + (comparison.term === shown ? 0 : 1);
+}
+
+function isFailed({ verdict }) {
+  return verdict === "FAIL";
 }
 
 function advice(reasons) {

@@ -35,6 +35,7 @@ export class Failures {
     const head = [
       h("span", { class: `badge ${failure.kind}` }, KINDS[failure.kind]),
       h("strong", {}, `step ${failure.step}`),
+      failure.made_in && h("span", {}, failure.made_in),
       h("span", { class: "muted name" }, run.run),
       h("time", { class: "muted" }, clock(failure.wall_time)),
     ];
@@ -44,8 +45,8 @@ export class Failures {
       failure.reproduction && copyable(failure.reproduction));
   }
 
-  finding(run, failure, { variable, place, sentence, culprit }) {
+  finding(run, failure, { variable, place, sentence, is_place: isPlace }) {
     const open = h("button", { type: "button", class: "link", onclick: () => this.opened(run, failure.step, variable) }, place);
-    return h("li", {}, open, culprit && h("span", { class: "badge culprit" }, "culprit"), h("span", {}, sentence));
+    return h("li", {}, open, isPlace && h("span", { class: "badge here" }, "here"), h("span", {}, sentence));
   }
 }

@@ -1,6 +1,7 @@
 // The page: what is chosen, which runs there are, and keeping both up to date.
 
 import { TERMS, fetched, unpacked } from "./data.js";
+import { Answers } from "./answers.js";
 import { theme, watchTheme } from "./colours.js";
 import { Detail } from "./detail.js";
 import { fill, h } from "./dom.js";
@@ -9,17 +10,11 @@ import { legend } from "./legend.js";
 import { RunCard } from "./runs.js";
 
 const POLL = 5000; // milliseconds; TensorBoard itself looks for new data as often
-const MEANINGS = {
-  total: "the whole loss, regularization included",
-  data: "the loss with regularization off",
-  penalty: "regularization alone",
-  trained: "what the optimizer receives, against backpropagation",
-};
 const EXAMPLE = 'check = gradhooks.GradientCheck(x, y, log_dir="logs")\nmodel.fit(x, y, epochs=5, callbacks=[check])';
 
 class Page {
   constructor() {
-    this.settings = { term: "total", query: "", problems: false, compact: false };
+    this.settings = { term: TERMS[0].name, query: "", problems: false, compact: false };
     this.series = new Map(); // id -> {id, run, revision, card, overview, error}
     this.hidden = new Set();
     this.opener = null;
@@ -28,6 +23,7 @@ class Page {
 
   build() {
     const open = (run, step, variable) => this.open(run, step, variable);
+    this.answers = new Answers(open);
     this.failures = new Failures(open);
     this.detail = new Detail(open, () => this.opener?.focus());
     this.cards = h("div", { class: "runs" });
@@ -38,7 +34,7 @@ class Page {
     this.list = h("div", { class: "list" });
     this.toolbar = h("div", { class: "toolbar" }, this.termSwitch(), this.variableFilter(),
       this.checkbox("problems", "only problems", "Only variables with a FAIL or INCONCLUSIVE cell"), this.checkbox("compact", "fit all", "The whole matrix at once, without letters where they do not fit"));
-    this.main = h("main", {}, this.toolbar, this.key, this.cards, this.failures.element);
+    this.main = h("main", {}, this.answers.element, this.toolbar, this.key, this.cards, this.failures.element);
     this.empty = emptyState();
     const reload = h("button", { type: "button", id: "reload", onclick: () => this.refresh(true) }, "Reload");
     const header = h("header", { class: "top" }, h("h1", {}, "Gradient Check"), this.summary, h("span", { class: "space" }), this.status, reload);
@@ -50,9 +46,9 @@ class Page {
   }
 
   termSwitch() {
-    const options = TERMS.map((term) => {
+    const options = TERMS.map(({ name: term, meaning }) => {
       const radio = h("input", { type: "radio", name: "term", value: term, checked: term === this.settings.term, onchange: () => this.set({ term }) });
-      return h("label", { title: MEANINGS[term] }, radio, h("span", {}, term));
+      return h("label", { title: meaning }, radio, h("span", {}, term));
     });
     return h("div", { class: "switch", role: "radiogroup", "aria-label": "Which gradient" }, options);
   }
@@ -159,6 +155,7 @@ class Page {
     this.cards.classList.toggle("single", cards.length === 1);
     for (const entry of shown) this.drawRun(entry);
     const runs = shown.filter(({ overview }) => overview).map(({ overview }) => overview);
+    this.answers.show(runs);
     this.failures.show(runs);
     this.summarize(runs);
     document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);

@@ -1,18 +1,12 @@
 // The matrix as a part of the page: scrolling, pointer and keys around what the painter draws.
 
-import { FAIL, INCONCLUSIVE, VERDICTS, VERDICT_NAMES, difference, rough } from "./data.js";
+import { ALL, FAIL, INCONCLUSIVE, TERMS, VERDICTS, VERDICT_NAMES, difference, rough } from "./data.js";
 import { palette } from "./colours.js";
 import { h } from "./dom.js";
 import { paint } from "./painter.js";
 
 const HEADER = 26;
 const TALLEST = 520;
-const UNCOMPARED = {
-  total: "No check of this run compared anything.",
-  data: "This model has no penalty: its data term is the total.",
-  penalty: "This model has no penalty.",
-  trained: "No check of this run recorded what the optimizer receives.",
-};
 let numbered = 0;
 
 export class Matrix {
@@ -47,7 +41,7 @@ export class Matrix {
     this.keepCursor();
     this.view.setAttribute("aria-label", `Gradients of ${run.run}, ${settings.term}: ${this.rows.length} variables by ${run.checks.length} checks`);
     const isCompared = run.terms[settings.term].codes.some((code) => code > 0);
-    this.nothing.textContent = isCompared ? "No variable matches the filters." : UNCOMPARED[settings.term];
+    this.nothing.textContent = isCompared ? "No variable matches the filters." : TERMS.find(({ name }) => name === settings.term).nothing;
     this.nothing.hidden = isCompared && this.rows.length > 0;
     this.view.hidden = !this.nothing.hidden;
     if (this.view.hidden) return;
@@ -177,7 +171,7 @@ export class Matrix {
     const { codes, levels } = run.terms[settings.term];
     const verdict = VERDICTS[codes[at]];
     const value = difference(levels[at], run.scale);
-    const name = run.variables[this.rows[row]] === "*" ? "all variables together" : run.variables[this.rows[row]];
+    const name = run.variables[this.rows[row]] === ALL ? "all variables together" : run.variables[this.rows[row]];
     const told = [name, `step ${run.checks[column].step}`, VERDICT_NAMES[verdict]];
     return Number.isNaN(value) ? told : [...told, `relative difference about ${rough(value, 0)}`];
   }

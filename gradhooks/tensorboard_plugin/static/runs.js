@@ -1,6 +1,6 @@
 // One run on the page: how it stands, its relative difference over the steps, and the matrix.
 
-import { FAIL, VERDICTS, number, rough } from "./data.js";
+import { ALL, FAIL, VERDICTS, number, rough } from "./data.js";
 import { logChart } from "./charts.js";
 import { fill, h } from "./dom.js";
 import { Matrix } from "./matrix.js";
@@ -45,10 +45,10 @@ export class RunCard {
     const state = bad ? "fail" : latest.toLowerCase();
     this.badge.className = `badge ${state}`;
     this.badge.textContent = bad ? `${bad} of ${checks.length} checks failed` : latest;
-    const told = [counted(this.run.checks_written, "check"), counted(this.run.variables.filter((name) => name !== "*").length, "variable")];
-    if (facts.rung) {
+    const told = [counted(this.run.checks_written, "check"), counted(this.run.variables.filter((name) => name !== ALL).length, "variable")];
+    if (facts.level) {
       told.push(`compared so far: ${facts.variables} of ${facts.variables_total} variables, ${facts.parameters.toLocaleString("en")} of ${facts.parameters_total.toLocaleString("en")} parameters`);
-      told.push(`precision ${facts.rung}`);
+      told.push(`precision ${facts.level}`);
     }
     this.facts.textContent = told.join(" · ");
     this.tellUnreadable(checks);
