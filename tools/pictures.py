@@ -13,6 +13,14 @@ from tests.tensorboard_plugin.serving import REPOSITORY, series, served
 FOLDER = REPOSITORY / "docs" / "pictures"
 # Sharp on screens of twice the density.
 SCALE = 2
+# Puts the folder of README's examples in place of the one that this copy of the code is in.
+AT_HOME = """
+const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (words.nextNode()) {
+  const { currentNode: node } = words;
+  node.textContent = node.textContent.replaceAll(arguments[0], '/home/you/gradhooks');
+}
+"""
 
 
 def main(folder=FOLDER):
@@ -32,11 +40,11 @@ def main(folder=FOLDER):
                 camera.time_series(address)
             with served(log_dirs["find_the_bug"], scratch / "bug-served") as address:
                 series(address)
-                camera.tab_of(address, "failures")
-                camera.failure(address, "failure")
-                camera.failure(
-                    address, "failure-narrow", width=700, height=1000, is_dark=True, scale=1
+                camera.answer(address, "answer")
+                camera.answer(
+                    address, "answer-narrow", width=700, height=1000, is_dark=True, scale=1
                 )
+                camera.failure(address, "failure")
     for path in sorted(folder.glob("*.png")):
         print(f"{path}: {path.stat().st_size // 1024} kB")
 
@@ -54,6 +62,11 @@ class Camera:
 
     def tab_of(self, address, name, width=1280, height=800, is_dark=False, scale=SCALE):
         self.open(address, width, height, is_dark, scale)
+        self.shoot(name)
+
+    def answer(self, address, name, width=1280, height=800, is_dark=False, scale=SCALE):
+        self.open(address, width, height, is_dark, scale)
+        self.tab.until("document.querySelector('.layers .place')")
         self.shoot(name)
 
     def failure(self, address, name, width=1280, height=900, is_dark=False, scale=SCALE):
@@ -85,6 +98,7 @@ class Camera:
 
     def shoot(self, name):
         self.tab.settle()
+        self.tab.run(AT_HOME, str(REPOSITORY))
         self.tab.driver.switch_to.default_content()
         self.tab.driver.save_screenshot(str(self.folder / f"{name}.png"))
 

@@ -85,7 +85,7 @@ def _detail(report, variable):
             [d for d in report.diagnoses if parse_label(d.path) == variable], report
         ),
         "answer": describe_answer(report),
-        "advice": _advice(own),
+        "advice": _advice(own, report),
         # The term of what is worst, for the scatter of the worst term.
         "worst_term": own[0].term if own else TERMS[0],
         "points": {term: _points(report.comparisons, term, variable) for term in ALL_TERMS},
@@ -128,7 +128,7 @@ def _first(diagnoses, report):
     }
 
 
-def _advice(comparisons):
+def _advice(comparisons, report):
     """What every reason means and what to do about it; agreement only if there is nothing else."""
     reasons = list(dict.fromkeys(c.reason for c in comparisons))
     remarkable = [r for r in reasons if r not in (Reason.AGREES, Reason.VACUOUS)]
@@ -136,7 +136,10 @@ def _advice(comparisons):
     for reason in remarkable or reasons:
         advice.append({"reason": str(reason), "explanation": reason.explanation})
     # How to declare intended failures, in the words of the warning.
-    for line in declaration([c for c in comparisons if c.verdict is Verdict.FAIL]):
+    failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
+    if failed and report.culprit is not None:
+        failed = report.failures  # what is declared is the layer, with all that it affects
+    for line in declaration(failed, report.culprit):
         heading, explanation = clip(line).split(": ", 1)
         advice.append({"reason": heading, "explanation": explanation})
     return advice

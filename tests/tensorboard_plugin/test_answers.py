@@ -86,6 +86,7 @@ def test_no_variable_of_a_healthy_layer_is_said_to_be_the_place():
     found = detail.describe_variable(told.to_json(), "net/block/dense/kernel")
     assert not found["diagnosis"]["is_place"]
     assert found["answer"]["title"] == "layer net/block/act"
+    assert found["advice"][-1]["explanation"] == "expect={'*/act': 'mismatch'}"
     # The place may be the model itself, whose layers are right.
     model = dataclasses.replace(told, culprit=dataclasses.replace(logs.PLACE, path="net"))
     assert [f["is_place"] for f in column(model).failure["findings"]] == [False]

@@ -35,7 +35,7 @@ export class Answers {
     [this.first] = now;
     replace(this.now, now);
     replace(this.before, before);
-    this.summary.textContent = `Earlier: ${before.length} that the latest check does not show`;
+    this.summary.textContent = `Earlier: ${before.length} ${before.length === 1 ? "place" : "places"} that the latest check does not show`;
     this.earlier.hidden = before.length === 0;
     this.now.hidden = now.length === 0;
     this.element.hidden = all.length === 0;

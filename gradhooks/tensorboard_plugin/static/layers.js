@@ -48,7 +48,9 @@ function colour(measured) {
 function reading(measured) {
   if (!measured) return h("td", { class: "muted" }, "–");
   const { word, difference, analytic, numeric } = measured;
-  if (word === NOT_MEASURED) return h("td", { class: "muted" }, word);
+  // Backpropagation lets nothing through here, which is known without a measurement.
+  const isZero = number(analytic) === 0;
+  if (word === NOT_MEASURED) return h("td", { class: "muted" }, word, isZero && h("small", {}, "0 | –"));
   const isKnown = Number.isFinite(number(difference));
   const numbers = numeric !== undefined && h("small", {}, `${rough(analytic, 2)} | ${rough(numeric, 2)}`);
   return h("td", { class: `reading ${word}` }, h("span", { class: "word" }, word), isKnown && h("span", { class: "number" }, rough(difference)), numbers);

@@ -7,7 +7,7 @@ import { glyph } from "./painter.js";
 
 const ORDER = ["pass", "fail", "inconclusive", "declared", "vacuous", "unsampled"];
 // A typical difference of each verdict, for the colour under its sign.
-const TYPICAL = { pass: 1e-9, fail: 1e-1, inconclusive: 1e-4, declared: 1e-2 };
+const TYPICAL = { pass: 1e-9, fail: 1e-1, declared: 1e-2 };
 const [BAR, SIDE] = [{ width: 180, height: 10 }, 16];
 
 /** Returns the legend in the colours of the present theme. */
@@ -36,8 +36,8 @@ function sample(name, colours) {
   const canvas = sized(SIDE, SIDE);
   const context = canvas.getContext("2d");
   const shade = name in TYPICAL ? shadeOf(TYPICAL[name]) : null;
-  if (shade !== null) {
-    context.fillStyle = colours.colours[shade];
+  if (shade !== null || name === "inconclusive") {
+    context.fillStyle = shade === null ? colours.unknown : colours.colours[shade];
     context.fillRect(0, 0, SIDE, SIDE);
   }
   glyph(context, VERDICTS.indexOf(name), 0, 0, SIDE, SIDE, shade === null ? colours.ink : colours.inks[shade], colours);

@@ -50,7 +50,8 @@ function cells(context, view, seen) {
       const x = view.gutter + column * cell.width - scroll.x;
       const at = rows[i] * run.checks.length + column;
       const [code, level] = [codes[at], levels[at]];
-      const isKnown = level !== run.scale.unknown;
+      // What could not be decided is no difference: its colour would say that something is wrong.
+      const isKnown = level !== run.scale.unknown && code !== INCONCLUSIVE;
       if (isReadable && code !== UNSAMPLED && code !== VACUOUS) {
         context.fillStyle = isKnown ? palette.colours[shades[level]] : palette.unknown;
         context.fillRect(x, y, cell.width - gap, cell.height - gap);
@@ -72,7 +73,7 @@ function miniature({ run, term, rows, palette }) {
   for (let i = 0, pixel = 0; i < rows.length; i += 1) {
     for (let at = rows[i] * columns, end = at + columns; at < end; at += 1, pixel += 4) {
       if (codes[at] === UNSAMPLED || codes[at] === VACUOUS) continue;
-      const shade = shades[levels[at]];
+      const shade = codes[at] === INCONCLUSIVE ? unknown : shades[levels[at]];
       image.data[pixel] = shade[0];
       image.data[pixel + 1] = shade[1];
       image.data[pixel + 2] = shade[2];
