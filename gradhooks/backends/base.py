@@ -362,12 +362,6 @@ class Backend(Protocol):
     def insert_identity(self, tensor: Tensor) -> Tensor:
         """Returns a copy of a tensor, so that the gradient through one use can be taken."""
 
-    def list_registered_gradients(self) -> set[str]:
-        """Returns the names of the gradients that code has registered."""
-
-    def forget_gradients(self, known: set[str], graph: Any) -> None:
-        """Removes gradients that were registered for a graph since, see `list_...`."""
-
     def is_float_tensor(self, value: Any) -> bool:
         """Whether a value is a dense tensor of floats of a trace, in whichever loop or branch."""
 

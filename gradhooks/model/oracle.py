@@ -325,17 +325,12 @@ class ModelOracle:
         return self._tapped
 
     def _trace_with_taps(self):
-
         def make_oracle(objective, batch, precision, tapping):
             return ModelOracle(objective, batch, precision, is_sharing=False, tapping=tapping)
 
-        known = self._backend.list_registered_gradients()
-        tapped = taps.tap(
+        return taps.tap(
             self._objective, self._batch, self._asked_precision, self._backend, make_oracle
         )
-        graph = tapped.oracle._compilation.gradients.graph
-        self._backend.forget_gradients(known, graph)
-        return tapped
 
     def is_steady(self, point, tolerance):
         """Returns whether the model's code, traced anew, computes the same gradient.

@@ -8,10 +8,6 @@ from gradhooks.backends.tensorflow.casts import (
     widen_mixed_operands,
 )
 from gradhooks.backends.tensorflow.compiled_writes import find_written_handles
-from gradhooks.backends.tensorflow.custom_gradients import (
-    forget_gradients,
-    list_registered_gradients,
-)
 from gradhooks.backends.tensorflow.datasets import copy_dataset
 from gradhooks.backends.tensorflow.execution import evaluate
 from gradhooks.backends.tensorflow.functions import copy_functions, inline_functions
@@ -102,8 +98,6 @@ __all__ = [  # noqa: RUF022
     # Values inside a trace.
     "differentiate_scaled",
     "add_direction",
-    "forget_gradients",
-    "list_registered_gradients",
     "insert_identity",
     "is_float_tensor",
     "is_watchable",
