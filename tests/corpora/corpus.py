@@ -24,6 +24,8 @@ class Case:
             batch of NumPy arrays. The seed decides everything random.
         culprit: Mutants only. A substring of the path of the variable that
             must be named.
+        place: Mutants only. Where the defect is, pair (kind, name) as a report names it; a
+            name alone is that of a layer. None if nothing that can be measured tells.
         reasons: Names of the acceptable reasons, in lower case; empty if any
             reason will do.
         options: Further keyword arguments of the check, such as `expect`.
@@ -38,6 +40,7 @@ class Case:
     build: Callable
     culprit: str | None = None
     reasons: tuple[str, ...] = ()
+    place: tuple[str, str] | str | None = "planted"
     options: Mapping = dataclasses.field(default_factory=dict)
     large: bool = False
     chaotic: bool = False

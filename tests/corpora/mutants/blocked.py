@@ -147,19 +147,29 @@ CASES = [
         one_of_two_branches,
         "branch",
         BLOCKED,
+        place="detach",
         note="stop_gradient on one of two branches",
     ),
     Case(
         "detached_shortcut",
         residual_block,
         "below",
+        place="shortcut",
         note="stop_gradient on the shortcut of a residual block",
     ),
-    Case("detached_gate", attended_values_only, "gate", BLOCKED, note="stop_gradient on a gate"),
+    Case(
+        "detached_gate",
+        attended_values_only,
+        "gate",
+        BLOCKED,
+        place="detach",
+        note="stop_gradient on a gate",
+    ),
     Case(
         "detached_head",
         one_of_two_heads,
         "trunk",
+        place="detach",
         note="stop_gradient in front of one of two heads",
     ),
     Case("stop_gradient", stopped, "below", BLOCKED, note="stop_gradient in the only path"),
@@ -175,7 +185,14 @@ CASES = [
         note="numpy_function has no gradient, and says nothing",
     ),
     Case(
-        "argmax", argmax, "attention", BLOCKED, note="argmax and one-hot where a softmax was meant"
+        "argmax",
+        argmax,
+        "attention",
+        BLOCKED,
+        place="attention",
+        note="argmax and one-hot where a softmax was meant",
     ),
-    Case("hard_gate", hard_gate, "gate", BLOCKED, note="a comparison used as a gate"),
+    Case(
+        "hard_gate", hard_gate, "gate", BLOCKED, place="gated", note="a comparison used as a gate"
+    ),
 ]

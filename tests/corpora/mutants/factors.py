@@ -291,12 +291,14 @@ CASES = [
         "one_of_two_outputs",
         one_of_two_outputs,
         "trunk",
+        place="weight",
         note="a forgotten gradient weight between two tasks",
     ),
     Case(
         "reversal_nobody_declared",
         reversal_nobody_declared,
         "trunk",
+        place="reversal",
         note="right if meant, wrong if not said",
     ),
     Case(

@@ -151,6 +151,7 @@ CASES = [
         "graph_messages_overwritten",
         graph,
         "below",
+        place="messages",
         note="message passing: a node's edges overwrite each other",
     ),
 ]

@@ -18,7 +18,11 @@ def _like(y, prediction):
 def loss(forward, rule):
     """A loss function with a planted gradient; `forward(p, y)` gives one number per example."""
     value = planted.function(forward, rule)
-    return lambda y_true, y_pred: value(y_pred, _like(y_true, y_pred))
+
+    def planted_loss(y_true, y_pred):
+        return value(y_pred, _like(y_true, y_pred))
+
+    return planted_loss
 
 
 def half_missing():
@@ -72,12 +76,12 @@ def cosine_without_its_norm():
     """Cosine distance with the prediction's norm taken for a constant."""
     stop = planted.stop()
 
-    def value(y_true, y_pred):
+    def cosine_distance(y_true, y_pred):
         y = _like(y_true, y_pred)
         product = tf.reduce_sum(y * y_pred, axis=-1)
         return 1 - product / (stop(tf.norm(y_pred, axis=-1)) * tf.norm(y, axis=-1))
 
-    return value
+    return cosine_distance
 
 
 class _SumForMean(keras.losses.Loss):
@@ -159,43 +163,56 @@ CASES = [
         "squared_error_half",
         lambda s: network(s, half_missing()),
         "head",
+        place=("loss", "planted_loss"),
         note="the 2 of the derivative is missing",
     ),
     Case(
         "huber_unclipped",
         lambda s: network(s, unclipped_huber()),
         "head",
+        place=("loss", "planted_loss"),
         note="large errors are not clipped",
     ),
     Case(
         "smoothing_forgotten",
         lambda s: network(s, smoothing_forgotten(), True),
         "head",
+        place=("loss", "planted_loss"),
         note="labels smoothed forward only",
     ),
     Case(
         "focal_without_modulation",
         lambda s: network(s, focal_without_modulation(), True),
         "head",
+        place=("loss", "planted_loss"),
         note="a missing term",
     ),
     Case(
         "cosine_without_its_norm",
         lambda s: network(s, cosine_without_its_norm()),
         "head",
+        place=("loss", "cosine_distance"),
         note="a norm taken as constant",
     ),
     Case(
         "sum_for_mean",
         lambda s: network(s, _SumForMean()),
         "head",
+        place=("loss", "sum_for_mean"),
         note="a loss object, off by the number of outputs",
     ),
-    Case("second_output_half", second_output, "wrong", note="one of two losses"),
+    Case(
+        "second_output_half",
+        second_output,
+        "wrong",
+        place=("loss", "planted_loss"),
+        note="one of two losses",
+    ),
     Case(
         "divergence_half",
         divergence,
         "log_variance",
+        place="sampling",
         note="a term added with add_loss, in a variational autoencoder",
     ),
 ]

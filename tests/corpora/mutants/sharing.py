@@ -96,13 +96,21 @@ CASES = [
         "tied_autoencoder",
         tied_autoencoder,
         "encoder/kernel",
+        place="autoencoder",
         note="the decoder's use of a tied kernel is lost",
     ),
     Case(
         "tied_embedding_half",
         tied_embedding,
         "table",
+        place="language_model",
         note="the output's use of a tied embedding is lost",
     ),
-    Case("one_leg_of_two", one_leg_of_two, "leg", note="one leg of a siamese network learns"),
+    Case(
+        "one_leg_of_two",
+        one_leg_of_two,
+        "leg",
+        place="detach",
+        note="one leg of a siamese network learns",
+    ),
 ]

@@ -109,7 +109,13 @@ CASES = [
         "below",
         note="on activations",
     ),
-    Case("straight_through_binary_code", binary_code, "encoder", note="a binarized code"),
+    Case(
+        "straight_through_binary_code",
+        binary_code,
+        "encoder",
+        place="binarize",
+        note="a binarized code",
+    ),
     Case(
         "straight_through_binary_weights",
         binary_weights,
@@ -132,6 +138,7 @@ CASES = [
         "vector_quantizer",
         vector_quantizer,
         "quantizer",
+        place="quantizer",
         note="a VQ-VAE; codebook and encoder are both affected",
     ),
 ]

@@ -154,12 +154,14 @@ CASES = [
         "one_class",
         lambda s: classifier(s, along_last(3, 2.0)),
         "head",
+        place="head",
         note="a class weight applied backward only",
     ),
     Case(
         "one_class_silent",
         lambda s: classifier(s, along_last(0, 0.0)),
         "head",
+        place="head",
         note="class 0 taken for padding",
     ),
     Case(
