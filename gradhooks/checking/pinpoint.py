@@ -118,15 +118,24 @@ class _Search:
         return self._search_behind(start)
 
     def _find_last_block(self) -> Culprit | None:
-        """Finds the last call whose output has a gradient and whose input has none."""
+        """Finds the last call whose output has a gradient, and whose weights or input have none.
+
+        Units that are off have none either, but the loss does not depend on them.
+        """
         slopes = self._gradients.slopes
+        variable = max(self._wrong_variables())
+        reader = self._tapped.reader_of(variable)
+        for place in self._places:
+            if place.layer == reader and place.is_output and slopes[place.number]:
+                return self._explanation.describe_weights(variable, reader)
         for place in reversed(self._places):
             if place.is_output or slopes[place.number]:
                 continue
             leaving = self._gradients.leaving(place)
             if leaving is None or not slopes[leaving.number]:
                 continue
-            if self._gradients.is_right(leaving.number):
+            is_cause = self._gradients.is_blocked(place.number)
+            if is_cause and self._gradients.is_right(leaving.number):
                 blocked, right = pinpointing.BLOCKED, pinpointing.RIGHT
                 return self._explanation.describe(place.number, blocked, right)
         return None

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from gradhooks._types import Vector
-from gradhooks.checking import measure, step_control
+from gradhooks.checking import measure, step_control, zero_gradients
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
-from gradhooks.numerics import determinism
+from gradhooks.numerics import determinism, sampling
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.readings import TapReading, Word
 from gradhooks.verdicts import pinpointing
@@ -30,7 +30,8 @@ class TapGradients:
     """
 
     def __init__(self, context: CheckContext, tapped: Any) -> None:
-        self._oracle, self._threshold = tapped.oracle, context.threshold
+        self._context, self._oracle = context, tapped.oracle
+        self._threshold = context.threshold
         self.places: Sequence[Any] = tapped.places
         oracle = tapped.oracle
         point = oracle.point()
@@ -62,6 +63,20 @@ class TapGradients:
         """Whether it is right, or zero as it should be; neither where it cannot be decided."""
         measured = self.measure(number)
         return measured.has_passed or measured.is_vacuous
+
+    def is_blocked(self, number: int) -> bool:
+        """Whether the loss depends on a tap at which the gradient is zero."""
+        if self.is_wrong(number):
+            return True
+        layout, settings = self._oracle.layout, self._context.settings
+        variable = layout.variable_of(self._first + number)
+        # Taps are in units of the tensor that they move.
+        scales = np.ones(len(layout))
+        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.BLOCKED)
+        moved = zero_gradients.move_variables(
+            layout, self._oracle, self._at, scales, [variable], rng
+        )
+        return any(zero.is_blocked for zero in moved)
 
     def measure(self, number: int) -> Measurement:
         """Measures at a tap by a single quotient, and by a sequence of steps if it disagrees."""

@@ -1,5 +1,6 @@
 """Layers that let no gradient through, and layers in which it becomes NaN."""
 
+import keras
 import tensorflow as tf
 from keras import layers
 
@@ -31,6 +32,19 @@ def shortcut():
     inner = layers.Dense(8, activation="tanh", name="inner")
     add = layers.Add(name="merged")
     return lambda x: add([inner(x), stop(x)])
+
+
+def beside_dead_units():
+    """The stop is in the first branch; all units of the second one are off."""
+    stop = planted.Through(planted.stop(), name="planted")
+    off = keras.initializers.Constant(-5.0)
+    dead = layers.Dense(8, activation="relu", bias_initializer=off, name="dead")
+    add = layers.Add(name="merged")
+    return lambda x: add([stop(x), dead(x)])
+
+
+def own_kernel():
+    return planted.Dense(8, activation="tanh", on_kernel=planted.stop(), name="planted")
 
 
 def guarded(function, floor):
@@ -69,6 +83,8 @@ CASES = [
     *spread("blocked", "rounding", rounded, ("mlp", "conv", "attention")),
     *spread("blocked", "one_hot", one_hot),
     *spread("blocked", "stopped_shortcut", shortcut, ("mlp", "recurrent", "attention")),
+    *spread("blocked", "stopped_beside_dead_units", beside_dead_units, ("mlp", "attention")),
+    *spread("blocked", "stopped_kernel", own_kernel, ("mlp", "recurrent", "attention")),
     *[
         Case(f"nan_{function.__name__}_{host}", "nan", empty_example(host, function), host=host)
         for host, function in zip(
