@@ -4,7 +4,8 @@ Prints one line for each case of `tests/localization` at each seed: the verdict,
 place that is named and the place of the fault, and the evaluations of the check and of
 that of the healthy twin. At the end, how often the right place is named, none, or a
 healthy one. `--seeds 5` asks for the seeds 0 to 4, `--case NAME` for cases whose name
-begins so (it can be given repeatedly), `--no-twins` leaves the twins out.
+begins so (it can be given repeatedly), `--no-twins` leaves the twins out. `--corpora`
+takes the mutants of `tests/corpora` instead, without twins.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import traceback
 
 import tensorflow as tf
 
+from tests.corpora import culprits, mutants
+from tests.corpora import judging as corpora
 from tests.localization import judging
 from tests.localization.cases import CASES
 
@@ -23,6 +26,7 @@ def parse_arguments():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--no-twins", action="store_true")
+    parser.add_argument("--corpora", action="store_true")
     return parser.parse_args()
 
 
@@ -46,6 +50,17 @@ def row(case, seed, with_twin):
     return outcome.word, line
 
 
+def row_of_mutant(case, seed):
+    """Returns what to count, and one line."""
+    report, (model, *_) = corpora.check_case_with_model(case, seed)
+    word = culprits.judge(case, report, model)
+    said = culprits.describe(case, report, model)
+    return (
+        word,
+        f"{case.name:34} {seed} {report.verdict!s:12} {word:5} {said} {evaluations(report, None)}",
+    )
+
+
 def evaluations(report, twin):
     """Returns the evaluations of a check, beside those of the twin's."""
     beside = "" if twin is None else f" / {twin.evaluations}"
@@ -67,14 +82,18 @@ def main():
     arguments = parse_arguments()
     # Optimizing a small graph takes longer than all that a check does with it.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    cases = [*mutants.CASES, *mutants.TRAIN_STEPS] if arguments.corpora else CASES
     counts = collections.Counter()
     beginnings = tuple(arguments.case)
-    for case in CASES:
+    for case in cases:
         if beginnings and not case.name.startswith(beginnings):
             continue
         for seed in range(arguments.seeds):
             try:
-                word, line = row(case, seed, not arguments.no_twins)
+                if arguments.corpora:
+                    word, line = row_of_mutant(case, seed)
+                else:
+                    word, line = row(case, seed, not arguments.no_twins)
             except Exception as error:
                 traceback.print_exc()
                 word, line = "error", f"{case.name:34} {seed} ! {type(error).__name__}: {error}"
