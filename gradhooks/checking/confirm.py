@@ -118,11 +118,16 @@ def _confirm_each(
 
 def _varies_along_step(context: CheckContext, measurement: Measurement) -> bool:
     """Whether a failure is imprecise and backpropagation varies by as much within its step."""
+    failed = measurement.failed_comparands.values()
+    is_imprecise = any(comparand.is_imprecise for comparand in failed)
+    return is_imprecise and varies_along_step(context, measurement)
+
+
+def varies_along_step(context: CheckContext, measurement: Measurement) -> bool:
+    """Whether backpropagation varies within the step of a failure by as much as it is wrong."""
     if not measurement.is_finite or not context.oracle.has_gradient_elsewhere:
         return False
     failed = measurement.failed_comparands
-    if not any(comparand.is_imprecise for comparand in failed.values()):
-        return False
     step = max(comparand.estimate.step_size for comparand in failed.values())
     probe = measurement.probe
     for fraction in _POINTS_ALONG_STEP:

@@ -6,7 +6,7 @@ the taps around it leave no other.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from gradhooks.checking.context import CheckContext
@@ -39,13 +39,14 @@ class Explanation:
     def explain(self, number: int) -> Culprit | None:
         """Returns the culprit behind the last wrong tap."""
         place = self._places[number]
-        if not self._is_confirmed_around(place):
+        if not self._is_confirmed_around(place) or not self._gradients.is_confirmed(number):
             return None
         wrong = self._gradients.measure(number)
         terms = self._context.oracle.term_names
-        failed_terms = {terms[t] for t in wrong.failed_comparands}
-        is_penalty = "penalty" in failed_terms and "data" not in failed_terms
-        wrong_by = pinpointing.describe_error(wrong.failed_comparands.values())
+        failed = {terms[t]: comparand for t, comparand in wrong.failed_comparands.items()}
+        term = _choose_term(failed)
+        is_penalty = term == "penalty"
+        wrong_by = pinpointing.describe_error([failed[term]])
         if is_penalty:
             if place.is_output and self._tapped.has_activity_regularizer(place.layer):
                 return self._make("regularizer", place, (f"at its output {wrong_by}",), wrong_by)
@@ -75,18 +76,31 @@ class Explanation:
         )
         return self._make("layer", place, evidence, wrong_by)
 
-    def describe_weights(self, number: int, reader: str | None) -> Culprit | None:
-        """Returns the culprit where the gradient behind a layer is right, but not its weight's."""
+    def describe_weights(self, number: int, reader: str, behind: str) -> Culprit | None:
+        """Returns the culprit where the gradient behind a layer is right, but not its weight's.
+
+        Args:
+            number: Number of the weight.
+            reader: Path of the layer; empty for code outside of all layers.
+            behind: What the gradient behind the layer is, in words.
+        """
         variable = self._context.layout.paths[number]
         wrong = [c for c in self._failed if c.path == variable]
-        place = None if reader is None else self._place_of(reader)
-        if place is None or not wrong:
+        place = self._place_of(reader)
+        if not wrong or (place is None and reader):
             return None
-        terms = {c.term for c in wrong}
-        is_penalty = "penalty" in terms and "data" not in terms
-        wrong_by = pinpointing.describe_comparison(max(wrong, key=lambda c: c.relative_difference))
+        term = _choose_term({c.term for c in wrong})
+        is_penalty = term == "penalty"
+        wrong = [c for c in wrong if c.term == term]
+        worst = max(wrong, key=lambda c: c.relative_difference)
+        wrong_by = pinpointing.describe_comparison(worst)
+        analytic = self._context.baseline.gradients[term][self._context.layout.slice(number)]
+        if worst.analytic == 0 and analytic.any():
+            wrong_by = pinpointing.PARTLY_BLOCKED
+        if place is None:
+            return self._describe_loss_of(variable, wrong_by)
         evidence = (
-            f"the gradient at the output of {reader}: {pinpointing.RIGHT}",
+            f"the gradient at the output of {reader}: {behind}",
             f"the gradient of {variable}: {wrong_by}",
         )
         kind: Literal["layer", "regularizer"] = "regularizer" if is_penalty else "layer"
@@ -96,6 +110,17 @@ class Explanation:
         if len(entering) > 1 and len(wrong_calls) == 1:
             return dataclasses.replace(culprit, call=wrong_calls[0])
         return culprit
+
+    def _describe_loss_of(self, variable: str, wrong_by: str) -> Culprit | None:
+        """The culprit where code outside of all layers reads a weight: the loss, if it is one."""
+        outputs = {p.output for p in self._places if p.is_model and p.is_output}
+        losses = {self._tapped.describe_loss(output) for output in outputs}
+        if len(losses) != 1:
+            return None
+        ((name, source),) = losses
+        evidence = (f"the gradient of {variable}, as the loss uses it: {wrong_by}",)
+        sentence = pinpointing.describe_loss(name, source, wrong_by)
+        return Culprit("loss", name, None, evidence, source.place, sentence)
 
     def _explain_loop(self, place: Any, inner: Sequence[Any], wrong_by: str) -> Culprit | None:
         """The culprit in a loop, where what leaves a call enters it again at the next turn.
@@ -174,3 +199,10 @@ class Explanation:
             kind, place.layer, call, source, wrong_by, between, variable
         )
         return Culprit(kind, place.layer, call, evidence, source.place, sentence)
+
+
+def _choose_term(failed: Collection[str]) -> str:
+    """Returns the term of the loss that is wrong by itself, of those that failed."""
+    if "data" in failed:
+        return "data"
+    return "penalty" if "penalty" in failed else "total"

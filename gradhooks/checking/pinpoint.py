@@ -9,7 +9,7 @@ variable.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,10 +110,9 @@ class _Search:
         start = -1
         if numbers:
             variable = max(numbers)
-            reader = self._tapped.reader_of(variable)
-            behind = self._last_wrong_output(reader)
+            behind = self._last_wrong_output(self._tapped.readers_of(variable))
             if behind is None:
-                return self._explanation.describe_weights(variable, reader)
+                return self._explain_variable(variable)
             start = behind
         return self._search_behind(start)
 
@@ -124,10 +123,11 @@ class _Search:
         """
         slopes = self._gradients.slopes
         variable = max(self._wrong_variables())
-        reader = self._tapped.reader_of(variable)
+        readers = self._tapped.readers_of(variable)
         for place in self._places:
-            if place.layer == reader and place.is_output and slopes[place.number]:
-                return self._explanation.describe_weights(variable, reader)
+            is_behind = place.layer in readers and place.is_output
+            if is_behind and slopes[place.number] and self._gradients.is_right(place.number):
+                return self._explain_variable(variable)
         for place in reversed(self._places):
             if place.is_output or slopes[place.number]:
                 continue
@@ -140,19 +140,41 @@ class _Search:
                 return self._explanation.describe(place.number, blocked, right)
         return None
 
-    def _last_wrong_output(self, reader: str | None) -> int | None:
-        """Returns the last wrong tap behind the layer of the last wrong variable.
+    def _last_wrong_output(self, readers: Collection[str]) -> int | None:
+        """Returns the last wrong tap behind the layers that read the last wrong variable.
 
         -1 where there is none to measure; None if all are right, so that the error is
-        in the layer itself.
+        in one of these layers itself.
         """
-        outputs = [p.number for p in self._places if p.layer == reader and p.is_output]
-        if reader is None or not outputs:
+        outputs = [p.number for p in self._places if p.layer in readers and p.is_output]
+        if not outputs:
             return -1
         wrong = [number for number in outputs if self._gradients.is_wrong(number)]
         if wrong:
             return max(wrong)
         return None if all(self._gradients.is_right(number) for number in outputs) else -1
+
+    def _explain_variable(self, variable: int, behind: str = pinpointing.RIGHT) -> Culprit | None:
+        """The culprit where the gradient behind all readers of a wrong variable is right.
+
+        Its gradient is the sum of what they send back. All but the first have a tap; if
+        these are right, the first is wrong.
+
+        Args:
+            variable: Number of the variable.
+            behind: What the gradient behind the readers is, for the evidence.
+        """
+        readers = self._tapped.readers_of(variable)
+        wrong: list[str] = []
+        for reader, number in [*readers.items()][1:]:
+            if number is None or not self._gradients.is_decided(number):
+                return None
+            if self._gradients.is_wrong(number):
+                wrong.append(reader)
+        if not readers or len(wrong) > 1:
+            return None
+        culprit = wrong[0] if wrong else next(iter(readers))
+        return self._explanation.describe_weights(variable, culprit, behind)
 
     def _search_behind(self, wrong: int) -> Culprit | None:
         """Searches for the last wrong tap behind one that is wrong, in forward order.
@@ -214,9 +236,7 @@ class _Search:
         numbers = self._wrong_variables()
         if not numbers:
             return None
-        return self._explanation.describe_weights(
-            max(numbers), self._tapped.reader_of(max(numbers))
-        )
+        return self._explain_variable(max(numbers), "finite")
 
     def _wrong_variables(self) -> set[int]:
         """Numbers of the variables of which a single parameter failed, or the whole variable."""

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from gradhooks._types import Vector
-from gradhooks.checking import measure, step_control, zero_gradients
+from gradhooks.checking import confirm, measure, step_control, zero_gradients
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import determinism, sampling
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.readings import TapReading, Word
-from gradhooks.verdicts import pinpointing
+from gradhooks.verdicts import pinpointing, proof
 
 
 class TapGradients:
@@ -54,6 +54,10 @@ class TapGradients:
         self._known: dict[int, Measurement] = {}
         self._first = int(oracle.layout.offsets[tapped.first])
         self.slopes: Vector = gradients["total"][self._first : self._first + len(self.places)]
+        dtype = "float64"
+        if context.oracle.precision.level != "float64":
+            dtype = context.oracle.training_dtype
+        self._zero_levels = [*proof.zero_levels(gradients, dtype).values()]
 
     def is_wrong(self, number: int) -> bool:
         """Whether the gradient at a tap is wrong."""
@@ -62,7 +66,24 @@ class TapGradients:
     def is_right(self, number: int) -> bool:
         """Whether it is right, or zero as it should be; neither where it cannot be decided."""
         measured = self.measure(number)
-        return measured.has_passed or measured.is_vacuous
+        if measured.is_vacuous:
+            # An error bar wider than both derivatives hides a wrong one as well as a right one.
+            pairs = zip(measured.analytic, self._zero_levels, strict=True)
+            return all(abs(analytic) <= level for analytic, level in pairs)
+        return measured.has_passed
+
+    def is_decided(self, number: int) -> bool:
+        """Whether the gradient at a tap is either."""
+        return self.is_wrong(number) or self.is_right(number)
+
+    def is_confirmed(self, number: int) -> bool:
+        """Whether what is wrong at a tap is a wrong gradient, and no loss without a short step.
+
+        A network that multiplies the smallest difference has a right gradient that no
+        quotient shows.
+        """
+        tapped = dataclasses.replace(self._context, oracle=self._oracle, baseline=self._at)
+        return not confirm.varies_along_step(tapped, self.measure(number))
 
     def is_blocked(self, number: int) -> bool:
         """Whether the loss depends on a tap at which the gradient is zero."""

@@ -118,9 +118,8 @@ def _make_scope(switch, mapping, stand_in, taps):
 
     class Scope(keras.StatelessScope):
         def get_current_value(self, variable):
-            if taps is not None:
-                taps.note_read(variable)
-            return super().get_current_value(variable)
+            value = super().get_current_value(variable)
+            return value if taps is None else taps.read(variable, value)
 
         def add_update(self, update):
             variable, value = update

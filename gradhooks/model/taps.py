@@ -17,6 +17,8 @@ from gradhooks.model import compiled_loss, keras_internals, sources
 # before and one after each call; calls for which none is left have none.
 _PER_LAYER, _MORE = 6, 64
 _PATH = "tap"
+# Readers of a weight that are no layer: code outside of all layers, and layers without taps.
+_OUTSIDE, _UNKNOWN = "", "?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Taps:
         ]
         self.places = []
         self._calls, self._stack = {}, []
-        self._readers, self._terms = {}, {}
+        self._weights = {id(weight) for weight in keras_internals.trained_weights(model)}
+        self._readers, self._reads, self._terms = {}, {}, {}
         self.leaving = {}
         self._is_forward = True
 
@@ -80,25 +83,54 @@ class Taps:
         self._calls.clear()
         self._stack.clear()
         self._readers.clear()
+        self._reads.clear()
         self._terms.clear()
         self.leaving.clear()
         self._is_forward = True
         with threads.open_patcher() as patch:
             for layer in self._layers:
-                patch(layer, "call", self._wrap(layer, layer.call))
+                name = _name_of_call(layer)
+                patch(layer, name, self._wrap(layer, getattr(layer, name)))
             yield
+
+    @property
+    def is_any_left(self):
+        """Whether a tap is left; those of weights are taken from the end."""
+        return len(self.places) + len(self._reads) < len(self.variables)
 
     def end_forward(self):
         """Ends the forward pass: layers that the backward pass calls again get the same taps."""
         self._is_forward = False
         self._calls.clear()
 
-    def note_read(self, variable):
-        """Notes in the call of which layer a variable is read."""
-        if not self._is_forward:
-            return
-        reader = self._stack[-1].layer if self._stack and self._stack[-1] else None
-        self._readers.setdefault(id(variable), set()).add(reader)
+    def read(self, variable, value):
+        """Notes in the call of which layer a variable is read, and returns its value.
+
+        The gradient of a weight is the sum of what all its readers send back. Each but the
+        first reads it with a tap, so that these parts can be told apart.
+
+        Args:
+            variable: A Keras variable.
+            value: What stands for it.
+        """
+        if id(variable) not in self._weights:
+            return value
+        reader = _OUTSIDE
+        if self._stack:
+            reader = self._stack[-1].layer if self._stack[-1] else _UNKNOWN
+        elif getattr(variable, "regularizer", None) is not None:
+            return value  # by the regularizer
+        readers = self._readers.setdefault(id(variable), [])
+        if self._is_forward and reader not in readers:
+            if readers and self.is_any_left and not keras_internals.is_complex(variable):
+                self._reads[id(variable), reader] = len(self.variables) - 1 - len(self._reads)
+            readers.append(reader)
+        number = self._reads.get((id(variable), reader))
+        if number is None:
+            return value
+        tensor = keras.ops.convert_to_tensor(value)
+        moved = self._backend.add_direction(tensor, self.variables[number].value, number)
+        return self._backend.make_stand_in(moved, variable)
 
     def note_term(self, term):
         """Notes in which calls a term is added to the loss."""
@@ -106,15 +138,18 @@ class Taps:
             if place is not None:
                 self._terms.setdefault(place.number, []).append(term)
 
-    def reader_of(self, variable):
-        """Returns the path of the only layer that reads a variable; None if there are several.
+    def readers_of(self, variable):
+        """Returns the readers of a weight in the order of their calls.
 
-        What a regularizer reads, outside of any layer, does not count.
+        The path of a layer; empty for code outside of all layers. What a regularizer reads
+        does not count.
+
+        Returns:
+            A dict from readers to the number of the tap at which they read; None for the
+            first, and where no tap was left.
         """
-        readers = set(self._readers.get(id(variable), ()))
-        if getattr(variable, "regularizer", None) is not None:
-            readers.discard(None)
-        return readers.pop() if len(readers) == 1 else None
+        key = id(variable)
+        return {reader: self._reads.get((key, reader)) for reader in self._readers.get(key, ())}
 
     def layer_at(self, path):
         """Returns the layer of a path."""
@@ -171,7 +206,7 @@ class Taps:
                 if where == (path, call, is_output, output):
                     return place
             return None
-        if len(self.places) == len(self.variables):
+        if not self.is_any_left:
             return None
         around = self._stack[-1] if self._stack else None
         enclosing = around.number if around else None
@@ -185,6 +220,12 @@ class Taps:
         if place is None or not self._backend.is_float_tensor(value):
             return value
         return self._backend.add_direction(value, self.variables[place.number].value, place.number)
+
+
+def _name_of_call(layer):
+    """Returns the name of the method that Keras calls."""
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    return "quantized_call" if is_quantized else "call"
 
 
 class TappedModel:
@@ -216,9 +257,9 @@ class TappedModel:
         """Returns (name, `sources.Source`) of the loss of an output of the model."""
         return sources.find_loss(self._objective, output)
 
-    def reader_of(self, number):
-        """Returns the path of the only layer that reads a variable; None if there are several."""
-        return self._taps.reader_of(self._weights[number])
+    def readers_of(self, number):
+        """Returns the readers of a variable and their taps, see `Taps.readers_of`."""
+        return self._taps.readers_of(self._weights[number])
 
     def has_way_around(self, entering, leaving):
         """Whether the loss depends on what enters a call also past what leaves it.

@@ -11,6 +11,7 @@ from gradhooks.verdicts.replication import Comparand
 
 RIGHT = "right"
 BLOCKED = "zero, although the loss moves: nothing is let through"
+PARTLY_BLOCKED = "zero in some of its entries, although the loss moves with them"
 
 
 class Source(Protocol):

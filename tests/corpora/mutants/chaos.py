@@ -29,7 +29,7 @@ def normalized(seed, depth, width, examples, factor):
     return compiled(model), features(rng, examples, 8), features(rng, examples, 1)
 
 
-class _Iterated(layers.Layer):
+class Iterated(layers.Layer):
     """The logistic map, again and again, with a gradient that is wrong by a factor."""
 
     def __init__(self, times, factor):
@@ -45,7 +45,7 @@ class _Iterated(layers.Layer):
 
 def iterated(seed, times, factor):
     rng = seeded(seed)
-    stack = [layers.Dense(6, name="below"), _Iterated(times, factor), layers.Dense(1, name="head")]
+    stack = [layers.Dense(6, name="below"), Iterated(times, factor), layers.Dense(1, name="head")]
     return (
         compiled(keras.Sequential([layers.Input((4,)), *stack])),
         features(rng, 8, 4),
@@ -54,26 +54,35 @@ def iterated(seed, times, factor):
 
 
 CASES = [
-    Case(name, build, culprit, ("mismatch",), chaotic=True, note=note)
-    for name, build, culprit, note in (
+    Case(name, build, culprit, ("mismatch",), place=place, chaotic=True, note=note)
+    for name, build, culprit, place, note in (
         (
             "one_percent_under_25_norms",
             lambda s: normalized(s, 25, 16, 6, 1.01),
             "norm_12",
+            "planted",
             "a factor of 1.01 half way",
         ),
         (
             "doubled_under_30_norms",
             lambda s: normalized(s, 30, 16, 6, 2.0),
             "norm_15",
+            "planted",
             "a factor of 2 half way",
         ),
         (
             "one_percent_before_20_iterations",
             lambda s: iterated(s, 20, 1.01),
             "below",
+            "map",
             "a factor of 1.01",
         ),
-        ("doubled_before_30_iterations", lambda s: iterated(s, 30, 2.0), "below", "a factor of 2"),
+        (
+            "doubled_before_30_iterations",
+            lambda s: iterated(s, 30, 2.0),
+            "below",
+            None,  # the noise of the loss hides the gradient behind the layer
+            "a factor of 2",
+        ),
     )
 ]

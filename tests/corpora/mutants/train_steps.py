@@ -352,7 +352,7 @@ CASES = [
         unscaled,
         "first",
         UNDERFLOW,
-        place=("train_step", "train_step"),
+        place=None,  # nothing is wrong but the precision
         note="loss scaling is switched off",
     ),
     Case(
@@ -360,7 +360,7 @@ CASES = [
         unscaled_layers,
         "first",
         UNDERFLOW,
-        place=("train_step", "train_step"),
+        place=None,  # nothing is wrong but the precision
         note="only the layers are float16",
     ),
 ]
