@@ -28,9 +28,9 @@ def build_overview(columns: list[Column], headline: Curves | None = None) -> dic
 
     Args:
         columns: The `Column`s of the run.
-        headline: Term, or `"threshold"`, -> [(step, value), ...] from the
-            scalars of the run, which hold more checks than TensorBoard keeps
-            of the reports; None takes both from the columns.
+        headline: Term -> [(step, value), ...] from the scalars of the run, which
+            hold more checks than TensorBoard keeps of the reports; None takes them
+            from the columns.
 
     Returns:
         dict for JSON. `terms` maps a term to two base64 texts of uint8 in C

@@ -6,7 +6,6 @@ float64, would else hide every other term.
 """
 
 import math
-from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -47,7 +46,9 @@ def choose_cells(cells: list[Cells], thresholds: np.ndarray) -> Cells:
 def choose_curves(headline: Curves, columns: list[Column]) -> tuple[Curves, Curves]:
     """Returns the relative differences of the checks, and thresholds, of the worst terms.
 
-    A term that failed at a check comes first, even if its difference is not finite.
+    A term that failed at a check comes first. If the difference of the whole check does not
+    show that, because one small variable failed or one is not finite, it is that of the
+    variables that failed; NaN where it is not finite.
 
     Args:
         headline: Term -> [(step, relative difference), ...], also of checks whose
@@ -74,8 +75,10 @@ def choose_curves(headline: Curves, columns: list[Column]) -> tuple[Curves, Curv
         failed = _failed_terms(column) if column.step == step else set()
         ranks = {}
         for term, value in by_step[step]:
-            ranks[term in failed, _excess(value, column.thresholds)[term]] = (term, value)
+            ranks[term in failed, _excess(value, column.thresholds[term])] = (term, value)
         term, value = ranks[max(ranks)]
+        if term in failed and not value > column.thresholds[term]:
+            value = _largest_failed(column, term)
         differences.append((step, value))
         limits.append((step, column.thresholds[term]))
     return {WORST: differences}, {WORST: limits}
@@ -89,10 +92,14 @@ def _failed_terms(column: Column) -> set[str]:
     return failed
 
 
-def _excess(value: float, thresholds: Mapping[str, float]) -> dict[str, float]:
-    """By what factor a difference is above the threshold of each term; 0 where not known."""
-    factors = {}
-    for term, threshold in thresholds.items():
-        factor = value / threshold if threshold > 0 else 0.0
-        factors[term] = factor if math.isfinite(factor) else 0.0
-    return factors
+def _largest_failed(column: Column, term: str) -> float:
+    """The largest relative difference of the variables that failed; NaN if one is not known."""
+    _, codes, levels = column.cells[term]
+    highest = int(levels[codes == _FAIL].max())
+    return math.nan if highest == UNKNOWN else 10 ** (LOWEST * (1 - highest / (UNKNOWN - 1)))
+
+
+def _excess(value: float, threshold: float) -> float:
+    """By what factor a difference is above a threshold; 0 where that is not known."""
+    factor = value / threshold if threshold > 0 else 0.0
+    return factor if math.isfinite(factor) else 0.0

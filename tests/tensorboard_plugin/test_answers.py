@@ -215,6 +215,14 @@ def test_a_failure_whose_difference_is_not_finite_is_the_worst():
     assert second == 2e-5
 
 
+def test_a_small_variable_that_fails_is_seen_in_the_chart():
+    small = logs.comparison("small/w", analytic=1e-9, numeric=3e-9, **WRONG)
+    large = logs.comparison("large/w", position=7)
+    told = logs.report(0, small, large, relative_difference={"total": 2e-9})
+    [(_, value)] = overview.build_overview([column(told)])["headline"]["worst"]
+    assert value == pytest.approx(0.5, rel=0.1)
+
+
 def test_a_run_of_unreadable_reports_has_no_answer():
     view = overview.build_overview([reduction.reduce_report(3, 0.0, stored("{"))])
     assert (view["answers"], view["headline"]["worst"]) == ([], [])

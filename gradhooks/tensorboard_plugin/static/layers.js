@@ -52,6 +52,11 @@ function reading(measured) {
   const isZero = number(analytic) === 0;
   if (word === NOT_MEASURED) return h("td", { class: "muted" }, word, isZero && h("small", {}, "0 | –"));
   const isKnown = Number.isFinite(number(difference));
-  const numbers = numeric !== undefined && h("small", {}, `${rough(analytic, 2)} | ${rough(numeric, 2)}`);
+  const numbers = numeric !== undefined && h("small", {}, `${derivative(analytic)} | ${derivative(numeric)}`);
   return h("td", { class: `reading ${word}` }, h("span", { class: "word" }, word), isKnown && h("span", { class: "number" }, rough(difference)), numbers);
+}
+
+/** What JSON has no number for comes as a word; null was not measured. */
+function derivative(value) {
+  return value !== null && Number.isNaN(number(value)) ? "NaN" : rough(value, 2);
 }
