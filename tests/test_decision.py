@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from gradhooks.checking import confirm
+from gradhooks.checking import confirm, replicates
 from gradhooks.checking.baseline import StencilSpacing
 from gradhooks.numerics.probe import DerivativeEstimate
 from gradhooks.reports.reasons import Reason, Verdict
@@ -127,7 +127,8 @@ def test_four_gates_lie_between_a_disagreement_and_a_failure():
     assert len(confirm._POINTS_ALONG_STEP) == 6
     source = inspect.getsource(confirm._confirm_each)
     order = [
-        source.index(call) for call in ("measure.refine(", "_varies_along_step(", "_replicate(")
+        source.index(call)
+        for call in ("measure.refine(", "_varies_along_step(", "replicates.confirm(")
     ]
     assert order == sorted(order)
 
@@ -173,9 +174,9 @@ def test_every_row_of_the_statistic_is_tried():
 @pytest.mark.parametrize(
     ("row", "count", "is_doubtful"),
     [
-        ("in float64, where the slopes meet", confirm._REPLICATES, False),
-        ("in float64, where they do not meet", confirm._REPLICATES, True),
-        ("at native precision", confirm._REPLICATES_NATIVE, True),
+        ("in float64, where the slopes meet", replicates.REPLICATES, False),
+        ("in float64, where they do not meet", replicates.REPLICATES, True),
+        ("at native precision", replicates.REPLICATES_NATIVE, True),
         ("of the gradient that the optimizer receives", 2, True),
     ],
 )

@@ -1,7 +1,11 @@
 """Confirms every failure before it is reported.
 
-A gradient that disagrees with its numeric derivative is examined in three stages.
-Each may withdraw the failure, and only what fails all of them stands:
+A failure that is clear, by a gap far above the error bars of quotients at two steps,
+is measured once more at a nudged point. If the same error occurs there it stands,
+and so do the others of its kind in its variable: one is measured of each.
+
+What is not clear, or not repeated, is examined in three stages. Each may withdraw
+the failure, and only what fails all of them stands:
 
 1. It is measured again at a finer sequence of steps. If that passes, it holds.
 2. If the estimate is imprecise, backpropagation is evaluated at a few points
@@ -13,27 +17,16 @@ Each may withdraw the failure, and only what fails all of them stands:
    this point if the gradient right beside it agrees; else to noise.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from gradhooks.checking import measure, step_control
-from gradhooks.checking.baseline import EvaluationPoint, estimate_baseline
+from gradhooks.checking import measure, replicates
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
 from gradhooks.reports.reasons import Reason
-from gradhooks.verdicts import replication
-from gradhooks.verdicts.replication import Vote
 
-# How far a replicate lies from the point, in units of each variable's scale: off any exact zero,
-# still the same network, and farther than the steps, which would reach back to the kink otherwise.
-# At native precision the steps are larger. Between these limits the values are a free choice.
-_NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
-# Replicates in float64, where each is precise, and at native precision, where none is. Free
-# choices: a majority of five survives two bad ones.
-_REPLICATES, _REPLICATES_NATIVE = 1, 5
 # How many failures of one kind are examined in one variable. A free choice, which changes the cost:
 # the others are reported of a variable that is wrong anyway.
 _EXAMINED = 2
@@ -58,10 +51,14 @@ def confirm(context: CheckContext, measurements: Sequence[Measurement]) -> list[
         context: The `CheckContext`.
         measurements: The `Measurement`s, failed or not.
     """
+    measurements, standing = _confirm_clear(context, measurements)
     alike: dict[object, list[int]] = {}
     for k, measurement in enumerate(measurements):
-        if measurement.has_failed and not context.is_declared(measurement):
-            alike.setdefault(_kind_of(context, measurement, k), []).append(k)
+        is_open = measurement.has_failed and k not in standing
+        if is_open and not context.is_declared(measurement):
+            kind = _kind_of(context, measurement, k)
+            if kind not in context.confirmed.kinds:
+                alike.setdefault(kind, []).append(k)
     examined: list[int] = []
     for numbers in alike.values():
         examined += numbers[:_EXAMINED]
@@ -72,6 +69,46 @@ def confirm(context: CheckContext, measurements: Sequence[Measurement]) -> list[
         if not all(confirmed[k].has_failed for k in numbers[:_EXAMINED]):
             others += numbers[_EXAMINED:]
     return _confirm_each(context, confirmed, sorted(others))
+
+
+def _confirm_clear(
+    context: CheckContext,
+    measurements: Sequence[Measurement],
+) -> tuple[list[Measurement], set[int]]:
+    """Replicates a clear failure of each kind, and measures further what is not repeated.
+
+    Returns:
+        The measurements, and the numbers of the failures that stand.
+    """
+    kinds = context.confirmed.kinds
+    standing: set[int] = set()
+    alike: dict[object, list[int]] = {}
+    for k, measurement in enumerate(measurements):
+        if not (measurement.has_failed and measurement.is_clear_failure):
+            continue
+        kind = context.kind_of(measurement)
+        if not measurement.is_finite or context.is_declared(measurement):
+            standing.add(k)
+            kinds |= {kind} if kind else set()
+        else:
+            alike.setdefault(kind or k, []).append(k)
+    first = {kind: numbers[0] for kind, numbers in alike.items() if kind not in kinds}
+    repeated = replicates.confirm_clear(context, [measurements[k] for k in first.values()])
+    unrepeated: list[int] = []
+    for kind, is_repeated in zip(first, repeated, strict=True):
+        if not is_repeated:
+            unrepeated += alike.pop(kind)
+        elif isinstance(kind, tuple):
+            kinds.add(kind)
+    for numbers in alike.values():
+        standing.update(numbers)
+
+    measured = list(measurements)
+    doubtful = [measurements[k] for k in unrepeated]
+    refined = measure.refine(context.oracle, context.baseline, doubtful, context.threshold)
+    for k, measurement in zip(unrepeated, refined, strict=True):
+        measured[k] = measurement
+    return measured, standing
 
 
 def _kind_of(context: CheckContext, measurement: Measurement, number: int) -> object:
@@ -107,7 +144,7 @@ def _confirm_each(
             meets.append(first.do_slopes_meet and second.do_slopes_meet)
             has_kink.append(first.failed_at_kink or second.failed_at_kink)
     failures = [confirmed[k] for k in remaining]
-    stands = _replicate(context, failures, meets)
+    stands = replicates.confirm(context, failures, meets)
     for k, failure, is_confirmed, is_kinked in zip(
         remaining, failures, stands, has_kink, strict=True
     ):
@@ -164,72 +201,3 @@ def _is_right_beside(context: CheckContext, measurement: Measurement) -> bool:
         if comparand.is_explained_by(slopes[t] - comparand.estimate.slope):
             return False
     return True
-
-
-def _replicate(
-    context: CheckContext,
-    failures: Sequence[Measurement],
-    meets: Sequence[bool],
-) -> list[bool]:
-    """Returns which failures stand after they were measured again at nudged points.
-
-    Args:
-        failures: The `Measurement`s that failed.
-        meets: Whether the one-sided slopes of each meet within their bars.
-    """
-    if not context.oracle.has_gradient_elsewhere:
-        return list(meets)
-
-    def vote(numbers: Sequence[int], replicate: int) -> list[Vote]:
-        selected = [failures[k] for k in numbers]
-        replicates = _measure_replicate(context, selected, replicate)
-        votes: list[Vote] = []
-        for first, second in zip(selected, replicates, strict=True):
-            votes.append(first.vote(second, context.threshold))
-        return votes
-
-    is_native = context.spacing.is_native
-    count = _REPLICATES_NATIVE if is_native else _REPLICATES
-    return replication.confirm([is_native or not smooth for smooth in meets], count, vote)
-
-
-def _measure_replicate(
-    context: CheckContext,
-    failures: Sequence[Measurement],
-    number: int,
-) -> list[Measurement]:
-    """Measures the probes of failures at a nudged point, another one for each number."""
-    at = _nudge_point(context, number)
-    replicates = step_control.first_estimates(
-        context.oracle,
-        at,
-        [m.probe for m in failures],
-        context.threshold,
-        [m.magnitude for m in failures],
-    )
-    unresolved = [k for k, m in enumerate(replicates) if not m.is_accepted]
-    refined = measure.refine(
-        context.oracle, at, [replicates[k] for k in unresolved], context.threshold
-    )
-    for k, measurement in zip(unresolved, refined, strict=True):
-        replicates[k] = measurement
-    return replicates
-
-
-def _nudge_point(context: CheckContext, number: int) -> EvaluationPoint:
-    """Returns the baseline at a nudged point."""
-    assert context.screening is not None
-    size = _NUDGE_NATIVE if context.spacing.is_native else _NUDGE
-    point = context.nudge(sampling.Stream.REPLICATE, number, size)
-    gradients = context.oracle.gradients(point)
-    nudged, _ = estimate_baseline(
-        context.oracle,
-        point,
-        gradients.terms,
-        context.screening,
-        context.spacing,
-        has_steps=bool(context.oracle.precision.step_operations),
-    )
-    # A nudge does not change how many digits the loss has: the larger of both estimates holds.
-    noise = np.maximum(nudged.noise, context.baseline.noise)
-    return dataclasses.replace(nudged, noise=noise)

@@ -11,6 +11,24 @@ from gradhooks.numerics import sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 
+# A variable, and the numbers of the terms of the loss that failed.
+Kind = tuple[int, frozenset[int]]
+
+
+@dataclasses.dataclass
+class Confirmed:
+    """What has been confirmed in a check so far.
+
+    Attributes:
+        kinds: The `Kind`s of which a clear failure stands; others of these do, too.
+        nudged: The latest nudged point, by its number.
+    """
+
+    kinds: set[Kind] = dataclasses.field(default_factory=set[Kind])
+    nudged: dict[int, EvaluationPoint] = dataclasses.field(
+        default_factory=dict[int, EvaluationPoint]
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class CheckContext:
@@ -34,6 +52,7 @@ class CheckContext:
         threshold: Relative difference that the verdict allows.
         declared: Numbers of variables that are declared to mismatch.
         excused: Numbers of these and of those that a layer excuses.
+        confirmed: What has been confirmed so far.
     """
 
     oracle: Oracle
@@ -45,6 +64,7 @@ class CheckContext:
     threshold: float
     declared: frozenset[int]
     excused: frozenset[int] = frozenset()
+    confirmed: Confirmed = dataclasses.field(default_factory=Confirmed)
 
     @property
     def layout(self) -> Layout:
@@ -55,6 +75,14 @@ class CheckContext:
         """Returns the probe of one parameter."""
         variable = self.layout.variable_of(position)
         return sampling.coordinate_probe(position, self.scales[variable])
+
+    def kind_of(self, measurement: Measurement) -> Kind | None:
+        """Returns what failures of one variable have in common; None for what spans several."""
+        probe = measurement.probe
+        variable = self.layout.variable_of(probe.start)
+        if probe.stop > self.layout.slice(variable).stop:
+            return None
+        return variable, frozenset(measurement.failed_comparands)
 
     def is_declared(self, measurement: Measurement) -> bool:
         """Whether this is a parameter of a variable that is declared to mismatch."""

@@ -69,24 +69,57 @@ def refine(
     """
     if not measurements:
         return []
-    sequences: list[list[float]] = []
+    sequences = [plan_sequence(at, m.probe, threshold, is_fine) for m in measurements]
+    losses = evaluate_pairs(oracle, at, [m.probe for m in measurements], sequences, repeats)
+    return judge_sequences(oracle, at, measurements, sequences, losses, threshold, repeats)
+
+
+def plan_sequence(
+    at: EvaluationPoint, probe: Probe, threshold: float, is_fine: bool
+) -> list[float]:
+    """Returns the steps of a sequence as actually taken, ascending: see `steps.step_sequence`."""
+    planned = steps.step_sequence(at, probe, threshold, is_fine)
+    return [steps.actual_step(at, probe, step) for step in planned]
+
+
+def evaluate_pairs(
+    oracle: Oracle,
+    at: EvaluationPoint,
+    probes: Sequence[Probe],
+    sequences: Sequence[Sequence[float]],
+    repeats: int = 1,
+) -> list[Losses]:
+    """Returns the losses at every step of a sequence and opposite: shape (S, 2, T) per probe."""
     pairs: list[tuple[int, float]] = []
-    for k, measurement in enumerate(measurements):
-        probe = measurement.probe
-        planned = steps.step_sequence(at, probe, threshold, is_fine)
-        taken = [steps.actual_step(at, probe, step) for step in planned]
-        sequences.append(taken)
+    for k, taken in enumerate(sequences):
         for step in taken:
             pairs += [(k, step), (k, -step)]
-    losses = _evaluate_mean(oracle, at, [m.probe for m in measurements], pairs, repeats)
-    noise_level = at.noise / math.sqrt(repeats)
-
-    refined: list[Measurement] = []
+    losses = np.empty((0, len(at.base)))
+    if pairs:
+        losses = _evaluate_mean(oracle, at, probes, pairs, repeats)
+    each: list[Losses] = []
     start = 0
-    for measurement, taken in zip(measurements, sequences, strict=True):
+    for taken in sequences:
         stop = start + 2 * len(taken)
-        plus, minus = losses[start:stop:2], losses[start + 1 : stop : 2]
+        each.append(losses[start:stop].reshape(len(taken), 2, len(at.base)))
         start = stop
+    return each
+
+
+def judge_sequences(
+    oracle: Oracle,
+    at: EvaluationPoint,
+    measurements: Sequence[Measurement],
+    sequences: Sequence[Sequence[float]],
+    losses: Sequence[Losses],
+    threshold: float,
+    repeats: int = 1,
+) -> list[Measurement]:
+    """Returns a `Measurement` for each sequence of steps, from its losses."""
+    noise_level = at.noise / math.sqrt(repeats)
+    refined: list[Measurement] = []
+    for measurement, taken, values in zip(measurements, sequences, losses, strict=True):
+        plus, minus = values[:, 0], values[:, 1]
         estimates: list[DerivativeEstimate] = []
         for t, level in enumerate(noise_level):
             estimates.append(

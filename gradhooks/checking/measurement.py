@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from gradhooks._types import PerTerm
 from gradhooks.checking.baseline import EvaluationPoint
@@ -66,6 +67,39 @@ class Measurement:
     def failed_at_kink(self) -> bool:
         """Whether a term failed at what is clearly a kink."""
         return any(c.estimate.is_kink for c in self.failed_comparands.values())
+
+    @property
+    def is_clear_failure(self) -> bool:
+        """Whether it failed clearly by quotients at several steps, and nothing else is open.
+
+        A gradient that is not finite needs no more than one quotient.
+        """
+        if not self.is_finite:
+            return self._has_failed_only(lambda t: not math.isfinite(self.analytic[t]))
+        failed = self.failed_comparands.values()
+        return all(c.estimate.evaluations > 2 for c in failed) and self.fails_clearly
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no further quotient is needed: it is accepted, or failed clearly."""
+        return self.is_accepted or self.is_clear_failure
+
+    @property
+    def fails_clearly(self) -> bool:
+        """Whether it failed clearly by what was measured, if only by one quotient."""
+        return self._has_failed_only(
+            lambda t: judge.is_clear_failure(self.analytic[t], self.estimates[t])
+        )
+
+    def _has_failed_only(self, is_clear: Callable[[int], bool]) -> bool:
+        """Whether a term failed, each that did is clear, and the others are decided."""
+        for t, (verdict, reason) in enumerate(self.judgements):
+            if verdict is Verdict.FAIL:
+                if not is_clear(t):
+                    return False
+            elif verdict is not Verdict.PASS and reason is not Reason.VACUOUS:
+                return False
+        return self.has_failed
 
     @property
     def failed_comparands(self) -> dict[int, Comparand]:

@@ -2,11 +2,14 @@
 
 Single quotients decide most of them, sequences of steps the others, and what
 fails then is confirmed. Where jitter hides a derivative, losses are averaged.
+
+Of several that fail clearly in one variable one is measured and confirmed first.
+If it stands, the others do by the quotients that they have.
 """
 
 from collections.abc import Sequence
 
-from gradhooks.checking import measure, step_control
+from gradhooks.checking import clear_failures, measure, step_control, steps
 from gradhooks.checking.confirm import confirm
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Magnitudes, Measurement
@@ -30,31 +33,57 @@ def measure_probes(
         magnitudes: Per probe and term, the size of the slope before its parts
             cancel; zeros if None.
     """
-    first = step_control.measure(
+    first = step_control.first_quotients(
         context.oracle,
         context.baseline,
         probes,
         context.threshold,
         magnitudes,
     )
-    return _refine(context, first)
+    return resolve(context, first)
 
 
 def resolve(context: CheckContext, measurements: Sequence[Measurement]) -> list[Measurement]:
     """Measures on from first estimates until all are decided, and confirms failures."""
-    refined = step_control.refine_steps(
-        context.oracle,
-        context.baseline,
-        measurements,
-        context.threshold,
-    )
-    return _refine(context, refined)
+    decided = list(measurements)
+    is_among_kinks = steps.is_among_kinks(measurements)
+    waiting = _find_alike(context, measurements)
+    some = [k for k in range(len(measurements)) if k not in waiting]
+    while some:
+        refined = step_control.refine_steps(
+            context.oracle,
+            context.baseline,
+            [decided[k] for k in some],
+            context.threshold,
+            is_among_kinks,
+        )
+        for k, measurement in zip(some, _refine(context, refined), strict=True):
+            decided[k] = measurement
+        kinds = context.confirmed.kinds
+        some = [k for k in waiting if context.kind_of(decided[k]) not in kinds]
+        waiting = []
+    return decided
+
+
+def _find_alike(context: CheckContext, measurements: Sequence[Measurement]) -> list[int]:
+    """Returns the numbers of clear failures of which another of the same kind is measured."""
+    settled = [context.kind_of(m) for m in measurements if m.is_clear_failure]
+    kinds = {*context.confirmed.kinds, *settled}
+    alike: list[int] = []
+    for k, measurement in enumerate(measurements):
+        if measurement.is_settled or not measurement.fails_clearly:
+            continue
+        kind = context.kind_of(measurement)
+        if kind is not None and kind in kinds:
+            alike.append(k)
+        kinds.add(kind)
+    return alike
 
 
 def _refine(context: CheckContext, measurements: Sequence[Measurement]) -> list[Measurement]:
     """Measures what is unresolved at a sequence of steps, and confirms its failures."""
     unresolved = [k for k, m in enumerate(measurements) if not (m.is_accepted or m.is_on_kink)]
-    refined = measure.refine(
+    refined = clear_failures.refine_until_clear(
         context.oracle,
         context.baseline,
         [measurements[k] for k in unresolved],

@@ -22,7 +22,7 @@ from gradhooks.checking import (
     random_operations,
     untraced,
 )
-from gradhooks.checking.context import CheckContext
+from gradhooks.checking.context import CheckContext, Confirmed
 from gradhooks.checking.measurement import Measurement
 from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.settings import THRESHOLDS, Settings
@@ -110,7 +110,7 @@ class _Check:
             directions = []
         # The screening direction is as large as the model, and the optimizer gradient takes the
         # most memory of a check.
-        self._context = dataclasses.replace(self._context, screening=None)
+        self._context = dataclasses.replace(self._context, screening=None, confirmed=Confirmed())
         found = optimizer.compare(self._context)
         if self._watch and found.gradient is not None:
             self._watch(self._layout, found.gradient)

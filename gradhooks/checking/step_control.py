@@ -2,15 +2,16 @@
 
 It changes what a check costs and never what it says, for every quotient that it
 accepts agrees with backpropagation to within the threshold and its rounding
-error, and all others are measured at whole sequences of steps
-(`measure.refine`):
+error, every failure that it holds for clear is replicated, and all others are
+measured at whole sequences of steps (`measure.refine`):
 
-1. `first_estimates`: one quotient a probe.
+1. `first_quotients`: one quotient a probe. Of many probes it measures a pilot
+   sample first: if most of that meets kinks, the others start at the steps that
+   the sample needed.
 2. `refine_steps`: for those not accepted, one quotient more in each round, at
-   smaller steps, which cross fewer kinks.
+   smaller steps, which cross fewer kinks, until they are accepted or fail clearly.
 
-`measure` runs both. Of many probes it measures a pilot sample first: if most of
-that meets kinks, the others start at the steps that the sample needed.
+`measure` runs both.
 """
 
 import math
@@ -18,8 +19,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradhooks.checking import clear_failures, steps
 from gradhooks.checking import measure as measuring
-from gradhooks.checking import steps
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.measurement import Magnitudes, Measurement
 from gradhooks.checking.oracle import Oracle
@@ -54,11 +55,30 @@ def measure(
     Returns:
         A `Measurement` for each probe.
     """
+    quotients = first_quotients(oracle, at, probes, threshold, magnitudes)
+    return refine_steps(oracle, at, quotients, threshold)
+
+
+def first_quotients(
+    oracle: Oracle,
+    at: EvaluationPoint,
+    probes: Sequence[Probe],
+    threshold: float,
+    magnitudes: Sequence[Magnitudes] | None = None,
+) -> list[Measurement]:
+    """Measures probes with two evaluations each, and a pilot sample of many further if it must.
+
+    Args:
+        oracle: The `Oracle`.
+        at: The `EvaluationPoint`.
+        probes: The `Probe`s.
+        threshold: Relative difference that the verdict allows.
+        magnitudes: As for `measure`.
+    """
     if magnitudes is None:
         magnitudes = _no_magnitudes(at, probes)
     if len(probes) < 2 * _PILOT:
-        estimates = first_estimates(oracle, at, probes, threshold, magnitudes)
-        return refine_steps(oracle, at, estimates, threshold)
+        return first_estimates(oracle, at, probes, threshold, magnitudes)
 
     # The pilot sample comes from all over the model.
     pilot: list[int] = np.linspace(0, len(probes) - 1, _PILOT, dtype=int).tolist()
@@ -78,7 +98,7 @@ def measure(
             some = refine_steps(oracle, at, some, threshold)
             precision = steps.median_precision(at, some, threshold)
         measured |= dict(zip(numbers, some, strict=True))
-    return refine_steps(oracle, at, [measured[k] for k in range(len(probes))], threshold)
+    return [measured[k] for k in range(len(probes))]
 
 
 def first_estimates(
@@ -116,21 +136,31 @@ def refine_steps(
     at: EvaluationPoint,
     measurements: Sequence[Measurement],
     threshold: float,
+    is_among_kinks: bool | None = None,
 ) -> list[Measurement]:
     """Measures what is not accepted again, round by round, at smaller steps.
 
     Where most probes have met kinks, the intermediate steps would meet them too
     and are left out.
 
+    Args:
+        oracle: The `Oracle`.
+        at: The `EvaluationPoint`.
+        measurements: What is measured again.
+        threshold: Relative difference that the verdict allows.
+        is_among_kinks: Whether most have met kinks; None if these themselves say it.
+
     Returns:
         The measurements; a later one replaces the first if it is accepted, and the
-        estimate of all of them together if it shows a kink.
+        estimate of all of them together if it fails clearly or shows a kink.
     """
     refined = list(measurements)
-    if all(m.is_accepted for m in refined):
+    if all(m.is_settled for m in refined):
         return refined
+    if is_among_kinks is None:
+        is_among_kinks = steps.is_among_kinks(refined)
     rounds = step_sizes.REFINEMENTS
-    if steps.is_among_kinks(refined):
+    if is_among_kinks:
         rounds = step_sizes.REFINEMENTS_AMONG_KINKS
 
     seen = [[measurement] for measurement in refined]
@@ -140,8 +170,12 @@ def refine_steps(
             seen[k].append(measurement)
             if measurement.is_accepted:
                 refined[k] = measurement
+                continue
+            clear = clear_failures.combine_if_clear(at, oracle.layout, seen[k], threshold)
+            if clear is not None:
+                refined[k] = clear
     for k, quotients in enumerate(seen):
-        if not refined[k].is_accepted and _reach_as_near(at, quotients, threshold):
+        if not refined[k].is_settled and _reach_as_near(at, quotients, threshold):
             combined = measuring.combine(at, oracle.layout, quotients, threshold)
             if combined.is_on_kink:
                 refined[k] = combined
@@ -171,7 +205,7 @@ def _measure_closer(
     """Measures those again for which one of the precisions is worthwhile; by their numbers."""
     sizes: dict[int, float] = {}
     for k, measurement in enumerate(measurements):
-        if measurement.is_accepted:
+        if measurement.is_settled:
             continue
         for precision in precisions:
             step = steps.step_for_precision(at, measurement.probe, threshold, precision)

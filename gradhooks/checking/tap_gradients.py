@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradhooks._types import Vector
-from gradhooks.checking import confirm, measure, step_control, zero_gradients
+from gradhooks.checking import clear_failures, confirm, step_control, zero_gradients
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
@@ -144,7 +144,7 @@ class TapGradients:
         oracle, threshold = self._oracle, self._threshold
         measured = step_control.first_estimates(oracle, self._at, [probe], threshold)
         if not measured[0].is_accepted:
-            measured = measure.refine(oracle, self._at, measured, threshold)
+            measured = clear_failures.refine_until_clear(oracle, self._at, measured, threshold)
         return measured[0]
 
 

@@ -155,6 +155,11 @@ def combine(
     return _select_each(steps, slopes, lefts, rights, noise_level)
 
 
+def is_much_smaller(step: float, other: float) -> bool:
+    """Whether one step is so much smaller than another that their difference shows truncation."""
+    return other >= _ROUNDED * _LARGER * step
+
+
 def _select_each(
     steps: Floats,
     slopes: Floats,

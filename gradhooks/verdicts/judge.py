@@ -21,6 +21,9 @@ _SMALL_ROUNDING = 0.1
 # factor of 1.1 makes a gap of 0.1 / 2.1 = 0.048 of `|a| + |n|`; error bar and threshold together
 # must stay below it, at native precision too, where the threshold is 0.01.
 RESOLUTION = 0.03
+# A failure is clear if its gap is this many times its error bar. A free choice: bars from two steps
+# hold less surely than those of a whole sequence, and a bar would have to be ten times too narrow.
+_CLEAR = 10.0
 # A bound of the truncation error may be wider, up to this fraction, where the gap itself is small:
 # truncation does not vary at random, so it does not cancel a wrong derivative by chance. A free
 # choice: twice the gap that a factor of 1.1 makes.
@@ -151,6 +154,31 @@ def is_accepted(
         return opening <= 4 * rounding
     bend = fraction_of_size(RESOLUTION + _SHARPEST * ratio, analytic, estimate, magnitude)
     return rounding <= resolution and opening <= bend + 4 * rounding
+
+
+def is_clear_failure(analytic: float, estimate: DerivativeEstimate) -> bool:
+    """Whether a derivative that failed is wrong by far more than could be an error of measuring.
+
+    The quotient must be precise for its own size, too, or rounding alone: where a
+    loss is steeper than every step is short, quotients fall like `1 / h`, and are
+    far from a derivative however small they are.
+
+    A single quotient does not know the error bars of its one-sided slopes. Its gap
+    must exceed their opening as well: beside one kink it is at most half of that.
+
+    Args:
+        analytic: Derivative by backpropagation.
+        estimate: The `DerivativeEstimate`.
+    """
+    if not (math.isfinite(analytic) and estimate.do_slopes_meet):
+        return False
+    bar = estimate.error
+    if not math.isfinite(estimate.left_error + estimate.right_error):
+        bar += estimate.opening
+    size, rounding = abs(estimate.slope), estimate.error - estimate.truncation
+    if size < _CLEAR * estimate.error and size > rounding:
+        return False
+    return abs(analytic - estimate.slope) >= _CLEAR * bar
 
 
 def judge(

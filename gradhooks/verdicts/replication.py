@@ -180,6 +180,12 @@ class Comparand:
         """Whether there is nothing to see: both derivatives are below the error bar."""
         return max(abs(self.analytic), abs(self.estimate.slope)) <= self.estimate.error
 
+    def is_as_steep_as(self, other: "Comparand") -> bool:
+        """Whether the numeric derivatives are of one size, as far as error bars tell."""
+        one, two = abs(self.estimate.slope), abs(other.estimate.slope)
+        smaller, larger = min(one, two), max(one, two)
+        return larger <= _SAME_SIZE * smaller + self.estimate.error + other.estimate.error
+
     def is_explained_by(self, change: float) -> bool:
         """Whether a change of the analytic derivative nearby is as large as the gap.
 

@@ -1,0 +1,207 @@
+"""Replicates: failures measured again at nudged points of the same batch.
+
+`confirm` measures there as at the point itself. Of a clear failure `confirm_clear` takes
+a single quotient at a larger step: quotients at the point have told of truncation and of
+kinks nearby, and farther away shows a loss that stands still and jumps.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradhooks._types import Vector
+from gradhooks.checking import measure, step_control, steps
+from gradhooks.checking.baseline import EvaluationPoint, estimate_baseline
+from gradhooks.checking.context import CheckContext
+from gradhooks.checking.measurement import Measurement
+from gradhooks.numerics import sampling, step_sizes
+from gradhooks.verdicts import replication
+from gradhooks.verdicts.replication import Vote
+
+# How far a replicate lies from the point, in units of each variable's scale: off any exact zero,
+# still the same network, and farther than the steps, which would reach back to the kink otherwise.
+# At native precision the steps are larger. Between these limits the values are a free choice.
+_NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
+# Replicates in float64, where each is precise, and at native precision, where none is. Free
+# choices: a majority of five survives two bad ones.
+REPLICATES, REPLICATES_NATIVE = 1, 5
+# The step of a clear failure's replicate, in units of the first one: the largest of these that the
+# scale permits. A free choice, as for the largest of the finer sequence.
+_FARTHER = (1.0, 3.0, 10.0, 30.0)
+# Points along a step, in units of the step, at which the gradient of clear failures is evaluated. A
+# free choice: opposite ones, half way.
+_WITHIN_STEP = (0.5, -0.5)
+
+
+def confirm(
+    context: CheckContext,
+    failures: Sequence[Measurement],
+    meets: Sequence[bool],
+) -> list[bool]:
+    """Returns which failures stand after they were measured again at nudged points.
+
+    Args:
+        failures: The `Measurement`s that failed.
+        meets: Whether the one-sided slopes of each meet within their bars.
+    """
+    if not context.oracle.has_gradient_elsewhere:
+        return list(meets)
+
+    def vote(numbers: Sequence[int], replicate: int) -> list[Vote]:
+        selected = [failures[k] for k in numbers]
+        replicates = _measure_replicate(context, selected, replicate)
+        votes: list[Vote] = []
+        for first, second in zip(selected, replicates, strict=True):
+            votes.append(first.vote(second, context.threshold))
+        return votes
+
+    is_native = context.spacing.is_native
+    is_doubtful = [is_native or not smooth for smooth in meets]
+    return replication.confirm(is_doubtful, _count(context), vote)
+
+
+def confirm_clear(context: CheckContext, failures: Sequence[Measurement]) -> list[bool]:
+    """Returns which clear failures are repeated at nudged points by single quotients.
+
+    A replicate must have the same error, and a numeric derivative of the same size:
+    where steps are too long for a loss, quotients at larger ones are smaller. And the
+    gradient must stay about what it is within the step.
+    """
+    if not context.oracle.has_gradient_elsewhere or not failures:
+        return [False] * len(failures)
+
+    holds = _holds_within_step(context, failures)
+    if not any(holds):
+        return holds
+
+    def vote(numbers: Sequence[int], replicate: int) -> list[Vote]:
+        selected = [failures[k] for k in numbers if holds[k]]
+        replicates = iter(_measure_farther(context, selected, replicate))
+        votes: list[Vote] = []
+        for k in numbers:
+            is_repeated = holds[k] and _is_repeated(failures[k], next(replicates), context)
+            votes.append(Vote.REPEATED if is_repeated else Vote.SILENT)
+        return votes
+
+    return replication.confirm([True] * len(failures), _count(context), vote)
+
+
+def _is_repeated(first: Measurement, second: Measurement, context: CheckContext) -> bool:
+    """Whether a replicate repeats a failure, with a numeric derivative of the same size."""
+    if first.vote(second, context.threshold) is not Vote.REPEATED:
+        return False
+    failed = first.failed_comparands.items()
+    return all(c.is_as_steep_as(second.comparand(t)) for t, c in failed)
+
+
+def _holds_within_step(context: CheckContext, failures: Sequence[Measurement]) -> list[bool]:
+    """Whether backpropagation gives about the same derivative within the step of each failure.
+
+    All move at once. A gradient that changes evenly is the same on average at
+    opposite points.
+    """
+    slopes: list[list[list[float]]] = []
+    for fraction in _WITHIN_STEP:
+        point = np.array(context.baseline.point)
+        for failure in failures:
+            failed = failure.failed_comparands.values()
+            step = max(comparand.estimate.step_size for comparand in failed)
+            probe = failure.probe
+            point[probe.start : probe.stop] += fraction * step * probe.weights
+        gradients = context.oracle.gradients(point).terms.values()
+        slopes.append([[f.probe.slope_of(g) for g in gradients] for f in failures])
+    means = np.mean(slopes, axis=0)
+    holds: list[bool] = []
+    for failure, mean in zip(failures, means, strict=True):
+        failed = failure.failed_comparands.items()
+        holds.append(not any(c.is_explained_by(mean[t] - c.analytic) for t, c in failed))
+    return holds
+
+
+def _count(context: CheckContext) -> int:
+    return REPLICATES_NATIVE if context.spacing.is_native else REPLICATES
+
+
+def _measure_farther(
+    context: CheckContext,
+    failures: Sequence[Measurement],
+    number: int,
+) -> list[Measurement]:
+    """Measures the probes of failures at a nudged point, by one quotient at a larger step."""
+    at = _nudge_lightly(context, number)
+    sizes: list[float] = []
+    for failure in failures:
+        first = steps.first_step(at, failure.probe, context.threshold)
+        permitted = step_sizes.step_sequence(first, failure.probe.length_scale, _FARTHER)
+        sizes.append(float(permitted[-1]))
+    return measure.measure_at_steps(
+        context.oracle,
+        at,
+        [m.probe for m in failures],
+        sizes,
+        context.threshold,
+        [m.magnitude for m in failures],
+    )
+
+
+def _nudge_lightly(context: CheckContext, number: int) -> EvaluationPoint:
+    """Returns a nudged point with the noise of the baseline, which is far below clear failures."""
+    known = context.confirmed.nudged
+    if number not in known:
+        point = _nudge(context, number)
+        gradients = context.oracle.gradients(point).terms
+        still = context.coordinate(0)
+        base = np.asarray(context.oracle.losses(point, [still], [(0, 0.0)]))[0]
+        # A point is as large as the model, and so is its gradient.
+        known.clear()
+        known[number] = dataclasses.replace(
+            context.baseline, point=point, gradients=gradients, base=base
+        )
+    return known[number]
+
+
+def _nudge(context: CheckContext, number: int) -> Vector:
+    size = _NUDGE_NATIVE if context.spacing.is_native else _NUDGE
+    return context.nudge(sampling.Stream.REPLICATE, number, size)
+
+
+def _measure_replicate(
+    context: CheckContext,
+    failures: Sequence[Measurement],
+    number: int,
+) -> list[Measurement]:
+    """Measures the probes of failures at a nudged point, another one for each number."""
+    at = _nudge_point(context, number)
+    replicates = step_control.first_estimates(
+        context.oracle,
+        at,
+        [m.probe for m in failures],
+        context.threshold,
+        [m.magnitude for m in failures],
+    )
+    unresolved = [k for k, m in enumerate(replicates) if not m.is_accepted]
+    refined = measure.refine(
+        context.oracle, at, [replicates[k] for k in unresolved], context.threshold
+    )
+    for k, measurement in zip(unresolved, refined, strict=True):
+        replicates[k] = measurement
+    return replicates
+
+
+def _nudge_point(context: CheckContext, number: int) -> EvaluationPoint:
+    """Returns the baseline at a nudged point."""
+    assert context.screening is not None
+    point = _nudge(context, number)
+    gradients = context.oracle.gradients(point)
+    nudged, _ = estimate_baseline(
+        context.oracle,
+        point,
+        gradients.terms,
+        context.screening,
+        context.spacing,
+        has_steps=bool(context.oracle.precision.step_operations),
+    )
+    # A nudge does not change how many digits the loss has: the larger of both estimates holds.
+    noise = np.maximum(nudged.noise, context.baseline.noise)
+    return dataclasses.replace(nudged, noise=noise)
