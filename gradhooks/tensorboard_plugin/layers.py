@@ -20,7 +20,7 @@ from gradhooks.tensorboard_plugin.parsing import UnreadableError, clip, parse_fi
 # Rows and lines of advice of one answer; free choices, to keep the page of a huge model quick.
 MOST_ROWS, _MOST_LINES = 2000, 12
 # What Keras calls the model that a `Sequential` makes of itself; no user knows it.
-_INNER = re.compile(r"(.*/)?functional(_\d+)?")
+_INNER = re.compile(r"functional(_\d+)?")
 NOT_MEASURED = "not measured"
 
 
@@ -36,7 +36,7 @@ class Row:
         leaving: The readings behind it: one for each output of the model, until they become
             those before the losses.
         is_place: Whether the error is made here.
-        has_rows: Whether calls are made in it.
+        calls: How many calls are made in it, without those within these.
     """
 
     path: str
@@ -45,7 +45,7 @@ class Row:
     entering: TapReading | None = None
     leaving: list[TapReading] = dataclasses.field(default_factory=list)
     is_place: bool = False
-    has_rows: bool = False
+    calls: int = 0
 
 
 def describe_layers(stored: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def build_rows(found: Culprit) -> list[Row]:
         key = (tap.layer, tap.call)
         if not tap.is_output:
             if open_rows:
-                open_rows[-1].has_rows = True
+                open_rows[-1].calls += 1
             rows.append(Row(tap.layer, tap.call, len(open_rows), tap))
             open_rows.append(rows[-1])
             of_call[key] = rows[-1]
@@ -145,24 +145,34 @@ def _largest(compared: list[Comparison]) -> float:
 
 
 def _without_inner(rows: list[Row]) -> list[Row]:
-    """Leaves out a model that Keras made and that holds nothing of its own."""
+    """Leaves out the model that a `Sequential` makes of itself, the only call in it."""
     kept: list[Row] = []
     hidden: list[int] = []
+    outer: Row | None = None
     for row in rows:
         hidden = [depth for depth in hidden if depth < row.depth]
-        is_known = row.entering is not None and row.entering.word != NOT_MEASURED
-        if _INNER.fullmatch(row.path) and row.depth and row.has_rows and not row.is_place:
+        if outer is not None and _is_inner(outer, row):
             hidden.append(row.depth)
-            if is_known and kept[-1].entering is not None:
-                kept[-1].entering = _known_of(kept[-1].entering, row.entering)
-            continue
-        kept.append(dataclasses.replace(row, depth=row.depth - len(hidden)))
+            if outer.entering is not None and row.entering is not None:
+                kept[-1].entering = _known_of(outer.entering, row.entering)
+            if len(outer.leaving) == len(row.leaving) == 1:
+                kept[-1].leaving = [_known_of(outer.leaving[0], row.leaving[0])]
+        else:
+            kept.append(dataclasses.replace(row, depth=row.depth - len(hidden)))
+        outer = row
     return kept
 
 
-def _known_of(outer: TapReading, inner: TapReading | None) -> TapReading:
+def _is_inner(outer: Row, row: Row) -> bool:
+    """Whether a row is the inner model of the `Sequential` of the row before."""
+    name = row.path.removeprefix(f"{outer.path}/")
+    is_only = outer.calls == 1 and row.depth == outer.depth + 1 and row.calls > 0
+    return is_only and not row.is_place and name != row.path and bool(_INNER.fullmatch(name))
+
+
+def _known_of(outer: TapReading, inner: TapReading) -> TapReading:
     """Of two readings of one tensor the one that was measured."""
-    return inner if inner is not None and outer.word == NOT_MEASURED else outer
+    return inner if outer.word == NOT_MEASURED else outer
 
 
 def _losses(rows: list[Row], found: Culprit) -> list[Row]:
@@ -207,7 +217,7 @@ def _row(row: Row, name: str, weights: dict[str, Any] | None) -> dict[str, Any]:
         "depth": row.depth,
         "is_place": row.is_place,
         "is_loss": is_loss,
-        "has_rows": row.has_rows,
+        "has_rows": row.calls > 0,
         "entering": _tap(row.entering),
         "weights": weights,
         "leaving": _tap(row.leaving[0]) if row.leaving else None,

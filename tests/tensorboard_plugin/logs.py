@@ -152,8 +152,8 @@ TAPS = (
     tap("net/block", True),
     tap("net/head"),
     tap("net/head", True),
-    tap("net/functional_3", True),
-    tap("net", True, "right", 2e-10),
+    tap("net/functional_3", True, "right", 2e-10),
+    tap("net", True),
 )
 PLACE = Culprit(
     "layer",

@@ -144,6 +144,27 @@ def test_calls_and_losses_are_numbered_where_there_are_several():
     assert [row.is_place for row in layers.build_rows(second)][:3] == [False, False, True]
 
 
+def test_a_nested_model_that_nobody_named_is_a_row():
+    taps = (
+        logs.tap("net"),
+        logs.tap("net/first"),
+        logs.tap("net/first", True),
+        logs.tap("net/functional_1", word="wrong", difference=0.5),
+        logs.tap("net/functional_1/inner"),
+        logs.tap("net/functional_1/inner", True),
+        logs.tap("net/functional_1", True),
+        logs.tap("net", True),
+    )
+    found = layers.describe_layers(logs.placed(0, Culprit("loss", "mse", taps=taps)).to_json())
+    assert [(row["depth"], row["name"], row["entering"]["word"]) for row in found["rows"]] == [
+        (0, "net", "not measured"),
+        (1, "first", "not measured"),
+        (1, "functional_1", "wrong"),
+        (2, "inner", "not measured"),
+        (0, "loss mse", "not measured"),
+    ]
+
+
 def test_a_report_without_taps_has_no_rows():
     for place in (None, Culprit("train_step", "train_step")):
         found = layers.describe_layers(logs.placed(0, place).to_json())
