@@ -2,6 +2,10 @@
 
 import keras
 
+from gradhooks.model import keras_internals
+
+_base_optimizer = keras_internals.private_module("optimizers.base_optimizer")
+
 
 def scale_of(optimizer):
     """Returns the factor by which an optimizer scales losses, and whether it adapts that itself."""
@@ -35,10 +39,9 @@ def note_gradients(patch, optimizer, notes):
         optimizer: A `keras.optimizers.Optimizer`.
         notes: List to which (optimizer, pairs of gradient and variable) is appended.
     """
-    is_dynamic = getattr(optimizer, "inner_optimizer", None) is not None
 
     def scale():
-        if is_dynamic:
+        if getattr(optimizer, "inner_optimizer", None) is not None:
             return optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
         return optimizer.loss_scale_factor
 
@@ -59,6 +62,23 @@ def note_gradients(patch, optimizer, notes):
     patch(optimizer, "apply", apply)
     patch(optimizer, "apply_gradients", apply_gradients)
     patch(optimizer, "build", lambda variables: None)  # makes no slots
+
+
+def note_new_optimizers(patch, note):
+    """Calls a function with every optimizer that is made from now on.
+
+    Args:
+        patch: A `threads.Patcher`.
+        note: The function, called once the optimizer has its attributes.
+    """
+    kind = keras_internals.require(_base_optimizer, "BaseOptimizer", "see new optimizers")
+    begin = kind.__init__
+
+    def begin_and_note(self, *args, **kwargs):
+        begin(self, *args, **kwargs)
+        note(self)
+
+    patch(kind, "__init__", begin_and_note)
 
 
 def _divide(gradient, factor):

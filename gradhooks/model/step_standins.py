@@ -49,10 +49,16 @@ class StandIns:
                 shadow = self._backend.copy_storage(variable._value, variable.trainable)
                 shadows.append((variable._value, shadow))
                 patch(variable, "_value", shadow)
-            for optimizer in self._optimizers(belongings):
+
+            def prepare_optimizer(optimizer):
                 if is_unscaled:
                     optimizers.unscale(patch, optimizer)
                 optimizers.note_gradients(patch, optimizer, notes)
+
+            for optimizer in self._optimizers(belongings):
+                prepare_optimizer(optimizer)
+            # A step may make one at its first run.
+            optimizers.note_new_optimizers(patch, prepare_optimizer)
             yield notes, shadows
 
     def _optimizers(self, belongings):
