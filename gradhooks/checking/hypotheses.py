@@ -12,45 +12,37 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from gradhooks._types import Vector
+from gradhooks.checking.changed_gradient import ChangedGradient
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.oracle import VariantGradient
 from gradhooks.checking.recorded_step import RecordedStep
-from gradhooks.numerics import sampling
-from gradhooks.reports.errors import RecordingError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import GradientComparison
-from gradhooks.verdicts import (
-    native_precision,
-    optimizer_diagnosis,
-    roundoff,
-    step_causes,
-    step_changes,
-)
+from gradhooks.verdicts import native_precision, step_causes, step_changes, step_sums
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
-from gradhooks.verdicts.step_causes import Prediction
+from gradhooks.verdicts.step_causes import Explanation, Prediction
 
-# How far a point lies at which a factor is compared again, in units of each variable's scale. A
-# free choice: far enough that the norm of a gradient is another one there.
-_ELSEWHERE = 0.3
-# Factors, or norms, that differ by less are the same. A free choice: more than rounding in float32.
-_SAME = 1e-3
 # First distance that is tried for a gradient at a moved point, the usual one; and how many further
 # ones. A free choice: each one squares the error of the last.
 _FIRST_RADIUS = 0.05
 _RADII = 6
 
-# Other losses, the names as in `oracle.Oracle`. Those behind the first two have another value.
-_VARIANTS = (
-    ("assigned",),
-    ("redrawn",),
-    ("mode",),
-    ("unweighted",),
+# Other losses, the names as in `oracle.Oracle`: those with the value of the loss that is checked;
+# those that are the same trace with other weights; those that are traced, the likeliest first.
+_OF_SAME_LOSS = (("assigned",), ("redrawn",))
+_OF_OTHER_WEIGHTS = (("unweighted",), ("averaged",))
+_TRACED = (
     ("paired",),
-    ("mode", "unweighted"),
     ("paired", "unweighted"),
+    ("mode",),
+    ("mode", "unweighted"),
+    ("unadded",),
+    ("unadded", "unweighted"),
+    ("squeezed",),
+    ("squeezed", "unweighted"),
+    ("mode", "unadded"),
     ("mode", "paired"),
 )
-_OF_SAME_LOSS = {("assigned",), ("redrawn",)}
 
 
 def find_cause(
@@ -82,7 +74,8 @@ def find_cause(
     if not failed or not is_finite or not recorded.is_connected[failed].all():
         return ""
     with np.errstate(all="ignore"):
-        return next(_Search(context, step, recorded, failed).explanations(), "")
+        search = _Search(context, step, recorded, failed)
+        return step_causes.choose(search.explanations(), search.is_returned)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +86,13 @@ class _Base:
         gradient: float64, shape (P,).
         sentence: What is wrong with that loss; empty for the one that is checked.
         at: Function that returns the gradient at another point; None if it cannot be evaluated.
+        loss: The loss.
     """
 
     gradient: Vector
     sentence: str
     at: Callable[[Vector], Vector | None]
+    loss: float
 
 
 class _Search:
@@ -110,12 +105,13 @@ class _Search:
         recorded: OptimizerGradient,
         failed: Sequence[int],
     ):
-        self._context, self._step, self._recorded = context, step, recorded
+        self._step, self._recorded = step, recorded
         self._oracle, self._failed = context.oracle, failed
         self._point = context.baseline.point
         self._terms = context.baseline.gradients
-        self._elsewhere: tuple[Vector, Vector] | None = None
+        self._losses = [float(loss) for loss in context.baseline.base]
         self._dtype = context.oracle.training_dtype
+        self._changed = ChangedGradient(context, step, recorded)
         self._changes = (
             step_changes.centralize,
             step_changes.clip_by_value,
@@ -123,57 +119,109 @@ class _Search:
             step_changes.clip_each_norm,
             step_changes.normalize_each,
             step_changes.clip_units(self._point),
+            step_changes.scale_some(failed),
         )
 
-    def explanations(self) -> Iterator[str]:
-        """Yields the sentences of the hypotheses that hold, the cheapest first."""
-        total = _Base(self._terms["total"], "", self._gradient_at)
-        yield from self._explain_changes(total)
-        yield from self._explain_terms()
-        yield from self._explain_sums(total.gradient)
-        yield from self._explain_moved_point()
-        for names in _VARIANTS:
-            if self._is_worth_a_trace(names):
-                yield from self._explain_variant(names)
+    def explanations(self) -> list[Explanation]:
+        """Returns the hypotheses that hold.
+
+        Of those that cost a trace, or many gradients, only the first ones, and none if
+        anything else holds.
+        """
+        sharing = [*self._explain_sharing()]
+        if sharing:
+            return sharing  # which is seen, and not concluded from numbers
+        total = _Base(self._terms["total"], "", self._gradient_at, self._losses[0])
+        found = [
+            *self._explain_changes(total),
+            *self._explain_terms(),
+            *self._explain_decay(),
+        ]
+        found += self._explain_states(is_any_multiple=not found)
+        if self._has_other_loss():
+            for names in _OF_OTHER_WEIGHTS:
+                found += self._explain_variant(names)
+        return found or [*self._explain_moved_point()] or self._explain_traced()
+
+    def is_returned(self, loss: float) -> bool:
+        """Whether a loss, another one than the one checked, is what the step returns."""
+        returned = self._step.loss
+        if returned is None or self._is_loss(returned, self._losses[0]):
+            return False
+        return self._is_loss(returned, loss)
 
     def _holds(self, prediction: Prediction | None) -> bool:
         return step_causes.explains(prediction, self._recorded, self._failed, self._dtype)
 
-    def _explain_changes(self, base: _Base) -> Iterator[str]:
-        """Yields sentences about one loss whose gradient is changed before it is applied."""
+    def _explain_sharing(self) -> Iterator[Explanation]:
+        """Yields the second optimizer that receives the gradient, too."""
+        shares = self._step.step.shares
+        prediction = None
+        if shares is not None:
+            prediction = step_causes.predict_sharing(self._recorded, shares)
+        if prediction is not None and self._holds(prediction):
+            yield Explanation(prediction.sentence)
+
+    def _explain_changes(self, base: _Base) -> Iterator[Explanation]:
+        """Yields how one loss's gradient is changed before it is applied."""
         for change in self._changes:
             prediction = change(base.gradient, self._recorded)
             if prediction is not None and self._holds(prediction):
-                sentence = self._describe_change(prediction, base)
-                yield "; and ".join(part for part in (base.sentence, sentence) if part)
+                words = self._changed.describe(prediction, base.at)
+                sentence = "; and ".join(part for part in (base.sentence, words) if part)
+                loss = base.loss
+                if self.is_returned(prediction.factor * loss):
+                    loss *= prediction.factor
+                yield Explanation(sentence, loss)
 
-    def _explain_terms(self) -> Iterator[str]:
-        """Yields sentences about the data term and the regularization."""
+    def _explain_terms(self) -> Iterator[Explanation]:
+        """Yields multiples of the data term and the regularization."""
         data = self._terms.get("data")
         if data is None:
             return
-        total, size = self._terms["total"], self._oracle.batch_size
-        predictions = [*step_changes.mix_terms(total, data, self._recorded, size)]
+        oracle, (_, loss, penalty) = self._oracle, self._losses
+        predictions = step_sums.mix_terms(
+            self._terms["total"], data, self._recorded, oracle.batch_size, oracle.replicas
+        )
+        has_dropped = False
         for prediction in predictions:
-            if self._holds(prediction):
-                yield prediction.sentence
-        if predictions:
-            dropped = predictions[0].sentence
-            yield from self._explain_changes(_Base(data, dropped, self._data_gradient_at))
+            if prediction.multiples is not None and self._holds(prediction):
+                times, penalties = prediction.multiples
+                has_dropped = has_dropped or not penalties
+                yield Explanation(prediction.sentence, times * loss + penalties * penalty)
+        if not has_dropped:
+            base = _Base(data, step_sums.DROPPED, self._data_gradient_at, loss)
+            yield from self._explain_changes(base)
 
-    def _explain_sums(self, gradient: Vector) -> Iterator[str]:
-        """Yields sentences about what is added to the gradient: weights, or what the step keeps."""
-        recorded, states = self._recorded, self._oracle.states()
-        predictions = [
-            step_changes.add_decay(gradient, recorded, self._point, self._failed),
-            *step_changes.add_states(gradient, recorded, states),
-        ]
-        for prediction in predictions:
-            if prediction is not None and self._holds(prediction):
-                yield prediction.sentence
+    def _explain_decay(self) -> Iterator[Explanation]:
+        """Yields weights that are added to the gradient."""
+        prediction = step_sums.add_decay(
+            self._terms["total"], self._recorded, self._point, self._failed
+        )
+        if prediction is not None and self._holds(prediction):
+            yield Explanation(prediction.sentence, self._losses[0])
 
-    def _explain_variant(self, names: Sequence[str]) -> Iterator[str]:
-        """Yields sentences about another loss, with the penalty and without."""
+    def _explain_states(self, is_any_multiple: bool) -> Iterator[Explanation]:
+        """Yields what the step keeps from earlier steps and adds to the gradient."""
+        states = self._oracle.states()
+        for prediction in step_sums.add_states(self._terms["total"], self._recorded, states):
+            if (is_any_multiple or not prediction.fitted) and self._holds(prediction):
+                yield Explanation(prediction.sentence, self._losses[0])
+                return
+
+    def _explain_traced(self) -> list[Explanation]:
+        """Returns what the first other loss that explains anything does, each of them a trace."""
+        others = _TRACED if self._has_other_loss() else ()
+        for names in (*_OF_SAME_LOSS, *others):
+            # Without the loss of the step there is less reason for two mistakes at once.
+            if len(names) == 1 or self._step.loss is not None:
+                found = [*self._explain_variant(names)]
+                if found:
+                    return found
+        return []
+
+    def _explain_variant(self, names: Sequence[str]) -> Iterator[Explanation]:
+        """Yields what another loss explains, with the penalty and without."""
         variant = self._oracle.variant_gradient(names, self._point)
         if variant is None:
             return
@@ -188,17 +236,15 @@ class _Search:
                 return None if there is None else there.terms[term]
 
             if self._holds(Prediction(gradient)):
-                yield f"{sentence}{dropped}"
-            yield from self._explain_changes(_Base(gradient, f"{sentence}{dropped}", at))
+                yield Explanation(f"{sentence}{dropped}", variant.losses[term])
+                return
+            base = _Base(gradient, f"{sentence}{dropped}", at, variant.losses[term])
+            yield from self._explain_changes(base)
 
-    def _is_worth_a_trace(self, names: Sequence[str]) -> bool:
+    def _has_other_loss(self) -> bool:
         """Whether the loss that the step returns leaves room for another one."""
         loss = self._step.loss
-        if tuple(names) in _OF_SAME_LOSS:
-            return True
-        if loss is None:
-            return len(names) == 1
-        return not self._is_loss(loss, float(self._context.baseline.base[0]))
+        return loss is None or not self._is_loss(loss, self._losses[0])
 
     def _is_loss(self, loss: float, value: float) -> bool:
         """Whether the loss of the step has a value, to within the precision of training."""
@@ -207,69 +253,14 @@ class _Search:
 
     def _describe_variant(self, names: Sequence[str], variant: VariantGradient) -> str:
         sentence, loss = step_causes.describe_variant(variant.subjects), self._step.loss
-        if loss is None or tuple(names) in _OF_SAME_LOSS or not self._is_loss(loss, variant.loss):
+        if loss is None or tuple(names) in _OF_SAME_LOSS:
+            return sentence
+        if not self._is_loss(loss, variant.losses["total"]):
             return sentence
         return f"{sentence}; the loss that it returns, {loss:.4g}, is that one's, too"
 
-    def _describe_change(self, prediction: Prediction, base: _Base) -> str:
-        """Returns the words for a change that holds, once it is known where it happens."""
-        if not math.isnan(prediction.factor):
-            return self._describe_factor(prediction, base)
-        if math.isnan(prediction.limit):
-            return prediction.sentence
-        return prediction.sentence + self._describe_scale(prediction.limit)
-
-    def _describe_factor(self, prediction: Prediction, base: _Base) -> str:
-        """Tells a factor from a norm, by what both are at another point."""
-        factor, norm = prediction.factor, float(np.linalg.norm(self._recorded.values))
-        oracle = self._oracle
-        is_clipped = 0 < factor < 1 and step_causes.is_round(norm)
-        there = self._record_elsewhere()
-        gradient = base.at(there[0]) if there is not None else None
-        if there is not None and gradient is not None and factor > 0:
-            norm_there = float(np.linalg.norm(there[1]))
-            factor_there = float(gradient @ there[1]) / float(gradient @ gradient)
-            accuracy = max(_SAME, roundoff.tolerance(self._dtype))
-            is_same_norm = math.isclose(norm, norm_there, rel_tol=accuracy)
-            is_same_factor = math.isclose(factor, factor_there, rel_tol=accuracy)
-            if not (is_same_norm or is_same_factor or is_clipped):
-                return step_causes.describe_varying_factor(factor, factor_there)
-            if is_same_norm != is_same_factor:
-                is_clipped = is_same_norm
-        sentence = optimizer_diagnosis.describe_factor(
-            factor, oracle.batch_size, oracle.replicas, norm if is_clipped else math.nan
-        )
-        return sentence + (self._describe_scale(norm) if is_clipped else "")
-
-    def _describe_scale(self, limit: float) -> str:
-        """Says so if a gradient is clipped while the loss scale is in it."""
-        scale = self._step.step.scale
-        if scale == 1:
-            return ""
-        try:
-            unscaled = self._oracle.record(None, is_unscaled=True).gradient
-        except RecordingError:
-            return ""
-        if np.max(np.abs(unscaled)) <= np.max(np.abs(self._recorded.values)) * (1 + _SAME):
-            return ""
-        return step_causes.describe_loss_scale(limit, scale)
-
-    def _record_elsewhere(self) -> tuple[Vector, Vector] | None:
-        """Returns a point farther away and what the optimizer receives there."""
-        if self._elsewhere is None:
-            stream = sampling.Stream.TRAINED_ELSEWHERE
-            point = self._context.nudge(stream, 0, _ELSEWHERE)
-            try:
-                gradient = self._oracle.record(point).gradient.astype(np.float64)
-            except RecordingError:
-                return None
-            if not np.isfinite(gradient).all() or not gradient.any():
-                return None
-            self._elsewhere = point, gradient
-        return self._elsewhere
-
-    def _explain_moved_point(self) -> Iterator[str]:
-        """Yields a sentence if it is the gradient at a point moved along the gradient."""
+    def _explain_moved_point(self) -> Iterator[Explanation]:
+        """Yields the distance if it is the gradient at a point moved along the gradient."""
         gradient = self._terms["total"]
         size = float(np.linalg.norm(gradient))
         if not size or not self._oracle.has_gradient_elsewhere:
@@ -279,7 +270,7 @@ class _Search:
         for _ in range(_RADII):
             there = self._gradient_at(self._point + radius * direction)
             if self._holds(Prediction(there, fitted=1)):
-                yield step_causes.describe_radius(radius)
+                yield Explanation(step_causes.describe_radius(radius), self._losses[0])
                 return
             # Gauss and Newton, with the derivative by a secant.
             slope = (there - received - former) / (radius - former_radius)

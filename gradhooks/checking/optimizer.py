@@ -10,7 +10,7 @@ import numpy as np
 from gradhooks._types import Vector
 from gradhooks.checking import hypotheses, native_loss
 from gradhooks.checking.context import CheckContext
-from gradhooks.checking.recorded_step import record_step
+from gradhooks.checking.recorded_step import RecordedStep, record_step
 from gradhooks.checking.stale_numbers import describe_stale_numbers
 from gradhooks.numerics import sampling
 from gradhooks.reports.errors import RecordingError
@@ -24,6 +24,7 @@ from gradhooks.verdicts import (
     optimizer_gradient,
     replication,
     roundoff,
+    step_causes,
 )
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient, Recorded
 from gradhooks.verdicts.replication import Vote
@@ -74,6 +75,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         recorded = OptimizerGradient(
             layout, gradients["total"], step.gradient, step.received, recorded_step.is_skipped
         )
+        _require_one_loss(recorded, step, dtype)
         noisy = _find_noisy(context, recorded)
         comparisons = optimizer_comparison.compare(recorded, noisy, dtype)
         settings = context.settings
@@ -88,7 +90,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         unrecorded = _unrecorded(gradients["total"])
         return OptimizerResult((unrecorded,), (), {TRAINED: math.nan}, notes)
 
-    cause = hypotheses.find_cause(context, recorded_step, recorded, comparisons)
+    cause, remarks = _find_cause(context, recorded_step, recorded, comparisons)
     diagnoses = _diagnose_unexplained(context, recorded, comparisons, native.diagnoses, cause)
     comparisons = _leave_out_missed(comparisons, step.outdated)
     difference = optimizer_comparison.overall_difference(recorded, comparisons)
@@ -98,6 +100,7 @@ def compare(context: CheckContext) -> OptimizerResult:
         *_describe_singular_points(comparisons, dtype),
         *native.notes,
         *declared.describe_idle(comparisons, context.settings.expect),
+        *remarks,
         *describe_stale_numbers(context),
     )
     return OptimizerResult(
@@ -108,6 +111,20 @@ def compare(context: CheckContext) -> OptimizerResult:
         recorded.values,
         cause or _find_common_sentence(diagnoses),
     )
+
+
+def _find_cause(
+    context: CheckContext,
+    step: RecordedStep,
+    recorded: OptimizerGradient,
+    comparisons: Sequence[GradientComparison],
+) -> tuple[str, tuple[str, ...]]:
+    """Returns the cause, and remarks; what goes wrong in the search changes no verdict."""
+    try:
+        return hypotheses.find_cause(context, step, recorded, comparisons), ()
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        return "", (f"what is wrong with `train_step` was not found: {first}",)
 
 
 def _diagnose_unexplained(
@@ -187,6 +204,25 @@ def _nudge(
 
 def _total_gradient(context: CheckContext, point: Vector) -> Vector:
     return context.oracle.gradients(point).terms["total"]
+
+
+def _require_one_loss(recorded: OptimizerGradient, step: Any, dtype: str) -> None:
+    """Raises a RecordingError if several optimizers receive what is not the gradient of one loss.
+
+    Several may receive it twice: that is a mistake, and one that is known.
+    """
+    if step.optimizers < 2:
+        return
+    is_known = False
+    if step.shares is not None:
+        prediction = step_causes.predict_sharing(recorded, step.shares)
+        shared = np.flatnonzero(step.shares > 1).tolist()
+        is_known = step_causes.explains(prediction, recorded, shared, dtype)
+    if not is_known:
+        raise RecordingError(
+            f"`train_step` uses {step.optimizers} optimizers, so there is no single loss whose "
+            "gradient they receive"
+        )
 
 
 def _require_comparable(context: CheckContext) -> None:

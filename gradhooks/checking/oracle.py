@@ -27,8 +27,8 @@ class VariantGradient(Protocol):
         ...
 
     @property
-    def loss(self) -> float:
-        """The value of the variant's loss."""
+    def losses(self) -> Mapping[str, float]:
+        """The value of each loss term."""
         ...
 
     @property
@@ -222,8 +222,11 @@ class Oracle(Protocol):
         Args:
             names: What is done otherwise, one or several at once: `"mode"` (called
                 with the other value of `training`), `"unweighted"` (without weights
-                of examples or classes), `"paired"` (every target is compared with
-                the outputs for every example), `"assigned"` (differentiated at
+                of examples or classes), `"averaged"` (each example has the mean of
+                all weights), `"paired"` (every target is compared with the outputs
+                for every example, where targets are numbers), `"squeezed"` (the same
+                where they are columns), `"unadded"` (without what layers add to the
+                loss), `"assigned"` (differentiated at
                 the values that the forward pass assigns to weights), `"redrawn"`
                 (a recomputation on the way back draws other random numbers).
             point: float64, shape (P,).

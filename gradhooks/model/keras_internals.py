@@ -56,7 +56,13 @@ _config = private_module("backend.config")
 _global_state = private_module("backend.common.global_state")
 _name_scope = private_module("backend.common.name_scope")
 _python_utils = private_module("utils.python_utils")
+_stateless_scope = private_module("backend.common.stateless_scope")
 _seed_generator = private_module("random.seed_generator")
+
+
+def stateless_scope():
+    """Returns the `keras.StatelessScope` that is open."""
+    return require(_stateless_scope, "get_stateless_scope", "find the scope of a trace")()
 
 
 def layers_of(model):

@@ -26,6 +26,7 @@ class Recording:
         is_scale_found: Whether the optimizer adapts that scale itself, and
             skips steps whose gradient is not finite.
         outdated: How the step that `fit` compiled before differs.
+        shares: int, shape (V,). How many optimizers a gradient for the variable came to.
     """
 
     gradient: np.ndarray
@@ -36,6 +37,7 @@ class Recording:
     scale: float = 1.0
     is_scale_found: bool = False
     outdated: compiled_step.Outdated = compiled_step.UP_TO_DATE
+    shares: np.ndarray | None = None
 
     @property
     def norm(self):
@@ -48,32 +50,27 @@ class Handover:
     """What optimizers were handed in one run of a step, apart from the numbers.
 
     Args:
-        received: For each trainable variable, whether a gradient came.
+        shares: For each trainable variable, how many optimizers a gradient came to.
         applications: How often gradients were applied.
         optimizers: The optimizers, each once.
         variables: The variables, known or not, for which a gradient came.
     """
 
-    received: list[bool]
+    shares: list[int]
     applications: int
     optimizers: list[Any]
     variables: list[Any]
 
     def check(self):
-        """Raises an error if what was handed over is not the gradient of one loss.
+        """Raises an error if there was nothing.
 
         Raises:
-            RecordingError: If there was nothing, or more than one optimizer.
+            RecordingError: In that case.
         """
         if not self.applications:
             raise RecordingError(
                 "`train_step` handed nothing to `model.optimizer`; pass train_step=False if "
                 "another optimizer is meant"
-            )
-        if len(self.optimizers) > 1:
-            raise RecordingError(
-                f"`train_step` uses {len(self.optimizers)} optimizers, so there is no single loss "
-                "whose gradient they receive"
             )
 
 
@@ -90,6 +87,7 @@ def sort_by_variable(notes, variables):
     """
     numbers = {id(variable): k for k, variable in enumerate(variables)}
     gradients = [[] for _ in variables]
+    receivers = [set() for _ in variables]
     optimizers, handed = {}, []
     for optimizer, pairs in notes:
         optimizers[id(optimizer)] = optimizer
@@ -99,6 +97,7 @@ def sort_by_variable(notes, variables):
             handed.append(variable)
             if id(variable) in numbers:
                 gradients[numbers[id(variable)]].append(gradient)
-    received = [bool(parts) for parts in gradients]
-    handover = Handover(received, len(notes), list(optimizers.values()), handed)
+                receivers[numbers[id(variable)]].add(id(optimizer))
+    shares = [len(owners) for owners in receivers]
+    handover = Handover(shares, len(notes), list(optimizers.values()), handed)
     return gradients, handover

@@ -221,13 +221,14 @@ class TrainStep:
             scale, is_scale_found = optimizers.scale_of(self._model.optimizer)
         return Recording(
             flat,
-            np.array(handover.received),
+            np.array(handover.shares) > 0,
             handover.applications,
             len(handover.optimizers),
             float(loss[0]) if loss else None,
             scale,
             is_scale_found,
             outdated,
+            np.array(handover.shares),
         )
 
 

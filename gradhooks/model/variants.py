@@ -6,14 +6,17 @@ the checks to come.
 
 import contextlib
 import dataclasses
+import dis
 
 import keras
+import numpy as np
 
 from gradhooks.model import keras_internals
-from gradhooks.model.batch import Batch
 from gradhooks.model.objective import Objective
 from gradhooks.model.tracing import Tracer
 
+# The class of functional models.
+_FUNCTIONAL = keras_internals.private_module("models.functional").Functional
 # The most assigned variables that are named. A free choice, since more would hide the rest.
 _MOST_NAMED = 2
 # The most examples of which every target is compared with every output. A free choice that limits
@@ -27,12 +30,12 @@ class VariantGradient:
 
     Args:
         terms: float64, shape (P,), per term.
-        loss: The value of the variant's loss.
+        losses: The value of the variant's loss, per term.
         subjects: What is left out or assigned to, in words, by the names of the variant.
     """
 
     terms: dict
-    loss: float
+    losses: dict
     subjects: dict
 
 
@@ -51,7 +54,7 @@ class Variants:
         self._batch = batch
         self._tracer = tracer
         self._compilation = compilation
-        self._traced = {}  # names -> tracer and program; None where there is no such variant
+        self._traced = {}  # names -> tracer and program
 
     def replace_batch(self, batch):
         """Evaluates on another `batch.Batch` from now on."""
@@ -68,27 +71,30 @@ class Variants:
         Returns:
             A `VariantGradient`; None if there is no such variant, or if it cannot be evaluated.
         """
-        key = tuple(sorted(names))
+        if not all(self._is_possible(name) for name in names):
+            return None
         try:
-            if key not in self._traced:
-                self._traced[key] = None
-                if all(self._is_possible(name) for name in key):
-                    self._traced[key] = self._trace(key)
-            if self._traced[key] is None:
-                return None
-            return self._evaluate(key, point)
+            return self._evaluate(names, point)
         except Exception:
             return None  # a guess less; what is known without it stands
 
     def _is_possible(self, name):
         """Whether a variant is another loss at all, as far as that is known without a trace."""
+        model = self._objective.model
         if name == "mode":
-            model = self._objective.model
-            return keras_internals.require(model, "_call_has_training_arg", "call the model")
+            return any(map(_may_differ_in_training, keras_internals.layers_of(model)))
         if name == "unweighted":
             return self._batch.sample_weight is not None
-        if name == "paired":
-            return self._objective.loss_fn is None and _has_one_target_each(self._batch)
+        if name == "averaged":
+            return _has_one_each(self._batch, self._batch.sample_weight)
+        if name in ("paired", "squeezed"):
+            # Outputs are columns mostly; targets that are, too, are squeezed first.
+            is_flat = getattr(self._batch.y, "ndim", None) == 1
+            is_paired = is_flat == (name == "paired") and _has_one_each(self._batch, self._batch.y)
+            return self._objective.loss_fn is None and is_paired
+        if name == "unadded":
+            is_function = self._objective.loss_fn is not None
+            return not is_function and any(map(_adds_losses, keras_internals.layers_of(model)))
         if name == "assigned":
             return bool(self._tracer.assigned) and self._tracer.tape is None
         if name == "redrawn":
@@ -100,10 +106,10 @@ class Variants:
         objective, batch = self._objective, self._batch
         if "mode" in names:
             objective = dataclasses.replace(objective, training=not objective.training)
-        if "paired" in names:
+        if "paired" in names or "squeezed" in names:
             objective = _PairedObjective(objective.model, objective.training)
-        if "unweighted" in names:
-            batch = Batch(batch.x, batch.y)
+        if "unadded" in names:
+            objective = _BareObjective(objective.model, objective.training)
         kind = _KINDS.get(names[0], Tracer)
         tracer = kind(self._compilation.backend, objective, batch, self._tracer.shapes)
         tracer.tape, tracer.has_wide_loss = self._tracer.tape, self._tracer.has_wide_loss
@@ -114,15 +120,36 @@ class Variants:
             return tracer, belongings.run(lambda: tracer.gradients(promote))
 
     def _evaluate(self, names, point):
-        tracer, program = self._traced[names]
+        # Other weights are another input, and no other trace.
+        traced = tuple(name for name in names if name not in _OTHER_WEIGHTS)
+        tracer, program = self._tracer, self._compilation.gradients
+        if traced:
+            if traced not in self._traced:
+                self._traced[traced] = None
+                self._traced[traced] = self._trace(traced)
+            tracer, program = self._traced[traced]
+        tensors = list(tracer.tensors)
+        for name in set(names) & set(_OTHER_WEIGHTS):
+            weights = self._other_weights(_OTHER_WEIGHTS[name])
+            tensors[len(tensors) - len(weights) :] = weights
         with tracer.untouched() if program.calls_python else contextlib.nullcontext():
-            losses, gradients = program.evaluate(point, tracer.present_state(), tracer.tensors)
+            losses, gradients = program.evaluate(point, tracer.present_state(), tensors)
         terms = dict(zip(tracer.term_names, gradients, strict=True))
         subjects = {name: self._name_subject(name) for name in names}
-        return VariantGradient(terms, losses[0], subjects)
+        values = dict(zip(tracer.term_names, map(float, losses), strict=False))
+        return VariantGradient(terms, values, subjects)
+
+    def _other_weights(self, function):
+        """Returns the tensors, the last ones of a batch, of weights that are all one number."""
+        tensors, backend = [], self._compilation.backend
+        for weights in keras.tree.flatten(self._batch.sample_weight):
+            if weights is not None:
+                others = np.full_like(weights, function(weights))
+                tensors += backend.disassemble(backend.to_tensor(others))
+        return tensors
 
     def _name_subject(self, name):
-        if name == "unweighted":
+        if name in _OTHER_WEIGHTS:
             return "class weights" if self._batch.has_class_weight else "sample weights"
         if name == "mode":
             return f"training={not self._objective.training}"
@@ -147,6 +174,16 @@ class _PairedObjective(Objective):
         repeated = keras.ops.repeat(keras.ops.reshape(outputs, (count, 1)), count, axis=0)
         parts = [x, _tile(y, count), _tile(sample_weight, count)]
         return super().loss(parts, repeated)
+
+
+class _BareObjective(Objective):
+    """The loss without what layers have added to it in the forward pass."""
+
+    def loss(self, batch, outputs):
+        """See `Objective.loss`."""
+        scope = keras_internals.stateless_scope()
+        scope.losses[:] = []
+        return super().loss(batch, outputs)
 
 
 class _AssigningTracer(Tracer):
@@ -191,13 +228,44 @@ class _RedrawingTracer(Tracer):
         pass
 
 
+_OTHER_WEIGHTS = {"unweighted": lambda weights: 1.0, "averaged": np.mean}
 _KINDS = {"assigned": _AssigningTracer, "redrawn": _RedrawingTracer}
 
 
-def _has_one_target_each(batch):
-    """Whether the targets are one number for each of several examples, of not too many."""
+def _has_one_each(batch, array):
+    """Whether an array has one number for each of several examples, of not too many."""
     is_several = batch.size is not None and 1 < batch.size <= _MOST_PAIRED
-    return is_several and getattr(batch.y, "size", None) == batch.size
+    return is_several and getattr(array, "size", None) == batch.size
+
+
+def _may_differ_in_training(layer):
+    """Whether the code of a layer reads `training`, and does not only hand it on to its layers."""
+    call = type(layer).call
+    if call in (keras.Sequential.call, _FUNCTIONAL.call):
+        return False
+    if not keras_internals.require(layer, "_call_has_training_arg", "call the model"):
+        return False
+    code = getattr(call, "__code__", None)
+    if code is None or "training" not in code.co_varnames:
+        return True  # decorated, or among other keyword arguments
+    for instruction in dis.get_instructions(code):
+        names = instruction.argval
+        if "LOAD" in instruction.opname and "training" in (
+            names if isinstance(names, tuple) else (names,)
+        ):
+            return True
+    return False
+
+
+def _adds_losses(layer):
+    """Whether the code of a layer's class, not one of Keras', calls `add_loss`."""
+    for kind in type(layer).__mro__:
+        if kind.__module__.partition(".")[0] == "keras":
+            continue
+        for function in vars(kind).values():
+            if "add_loss" in getattr(getattr(function, "__code__", None), "co_names", ()):
+                return True
+    return False
 
 
 def _tile(array, count):

@@ -44,6 +44,21 @@ def explain_factor(
     return ": " + ", ".join(words) if words else ""
 
 
+def find_replica_causes(replicas: int) -> dict[float, str]:
+    """Returns what is left of a gradient when replicas do not divide as they should, by factor.
+
+    Args:
+        replicas: Number of replicas whose gradients the optimizer adds up.
+    """
+    if replicas < 2:
+        return {}
+    number = f"the number of replicas ({replicas})"
+    return {
+        float(replicas): f"a mean per replica that is not divided by {number}?",
+        1.0 / replicas: f"divided twice by {number}?",
+    }
+
+
 def _causes_in_batch(batch_size: int | None) -> dict[float, str]:
     """Factors that are left when a sum over the batch is confused with a mean."""
     if not batch_size or batch_size <= 2:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -91,14 +91,12 @@ def _find_pattern(
             "train_step drops the regularization: the optimizer receives the gradient of the data "
             "term alone"
         )
-    ratios = np.array([c.ratio for c in failed.values() if abs(c.cosine) > 1 - _ACCURACY])
+    ratios = np.array([c.ratio for c in failed.values() if abs(c.cosine) > _PARALLEL])
     is_each_scaled = len(ratios) == len(failed)
     # A single scaled variable is no pattern, unless there is no other.
     if is_each_scaled and (len(failed) > 1 or len(failed) == len(recorded.layout)):
         if np.allclose(ratios, ratios[0], rtol=_ACCURACY):
-            ratio, norm = float(np.median(ratios)), float(np.linalg.norm(recorded.values))
-            is_clipped = 0 < ratio < 1 and step_causes.is_round(norm)
-            return describe_factor(ratio, batch_size, replicas, norm if is_clipped else math.nan)
+            return _describe_common_factor(recorded, failed, ratios, batch_size, replicas)
         return _describe_clipped_norms(recorded, failed)
     return _describe_clipped_values(recorded, failed)
 
@@ -203,6 +201,8 @@ def describe_factor(
     batch_size: int | None,
     replicas: int,
     norm: float = math.nan,
+    scope: str = "every variable",
+    ratio_elsewhere: float = math.nan,
 ) -> str:
     """Returns a sentence about a gradient that is a multiple of the right one.
 
@@ -211,21 +211,50 @@ def describe_factor(
         batch_size: Number of examples; None where there is no one number.
         replicas: Number of replicas whose gradients the optimizer adds up.
         norm: The norm to which the gradient is scaled; NaN if it is not.
+        scope: Which variables it is a multiple for, in words.
+        ratio_elsewhere: The factor at another point; NaN if it is not known.
     """
     if math.isfinite(norm):
-        verb = "clipped" if ratio < 1 else "scaled up"
-        return (
-            f"the gradient is {verb} to the norm {norm:.4g}: the optimizer receives {ratio:.4g} "
-            "times the gradient"
-        )
+        return _describe_norm(norm, ratio, ratio_elsewhere)
     known = dict(_CAUSES)
-    if replicas > 1:
-        known[float(replicas)] = (
-            f"a mean per replica that is not divided by the number of replicas ({replicas})?"
-        )
-        known[1 / replicas] = f"divided twice by the number of replicas ({replicas})?"
+    for factor, words in causes.find_replica_causes(replicas).items():
+        usual = known.get(factor, "")
+        known[factor] = f"{words} or {usual}" if usual else words
     cause = causes.explain_factor(ratio, known, batch_size, _ACCURACY)
-    return f"train_step passes on {ratio:.6g} times the gradient, for every variable{cause}"
+    return f"train_step passes on {ratio:.6g} times the gradient, for {scope}{cause}"
+
+
+def _describe_norm(norm: float, ratio: float, ratio_elsewhere: float) -> str:
+    """A sentence about a gradient that is scaled to a norm; elsewhere it may not be."""
+    if ratio >= 1:
+        words = f"scaled up to the norm {norm:.4g}"
+    elif ratio_elsewhere > 1 + _ACCURACY:
+        words = f"scaled to the norm {norm:.4g}"
+    elif ratio_elsewhere >= 1 - _ACCURACY:
+        words = f"clipped to the norm {norm:.4g}"
+    else:
+        words = f"clipped to the norm {norm:.4g}, or always scaled to it"
+    return f"the gradient is {words}: the optimizer receives {ratio:.4g} times the gradient"
+
+
+def _describe_common_factor(
+    recorded: OptimizerGradient,
+    failed: Collection[int],
+    ratios: Vector,
+    batch_size: int | None,
+    replicas: int,
+) -> str:
+    """A sentence about a factor that all of the wrong variables have in common."""
+    ratio, norm = float(np.median(ratios)), float(np.linalg.norm(recorded.values))
+    sizes = recorded.norms[0]
+    visible = np.flatnonzero(sizes > _SWAPPED_ACCURACY * sizes.max(initial=0.0))
+    right = [v for v in visible if v not in failed]
+    if right:
+        # A norm that is clipped scales them all.
+        scope = f"{len(failed)} of {len(recorded.layout)} variables"
+        return describe_factor(ratio, batch_size, replicas, scope=scope)
+    is_clipped = 0 < ratio < 1 and step_causes.is_round(norm)
+    return describe_factor(ratio, batch_size, replicas, norm if is_clipped else math.nan)
 
 
 def _describe_clipped_norms(recorded: OptimizerGradient, failed: Iterable[int]) -> str:

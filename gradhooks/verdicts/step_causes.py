@@ -6,11 +6,14 @@ that one, to within the precision of training.
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradhooks._types import Vector
+from gradhooks.reports.text import list_names
 from gradhooks.verdicts import optimizer_gradient
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 
@@ -20,6 +23,10 @@ _MOST_LEFT = 0.2
 # A prediction with fitted numbers must be right for this many more entries. A free choice: each one
 # agrees to four digits.
 _SPARE = 3
+_PAIRED = (
+    "train_step compares every target with every output: shapes such as (N,) and (N, 1) are "
+    "broadcast to (N, N)"
+)
 # What a step does with another loss, by the names of the variant, see `checking.oracle.Oracle`.
 _VARIANTS = {
     "mode": (
@@ -27,10 +34,13 @@ _VARIANTS = {
         "another loss than the one that is checked"
     ),
     "unweighted": "train_step leaves out the {}: pass sample_weight to compute_loss",
-    "paired": (
-        "train_step compares every target with every output: shapes such as (N,) and (N, 1) are "
-        "broadcast to (N, N)"
+    "averaged": (
+        "train_step multiplies the loss of every example by all of the {}: shapes such as (N,) "
+        "and (N, 1) are broadcast to (N, N)"
     ),
+    "paired": _PAIRED,
+    "squeezed": _PAIRED,
+    "unadded": "train_step leaves out what layers add to the loss (add_loss): add sum(self.losses)",
     "assigned": (
         "the forward pass assigns to {}: training differentiates at the assigned value, and not "
         "through the assignment"
@@ -52,6 +62,8 @@ class Prediction:
         fitted: How many numbers were fitted to what the optimizer receives.
         factor: The factor by which the whole gradient is scaled; NaN if it is not.
         limit: The number to which something is clipped; NaN if nothing is.
+        multiples: How often the data term and the regularization are in it; None if it is no
+            such sum.
     """
 
     gradient: Vector
@@ -59,6 +71,64 @@ class Prediction:
     fitted: int = 0
     factor: float = math.nan
     limit: float = math.nan
+    multiples: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A hypothesis that holds.
+
+    Args:
+        sentence: The hypothesis in words.
+        loss: The loss that the step computes if it is true; NaN if that is not known.
+    """
+
+    sentence: str
+    loss: float = math.nan
+
+
+def choose(
+    explanations: Sequence[Explanation],
+    is_returned: Callable[[float], bool],
+) -> str:
+    """Returns the words for the hypotheses that hold; all of them where nothing tells them apart.
+
+    Args:
+        explanations: Each an `Explanation`.
+        is_returned: Whether a loss is the one that the step returns, where that tells something.
+    """
+    told = [e for e in explanations if is_returned(e.loss)] or explanations
+    sentences = list(dict.fromkeys(e.sentence for e in told))
+    if len(sentences) < 2:
+        return "".join(sentences)
+    return f"either {'; or '.join(sentences)}: both give the gradient that the optimizer receives"
+
+
+def predict_sharing(
+    recorded: OptimizerGradient,
+    shares: NDArray[np.integer[Any]],
+) -> Prediction | None:
+    """Predicts that each of several optimizers receives the whole gradient of its variables.
+
+    Args:
+        recorded: The `OptimizerGradient`, summed over the optimizers.
+        shares: int, shape (V,). How many optimizers a gradient for the variable came to.
+
+    Returns:
+        The `Prediction`; None if no variable is shared, or one is left out.
+    """
+    shared: list[int] = np.flatnonzero(shares > 1).tolist()
+    if not shared or not shares.all():
+        return None
+    gradient = recorded.analytic.copy()
+    for variable in shared:
+        gradient[recorded.layout.slice(variable)] *= shares[variable]
+    paths = [recorded.layout.paths[variable] for variable in shared]
+    sentence = (
+        f"train_step hands the whole gradient of {list_names(paths)} to {shares.max()} optimizers, "
+        "each of which applies it: a second optimizer moves the same variables again"
+    )
+    return Prediction(gradient, sentence)
 
 
 def explains(

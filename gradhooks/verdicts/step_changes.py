@@ -4,13 +4,13 @@ Each function predicts the result from the gradient of a loss; numbers that it d
 know, such as the limit of a clipping, it takes from what the optimizer receives.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
 from gradhooks._types import Floats, Vector
 from gradhooks.numerics.layout import Layout
-from gradhooks.verdicts import causes
+from gradhooks.reports.text import list_names
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 from gradhooks.verdicts.step_causes import Prediction, is_round
 
@@ -37,10 +37,36 @@ def scale(base: Vector, recorded: OptimizerGradient) -> Prediction | None:
     return Prediction(factor * base, "", 1, factor=factor)
 
 
+def scale_some(failed: Collection[int]) -> Change:
+    """Returns what predicts one factor for some of the variables, and the others as they are.
+
+    Args:
+        failed: Numbers of the variables whose gradient is wrong.
+    """
+
+    def scale_failed(base: Vector, recorded: OptimizerGradient) -> Prediction | None:
+        layout, scaled = recorded.layout, np.zeros_like(base)
+        for variable in failed:
+            part = layout.slice(variable)
+            scaled[part] = base[part]
+        square, rest = float(scaled @ scaled), base - scaled
+        if len(failed) < 2 or not square or not rest.any():
+            return None
+        factor = float(scaled @ recorded.values) / square
+        paths = [layout.paths[variable] for variable in failed]
+        sentence = (
+            f"train_step passes on {factor:.6g} times the gradient of {list_names(paths)}, and "
+            "that of the others as it is"
+        )
+        return Prediction(factor * scaled + rest, sentence, 1)
+
+    return scale_failed
+
+
 def centralize(base: Vector, recorded: OptimizerGradient) -> Prediction:
     """Predicts a gradient whose mean over the inputs of each unit is subtracted."""
     gradient = base.copy()
-    for part, shape in _parts(recorded.layout):
+    for part, shape in list_parts(recorded.layout):
         if len(shape) > 1:
             values = base[part].reshape(shape)
             means = values.mean(axis=tuple(range(len(shape) - 1)), keepdims=True)
@@ -57,6 +83,8 @@ def clip_by_value(base: Vector, recorded: OptimizerGradient) -> Prediction | Non
     if not clipped or (clipped < _FEW and not is_round(limit)):
         return None
     sentence = f"the gradient is clipped by value to +-{limit:.4g}"
+    if clipped == np.count_nonzero(base):
+        sentence += ", or only its sign is taken: every entry is larger"
     return Prediction(np.clip(base, -limit, limit), sentence, 1, limit=limit)
 
 
@@ -71,13 +99,16 @@ def clip_each_norm(base: Vector, recorded: OptimizerGradient) -> Prediction | No
         if norm > limit:
             gradient[recorded.layout.slice(variable)] *= limit / norm
     sentence = f"every variable's gradient is clipped to the norm {limit:.4g}"
+    if clipped == np.count_nonzero(norms) > 1:
+        sentence += ", or scaled to it: every one is larger"
     return Prediction(gradient, sentence, 1, limit=limit)
 
 
 def normalize_each(base: Vector, recorded: OptimizerGradient) -> Prediction | None:
     """Predicts a gradient of which each variable's has the same norm."""
     norms, common = recorded.layout.norms(base), float(np.median(recorded.norms[1]))
-    if len(norms) < 2 or not norms.all():
+    # Where all are larger, clipping gives the same, and speaks of both.
+    if len(norms) < 2 or not norms.all() or norms.min() > common * (1 + _ACCURACY):
         return None
     gradient = base.copy()
     for variable, norm in enumerate(norms):
@@ -115,123 +146,15 @@ def clip_units(point: Vector) -> Change:
     return clip
 
 
-def add_decay(
-    base: Vector,
-    recorded: OptimizerGradient,
-    point: Vector,
-    failed: Collection[int],
-) -> Prediction | None:
-    """Predicts a gradient to which a multiple of the weights is added.
-
-    Args:
-        base: float64, shape (P,). Gradient of the loss.
-        recorded: The `OptimizerGradient`.
-        point: float64, shape (P,). The weights.
-        failed: Numbers of the variables to whose gradient it is added.
-    """
-    weights = np.zeros_like(point)
-    for variable in failed:
-        part = recorded.layout.slice(variable)
-        weights[part] = point[part]
-    square = float(weights @ weights)
-    if not square:
-        return None
-    rate = float(weights @ (recorded.values - base)) / square
-    sentence = (
-        f"train_step adds {rate:.4g} times the weights to the gradient: a weight decay that the "
-        "loss does not have"
-    )
-    return Prediction(base + rate * weights, sentence, 1)
-
-
-def mix_terms(
-    total: Vector,
-    data: Vector,
-    recorded: OptimizerGradient,
-    batch_size: int | None,
-) -> Iterator[Prediction]:
-    """Predicts multiples of the data term and of the regularization, which are not the same.
-
-    Args:
-        total: float64, shape (P,). Gradient of the loss.
-        data: float64, shape (P,). Gradient without the regularization.
-        recorded: The `OptimizerGradient`.
-        batch_size: Number of examples; None if there is no one number.
-    """
-    penalty, values = total - data, recorded.values
-    squares = float(data @ data), float(penalty @ penalty)
-    if not all(squares):
-        return
-    yield Prediction(
-        data,
-        "train_step drops the regularization: the optimizer receives the gradient of the data "
-        "term alone",
-    )
-    yield Prediction(
-        data + 2 * penalty,
-        "train_step adds the regularization twice: the loss that compute_loss returns has it "
-        "already",
-    )
-    for count, words in ((1.0, "once"), (0.0, "not at all")):
-        factor = float(data @ (values - count * penalty)) / squares[0]
-        cause = causes.explain_factor(factor, {}, batch_size, _ACCURACY)
-        yield Prediction(
-            factor * data + count * penalty,
-            f"train_step passes on {factor:.6g} times the gradient of the data term, and that of "
-            f"the regularization {words}{cause}",
-            1,
-        )
-    factor = float(penalty @ (values - data)) / squares[1]
-    yield Prediction(
-        data + factor * penalty,
-        f"train_step passes on {factor:.6g} times the gradient of the regularization, and once "
-        "that of the data term",
-        1,
-    )
-
-
-def add_states(
-    base: Vector,
-    recorded: OptimizerGradient,
-    states: Sequence[tuple[str, Floats]],
-) -> Iterator[Prediction]:
-    """Predicts a gradient to which something is added that the train step keeps.
-
-    Args:
-        base: float64, shape (P,). Gradient of the loss.
-        recorded: The `OptimizerGradient`.
-        states: Pairs (name, array) of what may be kept.
-    """
-    difference = recorded.values - base
-    kept, names = np.zeros_like(base), list[str]()
-    for part, shape in _parts(recorded.layout):
-        alike: list[tuple[float, str, Vector]] = []
-        for name, array in states:
-            if array.shape == shape and array.dtype.kind == "f" and np.any(array):
-                values = array.astype(np.float64).ravel()
-                alike.append((float(np.linalg.norm(difference[part] - values)), name, values))
-        if alike:
-            _, name, kept[part] = min(alike, key=lambda one: one[0])
-            names.append(name)
-    if not names:
-        return
-    rest = f" and {len(names) - 1} more variables" if len(names) > 1 else ""
-    yield Prediction(
-        base + kept,
-        f"train_step adds what it keeps in {names[0]}{rest} to the gradient: gradients of earlier "
-        "steps, accumulated and not reset?",
-    )
-
-
-def _parts(layout: Layout) -> Iterator[tuple[slice, tuple[int, ...]]]:
-    """The slice and the shape of every variable."""
+def list_parts(layout: Layout) -> Iterator[tuple[slice, tuple[int, ...]]]:
+    """Yields the slice and the shape of every variable."""
     for variable, shape in enumerate(layout.shapes):
         yield layout.slice(variable), shape
 
 
 def _units(layout: Layout, *vectors: Vector) -> Iterator[tuple[Floats, ...]]:
     """Views of the parts of vectors that belong to one unit; a bias is one for all units."""
-    for part, shape in _parts(layout):
+    for part, shape in list_parts(layout):
         parts = [vector[part].reshape(-1, shape[-1] if len(shape) > 1 else 1) for vector in vectors]
         for unit in range(parts[0].shape[1]):
             yield tuple(values[:, unit] for values in parts)

@@ -11,170 +11,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
+from tests.steps import train_steps
+
 COUNT = 24
-
-
-class Step(keras.Model):
-    """A train step written by hand, right as it stands; subclasses change one thing."""
-
-    def unpack(self, data):
-        return keras.utils.unpack_x_y_sample_weight(data)
-
-    def predict_batch(self, x):
-        return self(x, training=True)
-
-    def loss_of(self, x, y, predictions, sample_weight):
-        return self.compute_loss(x, y, predictions, sample_weight, training=True)
-
-    def scaled(self, loss):
-        return loss
-
-    def gradients_of(self, data):
-        x, y, sample_weight = self.unpack(data)
-        with tf.GradientTape() as tape:
-            loss = self.loss_of(x, y, self.predict_batch(x), sample_weight)
-            scaled = self.scaled(loss)
-        return loss, tape.gradient(scaled, self.trainable_variables)
-
-    def changed(self, gradients):
-        return gradients
-
-    def train_step(self, data):
-        loss, gradients = self.gradients_of(data)
-        pairs = zip(self.changed(gradients), self.trainable_variables, strict=True)
-        self.optimizer.apply_gradients(pairs)
-        return {"loss": loss}
-
-
-class WithoutTraining(Step):
-    def predict_batch(self, x):
-        return self(x)
-
-
-class WithoutWeights(Step):
-    def unpack(self, data):
-        return (*data[:2], None)
-
-
-class WithoutBoth(WithoutTraining):
-    def unpack(self, data):
-        return (*data[:2], None)
-
-
-class WithoutPenalty(Step):
-    def loss_of(self, x, y, predictions, sample_weight):
-        return ops.mean(ops.square(y - predictions))
-
-
-class PenaltyTwice(Step):
-    def loss_of(self, x, y, predictions, sample_weight):
-        return super().loss_of(x, y, predictions, sample_weight) + sum(self.losses)
-
-
-class Summed(Step):
-    def loss_of(self, x, y, predictions, sample_weight):
-        return ops.sum(ops.square(y - predictions)) + sum(self.losses)
-
-
-class Broadcast(Step):
-    """Targets of shape (N,) against predictions of shape (N, 1)."""
-
-    def loss_of(self, x, y, predictions, sample_weight):
-        return ops.mean(ops.square(y - predictions)) + sum(self.losses)
-
-
-class ClippedByValue(Step):
-    def changed(self, gradients):
-        return [ops.clip(g, -0.03, 0.03) for g in gradients]
-
-
-class ClippedEach(Step):
-    def changed(self, gradients):
-        return [tf.clip_by_norm(g, 0.07) for g in gradients]
-
-
-class ClippedTogether(Step):
-    """To a norm that is no round number, so that only another point tells it from a factor."""
-
-    def changed(self, gradients):
-        return tf.clip_by_global_norm(gradients, 0.12341)[0]
-
-
-class Shrunk(Step):
-    def changed(self, gradients):
-        return [0.3137 * g for g in gradients]
-
-
-class Scaled(Step):
-    """Uses the loss scale of its optimizer, as it should."""
-
-    def scaled(self, loss):
-        return self.optimizer.scale_loss(loss)
-
-
-class ClippedWhileScaled(Scaled):
-    def changed(self, gradients):
-        return tf.clip_by_global_norm(gradients, 1.0)[0]
-
-
-class Accumulating(Step):
-    """Adds up gradients over steps; the sum is never set to zero."""
-
-    def changed(self, gradients):
-        if not hasattr(self, "sums"):
-            self.sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.weights_of()]
-        return [total.assign_add(g) for total, g in zip(self.sums, gradients, strict=True)]
-
-    def weights_of(self):
-        return [v.value for v in self.trainable_variables]
-
-
-class Sharpness(Step):
-    """Sharpness-aware minimization."""
-
-    def gradients_of(self, data):
-        loss, gradients = super().gradients_of(data)
-        norm = tf.linalg.global_norm(gradients)
-        moves = [0.07 * g / norm for g in gradients]
-        for variable, move in zip(self.trainable_variables, moves, strict=True):
-            variable.assign_add(move)
-        gradients = super().gradients_of(data)[1]
-        for variable, move in zip(self.trainable_variables, moves, strict=True):
-            variable.assign_sub(move)
-        return loss, gradients
-
-
-class Centralized(Step):
-    def changed(self, gradients):
-        return [
-            g - ops.mean(g, tuple(range(len(g.shape) - 1)), keepdims=True)
-            if len(g.shape) > 1
-            else g
-            for g in gradients
-        ]
-
-
-class Adaptive(Step):
-    """Adaptive gradient clipping: each unit's gradient by the norm of its weights."""
-
-    def changed(self, gradients):
-        return [self.clip(v, g) for v, g in zip(self.trainable_variables, gradients, strict=True)]
-
-    def clip(self, variable, gradient):
-        axes = tuple(range(max(len(gradient.shape) - 1, 1)))
-        size, norm = (
-            ops.sqrt(ops.sum(ops.square(v), axes, keepdims=True))
-            for v in (ops.convert_to_tensor(variable), gradient)
-        )
-        return gradient * ops.minimum(1.0, 0.05 * ops.maximum(size, 1e-3) / (norm + 1e-12))
-
-
-class Decayed(Step):
-    def changed(self, gradients):
-        return [
-            g + 0.05 * v if "kernel" in v.path else g
-            for v, g in zip(self.trainable_variables, gradients, strict=True)
-        ]
 
 
 class Limited(layers.Layer):
@@ -193,6 +32,14 @@ class Limited(layers.Layer):
             return ops.tanh(x @ limited)
         self.kernel.assign(limited)
         return ops.tanh(x @ ops.convert_to_tensor(self.kernel))
+
+
+class Adding(layers.Layer):
+    """Hands on what it gets, and adds a loss that is no regularization."""
+
+    def call(self, x):
+        self.add_loss(0.3 * ops.mean(ops.square(x)))
+        return x
 
 
 class Recomputed(layers.Layer):
@@ -240,7 +87,21 @@ def recurrent(middle):
     return x, layers.Dense(1, name="head")(middle(h))
 
 
-ARCHITECTURES = {"mlp": mlp, "conv": conv, "two_inputs": two_inputs, "recurrent": recurrent}
+def attention(middle):
+    x = keras.Input((4, 6))
+    penalty = keras.regularizers.L2(0.1)
+    h = layers.MultiHeadAttention(2, 3, kernel_regularizer=penalty, name="body")(x, x)
+    h = layers.GlobalAveragePooling1D()(h)
+    return x, layers.Dense(1, name="head")(middle(h))
+
+
+ARCHITECTURES = {
+    "mlp": mlp,
+    "conv": conv,
+    "recurrent": recurrent,
+    "two_inputs": two_inputs,
+    "attention": attention,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,16 +117,18 @@ class Case:
         is_flat: Whether targets have the shape (N,).
         optimizer: Function that makes the optimizer.
         steps: How many steps are trained before the check.
+        is_ambiguous: Whether two mistakes give the same gradient, so that both must be said.
     """
 
     step: type
     words: str
-    right: type = Step
+    right: type = train_steps.Step
     middle: Callable = lambda is_wrong: plain
     data: Mapping = dataclasses.field(default_factory=dict)
     is_flat: bool = False
     optimizer: Callable = lambda: keras.optimizers.SGD(0.01)
     steps: int = 0
+    is_ambiguous: bool = False
 
     def build(self, architecture, is_wrong=True, seed=0):
         """Returns a compiled model and the arguments of its check."""
@@ -298,43 +161,102 @@ def scaling():
 DROPOUT = {"middle": lambda is_wrong: layers.Dropout(0.5)}
 WEIGHTED = {"data": {"sample_weight": weights()}}
 CASES = {
-    "no_training_dropout": Case(WithoutTraining, "training=False", **DROPOUT),
+    "no_training_dropout": Case(train_steps.WithoutTraining, "training=False", **DROPOUT),
     "no_training_normalization": Case(
-        WithoutTraining, "training=False", middle=lambda is_wrong: layers.BatchNormalization()
+        train_steps.WithoutTraining,
+        "training=False",
+        middle=lambda is_wrong: layers.BatchNormalization(),
     ),
-    "no_sample_weights": Case(WithoutWeights, "leaves out the sample weights", **WEIGHTED),
+    "no_sample_weights": Case(
+        train_steps.WithoutWeights, "leaves out the sample weights", **WEIGHTED
+    ),
     "no_class_weights": Case(
-        WithoutWeights,
+        train_steps.WithoutWeights,
         "leaves out the class weights",
         data={"class_weight": {0: 0.3, 1: 2.0}},
     ),
     "no_training_no_weights": Case(
-        WithoutBoth,
+        train_steps.WithoutBoth,
         "that is checked; train_step leaves out the sample weights",
         **DROPOUT,
         **WEIGHTED,
     ),
-    "no_penalty": Case(WithoutPenalty, "drops the regularization"),
-    "penalty_twice": Case(PenaltyTwice, "adds the regularization twice"),
-    "sum_for_mean": Case(Summed, "24, the size of the batch: a sum where a mean belongs"),
-    "broadcast": Case(Broadcast, "(N, 1) are broadcast to (N, N)", is_flat=True),
-    "clipped_by_value": Case(ClippedByValue, "clipped by value to +-0.03"),
-    "clipped_each": Case(ClippedEach, "every variable's gradient is clipped to the norm 0.07"),
-    "clipped_together": Case(ClippedTogether, "clipped to the norm 0.1234"),
-    "shrunk": Case(Shrunk, "passes on 0.3137 times the gradient"),
-    "clipped_while_scaled": Case(
-        ClippedWhileScaled, "before the loss scale 1024 is divided out", Scaled, optimizer=scaling
+    "weights_alike": Case(
+        train_steps.WithoutWeights,
+        "either train_step passes on 0.5 times the gradient of the data term, and that of the "
+        "regularization once; or train_step leaves out the sample weights",
+        data={"sample_weight": np.full(COUNT, 2.0, "float32")},
+        is_ambiguous=True,
     ),
-    "not_reset": Case(Accumulating, "accumulated and not reset", steps=2),
-    "sharpness": Case(Sharpness, "0.07 along the gradient: sharpness-aware minimization"),
-    "centralized": Case(Centralized, "centralized"),
-    "adaptive": Case(Adaptive, "clipped to 0.05 times the norm of its weights"),
-    "decayed": Case(Decayed, "adds 0.05 times the weights"),
+    "weights_broadcast": Case(
+        train_steps.WeightsBroadcast, "loss of every example by all of the sample", **WEIGHTED
+    ),
+    "no_added_losses": Case(
+        train_steps.WithoutPenalty,
+        "(add_loss): add sum(self.losses); and drops the regularization",
+        middle=lambda is_wrong: Adding(),
+    ),
+    "no_penalty": Case(train_steps.WithoutPenalty, "drops the regularization"),
+    "penalty_twice": Case(train_steps.PenaltyTwice, "adds the regularization twice"),
+    "sum_for_mean": Case(
+        train_steps.Summed, "24, the size of the batch: a sum where a mean belongs"
+    ),
+    "broadcast": Case(train_steps.Broadcast, "(N, 1) are broadcast to (N, N)", is_flat=True),
+    "squeezed": Case(train_steps.Squeezed, "(N, 1) are broadcast to (N, N)"),
+    "clipped_by_value": Case(train_steps.ClippedByValue, "clipped by value to +-0.03"),
+    "clipped_each": Case(
+        train_steps.ClippedEach, "every variable's gradient is clipped to the norm 0.07"
+    ),
+    "clipped_together": Case(train_steps.ClippedTogether, "clipped to the norm 0.1234"),
+    "clipped_without_penalty": Case(
+        train_steps.ClippedWithoutPenalty,
+        "drops the regularization; and the gradient is clipped to the norm 0.2346",
+    ),
+    "normalized": Case(train_steps.Normalized, "scaled"),
+    "some_scaled": Case(
+        train_steps.SomeScaled, "passes on 0.4 times the gradient of head/kernel, head/bias, and"
+    ),
+    "shrunk": Case(train_steps.Shrunk, "passes on 0.3137 times the gradient"),
+    "clipped_while_scaled": Case(
+        train_steps.ClippedWhileScaled,
+        "before the loss scale 1024 is divided out",
+        train_steps.Scaled,
+        optimizer=scaling,
+    ),
+    "value_clipped_while_scaled": Case(
+        train_steps.ValueClippedWhileScaled,
+        "0.0004883 is 0.5 divided by it",
+        train_steps.Scaled,
+        optimizer=scaling,
+    ),
+    "each_clipped_while_scaled": Case(
+        train_steps.EachClippedWhileScaled,
+        "0.00293 is 3 divided by it",
+        train_steps.Scaled,
+        optimizer=scaling,
+    ),
+    "second_optimizer": Case(
+        train_steps.SharedTwice,
+        "whole gradient of head/kernel, head/bias to 2 optimizers",
+        train_steps.Shared,
+    ),
+    "not_reset": Case(train_steps.Accumulating, "accumulated and not reset", steps=2),
+    "averaged_and_not_reset": Case(
+        train_steps.Averaging, "0.25 times the sum of the gradient and of what it keeps", steps=2
+    ),
+    "sharpness": Case(
+        train_steps.Sharpness, "0.07 along the gradient: sharpness-aware minimization"
+    ),
+    "centralized": Case(train_steps.Centralized, "centralized"),
+    "adaptive": Case(train_steps.Adaptive, "clipped to 0.05 times the norm of its weights"),
+    "decayed": Case(train_steps.Decayed, "adds 0.05 times the weights"),
     "assigned": Case(
-        Step, "assigns to middle/kernel", middle=lambda is_wrong: Limited(is_wrong, name="middle")
+        train_steps.Step,
+        "assigns to middle/kernel",
+        middle=lambda is_wrong: Limited(is_wrong, name="middle"),
     ),
     "redrawn": Case(
-        Step,
+        train_steps.Step,
         "draws another mask",
         middle=lambda is_wrong: Recomputed(tf.recompute_grad if is_wrong else plain),
     ),
