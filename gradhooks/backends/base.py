@@ -235,6 +235,16 @@ class Backend(Protocol):
     ) -> Losses:
         """Compiles the loss terms at many points, from the same trace."""
 
+    def GraphPart(
+        self,
+        gradients: Program,
+        state: Sequence[Tensor],
+        batch: Nested,
+        entries: Sequence[Tensor],
+        exits: Sequence[Tensor],
+    ) -> Callable[..., list[NDArray[Any]]]:
+        """Compiles what leads from some tensors of the trace to others."""
+
     def Tape(self) -> Tape:
         """Makes a tape."""
 

@@ -6,9 +6,10 @@ the taps around it leave no other.
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
+from gradhooks.checking import characterize
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.tap_gradients import TapGradients
 from gradhooks.reports.records import Culprit, DerivativeComparison
@@ -74,7 +75,9 @@ class Explanation:
             f"the gradient at its output: {right_to}",
             f"the gradient at its input: {wrong_by}",
         )
-        return self._make("layer", place, evidence, wrong_by)
+        culprit = self._make("layer", place, evidence, wrong_by)
+        leaving = self._gradients.leaving(place)
+        return _add(culprit, lambda: characterize.describe_call(self._tapped, place, leaving))
 
     def describe_weights(self, number: int, reader: str, behind: str) -> Culprit | None:
         """Returns the culprit where the gradient behind a layer is right, but not its weight's.
@@ -105,6 +108,11 @@ class Explanation:
         )
         kind: Literal["layer", "regularizer"] = "regularizer" if is_penalty else "layer"
         culprit = self._make(kind, place, evidence, wrong_by, variable=variable)
+        oracle, at = self._tapped.oracle, self._gradients.at
+        term, scale = "penalty" if is_penalty else "total", float(self._context.scales[number])
+        culprit = _add(
+            culprit, lambda: characterize.describe_weight(oracle, at, number, term, scale)
+        )
         entering = [p for p in self._places if p.layer == reader and not p.is_output]
         wrong_calls = [p.call for p in entering if self._gradients.is_wrong(p.number)]
         if len(entering) > 1 and len(wrong_calls) == 1:
@@ -157,7 +165,8 @@ class Explanation:
         if place.is_model and place.enclosing is None:
             name, source = self._tapped.describe_loss(place.output)
             sentence = pinpointing.describe_loss(name, source, wrong_by)
-            return Culprit("loss", name, None, evidence, source.place, sentence)
+            culprit = Culprit("loss", name, None, evidence, source.place, sentence)
+            return _add(culprit, lambda: characterize.describe_after(self._tapped, place, "output"))
         if place.enclosing is None:
             return None
         around = self._places[place.enclosing]
@@ -168,7 +177,8 @@ class Explanation:
         if leaving is not None and self._tapped.has_way_around(place, leaving):
             return None
         following = self._following(place, around)
-        return self._make("layer", around, evidence, wrong_by, (place.layer, following))
+        culprit = self._make("layer", around, evidence, wrong_by, (place.layer, following))
+        return _add(culprit, lambda: characterize.describe_after(self._tapped, place, "tensor"))
 
     def _following(self, place: Any, around: Any) -> str:
         """The path of the next layer that the same call reaches; empty at its end."""
@@ -206,3 +216,11 @@ def _choose_term(failed: Collection[str]) -> str:
     if "data" in failed:
         return "data"
     return "penalty" if "penalty" in failed else "total"
+
+
+def _add(culprit: Culprit, describe: Callable[[], str]) -> Culprit:
+    """Returns a `Culprit` with what is wrong there; what goes wrong in telling it costs no more."""
+    try:
+        return pinpointing.add_finding(culprit, describe())
+    except Exception:
+        return culprit

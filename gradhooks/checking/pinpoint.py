@@ -105,7 +105,10 @@ class _Search:
             return self._find_first_infinite()
         own = [c for c in self._failed if c.path in self._context.layout.paths]
         if own and all(c.reason is Reason.BLOCKED for c in own):
-            return self._find_last_block()
+            # Of several inputs one may be blocked; then the tap before them all has a gradient.
+            found = self._find_last_block()
+            if found is not None:
+                return found
         numbers = self._wrong_variables()
         start = -1
         if numbers:

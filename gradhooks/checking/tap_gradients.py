@@ -59,6 +59,11 @@ class TapGradients:
             dtype = context.oracle.training_dtype
         self._zero_levels = [*proof.zero_levels(gradients, dtype).values()]
 
+    @property
+    def at(self) -> EvaluationPoint:
+        """The `EvaluationPoint`, with the taps."""
+        return self._at
+
     def is_wrong(self, number: int) -> bool:
         """Whether the gradient at a tap is wrong."""
         return self.measure(number).has_failed

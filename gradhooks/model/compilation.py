@@ -231,6 +231,13 @@ class Compilation:
         values = self.losses(point, state, tensors, probes, pairs)
         return values[:, : len(self._tracer.term_names)]
 
+    def make_part(self, entries, exits):
+        """Returns a function (point, given) -> arrays, see `oracle.ModelOracle.make_part`."""
+        tracer = self._tracer
+        state, tensors = tracer.present_state(), tracer.tensors
+        part = self.backend.GraphPart(self.gradients, state, tensors, entries, exits)
+        return lambda point, given: part(point, tracer.present_state(), tracer.tensors, given)
+
     def evaluate_gradients(self, point):
         """Returns the `LossGradients` at a point (float64, shape (P,))."""
         state, tensors = self._tracer.present_state(), self._tracer.tensors

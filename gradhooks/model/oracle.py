@@ -154,6 +154,22 @@ class ModelOracle:
             gradients.graph, gradients.forward, entries, exits, is_around_wanted
         )
 
+    def make_part(self, entries, exits):
+        """Returns a function (point, arrays for the entries) -> arrays of the exits.
+
+        Args:
+            entries: Tensors of the gradient's trace that are given.
+            exits: Tensors of it that are computed; each call counts as an evaluation.
+        """
+        part = self._compilation.make_part(entries, exits)
+
+        def compute(point, given=()):
+            self.evaluations += 1
+            with self._running():
+                return part(point, given)
+
+        return compute
+
     def are_outermost(self, tensors):
         """Returns whether tensors belong to the trace itself, and not to a loop in it."""
         graph = self._compilation.gradients.graph

@@ -11,7 +11,7 @@ import dataclasses
 import keras
 
 from gradhooks.isolation import threads
-from gradhooks.model import compiled_loss, keras_internals, sources
+from gradhooks.model import compiled_loss, keras_internals, parts, sources
 
 # Taps for each layer and beside them. A free choice: a layer is called once or twice, with a tap
 # before and one after each call; calls for which none is left have none.
@@ -57,6 +57,8 @@ class Taps:
         places: A `Place` for each tap in use, by its number.
         leaving: The tensors that leave a call, by the number of the tap behind it; with
             the terms that it adds to the loss.
+        tensors: The tensors at each tap, moved, by its number; those of loops are left out.
+        loss: The total loss, a tensor.
     """
 
     def __init__(self, model, backend):
@@ -74,6 +76,8 @@ class Taps:
         self._weights = {id(weight) for weight in keras_internals.trained_weights(model)}
         self._readers, self._reads, self._terms = {}, {}, {}
         self.leaving = {}
+        self.tensors = {}
+        self.loss, self._gradients = None, {}
         self._is_forward = True
 
     @contextlib.contextmanager
@@ -86,6 +90,8 @@ class Taps:
         self._reads.clear()
         self._terms.clear()
         self.leaving.clear()
+        self.tensors.clear()
+        self.loss, self._gradients = None, {}
         self._is_forward = True
         with threads.open_patcher() as patch:
             for layer in self._layers:
@@ -138,6 +144,23 @@ class Taps:
             if place is not None:
                 self._terms.setdefault(place.number, []).append(term)
 
+    def list_tensors(self):
+        """Returns all tensors whose gradients are wanted: those at the taps, and those leaving."""
+        every = [*self.tensors.values(), *self.leaving.values()]
+        found = {id(t): t for group in every for t in group if self._backend.is_watchable(t)}
+        return list(found.values())
+
+    def note_gradients(self, term, gradients):
+        """Notes the gradients of a term, tensors or None, of the total loss, which comes first."""
+        if self.loss is None:
+            self.loss = term
+            for tensor, gradient in zip(self.list_tensors(), gradients, strict=True):
+                self._gradients[id(tensor)] = gradient
+
+    def gradient_of(self, tensor):
+        """Returns the gradient of the total loss at one of the tensors; None without one."""
+        return self._gradients.get(id(tensor))
+
     def readers_of(self, variable):
         """Returns the readers of a weight in the order of their calls.
 
@@ -168,6 +191,7 @@ class Taps:
             args, kwargs = keras.tree.map_structure(
                 lambda value: self._add(entry, value), (args, kwargs)
             )
+            self._note_tensors(entry, (args, kwargs))
             self._stack.append(entry)
             try:
                 results = call(*args, **kwargs)
@@ -177,6 +201,7 @@ class Taps:
                 leaving = self._take(layer, number, is_output=True)
                 moved = keras.tree.map_structure(lambda value: self._add(leaving, value), results)
                 self._note_leaving(entry, leaving, moved)
+                self._note_tensors(leaving, moved)
                 return moved
             return self._add_to_each(layer, number, results)
 
@@ -186,8 +211,20 @@ class Taps:
         """Notes the tensors that leave a call: behind its tap, and by way of the loss."""
         if leaving is not None and self._is_forward:
             flat = keras.tree.flatten(results) + self._terms.get(entering.number, [])
+            flat += [value._keras_logits for value in flat if hasattr(value, "_keras_logits")]
             tensors = [value for value in flat if self._backend.is_symbolic(value)]
             self.leaving[leaving.number] = tensors
+
+    def _note_tensors(self, place, moved):
+        """Notes the tensors that a tap has moved; of logits that a loss takes instead, those."""
+        if place is None or not self._is_forward:
+            return
+        found = {}  # the same tensor may be given twice
+        for value in keras.tree.flatten(moved):
+            value = getattr(value, "_keras_logits", value)
+            if self._backend.is_watchable(value):
+                found[id(value)] = value
+        self.tensors[place.number] = list(found.values())
 
     def _add_to_each(self, layer, number, results):
         """Adds a tap of its own to each output of the model, whose losses differ."""
@@ -195,6 +232,7 @@ class Taps:
         for position, value in enumerate(keras.tree.flatten(results)):
             place = self._take(layer, number, is_output=True, output=position)
             outputs.append(self._add(place, value))
+            self._note_tensors(place, outputs[-1:])
         return keras.tree.pack_sequence_as(results, outputs)
 
     def _take(self, layer, call, is_output, output=0):
@@ -236,10 +274,12 @@ class TappedModel:
         taps: Its `Taps`.
         objective: The `Objective`.
         oracle: The `ModelOracle` with the taps behind the weights of the model.
+        make_other: Function that taps the model with `training` the other way.
     """
 
-    def __init__(self, model, taps, objective, oracle):
+    def __init__(self, model, taps, objective, oracle, make_other=None):
         self._model, self._taps, self._objective = model, taps, objective
+        self._make_other = make_other
         self.oracle = oracle
         self._weights = keras_internals.trained_weights(model)
         self.first = len(self._weights)
@@ -260,6 +300,46 @@ class TappedModel:
     def readers_of(self, number):
         """Returns the readers of a variable and their taps, see `Taps.readers_of`."""
         return self._taps.readers_of(self._weights[number])
+
+    @property
+    def is_training(self):
+        """Whether the model is traced as in training."""
+        return self._objective.training
+
+    def matrices_of(self, path):
+        """Returns the square weights of a layer, by name: float64 arrays."""
+        own = {id(weight) for weight in getattr(self._taps.layer_at(path), "weights", ())}
+        point, layout, matrices = self.oracle.point(), self.oracle.layout, {}
+        for number, weight in enumerate(self._weights):
+            shape = layout.shapes[number]
+            if id(weight) in own and len(shape) == 2 and shape[0] == shape[1]:
+                matrices[weight.name] = point[layout.slice(number)].reshape(shape)
+        return matrices
+
+    def in_other_mode(self, path):
+        """Returns the model tapped with `training` the other way; None where that changes nothing.
+
+        Args:
+            path: Path of the layer that must be the user's and take the argument.
+        """
+        layer = self._taps.layer_at(path)
+        takes_mode = keras_internals.require(layer, "_call_has_training_arg", "call a layer")
+        if not takes_mode or not self.describe_layer(path).place or self._make_other is None:
+            return None
+        return self._make_other()
+
+    def make_part(self, entering, leaving=None):
+        """Returns the `parts.Part` from the tensors at a tap to what leaves the call, or the loss.
+
+        Args:
+            entering: The `Place` of the tap.
+            leaving: The `Place` behind the call; None for all that follows.
+        """
+        exits = [self._taps.loss]
+        if leaving is not None:
+            exits = self._taps.leaving.get(leaving.number, [])
+        entries = self._taps.tensors.get(entering.number, [])
+        return parts.make_part(self.oracle, entries, exits, self._taps)
 
     def has_way_around(self, entering, leaving):
         """Whether the loss depends on what enters a call also past what leaves it.
@@ -294,6 +374,11 @@ def tap(objective, batch, precision, backend, make_oracle):
     Returns:
         A `TappedModel`.
     """
-    taps = Taps(objective.model, backend)
-    oracle = make_oracle(objective, batch, precision, taps)
-    return TappedModel(objective.model, taps, objective, oracle)
+
+    def tap_with(objective, make_other=None):
+        taps = Taps(objective.model, backend)
+        oracle = make_oracle(objective, batch, precision, taps)
+        return TappedModel(objective.model, taps, objective, oracle, make_other)
+
+    other = dataclasses.replace(objective, training=not objective.training)
+    return tap_with(objective, lambda: tap_with(other))

@@ -199,16 +199,27 @@ class Tracer:
             def finish(terms, reset):
                 objectives.check_scalar(terms[0])
                 self._refuse_new_weights()
+                tapped = self._tapped_tensors()
                 gradients = []
                 for term in terms[: len(self.term_names)]:
                     self._begin_backward(reset)
-                    gradients.append(self._differentiate(gradient, term, values))
+                    found = self._differentiate(gradient, term, [*values, *tapped])
+                    gradients.append(found[: len(values)])
+                    if tapped:
+                        self._taps.note_gradients(term, found[len(values) :])
                 return terms, tuple(gradients)
 
             with self.watch(), self._open_tape(values) as gradient:
                 return self._terms(values, state, batch, promote, finish, around_loss)
 
         return differentiate
+
+    def _tapped_tensors(self):
+        """Returns the tensors at the taps; their gradients are on the way to those of the taps.
+
+        A tape would have to be told of them before they are used.
+        """
+        return self._taps.list_tensors() if self._taps is not None and self.tape is None else []
 
     def _begin_backward(self, reset):
         """Resets all state: a backward pass that runs layers again must draw what they drew."""

@@ -222,6 +222,9 @@ class Culprit:
         sentence: All of it in one sentence.
         taps: What is known of the gradient before and behind every call of a layer, in
             forward order; empty where nothing was measured there.
+        finding: What is wrong with the gradient there, as far as measurements tell; empty
+            where they tell nothing, or where a stored report is older than this field.
+            It is part of the sentence, too.
 
     Example:
 
@@ -236,6 +239,7 @@ class Culprit:
     source: str = ""
     sentence: str = ""
     taps: tuple[TapReading, ...] = ()
+    finding: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from gradhooks.reports.readings import TapReading, Word
-from gradhooks.reports.records import DerivativeComparison
+from gradhooks.reports.records import Culprit, DerivativeComparison
 from gradhooks.verdicts import judge
 from gradhooks.verdicts.replication import Comparand
 
@@ -108,6 +108,14 @@ def describe_loss(name: str, source: Source, wrong_by: str) -> str:
     """Returns the sentence on a loss."""
     place = f" ({source.place})" if source.place else ""
     return f"the loss `{name}`{place} has a wrong gradient: {wrong_by}"
+
+
+def add_finding(culprit: Culprit, finding: str) -> Culprit:
+    """Returns a `Culprit` of which is told, too, what is wrong with its gradient."""
+    if not finding:
+        return culprit
+    sentence = f"{culprit.sentence}; {finding}"
+    return dataclasses.replace(culprit, sentence=sentence, finding=finding)
 
 
 def _describe_source(source: Source) -> str:

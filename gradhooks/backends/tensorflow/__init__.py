@@ -20,6 +20,7 @@ from gradhooks.backends.tensorflow.graphs import (
 from gradhooks.backends.tensorflow.losses import LossProgram
 from gradhooks.backends.tensorflow.pairs import from_pairs, to_pairs
 from gradhooks.backends.tensorflow.parameters import fill_missing_gradients, flatten
+from gradhooks.backends.tensorflow.parts import GraphPart
 from gradhooks.backends.tensorflow.passages import find_passages
 from gradhooks.backends.tensorflow.randomness import fix_draws
 from gradhooks.backends.tensorflow.recording import (
@@ -73,6 +74,7 @@ __all__ = [  # noqa: RUF022
     "to_tensor",
     # The compiled loss and its gradients.
     "GradientProgram",
+    "GraphPart",
     "LossProgram",
     "Tape",
     "differentiate",

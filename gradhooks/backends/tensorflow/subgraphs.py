@@ -163,6 +163,10 @@ class ForwardGraph:
         """Returns the `Subgraph` that changes when the variables `first <= v < last` move."""
         return self._subgraph(self._select(self._dependence[:, first:last].any(1)))
 
+    def everything(self):
+        """Returns the `Subgraph` that computes the outputs."""
+        return self._subgraph(self._nodes)
+
     def upstream(self, subgraphs):
         """Returns the `Subgraph` that computes, with nothing moved, what others require."""
         wanted = set()
