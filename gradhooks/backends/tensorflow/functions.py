@@ -12,6 +12,10 @@ import contextlib
 import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 
+from gradhooks.backends.tensorflow.custom_gradients import (
+    forget_gradients,
+    list_registered_gradients,
+)
 from gradhooks.isolation import threads
 
 _Function = type(tf.function(lambda: None))
@@ -26,10 +30,15 @@ def is_function(value):
 def trace(function, *specifications):
     """Traces a `tf.function` of gradhooks' own, even while others are inlined or copied.
 
+    Nothing differentiates its graph later, so that no custom gradient need hold it.
+
     Returns:
         The concrete function.
     """
-    return _get_concrete_function(function, *specifications)
+    known = list_registered_gradients()
+    traced = _get_concrete_function(function, *specifications)
+    forget_gradients(known, traced.graph)
+    return traced
 
 
 def call(function, *arguments):
@@ -46,7 +55,7 @@ def inline_functions():
     """
 
     def trace_copy(function, *args, **kwargs):
-        return trace(function._clone(None), *args, **kwargs)
+        return _get_concrete_function(function._clone(None), *args, **kwargs)
 
     with threads.open_patcher() as patch:
         patch(_Function, "__call__", _run_code)
@@ -71,7 +80,7 @@ def copy_functions():
         return _call(copy_of(function), *args, **kwargs)
 
     def trace_copy(function, *args, **kwargs):
-        return trace(copy_of(function), *args, **kwargs)
+        return _get_concrete_function(copy_of(function), *args, **kwargs)
 
     with threads.open_patcher() as patch:
         patch(_Function, "__call__", call_copy)

@@ -13,10 +13,6 @@ import tensorflow as tf
 
 from gradhooks.backends.common.flat import Cache
 from gradhooks.backends.common.memory import TRIM_ABOVE, trim_memory
-from gradhooks.backends.tensorflow.custom_gradients import (
-    forget_gradients,
-    list_registered_gradients,
-)
 from gradhooks.backends.tensorflow.execution import run, specify
 from gradhooks.backends.tensorflow.functions import inline_functions, trace
 from gradhooks.backends.tensorflow.graphs import calls_python
@@ -80,7 +76,6 @@ class GradientProgram:
             # first call.
             return [fill_missing_gradients(gradient, shapes) for gradient in per_term], terms
 
-        known = list_registered_gradients()
         with inline_functions():
             self._function = trace(
                 gradients,
@@ -89,7 +84,6 @@ class GradientProgram:
                 specify(batch),
             )
         self.graph = self._function.graph
-        forget_gradients(known, self.graph)
         self.calls_python = calls_python(self.graph)
         self.forward = ForwardGraph(self.graph, *terms_and_values)
 
