@@ -23,6 +23,9 @@ from gradhooks.verdicts.replication import Vote
 # still the same network, and farther than the steps, which would reach back to the kink otherwise.
 # At native precision the steps are larger. Between these limits the values are a free choice.
 _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
+# The same for clear failures in float64: an error of a few percent keeps its sign there, and what is
+# wrong at exactly this point is not. A free choice between the steps and the other nudge.
+_NUDGE_CLEAR = 1e-3
 # Replicates in float64, where each is precise, and at native precision, where none is. Free
 # choices: a majority of five survives two bad ones.
 REPLICATES, REPLICATES_NATIVE = 1, 5
@@ -149,7 +152,7 @@ def _nudge_lightly(context: CheckContext, number: int) -> EvaluationPoint:
     """Returns a nudged point with the noise of the baseline, which is far below clear failures."""
     known = context.confirmed.nudged
     if number not in known:
-        point = _nudge(context, number)
+        point = _nudge(context, number, _NUDGE_CLEAR)
         gradients = context.oracle.gradients(point).terms
         still = context.coordinate(0)
         base = np.asarray(context.oracle.losses(point, [still], [(0, 0.0)]))[0]
@@ -161,8 +164,9 @@ def _nudge_lightly(context: CheckContext, number: int) -> EvaluationPoint:
     return known[number]
 
 
-def _nudge(context: CheckContext, number: int) -> Vector:
-    size = _NUDGE_NATIVE if context.spacing.is_native else _NUDGE
+def _nudge(context: CheckContext, number: int, size: float) -> Vector:
+    if context.spacing.is_native:
+        size = _NUDGE_NATIVE
     return context.nudge(sampling.Stream.REPLICATE, number, size)
 
 
@@ -192,7 +196,7 @@ def _measure_replicate(
 def _nudge_point(context: CheckContext, number: int) -> EvaluationPoint:
     """Returns the baseline at a nudged point."""
     assert context.screening is not None
-    point = _nudge(context, number)
+    point = _nudge(context, number, _NUDGE)
     gradients = context.oracle.gradients(point)
     nudged, _ = estimate_baseline(
         context.oracle,
