@@ -15,7 +15,7 @@ from gradhooks._types import Floats
 from gradhooks.checking import part_slopes
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.tensor_gradients import Budget, TensorGradient
-from gradhooks.verdicts import findings
+from gradhooks.verdicts import characterizing, findings
 from gradhooks.verdicts.characterizing import Field, Slope
 
 # Inputs that are told apart, and calls. Free choices that bound the cost.
@@ -74,7 +74,7 @@ def _describe_part(part: Any, matrices: Mapping[str, Floats], name: str = "input
         if found is None:
             return ""
         wrong, clause = found
-        if len(wrong) > 1:
+        if len(wrong) != 1:
             return clause
         number = wrong[0]
         if not part.gradients[number].any():
@@ -112,10 +112,24 @@ def _tell_inputs(
     for number, slope in enumerate(slopes):
         if number not in wrong and not slope.is_right(largest):
             return None
-    if not wrong or len(wrong) == count:
+    if not wrong:
         return None
+    if len(wrong) == count:
+        return [], _relate_all(part, measure, budget, slopes)
     is_blocked = not any(part.gradients[number].any() for number in wrong)
     return wrong, findings.describe_inputs(wrong, count, is_blocked)
+
+
+def _relate_all(
+    part: Any, measure: part_slopes.Measure, budget: Budget, slopes: list[Slope]
+) -> str:
+    """Returns the clause on a factor that all inputs share; empty if there is none."""
+    if not budget.take(2):
+        return ""
+    every = list(slopes)
+    for first in (1, 2):
+        every.append(measure([part_slopes.draw(v, first + k) for k, v in enumerate(part.values)]))
+    return findings.describe_whole_factor(characterizing.find_factor(every))
 
 
 def _describe_other_calls(tapped: Any, place: Any, part: Any) -> str:

@@ -158,7 +158,7 @@ def find_relation(field: Field, directions: Sequence[Floats], slopes: Sequence[S
         return ""
     factor = find_factor(slopes)
     if factor is not None:
-        return f"{findings.describe_factor(factor)}, along every direction"
+        return findings.describe_whole_factor(factor)
     for words, gradient in _predict(field):
         predicted = [float(np.sum(gradient * direction)) for direction in directions]
         if explains(predicted, slopes):
@@ -221,7 +221,7 @@ def _predict(field: Field) -> Iterator[tuple[str, Floats]]:
     yield missing, gradient + slope
     if np.allclose(np.sum(field.output, axis=-1), 1.0) and (field.output >= 0).all():
         inner = np.sum(gradient, axis=-1, keepdims=True)
-        words = "the term of the sum over the last axis is missing, as if the softmax had no sum"
+        words = "the term of the sum over the last axis, as a softmax has, is missing or wrong"
         yield words, gradient - field.output * inner
     for name, matrix in field.matrices.items():
         if matrix.shape[0] != slope.shape[-1]:

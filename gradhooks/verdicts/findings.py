@@ -15,6 +15,11 @@ def describe_factor(factor: float) -> str:
     return f"it is {words} times the right one"
 
 
+def describe_whole_factor(factor: float | None) -> str:
+    """Returns the clause on a factor that was found along every direction; empty for None."""
+    return "" if factor is None else f"{describe_factor(factor)}, along every direction"
+
+
 def describe_index(indices: Mapping[int, int], shape: tuple[int, ...], is_input: bool) -> str:
     """Returns the clause on the only indices, by axis, at which a gradient is wrong."""
     if len(indices) == len(shape):

@@ -343,7 +343,7 @@ CASES = [
     ),
     *spread("missing", through(batch_held_fixed), "mean and variance over a", name="batch"),
     *spread("missing", through(norm_held_fixed), "norm over the last axis", name="no_norm"),
-    *spread("missing", through(softmax_without_sum), "softmax had no sum", name="no_sum"),
+    *spread("missing", through(softmax_without_sum), "as a softmax has", name="no_sum"),
     *spread("missing", through(shortcut_lost), "as a shortcut hands it on", name="shortcut"),
     *spread("input", of_two(lambda g, x, y: g * (1 + y)), "let through to float input 2 of 2"),
     *spread(
@@ -356,8 +356,14 @@ CASES = [
     *spread(
         "input",
         of_two(lambda g, x, y: (0.5 * g * (1 + y), 0.5 * g * x)),
+        "0.5 times the right one, along every",
         name="both_inputs",
         others=("input 1", "input 2"),
+    ),
+    *spread(
+        "input",
+        of_two(lambda g, x, y: (0.5 * g * (1 + y), 0.7 * g * x)),
+        name="unlike_inputs",
     ),
     *spread("other", through(straight_through), "unchanged (straight through)", name="straight"),
     *spread("other", through(reversed_units), "in reverse order along", name="reversed"),

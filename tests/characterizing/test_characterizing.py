@@ -6,11 +6,13 @@ every network is checked as a whole, at three seeds, and so is its healthy twin.
 
 import keras
 import pytest
+from keras import layers
 
 import gradhooks
 from gradhooks import Verdict
 from tests.characterizing import measuring
-from tests.characterizing.cases import CASES
+from tests.characterizing.cases import CASES, Two
+from tests.corpora import corpus
 from tests.corpora.mutants import planted
 
 SEEDS = range(3)
@@ -71,3 +73,19 @@ def test_of_a_healthy_twin_nothing_is_said(case):
 def test_names_of_cases_are_unique():
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
+
+
+@unoptimized
+@pytest.mark.sweep
+def test_of_two_branches_the_blocked_one_is_told():
+    rng = corpus.seeded(0)
+    x = keras.Input((6,))
+    left, right = layers.Dense(5, name="left")(x), layers.Dense(5, name="right")(x)
+    product = planted.function(lambda x, y: x * (1 + y), lambda g, x, y: g * (1 + y))
+    merged = Two(product, name="planted")(left, right)
+    model = corpus.compiled(keras.Model(x, layers.Dense(2, name="head")(merged)))
+    batch = corpus.features(rng, 16, 6), corpus.features(rng, 16, 2)
+    report = gradhooks.check_gradients(model, *batch)
+    assert report.culprit is not None
+    assert report.culprit.path.endswith("planted")
+    assert "nothing is let through to float input 2 of 2" in report.culprit.finding
