@@ -5,7 +5,6 @@ code around layers, a loss or a regularizer, is reported only where the gradient
 the taps around it leave no other.
 """
 
-import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
@@ -110,14 +109,7 @@ class Explanation:
         culprit = self._make(kind, place, evidence, wrong_by, variable=variable)
         oracle, at = self._tapped.oracle, self._gradients.at
         term, scale = "penalty" if is_penalty else "total", float(self._context.scales[number])
-        culprit = _add(
-            culprit, lambda: characterize.describe_weight(oracle, at, number, term, scale)
-        )
-        entering = [p for p in self._places if p.layer == reader and not p.is_output]
-        wrong_calls = [p.call for p in entering if self._gradients.is_wrong(p.number)]
-        if len(entering) > 1 and len(wrong_calls) == 1:
-            return dataclasses.replace(culprit, call=wrong_calls[0])
-        return culprit
+        return _add(culprit, lambda: characterize.describe_weight(oracle, at, number, term, scale))
 
     def _describe_loss_of(self, variable: str, wrong_by: str) -> Culprit | None:
         """The culprit where code outside of all layers reads a weight: the loss, if it is one."""
@@ -193,6 +185,24 @@ class Explanation:
                 return place
         return None
 
+    def _find_call(self, place: Any, variable: str) -> int | None:
+        """Which call of a layer is wrong; None of one that is called once.
+
+        Calls without any gradient do not count: Keras traces a loop twice.
+        """
+        own = [p for p in self._places if p.layer == place.layer]
+        calls = {p.call for p in own if self._gradients.slopes[p.number]}
+        if len(calls) < 2:
+            return None
+        if not variable:
+            return int(place.call)
+        wrong: list[int] = []
+        for entering in own:
+            is_candidate = entering.call in calls and not entering.is_output
+            if is_candidate and self._gradients.is_wrong(entering.number):
+                wrong.append(entering.call)
+        return wrong[0] if len(wrong) == 1 else None
+
     def _make(
         self,
         kind: Literal["layer", "regularizer"],
@@ -203,8 +213,7 @@ class Explanation:
         variable: str = "",
     ) -> Culprit:
         source = self._tapped.describe_layer(place.layer)
-        calls = {other.call for other in self._places if other.layer == place.layer}
-        call = place.call if len(calls) > 1 and not variable else None
+        call = self._find_call(place, variable)
         sentence = pinpointing.describe_layer(
             kind, place.layer, call, source, wrong_by, between, variable
         )

@@ -141,9 +141,10 @@ class _Check:
             first = str(error).partition("\n")[0]
             self._notes.append(f"where the error is made was not found: {first}")
             return None
-        excused = {excuse.layer for excuse in self._settings.excuses}
-        # The search ends there where a layer is wrong on purpose, too.
-        return None if found is not None and found.path in excused else found
+        excused = tuple(f"{excuse.layer}/" for excuse in self._settings.excuses)
+        # The search ends there where a layer is wrong on purpose, or one inside of it.
+        is_meant = found is not None and f"{found.path}/".startswith(excused)
+        return None if is_meant else found
 
     def _estimate_baseline(self) -> tuple[CheckContext, Mapping[float, Any]]:
         """Evaluates loss and gradient at the point, and estimates the noise of the loss there."""
