@@ -199,7 +199,7 @@ class Oracle(Protocol):
         """Returns the same loss with taps before and behind every call of every layer.
 
         Returns:
-            A `gradhooks.model.taps.TappedModel`; None where there are no layers.
+            A `gradhooks.model.tapped_model.TappedModel`; None where there are no layers.
         """
         ...
 

@@ -14,7 +14,7 @@ from gradhooks.model import (
     parameters,
     python_numbers,
     replicated,
-    taps,
+    tapped_model,
     tracing,
     untracked,
     variants,
@@ -332,7 +332,7 @@ class ModelOracle:
         return self._jittering or None
 
     def tapped(self):
-        """Returns a `taps.TappedModel`: the same loss, with taps at every layer.
+        """Returns a `tapped_model.TappedModel`: the same loss, with taps at every layer.
 
         The model is traced once for this, and the answer kept.
         """
@@ -344,7 +344,7 @@ class ModelOracle:
         def make_oracle(objective, batch, precision, tapping):
             return ModelOracle(objective, batch, precision, is_sharing=False, tapping=tapping)
 
-        return taps.tap(
+        return tapped_model.tap(
             self._objective, self._batch, self._asked_precision, self._backend, make_oracle
         )
 

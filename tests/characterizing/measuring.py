@@ -4,7 +4,7 @@ import keras
 
 from gradhooks import backends
 from gradhooks.checking import characterize
-from gradhooks.model import objective, oracle, taps
+from gradhooks.model import objective, oracle, tapped_model
 from gradhooks.model.batch import take_batch
 
 
@@ -34,4 +34,4 @@ def tap(model, x, y):
         return oracle.ModelOracle(objective, batch, precision, is_sharing=False, tapping=tapping)
 
     batch = take_batch(x, y, None, None, 32)
-    return taps.tap(objective.Objective(model), batch, "auto", backend, make_oracle)
+    return tapped_model.tap(objective.Objective(model), batch, "auto", backend, make_oracle)
