@@ -1,8 +1,9 @@
 """Whether a report on a mutant names the place of its defect, and no healthy one."""
 
+from tests.corpora.mutants import planted
 from tests.localization.judging import NONE, RIGHT, WRONG, found_in, paths_of_layers
 
-__all__ = ["NONE", "RIGHT", "WRONG", "describe", "expected_place", "judge"]
+__all__ = ["NONE", "RIGHT", "WRONG", "describe", "expected_place", "judge", "planted_layers"]
 
 
 def expected_place(case, model):
@@ -34,3 +35,14 @@ def describe(case, report, model):
     said = "nothing" if found is None else " ".join(map(str, found))
     expected = expected_place(case, model)
     return f"{said} (the defect: {'untold' if expected is None else ' '.join(expected)})"
+
+
+def planted_layers(model):
+    """Returns the paths of the layers into which a function has been planted."""
+    paths = []
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            is_place = name == "planted" or name.startswith("on_")
+            if is_place and value is not planted.honest:
+                paths.append(layer.path)
+    return paths
