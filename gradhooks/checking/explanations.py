@@ -148,8 +148,11 @@ class Explanation:
         """
         if place.enclosing is None or place.is_output:
             return True
-        around = self._places[place.enclosing]
-        return not self._gradients.measure(around.number).has_passed
+        around, leaving = self._places[place.enclosing], self._gradients.leaving(place)
+        if not self._gradients.measure(around.number).has_passed:
+            return True
+        # What enters there may not lead to this call: another input, or weights alone.
+        return leaving is not None and not self._tapped.leads_through(around, place, leaving)
 
     def _describe_after(self, place: Any, wrong_by: str) -> Culprit | None:
         """The culprit behind an output: the loss, or the code around the layer."""

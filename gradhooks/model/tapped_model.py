@@ -96,6 +96,21 @@ class TappedModel:
         total, *_ = self.oracle.find_passages([], tensors, is_around_wanted=True)
         return bool(total.around[self.first + entering.number])
 
+    def leads_through(self, around, entering, leaving):
+        """Whether what enters a call reaches the loss through another call inside of it.
+
+        Args:
+            around: The `Place` before the outer call.
+            entering: The `Place` before the inner one.
+            leaving: The `Place` behind that.
+        """
+        entries = self._taps.tensors.get(entering.number, ())
+        exits = self._taps.leaving.get(leaving.number, ())
+        if not entries or not exits:
+            return True
+        total, *_ = self.oracle.find_passages(entries, exits, is_around_wanted=False)
+        return bool(total.through[self.first + around.number])
+
     def has_activity_regularizer(self, path):
         """Whether a layer has an activity regularizer."""
         return getattr(self._taps.layer_at(path), "activity_regularizer", None) is not None

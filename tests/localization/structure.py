@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from tests.corpora.corpus import features, seeded
+from tests.corpora.corpus import features, integers, seeded
 from tests.corpora.mutants import planted
 from tests.localization import activations
 from tests.localization.building import ANY_CALL, Case, finish, spread
@@ -68,6 +68,29 @@ def frames(seed):
     return finish(x, head), features(rng, 6, 3, 6, 6, 2), features(rng, 6, 2)
 
 
+def beside_another_input(is_nested):
+    """Returns a builder of a network for tokens and numbers; the fault is on the way of the tokens.
+
+    What the gradient is at the numbers says nothing of it.
+    """
+
+    def build(seed):
+        rng = seeded(seed)
+        tokens, numbers = keras.Input((4,), dtype="int32"), keras.Input((4, 3))
+        words = layers.Embedding(7, 5, name="words")(tokens)
+        words = planted.Through(activations.factor(), name="planted")(words)
+        joined = layers.Concatenate(name="joined")([words, numbers])
+        hidden = layers.GRU(5, name="above")(joined)
+        inputs = [tokens, numbers]
+        if is_nested:
+            outer = [keras.Input((4,), dtype="int32"), keras.Input((4, 3))]
+            inputs, hidden = outer, keras.Model(inputs, hidden, name="block")(outer)
+        model = finish(inputs, layers.Dense(2, name="head")(hidden))
+        return model, [integers(rng, 7, 8, 4), features(rng, 8, 4, 3)], features(rng, 8, 2)
+
+    return build
+
+
 def both_ways(forward, backward):
     """Returns a builder of a bidirectional layer of leaky cells with two factors."""
 
@@ -87,6 +110,8 @@ CASES = [
     *spread("nested", "nested_sequential", block(convolution), ["conv"]),
     *spread("nested", "nested_sequential", block(sequences), ["recurrent"]),
     *spread("nested", "nested_two_deep", two_deep, ["mlp"]),
+    Case("another_input", "inputs", beside_another_input(False), host="recurrent"),
+    Case("another_input_nested", "inputs", beside_another_input(True), host="recurrent"),
     *spread("wrapper", "time_distributed_dense", each_step, ["recurrent"], call=ANY_CALL),
     *spread(
         "wrapper",
