@@ -49,6 +49,26 @@ WORDS = {
 }
 
 
+# Words for what may be wrong with a train step, and those that may be said beside a mutant's own.
+CAUSES = (
+    "drops the regularization", "adds the regularization", "times the gradient", "no gradient for",
+    "swapped", "clipped by value", "clipped to the norm", "loss scale", "stop_gradient",
+    "zeros for", "mask", "use loss scaling", "training=", "weights", "broadcast", "sharpness",
+    "not reset", "momentum", "centralized", "optimizers, each", "assigns", "add_loss",
+    "decay", "either ",
+)  # fmt: skip
+BESIDE = {
+    "step_halves": {"times the gradient"},
+    "step_drops_a_variable": {"stop_gradient"},
+    "step_clips_by_norm": {"times the gradient"},
+    "step_keeps_the_loss_scale": {"times the gradient"},
+    "step_stops_the_gradient": {"no gradient for"},
+    "step_zeroes_a_variable": {"stop_gradient"},
+    "step_applies_the_accumulated_twice": {"times the gradient"},
+    "step_too_large_among_rounding": {"times the gradient"},
+}
+
+
 def named(cases):
     return pytest.mark.parametrize("case", cases, ids=str)
 
@@ -68,6 +88,11 @@ def test_a_wrong_train_step_is_caught_and_named(case, mode, seed):
     assert {c.term for c in report.failures} == {"trained"}, report
     assert judging.is_named(case, report), report
     assert WORDS[case.name] in report.diagnoses[0].sentence, report
+    for diagnosis in report.diagnoses:
+        said = {words for words in CAUSES if words in diagnosis.sentence}
+        own = {words for words in CAUSES if words in WORDS[case.name]}
+        own |= {words for words in CAUSES if WORDS[case.name] in words}
+        assert said <= own | BESIDE.get(case.name, set()), diagnosis
     assert report.relative_difference["total"] < 1e-7
 
 

@@ -101,7 +101,10 @@ def choose(
     sentences = list(dict.fromkeys(e.sentence for e in told))
     if len(sentences) < 2:
         return "".join(sentences)
-    return f"either {'; or '.join(sentences)}: both give the gradient that the optimizer receives"
+    number = "both" if len(sentences) == 2 else "all of them"
+    return (
+        f"either {'; or '.join(sentences)}: {number} give the gradient that the optimizer receives"
+    )
 
 
 def predict_sharing(

@@ -49,9 +49,26 @@ def own(loss_of):
 def squares(y, p):
     return tf.reduce_mean(tf.square(p - y), -1)
 
+def divided(self, x, y, p):
+    return tf.reduce_mean(squares(y, p)) / replicas()
+
 STEPS = {
     "undivided": own(lambda self, x, y, p: tf.reduce_mean(squares(y, p))),
     "undivided, eagerly": own(lambda self, x, y, p: tf.reduce_mean(squares(y, p))),
+    "undivided, convolutional": own(lambda self, x, y, p: tf.reduce_mean(squares(y, p))),
+    "undivided, recurrent": own(lambda self, x, y, p: tf.reduce_mean(squares(y, p))),
+    "penalty of every replica": own(
+        lambda self, x, y, p: divided(self, x, y, p) + tf.add_n(self.losses)
+    ),
+    "penalty of every replica, convolutional": own(
+        lambda self, x, y, p: divided(self, x, y, p) + tf.add_n(self.losses)
+    ),
+    "penalty divided": own(
+        lambda self, x, y, p: divided(self, x, y, p)
+        + tf.nn.scale_regularization_loss(tf.add_n(self.losses))
+    ),
+    "divided, convolutional": own(divided),
+    "divided, recurrent": own(divided),
     "divided twice": own(lambda self, x, y, p: self.compute_loss(x, y, p) / replicas()),
     "Keras' own": keras.Sequential,
     "compute_loss": own(lambda self, x, y, p: self.compute_loss(x, y, p)),
@@ -85,8 +102,14 @@ def built(name, strategy):
     }.get(name, [])
     loss = keras.losses.MeanSquaredError(reduction="sum") if name == "summed" else "mse"
     with strategy.scope():
-        penalty = "l2" if name == "Keras' own" else None
-        stack = [keras.Input((4,)), layers.Dense(3, "tanh", kernel_regularizer=penalty)]
+        has_penalty = name == "Keras' own" or "penalty" in name
+        options = {"activation": "tanh", "kernel_regularizer": "l2" if has_penalty else None}
+        stack = [keras.Input((4,)), layers.Dense(3, **options)]
+        if "convolutional" in name:
+            flat = layers.Flatten()
+            stack[1:] = [layers.Reshape((2, 2, 1)), layers.Conv2D(3, (2, 1), **options), flat]
+        if "recurrent" in name:
+            stack[1:] = [layers.Reshape((2, 2)), layers.SimpleRNN(3, **options)]
         model = STEPS[name]([*stack, *middle, layers.Dense(1)])
         model.compile(keras.optimizers.SGD(1e-3), loss, run_eagerly="eagerly" in name)
     return model
@@ -117,16 +140,23 @@ WRONG = {
         "2 times the gradient, for every variable: a mean per replica that is not divided by the",
     ),
     "undivided, eagerly": (2.0, "2 times the gradient"),
+    "undivided, convolutional": (2.0, "2 times the gradient, for every variable: a mean per"),
+    "undivided, recurrent": (2.0, "2 times the gradient, for every variable: a mean per"),
     "divided twice": (
         0.5,
         "0.5 times the gradient, for every variable: divided twice by the number of replicas (2)?",
     ),
 }
+# These go farther by the penalty alone, so that the weights do not tell by how much.
+TWICE = ["penalty of every replica", "penalty of every replica, convolutional"]
 RIGHT = [
     "Keras' own",
     "compute_loss",
     "divided",
     "divided, eagerly",
+    "divided, convolutional",
+    "divided, recurrent",
+    "penalty divided",
     "divided by what the model knows",
     "averaged",
     "a loss of Keras",
@@ -149,7 +179,7 @@ def results():
 
 
 def test_every_case_is_looked_at(results):
-    assert sorted(results) == sorted([*WRONG, *RIGHT, *NOT_CHECKED])
+    assert sorted(results) == sorted([*WRONG, *TWICE, *RIGHT, *NOT_CHECKED])
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -158,6 +188,13 @@ def test_what_moves_the_weights_too_far_fails(results, case):
     assert found["farther"] == pytest.approx(factor, rel=1e-2)
     assert found["verdict"] == "FAIL"
     assert words in found["sentence"]
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_a_penalty_that_every_replica_adds_fails(results, case):
+    found = results[case]
+    assert found["verdict"] == "FAIL"
+    assert "each of the 2 replicas adds all of it?" in found["sentence"]
 
 
 @pytest.mark.parametrize("case", RIGHT)
