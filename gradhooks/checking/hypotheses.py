@@ -21,6 +21,7 @@ from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import native_precision, step_causes, step_changes, step_sums
 from gradhooks.verdicts.optimizer_gradient import OptimizerGradient
 from gradhooks.verdicts.step_causes import Explanation, Prediction
+from gradhooks.verdicts.step_changes import Change
 
 # First distance that is tried for a gradient at a moved point, the usual one; and how many further
 # ones. A free choice: each one squares the error of the last.
@@ -119,8 +120,9 @@ class _Search:
             step_changes.clip_each_norm,
             step_changes.normalize_each,
             step_changes.clip_units(self._point),
-            step_changes.scale_some(failed),
         )
+        # That of all variables is one of some, too, where the others have hardly any gradient.
+        self._change_of_some = step_changes.scale_some(failed)
 
     def explanations(self) -> list[Explanation]:
         """Returns the hypotheses that hold.
@@ -164,15 +166,23 @@ class _Search:
 
     def _explain_changes(self, base: _Base) -> Iterator[Explanation]:
         """Yields how one loss's gradient is changed before it is applied."""
-        for change in self._changes:
+        held = self._find_changes(self._changes, base)
+        for prediction in held or self._find_changes([self._change_of_some], base):
+            words = self._changed.describe(prediction, base.at)
+            sentence = "; and ".join(part for part in (base.sentence, words) if part)
+            loss = base.loss
+            if self.is_returned(prediction.factor * loss):
+                loss *= prediction.factor
+            yield Explanation(sentence, loss)
+
+    def _find_changes(self, changes: Sequence[Change], base: _Base) -> list[Prediction]:
+        """Returns what holds of the predictions of some changes."""
+        found: list[Prediction] = []
+        for change in changes:
             prediction = change(base.gradient, self._recorded)
             if prediction is not None and self._holds(prediction):
-                words = self._changed.describe(prediction, base.at)
-                sentence = "; and ".join(part for part in (base.sentence, words) if part)
-                loss = base.loss
-                if self.is_returned(prediction.factor * loss):
-                    loss *= prediction.factor
-                yield Explanation(sentence, loss)
+                found.append(prediction)
+        return found
 
     def _explain_terms(self) -> Iterator[Explanation]:
         """Yields multiples of the data term and the regularization."""
