@@ -172,7 +172,7 @@ NOT_CHECKED = ["averaged over all", "summed"]
 def results():
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
-        [sys.executable, "-c", REPLICAS], env=environ, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", REPLICAS], env=environ, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
