@@ -15,8 +15,9 @@ from gradhooks.checking.function_oracle import FunctionGradients, FunctionOracle
 from gradhooks.checking.oracle import Oracle
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, untouched
+from gradhooks.reports.actions import advice
 from gradhooks.reports.errors import BadInputError, bad_input
-from gradhooks.reports.message import advice, failure_message
+from gradhooks.reports.message import assertion_message
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.report import CheckReport
 
@@ -149,7 +150,7 @@ def _require_pass(report: CheckReport) -> CheckReport:
     if report.verdict is Verdict.PASS:
         return report
     if report.verdict is Verdict.FAIL:
-        raise AssertionError(f"{failure_message(report)}\n\n{report}")
+        raise AssertionError(assertion_message(report))
     meaning = "\n".join(advice(report))
     raise AssertionError(
         "nothing could be decided about the gradients, so nothing is proved.\n"

@@ -3,15 +3,10 @@
 from hypothesis import strategies as st
 
 from gradhooks.reports.circumstances import Coverage, Precision
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import (
-    TERMS,
-    Culprit,
-    DerivativeComparison,
-    Diagnosis,
-    GradientComparison,
-)
+from gradhooks.reports.records import TERMS, DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)

@@ -9,7 +9,7 @@ import pytest
 
 import gradhooks
 from gradhooks import Reason, Verdict
-from gradhooks.reports.message import reproduction
+from gradhooks.reports.actions import reproduction
 
 Point = collections.namedtuple("Point", ["x", "y"])
 RNG = np.random.default_rng(5)

@@ -66,8 +66,9 @@ def describe_digits(
             "blocked"
         )
     elif is_wide and level > noise.float32_roughness(loss):
+        floor = noise.rounding_floor(loss)
+        beyond = f", {level / floor:.0e} times what rounding in float64 leaves" if floor else ""
         yield (
-            f"the loss jumps by {level:.2g} at this point, "
-            f"{level / noise.rounding_floor(loss):.0e} times what rounding in float64 leaves: a "
-            "threshold, a sign, the second derivative of a ReLU, or huge numbers that cancel?"
+            f"the loss jumps by {level:.2g} at this point{beyond}: a threshold, a sign, the second "
+            "derivative of a ReLU, or huge numbers that cancel?"
         )

@@ -1,13 +1,16 @@
 """The report of a check that an exception ended."""
 
+import dataclasses
 import math
 from typing import Any
 
 from gradhooks.checking.settings import Settings
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.errors import GradientFailsError
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TERMS, DerivativeComparison, Diagnosis
 from gradhooks.reports.report import CheckReport
+from gradhooks.verdicts import pinpointing
 
 
 def report_exception(error: Exception, settings: Settings) -> CheckReport:
@@ -47,8 +50,22 @@ def report_exception(error: Exception, settings: Settings) -> CheckReport:
         unknown,
         (_fail(path),),
         (diagnosis,),
+        culprit=_find_place(error),
         **common,
     )
+
+
+def _find_place(error: GradientFailsError) -> Culprit | None:
+    """Where a backward pass raises; None if that is unknown."""
+    if not error.path:
+        return None
+    evidence = ("the loss can be evaluated",)
+    sentence = pinpointing.describe_exception(error.path, error.source, error.cause)
+    place, package = "", ""
+    if error.source is not None:
+        place, package = error.source.place, error.source.package
+    culprit = Culprit(error.kind, error.path, None, evidence, place, sentence)
+    return dataclasses.replace(culprit, package=package)
 
 
 def _fail(path: str) -> DerivativeComparison:

@@ -5,13 +5,15 @@ code around layers, a loss or a regularizer, is reported only where the gradient
 the taps around it leave no other.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from gradhooks.checking import characterize
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.tap_gradients import TapGradients
-from gradhooks.reports.records import Culprit, DerivativeComparison
+from gradhooks.reports.culprit import Culprit
+from gradhooks.reports.records import DerivativeComparison
 from gradhooks.verdicts import pinpointing
 
 
@@ -120,7 +122,8 @@ class Explanation:
         ((name, source),) = losses
         evidence = (f"the gradient of {variable}, as the loss uses it: {wrong_by}",)
         sentence = pinpointing.describe_loss(name, source, wrong_by)
-        return Culprit("loss", name, None, evidence, source.place, sentence)
+        culprit = Culprit("loss", name, None, evidence, source.place, sentence)
+        return dataclasses.replace(culprit, variable=variable, package=source.package)
 
     def _explain_loop(self, place: Any, inner: Sequence[Any], wrong_by: str) -> Culprit | None:
         """The culprit in a loop, where what leaves a call enters it again at the next turn.
@@ -161,6 +164,7 @@ class Explanation:
             name, source = self._tapped.describe_loss(place.output)
             sentence = pinpointing.describe_loss(name, source, wrong_by)
             culprit = Culprit("loss", name, None, evidence, source.place, sentence)
+            culprit = dataclasses.replace(culprit, package=source.package)
             return _add(culprit, lambda: characterize.describe_after(self._tapped, place, "output"))
         if place.enclosing is None:
             return None
@@ -215,12 +219,17 @@ class Explanation:
         between: tuple[str, str] | None = None,
         variable: str = "",
     ) -> Culprit:
-        source = self._tapped.describe_layer(place.layer)
+        if kind == "regularizer":
+            source = self._tapped.describe_regularizer(place.layer, variable)
+        else:
+            source = self._tapped.describe_layer(place.layer)
         call = self._find_call(place, variable)
         sentence = pinpointing.describe_layer(
             kind, place.layer, call, source, wrong_by, between, variable
         )
-        return Culprit(kind, place.layer, call, evidence, source.place, sentence)
+        place_of_code, package = source.place, source.package
+        culprit = Culprit(kind, place.layer, call, evidence, place_of_code, sentence)
+        return dataclasses.replace(culprit, variable=variable, package=package)
 
 
 def _choose_term(failed: Collection[str]) -> str:

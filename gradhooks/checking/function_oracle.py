@@ -147,6 +147,9 @@ class FunctionOracle:
         """None: a function has no layers."""
         return None
 
+    def source_of_step(self) -> None:
+        """Returns None: there is no training step."""
+
     def first_jittering_layer(self, tolerance: float) -> str | None:
         """Returns None: there are no layers."""
 

@@ -203,6 +203,14 @@ class Oracle(Protocol):
         """
         ...
 
+    def source_of_step(self) -> Any | None:
+        """Returns where the code of the training step stands.
+
+        Returns:
+            A `gradhooks.model.sources.Source`; None where there is no training step.
+        """
+        ...
+
     def is_steady(self, point: Vector, tolerance: float) -> bool:
         """Returns whether the user's code, run anew, computes the same gradient.
 

@@ -17,9 +17,11 @@ import numpy as np
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.explanations import Explanation
 from gradhooks.checking.tap_gradients import TapGradients
+from gradhooks.reports.answer import is_guilty
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Comparison, Culprit, DerivativeComparison
+from gradhooks.reports.records import Comparison, DerivativeComparison
 from gradhooks.verdicts import pinpointing
 
 
@@ -43,7 +45,7 @@ def find_culprit(
         if isinstance(c, DerivativeComparison) and is_wrong:
             failed.append(c)
     if not failed:
-        return _find_in_step(comparisons, cause)
+        return _find_in_step(comparisons, cause, context.oracle.source_of_step())
     tapped = context.oracle.tapped()
     if tapped is None:
         return None
@@ -51,12 +53,16 @@ def find_culprit(
     try:
         search = _Search(context, tapped, failed)
         culprit = search.run()
-        return culprit and dataclasses.replace(culprit, taps=search.readings())
+        return culprit and search.add_surroundings(culprit)
     finally:
         context.oracle.evaluations += tapped.oracle.evaluations - before
 
 
-def _find_in_step(comparisons: Sequence[Comparison], cause: str) -> Culprit | None:
+def _find_in_step(
+    comparisons: Sequence[Comparison],
+    cause: str,
+    source: pinpointing.Source | None,
+) -> Culprit | None:
     """Returns `train_step` where it alone is wrong: every measured derivative agrees."""
     wrong = [c for c in comparisons if c.reason is Reason.UNTRAINED]
     if not wrong:
@@ -64,13 +70,17 @@ def _find_in_step(comparisons: Sequence[Comparison], cause: str) -> Culprit | No
     worst = max(c.relative_difference for c in wrong)
     evidence = (
         "every derivative that was measured: right",
-        f"the gradient that the optimizer receives: wrong for {len(wrong)} variables, by up to "
-        f"{worst:.2g} of its size",
+        f"the gradient that the optimizer receives: off by up to {worst:.2g} of its size, for "
+        f"{_count(wrong)}",
     )
-    sentence = "`train_step` does not pass the gradient of the loss to the optimizer"
-    if cause:
-        sentence = f"{sentence}: {cause}"
-    return Culprit("train_step", "train_step", None, evidence, "", sentence)
+    sentence = pinpointing.describe_step(source, cause)
+    place, package = (source.place, source.package) if source is not None else ("", "")
+    culprit = Culprit("train_step", "train_step", None, evidence, place, sentence)
+    return dataclasses.replace(culprit, package=package, finding=cause)
+
+
+def _count(wrong: Sequence[Comparison]) -> str:
+    return f"{len(wrong)} variable{'s' if len(wrong) > 1 else ''}"
 
 
 class _Search:
@@ -93,9 +103,28 @@ class _Search:
         self._places = self._gradients.places
         self._explanation = Explanation(context, tapped, self._gradients, failed)
 
-    def readings(self) -> tuple[TapReading, ...]:
-        """Returns what is known of the gradient at every tap, in forward order."""
-        return self._gradients.readings()
+    def add_surroundings(self, culprit: Culprit) -> Culprit:
+        """Returns the culprit with the gradient at every tap, and with who inherits the error."""
+        readings = self._gradients.readings()
+        heirs = self._find_heirs(culprit, readings)
+        return dataclasses.replace(culprit, taps=readings, heirs=heirs)
+
+    def _find_heirs(self, culprit: Culprit, readings: Sequence[TapReading]) -> tuple[str, ...]:
+        """Returns the paths of the failed variables whose gradient passes through the culprit."""
+        pairs = zip(self._places, readings, strict=True)
+        wrong = [place for place, reading in pairs if reading.word == "wrong"]
+        if culprit.variable:
+            # Of a wrong weight alone nothing comes down to other layers.
+            is_regularizer = culprit.kind == "regularizer"
+            if is_regularizer or not wrong or wrong[-1].layer != culprit.path:
+                return ()
+        elif not wrong:
+            # A gradient that is blocked is zero in front of the layer, and not measured there.
+            wrong = [place for place in self._places if place.layer == culprit.path]
+        place = wrong[-1] if wrong else self._places[0]
+        below = self._tapped.find_below(place)
+        paths = [self._context.layout.paths[n] for n in sorted(self._wrong_variables() & below)]
+        return tuple(path for path in paths if not is_guilty(culprit, path))
 
     def run(self) -> Culprit | None:
         """Returns the culprit; None where it cannot be told."""

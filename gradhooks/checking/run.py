@@ -30,11 +30,12 @@ from gradhooks.numerics import determinism, sampling
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import uncancelled_magnitudes
 from gradhooks.reports.circumstances import Coverage
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import TERMS, Comparison, Culprit, DerivativeComparison, Diagnosis
+from gradhooks.reports.records import TERMS, Comparison, DerivativeComparison, Diagnosis
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.text import list_names
-from gradhooks.verdicts import declared, diagnosis, judge, proof
+from gradhooks.verdicts import declared, diagnosis, judge, pinpointing, proof
 
 # Jitter of a gradient above this fraction of the threshold is evaluated more often: entries a
 # thousand times smaller than their variable may fail by it. A free choice that changes the cost.
@@ -129,14 +130,22 @@ class _Check:
         diagnoses = (*diagnoses, *found.diagnoses)
         verdict, reason = judge.judge_check(every)
         self._note_open_questions(every, verdict)
-        culprit = self._find_culprit(every, found.cause) if verdict is Verdict.FAIL else None
+        culprit = None
+        if verdict is Verdict.FAIL:
+            culprit = self._find_culprit(every, diagnoses, found.cause)
         report = self._report(every, diagnoses, differences, verdict, reason)
         return dataclasses.replace(report, culprit=culprit, notes=tuple(self._notes))
 
-    def _find_culprit(self, comparisons: Sequence[Comparison], cause: str) -> Culprit | None:
+    def _find_culprit(
+        self,
+        comparisons: Sequence[Comparison],
+        diagnoses: Sequence[Diagnosis],
+        cause: str,
+    ) -> Culprit | None:
         """Returns where the error is made; what goes wrong in the search changes no verdict."""
         try:
             found = pinpoint.find_culprit(self._context, comparisons, cause)
+            found = found and pinpointing.add_diagnosis(found, diagnoses)
         except Exception as error:
             first = str(error).partition("\n")[0]
             self._notes.append(f"where the error is made was not found: {first}")

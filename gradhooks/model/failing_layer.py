@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from gradhooks.model import compiled_loss, keras_internals
+from gradhooks.model import compiled_loss, keras_internals, sources
 from gradhooks.reports.errors import GradientFailsError
 
 # How much of a message is quoted: a free choice, so that it stays one line of a report.
@@ -65,8 +65,13 @@ def _candidates(model, known):
 def gradient_fails(error, model):
     """Returns a `GradientFailsError` that says in which layer the backward pass failed."""
     layer = find_failing_layer(error, model)
-    path = "" if layer is None else compiled_loss.path_of(layer)
-    return GradientFailsError(path, first_line(error))
+    cause = first_line(error)
+    if layer is None:
+        return GradientFailsError("", cause)
+    path = compiled_loss.path_of(layer)
+    if isinstance(layer, keras.layers.Layer):
+        return GradientFailsError(path, cause, "layer", sources.find_source(layer))
+    return GradientFailsError(path, cause, "loss")
 
 
 def note_where_the_loss_may_be(error, model):

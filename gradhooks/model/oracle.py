@@ -14,6 +14,7 @@ from gradhooks.model import (
     parameters,
     python_numbers,
     replicated,
+    sources,
     tapped_model,
     tracing,
     untracked,
@@ -339,6 +340,10 @@ class ModelOracle:
         if self._tapped is None:
             self._tapped = self._trace_with_taps()
         return self._tapped
+
+    def source_of_step(self):
+        """Returns the `sources.Source` of the training step."""
+        return sources.find_step(self._objective.model)
 
     def _trace_with_taps(self):
         def make_oracle(objective, batch, precision, tapping):

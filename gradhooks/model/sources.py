@@ -40,7 +40,22 @@ def find_source(layer):
         if callable(function) and _place(function):
             return Source(name, _place(function))
     call = inspect.getattr_static(type(layer), "call", None)
-    return Source(name, _place(call), _package(type(layer)))
+    place = _place(call)
+    return Source(name, place, "" if place else _package(type(layer)))
+
+
+def find_step(model):
+    """Returns the `Source` of the training step of a model."""
+    step = inspect.getattr_static(type(model), "train_step", None)
+    return _source_of("train_step", step)
+
+
+def find_regularizer(regularizer):
+    """Returns the `Source` of a regularizer, an object or a function; empty for None."""
+    if regularizer is None:
+        return Source()
+    name = getattr(regularizer, "__name__", type(regularizer).__name__)
+    return _source_of(name, _function_of(regularizer))
 
 
 def find_loss(objective, output):
@@ -52,11 +67,11 @@ def find_loss(objective, output):
     """
     if objective.loss_fn is not None:
         name = getattr(objective.loss_fn, "__name__", type(objective.loss_fn).__name__)
-        return name, Source(name, _place(objective.loss_fn))
+        return name, _source_of(name, _function_of(objective.loss_fn))
     model = objective.model
     if keras_internals.has_own_compute_loss(model):
         call = inspect.getattr_static(type(model), "compute_loss", None)
-        return "compute_loss", Source("compute_loss", _place(call))
+        return "compute_loss", _source_of("compute_loss", call)
     container = compiled_loss.compile_loss(model)
     losses = list(keras.tree.flatten(container._user_loss)) if container else []
     if not losses:
@@ -69,7 +84,19 @@ def find_loss(objective, output):
     if isinstance(function, keras.losses.Loss):
         inner = getattr(function, "fn", None)
         function = inner or inspect.getattr_static(type(function), "call", None)
-    return name, Source(name, _place(function))
+    return name, _source_of(name, _function_of(function))
+
+
+def _function_of(called):
+    """Returns the function that runs when an object is called; a function itself."""
+    if inspect.isroutine(called) or hasattr(called, "python_function"):
+        return called
+    return inspect.getattr_static(type(called), "__call__", called)
+
+
+def _source_of(name, function):
+    place = _place(function)
+    return Source(name, place, "" if place else _package(function))
 
 
 def _place(function):
@@ -91,15 +118,15 @@ def _is_installed(filename):
     return path.is_relative_to(packages)
 
 
-def _package(kind):
-    """Returns name and version of the installed package in which a class is defined."""
+def _package(defined):
+    """Returns name and version of the installed package that defines a class or a function."""
     try:
-        filename = inspect.getfile(kind)
+        filename = inspect.getfile(defined)
     except (TypeError, OSError):
         return ""
     if not _is_installed(filename):
         return ""
-    name = kind.__module__.partition(".")[0]
+    name = defined.__module__.partition(".")[0]
     try:
         return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:

@@ -41,6 +41,38 @@ class TappedModel:
         """Returns the readers of a variable and their taps, see `Taps.readers_of`."""
         return self._taps.readers_of(self._weights[number])
 
+    def describe_regularizer(self, path, variable):
+        """Returns a `sources.Source` for the code of a regularizer.
+
+        Args:
+            path: Path of the layer.
+            variable: Path of the weight that is regularized; empty for the layer's output.
+        """
+        if not variable:
+            layer = self._taps.layer_at(path)
+            return sources.find_regularizer(getattr(layer, "activity_regularizer", None))
+        weight = self._weights[self.oracle.layout.paths.index(variable)]
+        return sources.find_regularizer(getattr(weight, "regularizer", None))
+
+    def find_below(self, place):
+        """Returns the numbers of the variables whose gradient passes through a call, a set.
+
+        These are all where the trace does not show it.
+
+        Args:
+            place: A `Place` before or behind the call.
+        """
+        every = set(range(self.first))
+        tensors = []
+        for other in self.places:
+            is_same = (other.layer, other.call) == (place.layer, place.call)
+            if is_same and other.is_output:
+                tensors += self._taps.leaving.get(other.number, ())
+        if place.is_model or not tensors:
+            return every
+        total, *_ = self.oracle.find_passages(tensors, tensors, is_around_wanted=False)
+        return {number for number in every if total.through[number]}
+
     @property
     def is_training(self):
         """Whether the model is traced as in training."""

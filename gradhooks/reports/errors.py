@@ -1,6 +1,6 @@
 """What gradhooks raises and warns with."""
 
-from typing import Any
+from typing import Any, Literal
 
 from gradhooks.reports.message import failure_message
 from gradhooks.reports.records import Report
@@ -43,15 +43,25 @@ class GradientFailsError(RuntimeError):
     """The loss can be evaluated, but its backward pass raises.
 
     Args:
-        path: Path of the layer that raises; empty if unknown.
+        path: Path of the layer that raises, or name of the loss; empty if unknown.
         cause: What was raised there, in one line.
+        kind: `"layer"` or `"loss"`.
+        source: Where its code stands, a `gradhooks.model.sources.Source`; None if unknown.
     """
 
-    def __init__(self, path: str, cause: str):
+    def __init__(
+        self,
+        path: str,
+        cause: str,
+        kind: Literal["layer", "loss"] = "layer",
+        source: Any = None,
+    ):
         layer = f"of {path} " if path else ""
         super().__init__(f"the backward pass {layer}raises {cause}")
         self.path = path
         self.cause = cause
+        self.kind: Literal["layer", "loss"] = kind
+        self.source = source
 
 
 class EagerCodeError(RuntimeError):

@@ -8,20 +8,17 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from gradhooks.reports.evidence import list_evidence, summarize
-from gradhooks.reports.reasons import Reason
-from gradhooks.reports.records import (
-    EVERYTHING,
-    Comparison,
-    Culprit,
-    Diagnosis,
-    Report,
-)
-from gradhooks.reports.table import describe_culprit, diagnosis_line, merge_diagnoses
-from gradhooks.reports.text import location, omission, printable
+from gradhooks.reports.actions import advice, reproduction_line
+from gradhooks.reports.answer import describe_finding, is_guilty, list_evidence_of_place
+from gradhooks.reports.evidence import list_evidence
+from gradhooks.reports.reasons import Reason, Verdict
+from gradhooks.reports.records import TRAINED, Comparison, Report
+from gradhooks.reports.table import ACTIONS, EVIDENCE, render_body
+from gradhooks.reports.text import indent, omission, printable
 
 # How much of a report a message shows; free choices, so that it fits one screen of a terminal.
 SHOWN = 3
+SHOWN_EVIDENCE = 6
 SHOWN_NOTES = 4
 CAUSE_LINES = 12
 
@@ -50,13 +47,12 @@ REMEDIES = {
 # Where the message of an error of gradhooks names what it was given.
 _RECEIVED = re.compile(r"Received: (.+?)\. Expected ", re.DOTALL)
 
-_MEANT = "If it is meant:"
 _SAMPLE_MORE = "Try larger `samples`, a larger batch, or a loss that is not zero on it."
 # What to do about a run in which nothing could be decided, for the reasons whose explanation does
 # not say it.
 WAYS_OUT = {
     Reason.NOT_DETERMINISTIC: (
-        "Let layers draw by keras.random, or pass a `loss_fn` that leaves the noise out."
+        "Pass a `loss_fn` that leaves the noise out, if the noise is meant."
     ),
     Reason.KINK: (
         "Try larger `samples` or another batch; for a check alone, a smooth activation such as "
@@ -90,27 +86,35 @@ def failure_message(report: Report) -> str:
     ...     Reason.MISMATCH,
     ... )
     >>> report = Report(7, Verdict.FAIL, Reason.MISMATCH, {"total": 1 / 3}, (wrong,))
-    >>> print(failure_message(report).splitlines()[0].partition(": ")[2])
-    dense/kernel[3, 4]: the analytic derivative is wrong
+    >>> print(failure_message(report).splitlines()[0].partition("; ")[2])
+    the error was measured in dense/kernel[3, 4]: the analytic derivative is wrong
     """
-    lead = _leading_diagnosis(report)
-    known = None if lead is None else lead.sentence
-    others = merge_diagnoses([d for d in report.diagnoses if d is not lead], known)
-    failures = report.failures
-
-    lines = [f"gradient check failed {_when(report)}: {_finding(report)}"]
-    lines += _indent(describe_culprit(report))
-    for comparison in failures[:SHOWN]:
+    shown = _choose_shown(report)
+    of_place = list_evidence_of_place(report)
+    lines = [
+        _first_line(report),
+        EVIDENCE,
+        *indent(of_place[:SHOWN_EVIDENCE]),
+        *indent([omission(len(of_place) - SHOWN_EVIDENCE, "lines, see the report")]),
+    ]
+    for comparison in shown:
         lines += list_evidence(comparison, report)
     lines += [
-        omission(len(failures) - SHOWN, "failures, see the report"),
-        "What to do:",
-        *_indent(others[:SHOWN]),
-        omission(len(others) - SHOWN, "diagnoses, see the report"),
-        *_indent(advice(report)),
-        _reproduction_line(report),
+        *indent([omission(_count_with_numbers(report) - len(shown), "failures, see the report")]),
+        ACTIONS,
+        *indent(advice(report)),
+        reproduction_line(report),
     ]
     return _join_lines(lines)
+
+
+def assertion_message(report: Report) -> str:
+    """Returns the text of a failed test: what is wrong and where, then the whole report.
+
+    Args:
+        report: A `CheckReport` with verdict FAIL.
+    """
+    return f"{_first_line(report)}\n{render_body(report)}"
 
 
 def error_message(report: Report) -> str:
@@ -132,11 +136,11 @@ def error_message(report: Report) -> str:
     first, *rest = (report.error.strip() or report.reason.explanation).splitlines()
     lines = [
         f"gradient check could not be carried out {_when(report)}: {printable(first)}",
-        *_indent(printable(line) for line in rest[:CAUSE_LINES]),
+        *indent(printable(line) for line in rest[:CAUSE_LINES]),
         omission(len(rest) - CAUSE_LINES, "lines, see the report"),
         "Training was not touched and goes on; nothing is known about its gradients at this step.",
         f"What to try: {_remedy(report.error)}",
-        _reproduction_line(report),
+        reproduction_line(report),
     ]
     return _join_lines(lines)
 
@@ -162,113 +166,55 @@ def inconclusive_message(report: Report, count: int) -> str:
     lines = [
         "gradient checks have decided nothing in this run, "
         f"the latest of {count} {_when(report)}: {finding}",
-        *_indent(printable(note) for note in notes[:SHOWN_NOTES]),
+        *indent(printable(note) for note in notes[:SHOWN_NOTES]),
         omission(len(notes) - SHOWN_NOTES, "notes, see the report"),
         "Training was not touched; nothing is known about its gradients.",
         "What to do:",
-        *_indent(advice(report)),
+        *indent(advice(report)),
     ]
     if report.reason in WAYS_OUT:
-        lines += _indent([WAYS_OUT[report.reason]])
-    return _join_lines([*lines, _reproduction_line(report)])
+        lines += indent([WAYS_OUT[report.reason]])
+    return _join_lines([*lines, reproduction_line(report)])
 
 
-def advice(report: Report) -> list[str]:
-    """Returns a line for every reason: what it means, what usually causes it, what to try."""
-    reasons = dict.fromkeys(c.reason for c in report.failures) or (report.reason,)
-    lines = [f"{reason}: {reason.explanation}" for reason in reasons]
-    return [*lines, *declaration(report.failures, report.culprit)]
+def _first_line(report: Report) -> str:
+    return f"gradient check failed {_when(report)}: {describe_finding(report)}"
 
 
-def declaration(failures: Sequence[Comparison], culprit: Culprit | None = None) -> list[str]:
-    """Returns the line on how to declare intended failures; no line if none can be declared.
-
-    Args:
-        failures: `Comparison`s that fail.
-        culprit: Where the error is made, if that is known. A layer is declared
-            with all that lies below it; otherwise every variable is.
-    """
-    declarable = [c for c in failures if c.reason in (Reason.MISMATCH, Reason.BLOCKED)]
-    if not declarable:
-        return []
-    reasons: dict[str, set[Reason]] = {}
-    for c in declarable:
-        if c.path != EVERYTHING:  # a direction over all variables says nothing about any one
-            reasons.setdefault(c.path, set()).add(c.reason)
-    if culprit is not None and culprit.kind == "layer":
-        # A layer that holds what fails may be the whole model, of which much is right.
-        is_holder = any(path.startswith(f"{culprit.path}/") for path in reasons)
-        if not is_holder:
-            found = {c.reason for c in declarable if c.path != EVERYTHING}
-            name = _escape(culprit.path.rpartition("/")[2])
-            return [f"{_MEANT} expect={printable({f'*/{name}': _kind_of(found)})}"]
-
-    shown: dict[str, str] = {}
-    for path, found in list(reasons.items())[:SHOWN]:
-        shown[_escape(path)] = _kind_of(found)
-    shown = shown or {"path/of/the/variable": "mismatch"}
-
-    more = ""
-    if len(reasons) > SHOWN:
-        more = f", and so on for {len(reasons) - SHOWN} more; patterns may have a *"
-    return [f"{_MEANT} expect={printable(shown)}{more}"]
+def _count_with_numbers(report: Report) -> int:
+    return sum(c.reason is not Reason.GRADIENT_FAILS for c in report.failures)
 
 
-def _escape(path: str) -> str:
-    """Returns a pattern that only a path itself matches: brackets, stars, question marks would."""
-    return re.sub(r"([*?[])", r"[\1]", path)
+def _choose_shown(report: Report) -> Sequence[Comparison]:
+    """The failures whose numbers are shown: one of the guilty, if the place is known."""
+    culprit = report.culprit
+    if culprit is None:
+        return report.failures[:SHOWN]
+    failed: list[Comparison] = []
+    for c in report.comparisons:
+        is_of_place = (c.term == TRAINED) == (culprit.kind == "train_step")
+        # A backward pass that raises leaves no numbers.
+        has_numbers = c.reason is not Reason.GRADIENT_FAILS
+        if c.verdict is Verdict.FAIL and is_of_place and has_numbers:
+            failed.append(c)
+    guilty = [c for c in failed if is_guilty(culprit, c.path)]
+    heirs = [c for c in failed if c.path in culprit.heirs and c.index is not None]
+    return sorted(guilty or heirs or failed, key=_gap_rank)[:1]
 
 
-def _kind_of(found: set[Reason]) -> str:
-    return "blocked" if found == {Reason.BLOCKED} else "mismatch"
-
-
-def reproduction(report: Report) -> str:
-    """Returns the line of Python that measures the same numbers again."""
-    settings: dict[str, float] = {"samples": report.samples, "seed": report.seed}
-    if report.checked == "model":
-        settings["step"] = report.step
-    settings["threshold"] = report.threshold
-    # NaN and infinity print as names that Python does not know.
-    known = [f"{name}={value}" for name, value in settings.items() if math.isfinite(value)]
-    if report.checked == "function":
-        return f"gradhooks.check_function(loss, gradient, parameters, {', '.join(known)})"
-    return f"gradhooks.check_gradients(model, x, y, {', '.join(known)})"
+def _gap_rank(comparison: Comparison) -> float:
+    """What failures of one error are sorted by, of which many may have one relative difference."""
+    gap = comparison.gap
+    # Digits by which two terms of one loss differ decide nothing.
+    return -float(f"{gap:.2e}") if math.isfinite(gap) else -math.inf
 
 
 def _when(report: Report) -> str:
     return f"at step {report.step} ({printable(report.name)})"
 
 
-def _indent(lines: Iterable[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
-
-
 def _join_lines(lines: Iterable[str]) -> str:
     return "\n".join(line for line in lines if line)
-
-
-def _reproduction_line(report: Report) -> str:
-    same = "weights and batch" if report.checked == "model" else "parameters"
-    return f"Reproduce with the same {same}: {reproduction(report)}"
-
-
-def _leading_diagnosis(report: Report) -> Diagnosis | None:
-    """The culprit, else the first diagnosis; None without diagnoses."""
-    for diagnosis in report.diagnoses:
-        if diagnosis.is_leading:
-            return diagnosis
-    return report.diagnoses[0] if report.diagnoses else None
-
-
-def _finding(report: Report) -> str:
-    lead = _leading_diagnosis(report)
-    if lead is not None:
-        return diagnosis_line(lead)
-    if report.failures:
-        worst = report.failures[0]
-        return f"{location(worst.label)}: {summarize(worst)}"
-    return report.reason.explanation
 
 
 def _remedy(error: str) -> str:

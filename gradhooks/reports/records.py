@@ -5,7 +5,7 @@ import math
 from typing import Literal
 
 from gradhooks.reports.circumstances import NOTHING_COVERED, PROMOTED, Coverage, Precision
-from gradhooks.reports.readings import TapReading
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.reasons import Reason, Verdict
 
 # Loss terms whose derivatives are measured, and the term of what the optimizer receives.
@@ -202,44 +202,6 @@ class Diagnosis:
     ratio: float = math.nan
     cosine: float = math.nan
     is_leading: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Culprit:
-    """Where the error of a failed check is made.
-
-    Args:
-        kind: `"layer"`: its own backward pass is wrong, towards its inputs or
-            its weights; `"loss"`, `"regularizer"` or `"train_step"`.
-        path: Path of the innermost layer; where the error stands in the `call`
-            of a model or layer between inner layers, that one's; of a
-            regularizer, its layer's; of a loss, its name.
-        call: Which call of a layer that is called several times, from 0; None
-            for one that is called once.
-        evidence: What was measured, in sentences.
-        source: File and line of the user's code, `"file:line"`; empty for code
-            of an installed package.
-        sentence: All of it in one sentence.
-        taps: What is known of the gradient before and behind every call of a layer, in
-            forward order; empty where nothing was measured there.
-        finding: What is wrong with the gradient there, as far as measurements tell; empty
-            where they tell nothing, or where a stored report is older than this field.
-            It is part of the sentence, too.
-
-    Example:
-
-    >>> Culprit("layer", "net/swish", None, (), "net.py:12", "the backward pass is wrong").path
-    'net/swish'
-    """
-
-    kind: Literal["layer", "loss", "regularizer", "train_step"]
-    path: str
-    call: int | None = None
-    evidence: tuple[str, ...] = ()
-    source: str = ""
-    sentence: str = ""
-    taps: tuple[TapReading, ...] = ()
-    finding: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

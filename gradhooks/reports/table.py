@@ -8,19 +8,20 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from gradhooks.reports.actions import advice, reproduction_line
+from gradhooks.reports.answer import describe_finding, list_evidence_of_place
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import (
     EVERYTHING,
     TRAINED,
     Comparison,
-    Diagnosis,
     GradientComparison,
     Report,
 )
 from gradhooks.reports.text import (
     UNKNOWN,
     exact,
-    list_names,
+    indent,
     location,
     omission,
     printable,
@@ -35,6 +36,8 @@ HEADER = ("", "parameter", "term", "analytic", "numeric", "+-", "allowed", "rel.
 # Digits behind the decimal point of two derivatives, in order of preference: three are the fewest
 # with which numbers can still be compared.
 DIGITS = (5, 4, 3)
+# Headings of what a failure says.
+EVIDENCE, ACTIONS = "Evidence:", "What to do:"
 MARKS = {Verdict.FAIL: "FAIL", Verdict.INCONCLUSIVE: "?", Verdict.PASS: "ok"}
 _SEVERITY = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 _LABEL = HEADER.index("parameter")
@@ -44,9 +47,11 @@ _NUMBERS = range(HEADER.index("analytic"), HEADER.index("reason"))
 def render(report: Report) -> str:
     """Returns a report as plain text, at most 100 columns wide.
 
-    First the verdict, then the worst comparisons (failures, then what could
-    not be decided, then the passes with the largest difference), the
-    diagnoses, the remarks and, last, how the numbers were obtained.
+    First the verdict, and of a failure what is wrong and where; then what was
+    measured, with the worst comparisons (failures, then what could not be
+    decided, then the passes with the largest difference); of a failure what to
+    do and how to repeat it; the remarks and, last, how the numbers were
+    obtained.
 
     Args:
         report: A `CheckReport`.
@@ -61,16 +66,34 @@ def render(report: Report) -> str:
     PASS (agrees) at step 7, gradcheck
     relative difference total 3.0e-10; threshold 1.0e-06
     """
-    worst = worst_first(report.comparisons)
-    shown = worst[:ROWS]
-    above = (headline(report), differences(report))
-    below = (
-        omission(len(worst) - ROWS, "comparisons"),
-        legend(shown),
-        *remarks(report),
-        circumstances(report),
-    )
+    finding = [describe_finding(report)] if report.verdict is Verdict.FAIL else []
+    return "\n".join([*_wrap([headline(report), *finding]), render_body(report)])
+
+
+def render_body(report: Report) -> str:
+    """Returns what `render` shows below the verdict, and below what is wrong and where."""
+    shown = worst_first(report.comparisons)[:ROWS]
+    above = [*list_evidence(report), differences(report)]
+    below = [*list_below(report), circumstances(report)]
     return "\n".join([*_wrap(above), *_align_rows(shown), *_wrap(below)])
+
+
+def list_evidence(report: Report) -> list[str]:
+    """Returns the lines above the table about the place of an error; none without a failure."""
+    if report.verdict is not Verdict.FAIL:
+        return []
+    lines = list_evidence_of_place(report)
+    more = omission(len(lines) - ROWS, "lines")
+    return [EVIDENCE, *indent([*lines[:ROWS], more])]
+
+
+def list_below(report: Report) -> list[str]:
+    """Returns the lines below the table: what it left out, what to do, and the remarks."""
+    worst = worst_first(report.comparisons)
+    lines = [omission(len(worst) - ROWS, "comparisons"), legend(worst[:ROWS])]
+    if report.verdict is Verdict.FAIL:
+        lines += [ACTIONS, *indent(advice(report)), reproduction_line(report)]
+    return [line for line in [*lines, *remarks(report)] if line]
 
 
 def headline(report: Report) -> str:
@@ -157,45 +180,10 @@ def remarks(report: Report) -> list[str]:
     lines: list[str] = []
     if report.error:
         lines.append(f"error: {printable(report.error)}")
-    lines += describe_culprit(report)
-    diagnoses = merge_diagnoses(report.diagnoses)
-    lines += [f"diagnosis: {line}" for line in diagnoses[:ROWS]]
-    if len(diagnoses) > ROWS:
-        lines.append(omission(len(diagnoses) - ROWS, "diagnoses"))
-    lines += [f"found by: {printable(line)}" for line in report.trail]
+    if report.culprit is None:  # else the search among variables has nothing to add
+        lines += [f"found by: {printable(line)}" for line in report.trail]
     notes = (report.precision.note, *report.notes)
     lines += [f"note: {printable(note)}" for note in notes if note]
-    return lines
-
-
-def describe_culprit(report: Report) -> list[str]:
-    """Returns where the error is made and what was measured there; nothing if it is not known."""
-    culprit = report.culprit
-    if culprit is None:
-        return []
-    evidence = "; ".join(printable(sentence) for sentence in culprit.evidence)
-    return [f"made here: {printable(culprit.sentence)}", f"measured there: {evidence}"]
-
-
-def diagnosis_line(diagnosis: Diagnosis) -> str:
-    """Returns a diagnosis in one line: where, and what is wrong there."""
-    return f"{location(diagnosis.path)}: {printable(diagnosis.sentence)}"
-
-
-def merge_diagnoses(diagnoses: Iterable[Diagnosis], known: str | None = None) -> list[str]:
-    """Returns a line for every different sentence, with all the places it holds for.
-
-    Args:
-        diagnoses: `Diagnosis` records.
-        known: A sentence shown before, for which `the same` stands.
-    """
-    places: dict[str, dict[str, None]] = {}
-    for d in diagnoses:
-        places.setdefault(d.sentence, {})[location(d.path)] = None
-    lines: list[str] = []
-    for sentence, paths in places.items():
-        shown = "the same" if sentence == known else printable(sentence)
-        lines.append(f"{list_names(list(paths))}: {shown}")
     return lines
 
 

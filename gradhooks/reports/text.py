@@ -1,7 +1,7 @@
 """Names and numbers as text for people."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gradhooks.reports.records import EVERYTHING
 
@@ -63,6 +63,11 @@ def shorten(text: str, width: int) -> str:
 def omission(count: int, what: str) -> str:
     """Returns the line that says how many `what` are not shown; empty if all are."""
     return f"... and {count} more {what}" if count > 0 else ""
+
+
+def indent(lines: Iterable[str]) -> list[str]:
+    """Returns lines that stand below a heading, without empty ones."""
+    return [f"  {line}" for line in lines if line]
 
 
 def list_names(names: Sequence[str], most: int = 3) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TextIO
 
+from gradhooks.reports.answer import describe_finding
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import (
@@ -18,12 +19,11 @@ from gradhooks.reports.table import (
     differences,
     fit_digits,
     headline,
-    legend,
-    remarks,
+    list_below,
+    list_evidence,
     render,
     worst_first,
 )
-from gradhooks.reports.text import omission
 
 STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _WORDS = ("", "parameter", "term", "reason")
@@ -95,15 +95,16 @@ class ColourConsole:
 
     def report(self, report: CheckReport) -> None:
         """Writes a report."""
-        worst = worst_first(report.comparisons)
+        shown = worst_first(report.comparisons)[:ROWS]
         self.line(headline(report), report.verdict)
-        self.line(differences(report))
-        if worst:
-            self._console.print(_table(worst[:ROWS], self._console.width))
-        omitted = omission(len(worst) - ROWS, "comparisons")
-        for text in (omitted, legend(worst[:ROWS]), *remarks(report)):
-            if text:
-                self.line(text)
+        if report.verdict is Verdict.FAIL:
+            self._console.print(describe_finding(report), style="bold")
+        for text in (*list_evidence(report), differences(report)):
+            self.line(text)
+        if shown:
+            self._console.print(_table(shown, self._console.width))
+        for text in list_below(report):
+            self.line(text)
         self._console.print(circumstances(report), style="dim")
 
 

@@ -17,7 +17,9 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from gradhooks.reports.message import advice, reproduction
+from gradhooks.reports.actions import advice, reproduction_line
+from gradhooks.reports.answer import describe_finding, list_evidence_of_place
+from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.report import CheckReport
 from gradhooks.reports.table import (
     DIGITS,
@@ -169,14 +171,16 @@ def markdown(report: CheckReport) -> str:
         for c in worst[:ROWS]:
             lines.append(_table_row([inert(cell) for cell in cells(c, DIGITS[-1])]))
         table = "\n".join(lines)
-    bullets = [*remarks(report), *advice(report), f"reproduce: {reproduction(report)}"]
+    is_failure = report.verdict is Verdict.FAIL
     paragraphs = (
         f"**{inert(headline(report))}**",
+        f"**{inert(describe_finding(report))}**" if is_failure else "",
+        _bullets(list_evidence_of_place(report)) if is_failure else "",
         inert(differences(report)),
         table,
         inert(omission(len(worst) - ROWS, "comparisons")),
         inert(legend(worst[:ROWS])),
-        "\n".join(f"* {inert(bullet)}" for bullet in bullets),
+        _bullets([*advice(report), reproduction_line(report), *remarks(report)]),
         inert(circumstances(report)),
     )
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
@@ -191,6 +195,10 @@ def inert(text: str) -> str:
     '&#60;b&#62;&#95;x&#95;'
     """
     return re.sub(r"[^a-zA-Z0-9 /,]", lambda found: f"&#{ord(found[0])};", printable(text))
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"* {inert(line)}" for line in lines)
 
 
 def _table_row(texts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's code that trains, not at Keras' or this package's."""
+"""Warnings that point at the line of the user's code that trains, not at one of Keras."""
 
 import itertools
 import os

@@ -3,7 +3,7 @@
 import json
 import math
 
-from gradhooks.reports.message import declaration, reproduction
+from gradhooks.reports.actions import declaration, reproduction
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING, TERMS, GradientComparison
 from gradhooks.reports.report import CheckReport

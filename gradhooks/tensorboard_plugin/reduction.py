@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradhooks.reports.message import reproduction
+from gradhooks.reports.actions import reproduction
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import TERMS, TRAINED
 from gradhooks.reports.report import CheckReport

@@ -24,6 +24,9 @@ _ACCURACY = 1e-3
 # Failures and passes needed before a pattern is called a unit or a row. A free choice: one of each
 # would call any two parameters a pattern.
 _PATTERN = 2
+# What is said of the terms where the place of the error is not known.
+PENALTY_ALONE = "; only the penalty is wrong: look at the regularizer"
+PENALTY_RIGHT = "; the penalty is right: look at the layers and the loss"
 _CAUSES = {
     2.0: "a factor 2 too many (the derivative of a square?)",
     0.5: "a factor 2 is missing (a square?)",
@@ -256,7 +259,7 @@ def _locate(own: Sequence[DerivativeComparison], failed: Sequence[DerivativeComp
 
 def _describe_terms(failed: Sequence[str], present: set[str]) -> str:
     if "penalty" in failed and "data" not in failed:
-        return "; only the penalty is wrong: look at the regularizer"
+        return PENALTY_ALONE
     if "data" in failed and "penalty" in present and "penalty" not in failed:
-        return "; the penalty is right: look at the layers and the loss"
+        return PENALTY_RIGHT
     return ""

@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Protocol
 
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.readings import TapReading, Word
-from gradhooks.reports.records import Culprit, DerivativeComparison
+from gradhooks.reports.records import DerivativeComparison, Diagnosis
 from gradhooks.verdicts import judge
+from gradhooks.verdicts.diagnosis import PENALTY_ALONE, PENALTY_RIGHT
 from gradhooks.verdicts.replication import Comparand
 
-RIGHT = "right"
+RIGHT, NOT_FINITE = "right", "NaN or infinite"
 BLOCKED = "zero, although the loss moves: nothing is let through"
 PARTLY_BLOCKED = "zero in some of its entries, although the loss moves with them"
 
@@ -83,18 +85,18 @@ def describe_layer(
         kind: `"layer"` or `"regularizer"`.
         path: Path of the layer.
         call: Which call of the layer, from 0; None if it has one.
-        source: Where its code stands.
+        source: Where its code stands, or that of the regularizer.
         wrong_by: What is wrong, of the other functions.
         between: For an error in the code around inner layers, the paths of the
             layer before it and of the one behind it, which may be empty.
         variable: For an error in the gradient of a weight, its path.
     """
+    if kind == "regularizer":
+        of = variable or f"the output of `{path}`"
+        return f"the regularizer{_describe_source(source)} of {of} has a wrong gradient: {wrong_by}"
     where = f"`{path}`{_describe_source(source)}"
     if call is not None:
         where = f"call {call + 1} of {where}"
-    if kind == "regularizer":
-        of = f" of {variable}" if variable else " of its output"
-        return f"the regularizer{of} in {where} has a wrong gradient: {wrong_by}"
     if between is not None:
         before, behind = between
         span = f"between `{before}` and `{behind}`" if behind else f"behind `{before}`"
@@ -106,8 +108,27 @@ def describe_layer(
 
 def describe_loss(name: str, source: Source, wrong_by: str) -> str:
     """Returns the sentence on a loss."""
-    place = f" ({source.place})" if source.place else ""
-    return f"the loss `{name}`{place} has a wrong gradient: {wrong_by}"
+    where = f"the loss `{name}`{_describe_source(source, is_named=True)}"
+    return f"{where} has a wrong gradient: {wrong_by}"
+
+
+def describe_step(source: Source | None, cause: str) -> str:
+    """Returns the sentence on a training step.
+
+    Args:
+        source: Where its code stands; None if that is unknown.
+        cause: What explains the gradient that the optimizer receives, a sentence; empty
+            if nothing that was tried does.
+    """
+    where = "" if source is None else _describe_source(source, is_named=True)
+    sentence = f"`train_step`{where} does not pass the gradient of the loss to the optimizer"
+    return f"{sentence}: {cause}" if cause else sentence
+
+
+def describe_exception(name: str, source: Source | None, cause: str) -> str:
+    """Returns the sentence on a layer, or a loss, whose backward pass raises."""
+    where = "" if source is None else _describe_source(source)
+    return f"the backward pass of `{name}`{where} raises {cause}"
 
 
 def add_finding(culprit: Culprit, finding: str) -> Culprit:
@@ -118,8 +139,37 @@ def add_finding(culprit: Culprit, finding: str) -> Culprit:
     return dataclasses.replace(culprit, sentence=sentence, finding=finding)
 
 
-def _describe_source(source: Source) -> str:
-    words = [word for word in (source.name, source.place or source.package) if word]
+def add_diagnosis(culprit: Culprit, diagnoses: Iterable[Diagnosis]) -> Culprit:
+    """Returns a `Culprit` with what the diagnosis of its weight adds to what is told.
+
+    That is the diagnosis itself, if nothing else tells what is wrong, or the usual
+    cause of a factor. That a gradient is zero, or not finite, is told without it.
+    """
+    for diagnosis in diagnoses:
+        if diagnosis.path != culprit.variable or culprit.sentence.endswith((BLOCKED, NOT_FINITE)):
+            continue
+        sentence = diagnosis.sentence.removesuffix(PENALTY_ALONE).removesuffix(PENALTY_RIGHT)
+        if not culprit.finding:
+            return add_finding(culprit, sentence)
+        _, is_factor, cause = sentence.partition(" times the true one: ")
+        if is_factor and " times the right one" in culprit.finding:
+            return dataclasses.replace(
+                culprit,
+                sentence=f"{culprit.sentence}: {cause}",
+                finding=f"{culprit.finding}: {cause}",
+            )
+        return culprit
+    return culprit
+
+
+def _describe_source(source: Source, is_named: bool = False) -> str:
+    """The class, and the file and line, or the package with its version."""
+    name = "" if is_named else source.name
+    package = f"of {source.package}, an installed package" if source.package else ""
+    if name and not source.place:
+        words = [f"{name} {package}".strip()]
+    else:
+        words = [word for word in (name, source.place or package) if word]
     return f" ({', '.join(words)})" if words else ""
 
 
@@ -131,7 +181,7 @@ def _describe_gap(analytic: float, numeric: float) -> str:
     if analytic == 0:
         return BLOCKED
     if analytic != analytic or abs(analytic) == float("inf"):
-        return "NaN or infinite"
+        return NOT_FINITE
     difference = judge.relative_difference(analytic, numeric)
     words = f"off by {difference:.2g} of its size"
     if numeric and analytic * numeric < 0:

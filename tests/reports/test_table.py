@@ -83,6 +83,9 @@ WRONG = CheckReport(
 
 WRONG_TABLE = r"""
 FAIL (mismatch) at step 1200, gradcheck
+the place could not be told; the error was measured in dense/kernel: analytic = 0.5 * numeric: a
+  factor 2 is missing (it lies there, or nearer to the loss)
+Evidence:
 relative difference total 3.3e-01, data 3.3e-01, penalty 2.0e-10, trained 3.4e-01; threshold 1.0e-06
      parameter                          term      analytic   numeric    +- allowed rel.diff reason
 FAIL model/encode..._dense/kernel[3, 4] total    5.000e-01 1.000e+00 1e-09 2.0e-07  3.3e-01 mismatch
@@ -90,7 +93,13 @@ FAIL model/encode..._dense/kernel[3, 4] total    5.000e-01 1.000e+00 1e-09 2.0e-
 ok   dense/bias                         trained  5.000e-01 1.000e+00     - 2.0e-04  1.0e-09 agrees
 ok   dense/bias[2]                      total    1.000e-05 1.000e-05 1e-09 2.0e-09  3.0e-11 agrees
 trained: norms of the gradient by backpropagation and of what the optimizer receives (float32)
-diagnosis: dense/kernel: analytic = 0.5 * numeric: a factor 2 is missing
+What to do:
+  mismatch: the analytic derivative is wrong: it differs from the numeric one by more than the error
+  bar and the threshold allow, at several step sizes; look for a custom gradient, a hand-written
+  layer or a loss on the path to this parameter
+  If it is meant: expect={'model/encoder_block_11/self_attention/query_dense/kernel': 'mismatch'}
+Reproduce with the same weights and batch: gradhooks.check_gradients(model, x, y, samples=32,
+  seed=0, step=1200, threshold=1e-06)
 found by: half 1 of the variables disagrees
 note: pool is float32
 note: sampled anew
@@ -153,7 +162,7 @@ def test_a_check_that_could_not_be_carried_out_names_its_cause_in_one_line():
 )
 def test_what_is_not_known_is_no_number(differences, threshold, told):
     report = CheckReport(
-        7, Verdict.FAIL, Reason.NON_FINITE_GRADIENT, differences, threshold=threshold
+        7, Verdict.INCONCLUSIVE, Reason.NON_FINITE_LOSS, differences, threshold=threshold
     )
     assert render(report).splitlines()[1] == told
 
@@ -186,12 +195,12 @@ def test_worst_first():
 @pytest.mark.parametrize("extra", [0, 1, 5])
 def test_rows_and_diagnoses_beyond_the_limit_are_counted(extra):
     many = tuple(comparison(index=(i,)) for i in range(ROWS + extra))
-    diagnoses = tuple(Diagnosis(f"v{i}", f"blocked by {i}") for i in range(ROWS + extra))
-    text = render(report(*many, diagnoses=diagnoses))
+    diagnoses = tuple(Diagnosis(f"v{i}", f"blocked by {i}") for i in range(1 + ROWS + extra))
+    text = render(report(*many, verdict=Verdict.FAIL, diagnoses=diagnoses))
     assert text.count("dense/kernel[") == ROWS
-    assert text.count("diagnosis: ") == ROWS
+    assert text.count("\n  v") == ROWS
     assert (f"... and {extra} more comparisons\n" in text) == (extra > 0)
-    assert (f"... and {extra} more diagnoses\n" in text) == (extra > 0)
+    assert (f"  ... and {extra} more lines\n" in text) == (extra > 0)
 
 
 @pytest.mark.parametrize("reason", Reason)
