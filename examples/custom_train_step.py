@@ -57,7 +57,7 @@ def main():
         keras.utils.set_random_seed(0)
         check = gradhooks.GradientCheck(x, y)
         with warnings.catch_warnings():
-            # The report is printed below.
+            # It is printed below.
             warnings.simplefilter("ignore", gradhooks.GradientMismatchWarning)
             network(kind).fit(x, y, epochs=epochs, verbose=2, callbacks=[check])
         report = check.reports[0]
@@ -68,8 +68,8 @@ def main():
             f"\n{step}: {report.verdict}, trained relative difference "
             f"{report.relative_difference['trained']:.1e}"
         )
-        for diagnosis in report.diagnoses:
-            print(f"  {diagnosis.path}: {diagnosis.sentence}")
+        if report.verdict is gradhooks.Verdict.FAIL:
+            print(gradhooks.GradientMismatchError(report))
         print()
 
 

@@ -65,7 +65,7 @@ def main():
             print(f"\n{warning.category.__name__}: {warning.message}")
     print()
     print(check.reports[0])
-    print(f"\nThe gradient is wrong at: {check.reports[0].diagnoses[0].path}")
+    print(f"\nThe error is made in: {check.reports[0].culprit.path}")
     print(f"See it in TensorBoard:\n  tensorboard --logdir {log_dir}")
 
 

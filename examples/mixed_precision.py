@@ -45,8 +45,8 @@ def main():
                     f"  {comparison.path:<22} {comparison.zeros:4.0%} of the gradient is zero, "
                     f"{comparison.verdict}"
                 )
-        for diagnosis in report.diagnoses[:1]:
-            print(f"  {diagnosis.path}: {diagnosis.sentence}")
+        if report.verdict is gradhooks.Verdict.FAIL:
+            print(gradhooks.GradientMismatchError(report))
 
 
 if __name__ == "__main__":
