@@ -54,7 +54,7 @@ def check_at_levels(case, seed=0, levels=(*SMALL, LARGE)):
     The model is compiled once.
     """
     reports = {}
-    with judging.compiled_once():
+    with judging.compiled_once(), judging.verdicts_alone():
         make = model_oracle.ModelOracle
         for relative in (0.0, *levels):
 

@@ -8,6 +8,7 @@ import keras
 import pytest
 
 import gradhooks
+from gradhooks.checking import pinpoint
 from gradhooks.model import oracle
 
 
@@ -42,6 +43,17 @@ def compiled_once():
     fit into the first one is compiled for itself.
     """
     with mock.patch.object(oracle, "ModelOracle", _CompiledOnce(oracle.ModelOracle)):
+        yield
+
+
+@contextlib.contextmanager
+def verdicts_alone():
+    """While open, no check looks for the place of a fault, which takes a trace of its own.
+
+    For tests that ask for the verdicts of many checks; `tests/corpora/test_culprits.py`
+    asks for the places.
+    """
+    with mock.patch.object(pinpoint, "find_culprit", return_value=None):
         yield
 
 

@@ -63,7 +63,7 @@ def assert_not_failed(case, seed):
 def assert_at_other_seeds(judge, case):
     """Judges a case at every seed but the first; the error names every seed that went wrong."""
     wrong = []
-    with judging.compiled_once():
+    with judging.compiled_once(), judging.verdicts_alone():
         for seed in OTHER_SEEDS:
             try:
                 judge(case, seed)
