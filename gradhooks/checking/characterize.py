@@ -34,7 +34,7 @@ def describe_call(tapped: Any, place: Any, leaving: Any) -> str:
     if part is None:
         return ""
     clauses = [_describe_part(part, tapped.matrices_of(place.layer))]
-    clauses.append(_describe_other_calls(tapped, place, part))
+    clauses.append(describe_calls(tapped, place.layer))
     clauses.append(_describe_mode(tapped, place, part))
     return "; ".join(clause for clause in clauses if clause)
 
@@ -92,7 +92,9 @@ def _describe_part(part: Any, matrices: Mapping[str, Floats], name: str = "input
     if not field.gradient.any():
         return ""
     found_more = TensorGradient(field, measure_one, budget).describe()
-    return "; ".join(filter(None, (clause, found_more)))
+    if clause and found_more:
+        return f"{clause}; there {found_more}"
+    return clause or found_more
 
 
 def _tell_inputs(
@@ -132,20 +134,26 @@ def _relate_all(
     return findings.describe_whole_factor(characterizing.find_factor(every))
 
 
-def _describe_other_calls(tapped: Any, place: Any, part: Any) -> str:
-    """Returns the clause on the calls of the same layer, each by itself; empty if it has one."""
-    entering = [p for p in tapped.places if p.layer == place.layer and not p.is_output]
+def describe_calls(tapped: Any, path: str) -> str:
+    """Returns the clause on the calls of a layer, each by itself; empty if it has one.
+
+    Args:
+        tapped: The `TappedModel`.
+        path: Path of the layer.
+    """
+    entering = [p for p in tapped.places if p.layer == path and not p.is_output]
     if not 1 < len(entering) <= _MOST_CALLS:
         return ""
-    relative = _relative_gap(part)
-    is_wrong: list[bool] = []
-    for other in entering:
-        other_part = _take_call(tapped, other, _leaving(tapped, other))
-        answer = None if other_part is None else _is_wrong_call(other_part, relative)
-        if answer is None:
+    slopes: list[Slope] = []
+    for place in entering:
+        part = _take_call(tapped, place, _leaving(tapped, place))
+        if part is None:
             return ""
-        is_wrong.append(answer)
-    return findings.describe_calls(is_wrong)
+        slopes.append(_measure_all(part))
+    relative = max((abs(s.gap) / s.scale for s in slopes if s.is_wrong), default=0.0)
+    if not all(s.is_wrong or s.is_right(relative * s.scale) for s in slopes):
+        return ""
+    return findings.describe_calls([slope.is_wrong for slope in slopes])
 
 
 def _describe_mode(tapped: Any, place: Any, part: Any) -> str:
@@ -154,14 +162,16 @@ def _describe_mode(tapped: Any, place: Any, part: Any) -> str:
         other = tapped.in_other_mode(place.layer)
     except Exception:
         return ""  # a model need not run in the other mode
-    relative = 0.0 if other is None else _relative_gap(part)
-    if other is None or not relative:
+    slope = None if other is None else _measure_all(part)
+    if other is None or slope is None or not slope.is_wrong:
         return ""
+    relative = abs(slope.gap) / slope.scale
     for twin in other.places:
         if (twin.layer, twin.call, twin.is_output) == (place.layer, place.call, False):
             twin_part = _take_call(other, twin, _leaving(other, twin))
-            is_right = twin_part is not None and _is_wrong_call(twin_part, relative) is False
+            there = None if twin_part is None else _measure_all(twin_part)
             tapped.oracle.evaluations += other.oracle.evaluations
+            is_right = there is not None and there.is_right(relative * there.scale)
             return findings.describe_mode(tapped.is_training) if is_right else ""
     return ""
 
@@ -172,25 +182,6 @@ def _take_call(tapped: Any, place: Any, leaving: Any | None) -> Any | None:
         return None
     part = tapped.make_part(place, leaving)
     return part if part_slopes.is_usable(part) else None
-
-
-def _is_wrong_call(part: Any, relative: float) -> bool | None:
-    """Whether the backward pass of a part is wrong; None where that is not decided.
-
-    Args:
-        part: The `Part`.
-        relative: The relative difference that would be seen.
-    """
-    slope = _measure_all(part)
-    if slope.is_wrong:
-        return True
-    return False if slope.is_right(relative * slope.scale) else None
-
-
-def _relative_gap(part: Any) -> float:
-    """Returns the difference of a part along one direction, relative to its size."""
-    slope = _measure_all(part)
-    return abs(slope.gap) / slope.scale if slope.is_wrong else 0.0
 
 
 def _leaving(tapped: Any, place: Any) -> Any | None:

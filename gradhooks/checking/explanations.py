@@ -111,7 +111,10 @@ class Explanation:
         culprit = self._make(kind, place, evidence, wrong_by, variable=variable)
         oracle, at = self._tapped.oracle, self._gradients.at
         term, scale = "penalty" if is_penalty else "total", float(self._context.scales[number])
-        return _add(culprit, lambda: characterize.describe_weight(oracle, at, number, term, scale))
+        culprit = _add(
+            culprit, lambda: characterize.describe_weight(oracle, at, number, term, scale)
+        )
+        return _add(culprit, lambda: characterize.describe_calls(self._tapped, reader))
 
     def _describe_loss_of(self, variable: str, wrong_by: str) -> Culprit | None:
         """The culprit where code outside of all layers reads a weight: the loss, if it is one."""

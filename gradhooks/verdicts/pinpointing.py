@@ -136,7 +136,8 @@ def add_finding(culprit: Culprit, finding: str) -> Culprit:
     if not finding:
         return culprit
     sentence = f"{culprit.sentence}; {finding}"
-    return dataclasses.replace(culprit, sentence=sentence, finding=finding)
+    every = f"{culprit.finding}; {finding}" if culprit.finding else finding
+    return dataclasses.replace(culprit, sentence=sentence, finding=every)
 
 
 def add_diagnosis(culprit: Culprit, diagnoses: Iterable[Diagnosis]) -> Culprit:
