@@ -52,17 +52,22 @@ class TensorGradient:
         if not self._budget.take(3):
             return ""
         is_negative = self._field.value < 0
-        is_split = self._field.name and _SHARE <= float(np.mean(is_negative)) <= 1 - _SHARE
-        if not is_split:
-            directions = [self._first, self._second, self._third]
-            slopes = [self._measure(direction) for direction in directions]
-            found = self._relate(directions, slopes)
-            return found or self._find_indices(slopes[1])
         below, above = self._first * is_negative, self._first * ~is_negative
-        directions = [below, above, self._second]
-        slopes = [self._measure(direction) for direction in directions]
-        found = self._relate(directions, slopes) or self._find_indices(slopes[2])
-        return found or self._find_sign(is_negative, *slopes[:2])
+        second = self._measure(self._second)
+        if self._field.name and _SHARE <= float(np.mean(is_negative)) <= 1 - _SHARE:
+            slopes = [self._measure(below), self._measure(above), second]
+            if not any(slope.is_vacuous for slope in slopes):
+                found = self._relate([below, above, self._second], slopes)
+                found = found or self._find_indices(second)
+                return found or self._find_sign(is_negative, *slopes[:2])
+            if not self._budget.take():
+                return ""
+            first = slopes[0].plus(slopes[1])  # as behind a ReLU, one sign has no gradient
+        else:
+            first = self._measure(self._first)
+        slopes = [first, second, self._measure(self._third)]
+        directions = [self._first, self._second, self._third]
+        return self._relate(directions, slopes) or self._find_indices(second)
 
     def _measure(self, direction: Floats) -> Slope:
         return self._measure_all([direction])

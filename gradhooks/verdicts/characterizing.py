@@ -62,6 +62,11 @@ class Slope:
         """The larger one of both derivatives, as if nothing cancelled."""
         return max(self.size, abs(self.numeric))
 
+    @property
+    def is_vacuous(self) -> bool:
+        """Whether both derivatives are below the error bar."""
+        return max(abs(self.analytic), abs(self.numeric)) <= self.bar
+
     def minus(self, other: "Slope") -> "Slope":
         """The derivative along the difference of two directions."""
         return self._add(other, -1.0)

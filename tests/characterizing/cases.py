@@ -99,6 +99,10 @@ def above(limit, factor):
     return lambda: weighted(lambda x: tf.where(x > limit, factor, 1.0))
 
 
+def half_of_relu():
+    return planted.function(tf.nn.relu, lambda g, x: 0.5 * g * tf.cast(x > 0, g.dtype))
+
+
 def smoothly(x):
     """Factors that are another one everywhere."""
     return 1 + 0.5 * tf.sin(3 * x)
@@ -294,6 +298,7 @@ half = lambda: planted.scale(0.5)  # noqa: E731
 CASES = [
     *spread("factor", through(half), "0.5 times the right one, along every", hosts=EVERY),
     *spread("factor", through(activations.factor), "1.5 times", name="factor_tanh"),
+    *spread("factor", through(half_of_relu), "0.5 times the right", name="factor_relu"),
     *spread("factor", through(lambda: weighted(smoothly)), name="no_factor"),
     *spread("sign", through(activations.sign), "opposite sign, along every"),
     *spread("sign", through(below(0.2, -1.0)), name="some_signs", others=("opposite", "negative")),
