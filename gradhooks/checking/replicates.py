@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradhooks._types import Vector
-from gradhooks.checking import measure, step_control, steps
+from gradhooks.checking import measure, step_control
 from gradhooks.checking.baseline import EvaluationPoint, estimate_baseline
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
@@ -23,18 +23,18 @@ from gradhooks.verdicts.replication import Vote
 # still the same network, and farther than the steps, which would reach back to the kink otherwise.
 # At native precision the steps are larger. Between these limits the values are a free choice.
 _NUDGE, _NUDGE_NATIVE = 1e-2, 1e-1
-# The same for clear failures in float64: an error of a few percent keeps its sign there, and what is
-# wrong at exactly this point is not. A free choice between the steps and the other nudge.
+# The same for clear failures in float64: an error of a few percent keeps its sign there, and what
+# is wrong at exactly this point is right. A free choice between the steps and the other nudge.
 _NUDGE_CLEAR = 1e-3
 # Replicates in float64, where each is precise, and at native precision, where none is. Free
 # choices: a majority of five survives two bad ones.
 REPLICATES, REPLICATES_NATIVE = 1, 5
-# The step of a clear failure's replicate, in units of the first one: the largest of these that the
-# scale permits. A free choice, as for the largest of the finer sequence.
+# The step of a clear failure's replicate, in units of its own: the largest of these that the scale
+# permits. A free choice, as for the largest of the finer sequence.
 _FARTHER = (1.0, 3.0, 10.0, 30.0)
 # Points along a step, in units of the step, at which the gradient of clear failures is evaluated. A
-# free choice: opposite ones, half way.
-_WITHIN_STEP = (0.5, -0.5)
+# free choice: both sides, near and far.
+_WITHIN_STEP = (0.5, -0.5, 0.9, -0.9)
 
 
 def confirm(
@@ -67,9 +67,9 @@ def confirm(
 def confirm_clear(context: CheckContext, failures: Sequence[Measurement]) -> list[bool]:
     """Returns which clear failures are repeated at nudged points by single quotients.
 
-    A replicate must have the same error, and a numeric derivative of the same size:
-    where steps are too long for a loss, quotients at larger ones are smaller. And the
-    gradient must stay about what it is within the step.
+    A replicate must have the same error, and a numeric derivative of the same size, or
+    the same part of the gradient: where steps are too long for a loss, quotients at
+    larger ones are smaller. And the gradient must stay about the same within the step.
     """
     if not context.oracle.has_gradient_elsewhere or not failures:
         return [False] * len(failures)
@@ -91,7 +91,7 @@ def confirm_clear(context: CheckContext, failures: Sequence[Measurement]) -> lis
 
 
 def _is_repeated(first: Measurement, second: Measurement, context: CheckContext) -> bool:
-    """Whether a replicate repeats a failure, with a numeric derivative of the same size."""
+    """Whether a replicate repeats a failure, by a numeric derivative that is alike."""
     if first.vote(second, context.threshold) is not Vote.REPEATED:
         return False
     failed = first.failed_comparands.items()
@@ -101,25 +101,28 @@ def _is_repeated(first: Measurement, second: Measurement, context: CheckContext)
 def _holds_within_step(context: CheckContext, failures: Sequence[Measurement]) -> list[bool]:
     """Whether backpropagation gives about the same derivative within the step of each failure.
 
-    All move at once. A gradient that changes evenly is the same on average at
-    opposite points.
+    All move at once.
     """
     slopes: list[list[list[float]]] = []
     for fraction in _WITHIN_STEP:
         point = np.array(context.baseline.point)
         for failure in failures:
-            failed = failure.failed_comparands.values()
-            step = max(comparand.estimate.step_size for comparand in failed)
-            probe = failure.probe
+            step, probe = _step_of(failure), failure.probe
             point[probe.start : probe.stop] += fraction * step * probe.weights
         gradients = context.oracle.gradients(point).terms.values()
         slopes.append([[f.probe.slope_of(g) for g in gradients] for f in failures])
-    means = np.mean(slopes, axis=0)
-    holds: list[bool] = []
-    for failure, mean in zip(failures, means, strict=True):
-        failed = failure.failed_comparands.items()
-        holds.append(not any(c.is_explained_by(mean[t] - c.analytic) for t, c in failed))
+    holds = [True] * len(failures)
+    for at_point in slopes:
+        for k, failure in enumerate(failures):
+            for t, comparand in failure.failed_comparands.items():
+                change = at_point[k][t] - comparand.analytic
+                holds[k] = holds[k] and comparand.stands_beside(change)
     return holds
+
+
+def _step_of(failure: Measurement) -> float:
+    """Returns the largest step at which a term that failed was measured."""
+    return max(c.estimate.step_size for c in failure.failed_comparands.values())
 
 
 def _count(context: CheckContext) -> int:
@@ -135,8 +138,8 @@ def _measure_farther(
     at = _nudge_lightly(context, number)
     sizes: list[float] = []
     for failure in failures:
-        first = steps.first_step(at, failure.probe, context.threshold)
-        permitted = step_sizes.step_sequence(first, failure.probe.length_scale, _FARTHER)
+        step = _step_of(failure)
+        permitted = step_sizes.step_sequence(step, failure.probe.length_scale, _FARTHER)
         sizes.append(float(permitted[-1]))
     return measure.measure_at_steps(
         context.oracle,

@@ -181,10 +181,24 @@ class Comparand:
         return max(abs(self.analytic), abs(self.estimate.slope)) <= self.estimate.error
 
     def is_as_steep_as(self, other: "Comparand") -> bool:
-        """Whether the numeric derivatives are of one size, as far as error bars tell."""
+        """Whether numeric derivatives are of one size, or one part of the gradient, up to bars."""
         one, two = abs(self.estimate.slope), abs(other.estimate.slope)
-        smaller, larger = min(one, two), max(one, two)
-        return larger <= _SAME_SIZE * smaller + self.estimate.error + other.estimate.error
+        scale = 1.0
+        if other.analytic and two > other.estimate.error:
+            scale = abs(self.analytic / other.analytic)
+        for factor in (1.0, scale):
+            smaller, larger = min(one, factor * two), max(one, factor * two)
+            error = self.estimate.error + factor * other.estimate.error
+            if larger <= _SAME_SIZE * smaller + error:
+                return True
+        return False
+
+    def stands_beside(self, change: float) -> bool:
+        """Whether the analytic derivative nearby leaves the gap what it is.
+
+        An even change over the step opens the one-sided slopes by as much.
+        """
+        return abs(change) < _LARGE_CHANGE * abs(self.gap) + self.estimate.opening
 
     def is_explained_by(self, change: float) -> bool:
         """Whether a change of the analytic derivative nearby is as large as the gap.
