@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Culprit, Diagnosis
+from gradhooks.reports.answer import describe_finding, is_guilty
+from gradhooks.reports.culprit import Culprit
+from gradhooks.reports.reasons import Verdict
+from gradhooks.reports.records import Diagnosis
 from gradhooks.reports.report import CheckReport
-from gradhooks.reports.text import location, printable
+from gradhooks.reports.text import printable
 from gradhooks.tensorboard_plugin.parsing import clip, parse_label
 
 # Characters of a sentence and lines of evidence; free choices, more than a check writes.
 _LONGEST, _MOST = 2000, 8
 # What is said in front of the path.
 _KINDS = {"layer": "layer", "loss": "loss", "regularizer": "regularizer of"}
-_UNTOLD = "In which layer the error is made could not be told"
 
 
 def describe_answer(report: CheckReport) -> dict[str, Any] | None:
@@ -23,28 +24,26 @@ def describe_answer(report: CheckReport) -> dict[str, Any] | None:
     """
     if report.verdict is not Verdict.FAIL:
         return None
-    variable, finding = _lead(report)
-    found = report.culprit
+    found, sentence = report.culprit, clip(describe_finding(report), _LONGEST)
     if found is None:
         # Which variables are sampled, and so which comes first, changes from check to check.
-        untold = "" if report.reason is Reason.UNDECLARED_MATCH else f". {_UNTOLD}"
         return {
             "key": ["", report.reason.name, ""],
             "title": report.reason.headline,
-            "sentence": f"{location(variable)}: {finding}{untold}",
+            "sentence": sentence,
             "source": "",
             "evidence": [],
             "has_layers": False,
-            "variable": variable,
+            "variable": _lead(report),
         }
     return {
         "key": [found.kind, printable(found.path), str(found.call)],
         "title": describe_title(found),
-        "sentence": clip(found.sentence, _LONGEST),
-        "source": clip(found.source, _LONGEST),
+        "sentence": sentence,
+        "source": clip(found.source or found.package, _LONGEST),
         "evidence": [clip(line, _LONGEST) for line in found.evidence[:_MOST]],
         "has_layers": bool(found.taps),
-        "variable": variable,
+        "variable": _lead(report),
     }
 
 
@@ -57,8 +56,7 @@ def describe_title(found: Culprit) -> str:
 def is_named(diagnosis: Diagnosis, report: CheckReport) -> bool:
     """Whether a variable is where the error is made, and not only affected by it."""
     found = report.culprit
-    # Its own weights; those of layers inside of it may be right.
-    return found is not None and diagnosis.path.rpartition("/")[0] == found.path
+    return found is not None and is_guilty(found, diagnosis.path)
 
 
 def group_answers(checks: list[tuple[int, str, dict[str, Any] | None]]) -> list[dict[str, Any]]:
@@ -104,10 +102,10 @@ def _describe_standing(first: int, last: int, count: int, since: int, is_over: b
     return f"since step {first}, in {checks if count == since else f'{count} of {since} checks'}"
 
 
-def _lead(report: CheckReport) -> tuple[str, str]:
-    """(label, sentence) of the variable that the report names first."""
+def _lead(report: CheckReport) -> str:
+    """The label of the variable that the report names first; empty if it names none."""
     for diagnosis in sorted(report.diagnoses, key=lambda d: not d.is_leading):
-        return parse_label(diagnosis.path), clip(diagnosis.sentence, _LONGEST)
+        return parse_label(diagnosis.path)
     for comparison in report.failures:
-        return parse_label(comparison.path), comparison.reason.headline
-    return "", report.reason.headline
+        return parse_label(comparison.path)
+    return ""

@@ -10,14 +10,17 @@ import math
 import re
 from typing import Any
 
-from gradhooks.reports.message import advice
+from gradhooks.reports.actions import advice
+from gradhooks.reports.answer import list_evidence_of_place
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import TRAINED, Comparison, Culprit
+from gradhooks.reports.records import TRAINED, Comparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.tensorboard_plugin.parsing import UnreadableError, clip, parse_fields
 
-# Rows and lines of advice of one answer; free choices, to keep the page of a huge model quick.
+# Rows of one answer, and lines of evidence and of advice; free choices, to keep the page of a huge
+# model quick.
 MOST_ROWS, _MOST_LINES = 2000, 12
 # What Keras calls the model that a `Sequential` makes of itself; no user knows it.
 _INNER = re.compile(r"functional(_\d+)?")
@@ -49,7 +52,7 @@ class Row:
 
 
 def describe_layers(stored: str) -> dict[str, Any]:
-    """Returns the rows of a stored report and what to do, as a dict for JSON.
+    """Returns the rows of a stored report, its evidence and what to do, as a dict for JSON.
 
     Args:
         stored: JSON text of a `CheckReport`.
@@ -65,12 +68,14 @@ def describe_layers(stored: str) -> dict[str, Any]:
         shown = []
         for row, name in list(zip(rows, names, strict=True))[:MOST_ROWS]:
             shown.append(_row(row, name, weights.get(row.path)))
+        evidence = [clip(line, 2000) for line in list_evidence_of_place(report)[:_MOST_LINES]]
         lines = [clip(line, 2000) for line in advice(report)[:_MOST_LINES]]
     except UnreadableError:
         raise
     except Exception as cause:
         raise UnreadableError("the JSON does not have the fields of a report") from cause
-    return {"rows": shown, "left_out": max(0, len(rows) - MOST_ROWS), "advice": lines}
+    left_out = max(0, len(rows) - MOST_ROWS)
+    return {"rows": shown, "left_out": left_out, "evidence": evidence, "advice": lines}
 
 
 def build_rows(found: Culprit) -> list[Row]:

@@ -16,9 +16,10 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from gradhooks.reports.circumstances import Coverage
+from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
-from gradhooks.reports.records import Culprit, DerivativeComparison, Diagnosis, GradientComparison
+from gradhooks.reports.records import DerivativeComparison, Diagnosis, GradientComparison
 from gradhooks.reports.report import CheckReport
 from gradhooks.sinks.tensorboard import TensorBoardSink
 
@@ -162,7 +163,8 @@ PLACE = Culprit(
     ("the gradient at its output: right", "the gradient at its input: off by 0.25 of its size"),
     "net.py:12",
     "the backward pass of `net/block/act` (Act, net.py:12) is wrong",
-    TAPS,
+    heirs=("net/block/dense/kernel",),
+    taps=TAPS,
 )
 
 

@@ -145,6 +145,7 @@ def test_the_answer_stands_on_top_with_the_column_of_layers(tab, made_up):
         logs.PLACE.sentence,
         "net.py:12",
         "the gradient at its output: right",
+        "1 variable below it inherits the error",
         "expect={'*/act': 'mismatch'}",
     ):
         assert words in now.text, words

@@ -57,10 +57,12 @@ class Card {
   constructor(opened) {
     this.opened = opened;
     this.text = h("div", { class: "told" });
+    this.evidence = h("ul", { class: "evidence" });
     this.advice = h("ul", { class: "advice", hidden: true });
+    this.numbers = h("p", {});
     this.layers = new Layers();
     this.unfolded = h("details", { ontoggle: () => this.unfolded.open && this.fetch() }, h("summary", {}, "The gradient on its way through the model"), this.layers.element);
-    this.element = h("article", { class: "answer" }, h("div", { class: "left" }, this.text, this.advice), this.unfolded);
+    this.element = h("article", { class: "answer" }, h("div", { class: "left" }, this.text, this.evidence, this.numbers, this.advice), this.unfolded);
   }
 
   show(run, answer) {
@@ -74,9 +76,9 @@ class Card {
       h("h2", {}, answer.title),
       h("p", { class: "standing" }, h("strong", {}, standing), h("span", { class: "muted name" }, run.run)),
       h("p", { class: "sentence" }, answer.sentence),
-      answer.source && h("p", { class: "source" }, h("code", {}, answer.source)),
-      answer.evidence.length > 0 && h("ul", { class: "evidence" }, answer.evidence.map((line) => h("li", {}, line))),
-      answer.variable && h("p", {}, open));
+      answer.source && h("p", { class: "source" }, h("code", {}, answer.source)));
+    fill(this.numbers, answer.variable && open);
+    if (this.request !== this.named()) list(this.evidence, answer.evidence);
     if (this.unfolded.open || !answer.has_layers) this.fetch();
   }
 
@@ -86,22 +88,28 @@ class Card {
 
   /** Fetches, once for a check, what it measured at the layers and what to do. */
   async fetch() {
-    const mine = `${this.run?.id} ${this.answer?.step}`;
+    const mine = this.named();
     if (!this.answer || mine === this.request) return this.layers.centre();
     this.request = mine;
     try {
       const found = await fetched("./layers", { id: this.run.id, step: this.answer.step });
       if (mine !== this.request) return;
       this.layers.show(found);
-      this.tell(found.advice);
+      list(this.evidence, found.evidence);
+      list(this.advice, found.advice);
     } catch (error) {
-      if (mine === this.request) this.tell([error.message]);
+      if (mine === this.request) list(this.advice, [error.message]);
       this.request = null;
     }
   }
 
-  tell(lines) {
-    this.advice.hidden = lines.length === 0;
-    fill(this.advice, lines.map((line) => h("li", {}, line)));
+  /** What is asked for: a check of a run. */
+  named() {
+    return `${this.run?.id} ${this.answer?.step}`;
   }
+}
+
+function list(element, lines) {
+  element.hidden = lines.length === 0;
+  fill(element, lines.map((line) => h("li", {}, line)));
 }
