@@ -202,7 +202,7 @@ BROKEN = {
         lambda: around(lambda x, w: exaggerated(x * w)),
         scaled,
         "net/culprit/w",
-        ["the gradient is 1.5 times the true one", "2 variables below it inherit the error"],
+        ["it is 1.5 times the right one", "2 variables below it inherit the error"],
     ),
     "a straight-through estimator": (
         lambda: around(lambda x, w: straight_through(x * w, 2.0)),

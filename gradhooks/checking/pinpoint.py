@@ -19,7 +19,6 @@ from gradhooks.checking.explanations import Explanation
 from gradhooks.checking.tap_gradients import TapGradients
 from gradhooks.reports.answer import is_guilty
 from gradhooks.reports.culprit import Culprit
-from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import Comparison, DerivativeComparison
 from gradhooks.verdicts import pinpointing
@@ -105,26 +104,35 @@ class _Search:
 
     def add_surroundings(self, culprit: Culprit) -> Culprit:
         """Returns the culprit with the gradient at every tap, and with who inherits the error."""
-        readings = self._gradients.readings()
-        heirs = self._find_heirs(culprit, readings)
-        return dataclasses.replace(culprit, taps=readings, heirs=heirs)
+        heirs = self._find_heirs(culprit)
+        return dataclasses.replace(culprit, taps=self._gradients.readings(), heirs=heirs)
 
-    def _find_heirs(self, culprit: Culprit, readings: Sequence[TapReading]) -> tuple[str, ...]:
+    def _find_heirs(self, culprit: Culprit) -> tuple[str, ...]:
         """Returns the paths of the failed variables whose gradient passes through the culprit."""
-        pairs = zip(self._places, readings, strict=True)
-        wrong = [place for place, reading in pairs if reading.word == "wrong"]
+        failed: dict[int, str] = {}
+        for number in sorted(self._wrong_variables()):
+            path = self._context.layout.paths[number]
+            if not is_guilty(culprit, path):
+                failed[number] = path
+        place = self._place_of_error(culprit) if failed else None
+        if place is None:
+            return ()
+        below = self._tapped.find_below(place)
+        return tuple(path for number, path in failed.items() if number in below)
+
+    def _place_of_error(self, culprit: Culprit) -> Any | None:
+        """The last place whose gradient is wrong; None where just that of a weight is."""
+        of_layer = [place for place in self._places if place.layer == culprit.path]
         if culprit.variable:
             # Of a wrong weight alone nothing comes down to other layers.
-            is_regularizer = culprit.kind == "regularizer"
-            if is_regularizer or not wrong or wrong[-1].layer != culprit.path:
-                return ()
-        elif not wrong:
-            # A gradient that is blocked is zero in front of the layer, and not measured there.
-            wrong = [place for place in self._places if place.layer == culprit.path]
-        place = wrong[-1] if wrong else self._places[0]
-        below = self._tapped.find_below(place)
-        paths = [self._context.layout.paths[n] for n in sorted(self._wrong_variables() & below)]
-        return tuple(path for path in paths if not is_guilty(culprit, path))
+            entering = [place for place in of_layer if not place.is_output]
+            wrong = [place for place in entering if self._gradients.is_wrong(place.number)]
+            return wrong[-1] if wrong and culprit.kind == "layer" else None
+        pairs = zip(self._places, self._gradients.readings(), strict=True)
+        wrong = [place for place, reading in pairs if reading.word == "wrong"]
+        # A gradient that is blocked is zero in front of the layer, and not measured there.
+        candidates = wrong or of_layer or self._places
+        return candidates[-1]
 
     def run(self) -> Culprit | None:
         """Returns the culprit; None where it cannot be told."""

@@ -22,17 +22,17 @@ class Culprit:
         source: File and line of the user's code, `"file:line"`; empty for code
             of an installed package.
         sentence: All of it in one sentence.
+        taps: What is known of the gradient before and behind every call of a layer, in
+            forward order; empty where nothing was measured there.
+        finding: What is wrong with the gradient there, as far as measurements tell; empty
+            where they tell nothing, or where a stored report is older than this field.
+            It is part of the sentence, too.
         variable: Path of the weight whose gradient is wrong; empty for an error towards
             the inputs.
         package: Name and version of the installed package that the code belongs to;
             empty for code of the user.
         heirs: Paths of the failed variables whose gradient passes through the place
             of the error, so that they inherit it.
-        finding: What is wrong with the gradient there, as far as measurements tell; empty
-            where they tell nothing, or where a stored report is older than this field.
-            It is part of the sentence, too.
-        taps: What is known of the gradient before and behind every call of a layer, in
-            forward order; empty where nothing was measured there.
 
     Example:
 
@@ -46,8 +46,8 @@ class Culprit:
     evidence: tuple[str, ...] = ()
     source: str = ""
     sentence: str = ""
+    taps: tuple[TapReading, ...] = ()
+    finding: str = ""
     variable: str = ""
     package: str = ""
     heirs: tuple[str, ...] = ()
-    finding: str = ""
-    taps: tuple[TapReading, ...] = ()
