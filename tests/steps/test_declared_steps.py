@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import gradhooks
 from gradhooks import Reason, Verdict
-from tests.steps import cases
+from tests.steps import cases, train_steps
 
 MEANT = {"*": "untrained"}
 
@@ -31,7 +31,7 @@ def test_a_step_that_is_meant_is_declared(name):
     ids=["nothing", "by value", "by norm", "together"],
 )
 def test_a_step_that_has_nothing_to_do_is_noted_and_does_not_fail(change):
-    class Idle(cases.Step):
+    class Idle(train_steps.Step):
         def changed(self, gradients):
             return change(gradients)
 
