@@ -16,6 +16,10 @@ from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.records import DerivativeComparison
 from gradhooks.verdicts import pinpointing
 
+# Relative differences of the entries of a weight whose largest is at most so many times the
+# smallest are one. A free choice: two digits are said.
+_SAME = 1.05
+
 
 class Explanation:
     """Explains what was found at a tap.
@@ -101,6 +105,8 @@ class Explanation:
         analytic = self._context.baseline.gradients[term][self._context.layout.slice(number)]
         if worst.analytic == 0 and analytic.any():
             wrong_by = pinpointing.PARTLY_BLOCKED
+        elif worst.relative_difference > _SAME * min(c.relative_difference for c in wrong):
+            wrong_by = f"{wrong_by}, at its worst entry"
         if place is None:
             return self._describe_loss_of(variable, wrong_by)
         evidence = (
