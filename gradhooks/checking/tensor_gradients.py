@@ -13,6 +13,9 @@ from gradhooks.verdicts.characterizing import Field, Slope
 # Evaluations for what is said beside the place. A free choice: about as many as a check takes for
 # the parameters that it samples.
 _MOST_EVALUATIONS = 40
+# The entries of one sign that are nearest to zero must be wrong by themselves: else it is not the
+# sign that decides. This fraction of them, a free choice: fewer are not wrong by much.
+_NEAREST = 0.1
 # Each sign must have this fraction of the entries if they are told apart. A free choice.
 _SHARE = 0.1
 
@@ -113,7 +116,7 @@ class TensorGradient:
         else:
             return ""
         sizes = np.abs(self._field.value)
-        is_small = is_inside & (sizes <= np.median(sizes[is_inside]))
+        is_small = is_inside & (sizes <= np.quantile(sizes[is_inside], _NEAREST))
         is_beside = is_inside & _has_both(is_inside)
         if not is_beside.any() or not self._budget.take(2):
             return ""
