@@ -61,6 +61,8 @@ NOTHING = (
     "nan_entropy_mlp",
     "merge_concatenation",
 )
+# Words of what may not be said where nothing is known; the numbers of a weight may be.
+CLAIMS = ("the right one", "it is wrong", "missing", "handed on", "nothing is let", "transpose")
 READ = [case for case in CASES if case.name.startswith((*SAID, *NOTHING))]
 
 
@@ -74,4 +76,4 @@ def test_what_is_said_of_a_fault_is_true(case):
     if expected:
         assert expected[0] in place.finding
     else:
-        assert place.finding == ""
+        assert not any(words in place.finding for words in CLAIMS)
