@@ -38,14 +38,14 @@ class Plain(layers.Layer):
         return self.function(inputs)
 
 
-def network(function, name="middle"):
+def network(function, name="middle", activation="tanh"):
     model = keras.Sequential(
         [
             layers.Input((6,)),
             layers.Dense(8, name="below"),
             layers.BatchNormalization(name="normalization"),
             Plain(function, name=name),
-            layers.Dense(5, activation="tanh", name="above"),
+            layers.Dense(5, activation=activation, name="above"),
             layers.Dense(1, name="head"),
         ],
         name="net",
@@ -220,3 +220,13 @@ def test_a_check_leaves_no_graph_behind():
     report = gradhooks.check_gradients(model, x, y)
     assert report.culprit is not None
     assert custom_gradients.list_registered_gradients() == before
+
+
+def test_a_wrong_activation_is_not_put_down_to_one_of_the_weights_before_it():
+    model, x, y = network(tf.tanh, activation=off_at_its_input)
+    report = gradhooks.check_gradients(model, x, y)
+    assert (report.culprit.kind, report.culprit.variable) == ("layer", "")
+    assert report.culprit.path == "net/above"
+    assert "backward pass of `net/above`" in report.culprit.sentence
+    assert any("at its input" in sentence for sentence in report.culprit.evidence)
+    assert any("net/above/" in sentence for sentence in report.culprit.evidence)

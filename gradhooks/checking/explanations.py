@@ -113,6 +113,9 @@ class Explanation:
             f"the gradient at the output of {reader}: {behind}",
             f"the gradient of {variable}: {wrong_by}",
         )
+        whole = None if is_penalty else self._describe_whole(place, behind)
+        if whole is not None:
+            return dataclasses.replace(whole, evidence=(*whole.evidence, evidence[-1]))
         kind: Literal["layer", "regularizer"] = "regularizer" if is_penalty else "layer"
         culprit = self._make(kind, place, evidence, wrong_by, variable=variable)
         oracle, at = self._tapped.oracle, self._gradients.at
@@ -121,6 +124,21 @@ class Explanation:
             culprit, lambda: characterize.describe_weight(oracle, at, number, term, scale)
         )
         return _add(culprit, lambda: characterize.describe_calls(self._tapped, reader))
+
+    def _describe_whole(self, place: Any, behind: str) -> Culprit | None:
+        """The culprit where the gradient at the input of the only call is wrong like the weight's.
+
+        What follows all weights of a layer is wrong then, such as its activation.
+        """
+        leaving = self._gradients.leaving(place)
+        calls = {p.call for p in self._places if p.layer == place.layer}
+        if len(calls) > 1 or leaving is None or not self._gradients.is_wrong(place.number):
+            return None
+        is_unclear = self._tapped.has_way_around(place, leaving)
+        if is_unclear or self._gradients.wrong_inside(place):
+            return None
+        failed = self._gradients.measure(place.number).failed_comparands
+        return self.describe(place.number, pinpointing.describe_error(failed.values()), behind)
 
     def _describe_loss_of(self, variable: str, wrong_by: str) -> Culprit | None:
         """The culprit where code outside of all layers reads a weight: the loss, if it is one."""
