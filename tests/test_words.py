@@ -201,19 +201,19 @@ BROKEN = {
     "a factor": (
         lambda: around(lambda x, w: exaggerated(x * w)),
         scaled,
-        "net/culprit/w",
+        "the backward pass of `net/culprit`",
         ["it is 1.5 times the right one", "2 variables below it inherit the error"],
     ),
     "a straight-through estimator": (
         lambda: around(lambda x, w: straight_through(x * w, 2.0)),
         scaled,
-        "net/culprit/w",
+        "the backward pass of `net/culprit`",
         [f"the loss does not move: {SURROGATE}"],
     ),
     "half a straight-through estimator": (
         lambda: around(partly_still),
         scaled,
-        "net/culprit/w",
+        "the backward pass of `net/culprit`",
         ["the loss does not move at", SURROGATE],
     ),
     "a gradient that is stopped": (

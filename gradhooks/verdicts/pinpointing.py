@@ -1,18 +1,21 @@
 """Sentences about where an error is made, from what was measured there."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
 from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.readings import TapReading, Word
 from gradhooks.reports.records import DerivativeComparison, Diagnosis
+from gradhooks.reports.text import SURROGATE
 from gradhooks.verdicts import judge
 from gradhooks.verdicts.diagnosis import PENALTY_ALONE, PENALTY_RIGHT
 from gradhooks.verdicts.replication import Comparand
 
 RIGHT, NOT_FINITE = "right", "NaN or infinite"
 BLOCKED = "zero, although the loss moves: nothing is let through"
+STILL = f"not zero, although the loss does not move: {SURROGATE}"
 PARTLY_BLOCKED = "zero in some of its entries, although the loss moves with them"
 
 
@@ -52,14 +55,22 @@ def fill_reading(reading: TapReading, word: Word, measured: Comparand) -> TapRea
 
 
 def describe_error(failed: Iterable[Comparand]) -> str:
-    """Returns by how much derivatives that failed are wrong, for the worst of them."""
+    """Returns by how much derivatives at a tap that failed are wrong, for the worst of them.
+
+    A tap measures one direction. Its sign there says nothing of the whole gradient's.
+    """
     worst = choose_worst(failed)
-    return _describe_gap(worst.analytic, worst.estimate.slope)
+    if worst.analytic and abs(worst.estimate.slope) <= worst.estimate.error:
+        return STILL
+    return _describe_size(worst.analytic, worst.estimate.slope)
 
 
 def describe_comparison(comparison: DerivativeComparison) -> str:
     """Returns by how much a comparison that failed is wrong."""
-    return _describe_gap(comparison.analytic, comparison.numeric)
+    analytic, numeric = comparison.analytic, comparison.numeric
+    words = _describe_size(analytic, numeric)
+    is_opposite = math.isfinite(analytic) and analytic * numeric < 0
+    return f"{words}, with the wrong sign" if is_opposite else words
 
 
 def describe_agreement(total: Comparand) -> str:
@@ -146,10 +157,15 @@ def add_diagnosis(culprit: Culprit, diagnoses: Iterable[Diagnosis]) -> Culprit:
     That is the diagnosis itself, if nothing else tells what is wrong, or the usual
     cause of a factor. That a gradient is zero, or not finite, is told without it.
     """
+    if culprit.sentence.endswith((BLOCKED, NOT_FINITE, STILL)):
+        return culprit
     for diagnosis in diagnoses:
-        if diagnosis.path != culprit.variable or culprit.sentence.endswith((BLOCKED, NOT_FINITE)):
-            continue
         sentence = diagnosis.sentence.removesuffix(PENALTY_ALONE).removesuffix(PENALTY_RIGHT)
+        if diagnosis.path != culprit.variable:
+            is_told = any(diagnosis.path in words for words in culprit.evidence)
+            if culprit.variable or culprit.finding or not is_told:
+                continue
+            sentence = f"{diagnosis.path}: {sentence}"
         if not culprit.finding:
             return add_finding(culprit, sentence)
         _, is_factor, cause = sentence.partition(" times the true one: ")
@@ -178,13 +194,9 @@ def _relative_difference(comparand: Comparand) -> float:
     return judge.relative_difference(comparand.analytic, comparand.estimate.slope)
 
 
-def _describe_gap(analytic: float, numeric: float) -> str:
+def _describe_size(analytic: float, numeric: float) -> str:
     if analytic == 0:
         return BLOCKED
-    if analytic != analytic or abs(analytic) == float("inf"):
+    if not math.isfinite(analytic):
         return NOT_FINITE
-    difference = judge.relative_difference(analytic, numeric)
-    words = f"off by {difference:.2g} of its size"
-    if numeric and analytic * numeric < 0:
-        return f"{words}, with the wrong sign"
-    return words
+    return f"off by {judge.relative_difference(analytic, numeric):.2g} of its size"

@@ -34,7 +34,7 @@ def without_step_control():
     with (
         mock.patch.object(judge, "is_accepted", return_value=False),
         mock.patch.object(
-            step_control, "refine_steps", lambda oracle, at, measured, threshold: measured
+            step_control, "refine_steps", lambda oracle, at, measured, *others: measured
         ),
     ):
         yield

@@ -37,6 +37,8 @@ def trace(function, *specifications):
     """
     known = list_registered_gradients()
     traced = _get_concrete_function(function, *specifications)
+    # The graph refers to variables weakly, and a gradient may have held the only reference.
+    traced.variables_in_use = traced.graph.variables
     forget_gradients(known, traced.graph)
     return traced
 
