@@ -19,12 +19,12 @@ FILE = pathlib.Path(__file__).parents[1] / "tests" / "durations.json"
 # Tests below this many CPU seconds are left out of the file: they are cheap, and many.
 SHORTEST = 0.1
 # CPU seconds that the tests of one kind may take in the default run. A free choice: with it the
-# default tests cost about 330 CPU seconds, which with start-up is less than five minutes on two
+# default tests cost about 440 CPU seconds, which with start-up is less than five minutes on two
 # cores.
-SECONDS_PER_KIND = 0.8
+SECONDS_PER_KIND = 0.5
 # The cheapest test of a kind stays in the default run up to this many CPU seconds, so that every
 # kind of thing is tested there. A free choice, as above.
-SLOWEST_REPRESENTATIVE = 3.0
+SLOWEST_REPRESENTATIVE = 2.5
 
 _STARTED = pytest.StashKey[float]()
 _PROPERTY = "cpu_seconds"
