@@ -213,7 +213,7 @@ BROKEN = {
     "half a straight-through estimator": (
         lambda: around(partly_still),
         scaled,
-        "the backward pass of `net/culprit`",
+        "net/culprit/w",
         ["the loss does not move at", SURROGATE],
     ),
     "a gradient that is stopped": (

@@ -113,7 +113,9 @@ class Explanation:
             f"the gradient at the output of {reader}: {behind}",
             f"the gradient of {variable}: {wrong_by}",
         )
-        whole = None if is_penalty else self._describe_whole(place, behind)
+        whole = None
+        if not is_penalty:
+            whole = self._describe_whole(place, behind, worst.relative_difference)
         if whole is not None:
             return dataclasses.replace(whole, evidence=(*whole.evidence, evidence[-1]))
         kind: Literal["layer", "regularizer"] = "regularizer" if is_penalty else "layer"
@@ -125,10 +127,11 @@ class Explanation:
         )
         return _add(culprit, lambda: characterize.describe_calls(self._tapped, reader))
 
-    def _describe_whole(self, place: Any, behind: str) -> Culprit | None:
+    def _describe_whole(self, place: Any, behind: str, relative: float) -> Culprit | None:
         """The culprit where the gradient at the input of the only call is wrong like the weight's.
 
-        What follows all weights of a layer is wrong then, such as its activation.
+        What follows all weights of a layer is wrong then, such as its activation. An
+        error of another size says that the weights have a way of their own.
         """
         leaving = self._gradients.leaving(place)
         calls = {p.call for p in self._places if p.layer == place.layer}
@@ -137,8 +140,11 @@ class Explanation:
         is_unclear = self._tapped.has_way_around(place, leaving)
         if is_unclear or self._gradients.wrong_inside(place):
             return None
-        failed = self._gradients.measure(place.number).failed_comparands
-        return self.describe(place.number, pinpointing.describe_error(failed.values()), behind)
+        failed = self._gradients.measure(place.number).failed_comparands.values()
+        at_input = pinpointing.relative_difference(pinpointing.choose_worst(failed))
+        if not relative / _SAME < at_input < relative * _SAME:
+            return None
+        return self.describe(place.number, pinpointing.describe_error(failed), behind)
 
     def _describe_loss_of(self, variable: str, wrong_by: str) -> Culprit | None:
         """The culprit where code outside of all layers reads a weight: the loss, if it is one."""

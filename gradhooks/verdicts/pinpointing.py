@@ -40,7 +40,7 @@ class Source(Protocol):
 
 def choose_worst(comparands: Iterable[Comparand]) -> Comparand:
     """Returns the derivative with the largest relative difference."""
-    return max(comparands, key=_relative_difference)
+    return max(comparands, key=relative_difference)
 
 
 def fill_reading(reading: TapReading, word: Word, measured: Comparand) -> TapReading:
@@ -48,7 +48,7 @@ def fill_reading(reading: TapReading, word: Word, measured: Comparand) -> TapRea
     return dataclasses.replace(
         reading,
         word=word,
-        relative_difference=_relative_difference(measured),
+        relative_difference=relative_difference(measured),
         analytic=float(measured.analytic),
         numeric=float(measured.estimate.slope),
     )
@@ -77,7 +77,7 @@ def describe_agreement(total: Comparand) -> str:
     """Returns how well the derivative of the total loss agrees."""
     if total.is_vacuous:
         return "zero, and so is the measured one"
-    difference = _relative_difference(total)
+    difference = relative_difference(total)
     return f"{RIGHT}, to {difference:.1g} of its size"
 
 
@@ -190,7 +190,8 @@ def _describe_source(source: Source, is_named: bool = False) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def _relative_difference(comparand: Comparand) -> float:
+def relative_difference(comparand: Comparand) -> float:
+    """Returns the relative difference of a derivative at a tap."""
     return judge.relative_difference(comparand.analytic, comparand.estimate.slope)
 
 
