@@ -146,7 +146,7 @@ def describe_calls(tapped: Any, path: str) -> str:
         return ""
     slopes: list[Slope] = []
     for place in entering:
-        part = _take_call(tapped, place, _leaving(tapped, place))
+        part = _take_call(tapped, place, tapped.leaving(place))
         if part is None:
             return ""
         slopes.append(_measure_all(part))
@@ -167,8 +167,8 @@ def _describe_mode(tapped: Any, place: Any, part: Any) -> str:
         return ""
     relative = abs(slope.gap) / slope.scale
     for twin in other.places:
-        if (twin.layer, twin.call, twin.is_output) == (place.layer, place.call, False):
-            twin_part = _take_call(other, twin, _leaving(other, twin))
+        if not twin.is_output and twin.is_around_same_call(place):
+            twin_part = _take_call(other, twin, other.leaving(twin))
             there = None if twin_part is None else _measure_all(twin_part)
             tapped.oracle.evaluations += other.oracle.evaluations
             is_right = there is not None and there.is_right(relative * there.scale)
@@ -182,13 +182,6 @@ def _take_call(tapped: Any, place: Any, leaving: Any | None) -> Any | None:
         return None
     part = tapped.make_part(place, leaving)
     return part if part_slopes.is_usable(part) else None
-
-
-def _leaving(tapped: Any, place: Any) -> Any | None:
-    for other in tapped.places:
-        if (other.layer, other.call) == (place.layer, place.call) and other.is_output:
-            return other
-    return None
 
 
 def _measure_all(part: Any) -> Slope:

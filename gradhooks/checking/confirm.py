@@ -115,8 +115,7 @@ def _kind_of(context: CheckContext, measurement: Measurement, number: int) -> ob
     """Returns what failures of one kind have in common; the number alone for one of its own."""
     if not (measurement.probe.is_coordinate and measurement.do_slopes_meet):
         return number
-    variable = context.layout.variable_of(measurement.probe.start)
-    return variable, frozenset(measurement.failed_comparands)
+    return context.kind_of(measurement)
 
 
 def _confirm_each(

@@ -59,7 +59,7 @@ class Explanation:
             return None
         if place.is_output:
             return self._describe_after(place, wrong_by)
-        leaving = self._gradients.leaving(place)
+        leaving = self._tapped.leaving(place)
         if leaving is None or not self._gradients.is_right(leaving.number):
             return None
         if not place.is_model and self._tapped.has_way_around(place, leaving):
@@ -81,7 +81,7 @@ class Explanation:
             f"the gradient at its input: {wrong_by}",
         )
         culprit = self._make("layer", place, evidence, wrong_by)
-        leaving = self._gradients.leaving(place)
+        leaving = self._tapped.leaving(place)
         return _add(culprit, lambda: characterize.describe_call(self._tapped, place, leaving))
 
     def describe_weights(self, number: int, reader: str, behind: str) -> Culprit | None:
@@ -133,7 +133,7 @@ class Explanation:
         What follows all weights of a layer is wrong then, such as its activation. An
         error of another size says that the weights have a way of their own.
         """
-        leaving = self._gradients.leaving(place)
+        leaving = self._tapped.leaving(place)
         calls = {p.call for p in self._places if p.layer == place.layer}
         if len(calls) > 1 or leaving is None or not self._gradients.is_wrong(place.number):
             return None
@@ -184,7 +184,7 @@ class Explanation:
         """
         if place.enclosing is None or place.is_output:
             return True
-        around, leaving = self._places[place.enclosing], self._gradients.leaving(place)
+        around, leaving = self._places[place.enclosing], self._tapped.leaving(place)
         if not self._gradients.measure(around.number).has_passed:
             return True
         # What enters there may not lead to this call: another input, or weights alone.
@@ -205,7 +205,7 @@ class Explanation:
         if not self._tapped.describe_layer(around.layer).place:
             # No code of the user's between the layers, but perhaps a loop over one.
             return self._explain_loop(around, self._gradients.wrong_inside(around), wrong_by)
-        leaving = None if around.is_model else self._gradients.leaving(around)
+        leaving = None if around.is_model else self._tapped.leaving(around)
         if leaving is not None and self._tapped.has_way_around(place, leaving):
             return None
         following = self._following(place, around)

@@ -171,7 +171,7 @@ class _Search:
         for place in reversed(self._places):
             if place.is_output or slopes[place.number]:
                 continue
-            leaving = self._gradients.leaving(place)
+            leaving = self._tapped.leaving(place)
             if leaving is None or not slopes[leaving.number]:
                 continue
             is_cause = self._gradients.is_blocked(place.number)
@@ -252,7 +252,7 @@ class _Search:
         """
         reached: list[int] = []
         for other in self._places[place.number + 1 :]:
-            is_same = (other.layer, other.call) == (place.layer, place.call)
+            is_same = other.is_around_same_call(place)
             is_inner = other.enclosing == place.number and not other.is_output
             if not place.is_output and (is_inner or (is_same and other.is_output)):
                 reached.append(other.number)
@@ -261,8 +261,7 @@ class _Search:
         if place.is_output and place.enclosing is not None:
             around = self._places[place.enclosing]
             for other in self._places:
-                is_same = (other.layer, other.call) == (around.layer, around.call)
-                if is_same and other.is_output:
+                if other.is_output and other.is_around_same_call(around):
                     reached.append(other.number)
         wrong = [number for number in reached if self._gradients.is_wrong(number)]
         return max(wrong, default=None)

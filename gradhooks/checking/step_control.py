@@ -10,8 +10,6 @@ measured at whole sequences of steps (`measure.refine`):
    the sample needed.
 2. `refine_steps`: for those not accepted, one quotient more in each round, at
    smaller steps, which cross fewer kinks, until they are accepted or fail clearly.
-
-`measure` runs both.
 """
 
 import math
@@ -35,30 +33,6 @@ _SAME_STEP = 1e-6
 _PILOT = 12
 
 
-def measure(
-    oracle: Oracle,
-    at: EvaluationPoint,
-    probes: Sequence[Probe],
-    threshold: float,
-    magnitudes: Sequence[Magnitudes] | None = None,
-) -> list[Measurement]:
-    """Measures probes with two evaluations each, and refines the steps of those not accepted.
-
-    Args:
-        oracle: The `Oracle`.
-        at: The `EvaluationPoint`.
-        probes: The `Probe`s.
-        threshold: Relative difference that the verdict allows.
-        magnitudes: Per probe and term, the size of the slope before its parts
-            cancel; zeros if None.
-
-    Returns:
-        A `Measurement` for each probe.
-    """
-    quotients = first_quotients(oracle, at, probes, threshold, magnitudes)
-    return refine_steps(oracle, at, quotients, threshold)
-
-
 def first_quotients(
     oracle: Oracle,
     at: EvaluationPoint,
@@ -73,7 +47,11 @@ def first_quotients(
         at: The `EvaluationPoint`.
         probes: The `Probe`s.
         threshold: Relative difference that the verdict allows.
-        magnitudes: As for `measure`.
+        magnitudes: Per probe and term, the size of the slope before its parts
+            cancel; zeros if None.
+
+    Returns:
+        A `Measurement` for each probe.
     """
     if magnitudes is None:
         magnitudes = _no_magnitudes(at, probes)
@@ -116,7 +94,7 @@ def first_estimates(
         at: The `EvaluationPoint`.
         probes: The `Probe`s.
         threshold: Relative difference that the verdict allows.
-        magnitudes: As for `measure`.
+        magnitudes: As for `first_quotients`.
         precision: Largest precision of the steps, see `step_sizes`; infinite for
             those of `step_sizes.first_step`.
     """

@@ -110,14 +110,6 @@ class TapGradients:
             self._known[number] = self._measure(Probe(self._first + number, np.ones(1)))
         return self._known[number]
 
-    def leaving(self, place: Any) -> Any | None:
-        """Returns the tap behind the call before which one is; the first output of the model's."""
-        for other in self.places:
-            is_same = (other.layer, other.call) == (place.layer, place.call)
-            if is_same and other.is_output:
-                return other
-        return None
-
     def wrong_inside(self, place: Any) -> list[Any]:
         """Returns the calls inside of another, at any depth, before which the gradient is wrong."""
         wrong: list[Any] = []

@@ -29,6 +29,16 @@ class TappedModel:
         """The `Place`s, by number; tap k is variable `first + k` of the oracle."""
         return tuple(self._taps.places)
 
+    def leaving(self, place):
+        """Returns the `Place` behind the call before which one is; None if there is none.
+
+        Of the model it is that of the first output.
+        """
+        for other in self.places:
+            if other.is_output and other.is_around_same_call(place):
+                return other
+        return None
+
     def describe_layer(self, path):
         """Returns a `sources.Source` for the code of a layer."""
         return sources.find_source(self._taps.layer_at(path))
@@ -65,8 +75,7 @@ class TappedModel:
         every = set(range(self.first))
         tensors = []
         for other in self.places:
-            is_same = (other.layer, other.call) == (place.layer, place.call)
-            if is_same and other.is_output:
+            if other.is_output and other.is_around_same_call(place):
                 tensors += self._taps.leaving.get(other.number, ())
         if place.is_model or not tensors:
             return every

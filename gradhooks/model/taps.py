@@ -44,6 +44,10 @@ class Place:
     enclosing: int | None = None
     is_model: bool = False
 
+    def is_around_same_call(self, other):
+        """Whether this tap and another are before or behind the same call."""
+        return (self.layer, self.call) == (other.layer, other.call)
+
 
 class Taps:
     """The taps of a model, and where the latest trace has put them.

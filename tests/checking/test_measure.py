@@ -138,10 +138,16 @@ def test_where_most_probes_cross_kinks_intermediate_steps_are_left_out():
     assert alone[0].estimates[0].step_size >= together[0].estimates[0].step_size
 
 
+def measure_by_quotients(oracle, at):
+    """Measures all parameters by as few quotients as step control takes."""
+    quotients = step_control.first_quotients(oracle, at, coordinates(oracle), THRESHOLD)
+    return step_control.refine_steps(oracle, at, quotients, THRESHOLD)
+
+
 def measure_all(oracle, at):
-    """(measurements, evaluations) of all parameters by `step_control.measure`."""
+    """(measurements, evaluations) of all parameters, as by step control."""
     before = oracle.evaluations
-    measured = step_control.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    measured = measure_by_quotients(oracle, at)
     assert [m.probe.start for m in measured] == [*range(oracle.layout.size)]
     return measured, oracle.evaluations - before
 
@@ -216,7 +222,7 @@ def kinked(analytic):
 def test_a_single_quotient_decides_nothing_at_a_kink(analytic):
     """Not even at the mean of both slopes, which is what a central difference shows."""
     oracle, at = kinked(analytic)
-    (first,) = step_control.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    (first,) = measure_by_quotients(oracle, at)
     assert not first.is_accepted
     (refined,) = measure.refine(oracle, at, [first], THRESHOLD)
     assert refined.judgements == ((Verdict.INCONCLUSIVE, Reason.KINK),)
@@ -225,7 +231,7 @@ def test_a_single_quotient_decides_nothing_at_a_kink(analytic):
 @pytest.mark.parametrize("analytic", [0.5, -1.0, 3.5])
 def test_a_value_outside_of_both_slopes_fails(analytic):
     oracle, at = kinked(analytic)
-    (first,) = step_control.measure(oracle, at, coordinates(oracle), THRESHOLD)
+    (first,) = measure_by_quotients(oracle, at)
     (refined,) = measure.refine(oracle, at, [first], THRESHOLD)
     assert refined.judgements == ((Verdict.FAIL, Reason.MISMATCH),)
     assert refined.failed_at_kink
