@@ -8,12 +8,14 @@ import numpy as np
 
 from gradhooks._types import Vector
 from gradhooks.checking import clear_failures, confirm, step_control, zero_gradients
+from gradhooks.checking import measure as measuring
 from gradhooks.checking.baseline import EvaluationPoint
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import determinism, sampling
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.readings import TapReading, Word
+from gradhooks.reports.reasons import Reason
 from gradhooks.verdicts import pinpointing, proof
 
 
@@ -87,8 +89,7 @@ class TapGradients:
         A network that multiplies the smallest difference has a right gradient that no
         quotient shows.
         """
-        tapped = dataclasses.replace(self._context, oracle=self._oracle, baseline=self._at)
-        return not confirm.varies_along_step(tapped, self.measure(number))
+        return self._is_steady(self.measure(number))
 
     def is_blocked(self, number: int) -> bool:
         """Whether the loss depends on a tap at which the gradient is zero."""
@@ -105,7 +106,10 @@ class TapGradients:
         return any(zero.is_blocked for zero in moved)
 
     def measure(self, number: int) -> Measurement:
-        """Measures at a tap by a single quotient, and by a sequence of steps if it disagrees."""
+        """Measures at a tap by a single quotient, and by sequences of steps if it disagrees.
+
+        A failure that is not clear, such as one among kinks, must repeat at finer steps.
+        """
         if number not in self._known:
             self._known[number] = self._measure(Probe(self._first + number, np.ones(1)))
         return self._known[number]
@@ -142,7 +146,20 @@ class TapGradients:
         measured = step_control.first_estimates(oracle, self._at, [probe], threshold)
         if not measured[0].is_accepted:
             measured = clear_failures.refine_until_clear(oracle, self._at, measured, threshold)
+        if _is_unclear(measured[0]):
+            measured = measuring.refine(oracle, self._at, measured, threshold, is_fine=True)
+        if _is_unclear(measured[0]) and not self._is_steady(measured[0]):
+            return measured[0].withdraw(Reason.NOISE)
         return measured[0]
+
+    def _is_steady(self, measured: Measurement) -> bool:
+        """Whether the gradient stays within the step of a failure."""
+        tapped = dataclasses.replace(self._context, oracle=self._oracle, baseline=self._at)
+        return not confirm.varies_along_step(tapped, measured)
+
+
+def _is_unclear(measured: Measurement) -> bool:
+    return measured.has_failed and not measured.is_clear_failure
 
 
 def _choose_word(measured: Measurement) -> Word:
