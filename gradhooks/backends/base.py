@@ -101,6 +101,9 @@ class Program(Protocol):
 class Losses(Protocol):
     """The compiled loss terms at many points along probes."""
 
+    # The first variable of each group that shares evaluations, then the number of variables.
+    bounds: Sequence[int]
+
     def __call__(
         self,
         point: Vector,

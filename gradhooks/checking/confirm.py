@@ -19,8 +19,6 @@ the failure, and only what fails all of them stands:
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from gradhooks.checking import measure, replicates
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
@@ -167,8 +165,7 @@ def varies_along_step(context: CheckContext, measurement: Measurement) -> bool:
     step = max(comparand.estimate.step_size for comparand in failed.values())
     probe = measurement.probe
     for fraction in _POINTS_ALONG_STEP:
-        point = np.array(context.baseline.point)
-        point[probe.start : probe.stop] += fraction * step * probe.weights
+        point = probe.move(context.baseline.point, fraction * step)
         slopes = context.slopes_at(point, probe)
         changes = [slopes[t] - c.analytic for t, c in failed.items()]
         pairs = zip(failed.values(), changes, strict=True)

@@ -77,6 +77,8 @@ class FunctionOracle:
     replicas: int = 1
     calls_python: bool = False
     bypassed: tuple[int, ...] = ()
+    #: An evaluation of a function is cheap, so that each parameter is measured by itself.
+    pooling_groups: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __init__(
@@ -115,6 +117,7 @@ class FunctionOracle:
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.gradient_noise: Floats | None = None
+        self.known_noise: Any | None = None
 
     def point(self) -> Vector:
         """Returns a copy of the parameters: float64, shape (P,)."""
@@ -127,7 +130,7 @@ class FunctionOracle:
         self.evaluations += len(pairs)
         rows = []
         for number, offset in pairs:
-            moved = _move(point, probes[number], offset)
+            moved = probes[number].move(point, offset)
             rows.append(_with_total([function(moved) for function, _ in self._parts]))
         return np.array(rows)
 
@@ -181,10 +184,3 @@ class FunctionOracle:
 def _with_total(parts):
     """Puts the sum before its parts; a single part is the total itself."""
     return [sum(parts), *parts] if len(parts) > 1 else parts
-
-
-def _move(point: Vector, probe: Probe, offset: float) -> Vector:
-    """Returns a copy of the point, moved along a probe."""
-    moved = point.copy()
-    moved[probe.start : probe.stop] += offset * probe.weights
-    return moved

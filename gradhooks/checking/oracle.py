@@ -64,6 +64,9 @@ class Oracle(Protocol):
             is unknown.
         bypassed: Numbers of the variables that the loss reads directly, so
             that moving the point does not move them.
+        pooling_groups: Numbers of the first variables of the groups within which
+            moving a few parameters at once costs one evaluation; empty where each is
+            moved by itself.
         has_gradient_elsewhere: Whether the gradient may be asked for at other
             points than the present one.
         notes: Sentences for the report.
@@ -73,11 +76,14 @@ class Oracle(Protocol):
             evaluations at one point: float64, shape (T, V), per term and
             variable. Starts as None; the check sets it once two gradients at one
             point have differed.
+        known_noise: What an earlier check has measured of the noise of the loss, a
+            `gradhooks.checking.known_noise.KnownNoise`. Starts as None; checks set it.
     """
 
     evaluations: int
     gradient_evaluations: int
     gradient_noise: Floats | None
+    known_noise: Any | None
 
     @property
     def layout(self) -> Layout:
@@ -117,6 +123,11 @@ class Oracle(Protocol):
     @property
     def bypassed(self) -> Sequence[int]:
         """Numbers of the variables that the loss reads directly, past the point it is given."""
+        ...
+
+    @property
+    def pooling_groups(self) -> Sequence[int]:
+        """Where the groups of variables begin whose parameters are moved together."""
         ...
 
     @property

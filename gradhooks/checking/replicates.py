@@ -108,7 +108,7 @@ def _holds_within_step(context: CheckContext, failures: Sequence[Measurement]) -
         point = np.array(context.baseline.point)
         for failure in failures:
             step, probe = _step_of(failure), failure.probe
-            point[probe.start : probe.stop] += fraction * step * probe.weights
+            point[probe.entries] += fraction * step * probe.weights
         gradients = context.oracle.gradients(point).terms.values()
         slopes.append([[f.probe.slope_of(g) for g in gradients] for f in failures])
     holds = [True] * len(failures)

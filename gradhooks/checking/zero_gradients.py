@@ -160,8 +160,7 @@ def _find_distant_gradients(
     for distance in distances:
         point = at.point.copy()
         for probe in probes:
-            offset = distance * probe.length_scale
-            point[probe.start : probe.stop] += offset * probe.weights
+            point[probe.entries] += distance * probe.length_scale * probe.weights
         gradient = oracle.gradients(point).terms["total"]
         for probe in probes:
             if gradient[probe.start : probe.stop].any():

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class ModelOracle:
         evaluations: How many losses were evaluated.
         gradient_evaluations: How many gradients were evaluated.
         gradient_noise: As for `checking.oracle.Oracle`; a check sets it.
+        known_noise: Likewise.
         complaints: What the user should know at once, and not only from the
             report, a tuple of sentences.
 
@@ -92,6 +94,7 @@ class ModelOracle:
         self.evaluations = 0
         self.gradient_evaluations = 0
         self.gradient_noise: Floats | None = None
+        self.known_noise: Any | None = None
         self.complaints = ()
         self._compilation = Compilation(
             self._backend, objective, self._tracer, self.layout.paths, is_sharing
@@ -190,6 +193,11 @@ class ModelOracle:
         return self._compilation.gradients.calls_python
 
     @property
+    def pooling_groups(self):
+        """Where the groups of variables begin whose parameters are moved together, a tuple."""
+        return tuple(self._compilation.losses.bounds[:-1])
+
+    @property
     def has_gradient_elsewhere(self):
         """True: a model is differentiated wherever it is asked."""
         return True
@@ -269,6 +277,7 @@ class ModelOracle:
         self._tapped = None
         self.evaluations = 0
         self.gradient_evaluations = 0
+        self.known_noise = None
         return True
 
     def _running(self):

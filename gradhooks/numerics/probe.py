@@ -5,8 +5,10 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradhooks._types import Floats, Vector
+from gradhooks.numerics import vectors
 
 # Norms between this and its inverse have squares that float64 can hold (1e-308 to 1e308), with
 # room for a sum over parameters.
@@ -20,27 +22,45 @@ _CLEARLY = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A direction in parameter space, nonzero in one contiguous range of the flat parameter vector.
+    """A direction in parameter space, nonzero in one range of the flat parameter vector.
 
     A coordinate is a probe with a single weight, so that coordinates and
     directions are measured by the same code.
 
     Args:
         start: First flat index of the range.
-        weights: float64, shape (K,). The direction's entries in the range.
-            Parameters are moved by `offset * weights`.
+        weights: float64, shape (K,). The direction's entries in the range, or at
+            `positions`. Parameters are moved by `offset * weights`.
         length_scale: Typical size of the parameters in the range, in parameter
             units per unit of offset. Step sizes are proportional to it.
+        positions: int64, shape (K,), ascending from `start`. The flat indices of
+            the entries where they do not fill the range; None where they do.
     """
 
     start: int
     weights: Floats
     length_scale: float = 1.0
+    positions: NDArray[np.int64] | None = None
 
     @property
     def stop(self) -> int:
         """Flat index behind the range."""
+        if self.positions is not None:
+            return int(self.positions[-1]) + 1
         return self.start + len(self.weights)
+
+    @property
+    def entries(self) -> "slice | NDArray[np.int64]":
+        """What selects the entries of the direction from a flat vector."""
+        if self.positions is not None:
+            return self.positions
+        return slice(self.start, self.stop)
+
+    def move(self, point: Vector, offset: float) -> Vector:
+        """Returns a copy of a point (float64, shape (P,)), moved along this probe."""
+        moved = np.array(point, np.float64)
+        moved[self.entries] += offset * self.weights
+        return moved
 
     @property
     def is_coordinate(self) -> bool:
@@ -58,7 +78,7 @@ class Probe:
             return float(self.weights[0]) * float(gradient[self.start])
         # An infinite gradient gives NaN here, which is judged later.
         with np.errstate(invalid="ignore", over="ignore"):
-            return float(np.dot(self.weights, gradient[self.start : self.stop]))
+            return vectors.dot(self.weights, gradient[self.entries])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,14 +169,15 @@ def uncancelled_magnitudes(probe: Probe, gradients: Mapping[str, Vector]) -> tup
         probe: The `Probe`.
         gradients: Per term name, float64, shape (P,).
     """
-    part = slice(probe.start, probe.stop)
     with np.errstate(over="ignore", invalid="ignore"):
-        return tuple(_norm(probe.weights * gradient[part]) for gradient in gradients.values())
+        return tuple(
+            _norm(probe.weights * gradient[probe.entries]) for gradient in gradients.values()
+        )
 
 
 def _norm(values: Floats) -> float:
     """Returns the Euclidean norm, also where squares overflow; 0 where an entry is not finite."""
-    plain = float(np.linalg.norm(values))
+    plain = vectors.norm(values)
     if _TAME < plain < 1 / _TAME:
         return plain
     largest = np.max(np.abs(values), initial=0.0)

@@ -52,14 +52,21 @@ def test_unbundle_is_the_inverse_of_bundle(shapes):
 def test_one_entry_moves_and_the_others_stay_bit_for_bit(index, expected):
     flat = tf.constant([-0.0, 2.0, 3.0], tf.float64)
     offset = tf.constant([0.5], tf.float64)
-    moved = parameters.move_entry(flat, tf.constant(index, tf.int64), offset)
+    moved = parameters.move_entries(flat, tf.constant([index], tf.int64), offset)
     assert moved.numpy().tobytes() == np.array(expected).tobytes()
+
+
+def test_several_entries_move_and_those_outside_do_not():
+    flat = tf.constant([-0.0, 2.0, 3.0], tf.float64)
+    indices = tf.constant([0, 2, -1, 7], tf.int64)
+    moved = parameters.move_entries(flat, indices, tf.constant([0.5, 1, 4, 4], tf.float64))
+    assert moved.numpy().tobytes() == np.array([0.5, 2.0, 4.0]).tobytes()
 
 
 def test_nothing_moves_where_nothing_is():
     empty = tf.zeros([0], tf.float64)
     offset = tf.constant([0.5], tf.float64)
-    assert parameters.move_entry(empty, tf.constant(0, tf.int64), offset).shape == (0,)
+    assert parameters.move_entries(empty, tf.constant([0], tf.int64), offset).shape == (0,)
 
 
 def test_a_missing_gradient_is_zero():

@@ -49,6 +49,19 @@ def one_of_each(layout):
     return probes, [(k, offset) for k in range(len(probes)) for offset in (1e-3, -1e-3)]
 
 
+def pools(o, seed=0):
+    """A probe for a few parameters of each group, and one that spans all groups."""
+    rng = np.random.default_rng(seed)
+    bounds = o.layout.offsets[[*o.pooling_groups, len(o.layout)]]
+    ranges = [*itertools.pairwise(bounds), (0, o.layout.size)]
+    probes = []
+    for first, last in ranges:
+        count = min(8, last - first)
+        positions = first + np.sort(rng.choice(last - first, count, replace=False))
+        probes.append(Probe(int(positions[0]), rng.normal(size=count), 1.0, positions))
+    return probes, [(k, offset) for k in range(len(probes)) for offset in (1e-3, -1e-3)]
+
+
 def deep(width=8, depth=12):
     hidden = [layers.Dense(width, "tanh", name=f"hidden_{k}") for k in range(depth)]
     return models.compiled(keras.Sequential([keras.Input((width,)), *hidden, layers.Dense(1)]))
@@ -75,11 +88,30 @@ def test_shared_and_unshared_evaluations_are_the_same(case):
     shared, unshared = (
         make_oracle(model, x, y, *sample_weight, is_sharing=flag) for flag in (True, False)
     )
-    probes, pairs = one_of_each(shared.layout)
-    found, expected = (o.losses(o.point(), probes, pairs) for o in (shared, unshared))
-    np.testing.assert_allclose(
-        found, expected, rtol=FEW_ROUNDINGS, atol=FEW_ROUNDINGS * np.nanmax(np.abs(expected))
-    )
+    for probes, pairs in (one_of_each(shared.layout), pools(shared)):
+        found, expected = (o.losses(o.point(), probes, pairs) for o in (shared, unshared))
+        atol = FEW_ROUNDINGS * np.nanmax(np.abs(expected))
+        np.testing.assert_allclose(found, expected, rtol=FEW_ROUNDINGS, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "build", [models.mlp, models.noisy, deep_with_data], ids=["dense", "with a penalty", "deep"]
+)
+def test_a_few_parameters_are_moved_at_once(build):
+    o = make_oracle(*build())
+    point = o.point()
+    nowhere = [Probe(0, np.zeros(1))]
+    (*grouped, everywhere), _ = pools(o)
+    single, _ = one_of_each(o.layout)
+    # Alone, together with single parameters, and across the groups, where no loop serves.
+    for probes in (grouped, [*single[:2], *grouped], [*grouped, everywhere]):
+        found = o.losses(point, probes, [(k, 1e-3) for k in range(len(probes))])
+        for probe, losses in zip(probes, found, strict=True):
+            moved = probe.move(point, 1e-3)
+            (expected,) = o.losses(moved, nowhere, [(0, 0.0)])
+            np.testing.assert_allclose(losses, expected, rtol=FEW_ROUNDINGS)
+            if len(probe.weights) > 1:
+                assert losses[0] != o.losses(point, nowhere, [(0, 0.0)])[0, 0]
 
 
 @pytest.mark.parametrize("build", [models.mlp, models.noisy], ids=["dense", "with a penalty"])
@@ -112,7 +144,8 @@ def test_a_heavy_model_is_held_once_and_gives_the_same_losses(build, monkeypatch
     assert not expected_of._compilation.losses.is_heavy
     probes, pairs = one_of_each(heavy.layout)
     along = [Probe(0, np.random.default_rng(0).normal(size=heavy.layout.size))]
-    for asking in ((probes, pairs), (along, [(0, 1e-3), (0, -1e-3)])):
+    few = pools(heavy)[0][:1]
+    for asking in ((probes, pairs), (few, [(0, 1e-3)]), (along, [(0, 1e-3), (0, -1e-3)])):
         found, expected = (o.losses(o.point(), *asking) for o in (heavy, expected_of))
         np.testing.assert_array_equal(found, expected)
     found, expected = (o.gradients(o.point()).terms["total"] for o in (heavy, expected_of))

@@ -6,10 +6,10 @@ import tensorflow as tf
 from gradhooks.backends.common.flat import Cache, split
 from gradhooks.backends.common.partition import DEFAULT_TRACING_COST, partition
 from gradhooks.backends.tensorflow.line_loop import LineLoop
+from gradhooks.backends.tensorflow.parameter_loop import ParameterLoop
 from gradhooks.backends.tensorflow.parameters import split_cached
 from gradhooks.backends.tensorflow.replicas import evaluate_rows
 from gradhooks.backends.tensorflow.row_loops import HEAVY_ABOVE
-from gradhooks.backends.tensorflow.single_parameter_loop import SingleParameterLoop
 
 # Up to this many parameters, a direction is evaluated by calls at moved points instead of a loop of
 # its own. A free choice that changes cost only: every call copies all parameters, 0.8 MB for 1e5 of
@@ -20,10 +20,10 @@ LIGHT_UP_TO = 1e5
 class LossProgram:
     """The loss terms at many points along probes, in one compiled call.
 
-    Probes of one parameter are evaluated by a loop for each group of variables,
-    over that part of the graph which depends on the group. Probes of many
-    parameters are evaluated by a loop over the whole graph, or one by one where
-    the model is light.
+    Probes of one parameter, or a few of one group of variables, are evaluated by a
+    loop for each group, over that part of the graph which depends on it. Probes of
+    many parameters are evaluated by a loop over the whole graph, or one by one
+    where the model is light.
 
     Args:
         gradients: The `GradientProgram` whose trace holds the loss.
@@ -64,15 +64,15 @@ class LossProgram:
         one_group = (0, len(self._shapes))
         self.bounds = partition(gradients.forward, tracing_cost) if is_sharing else one_group
         traced = gradients, state, batch
-        self._single = SingleParameterLoop(
+        self._few = ParameterLoop(
             *traced,
             self.bounds,
             strategy,
             heavy_above,
         )
         self._line = LineLoop(*traced, strategy, heavy_above)
-        self._size = self._single.size
-        self.is_heavy = self._single.is_heavy
+        self._size = self._few.size
+        self.is_heavy = self._few.is_heavy
         self.is_light = len(self.bounds) == 2 and self._size <= light_up_to
 
     def __call__(
@@ -135,8 +135,8 @@ class LossProgram:
     ):
         """Evaluates the loss terms at once, with the memory that this takes; see `__call__`."""
         inputs = state, batch
-        if all(len(probe.weights) == 1 for probe in probes):
-            return self._evaluate_single_parameters(point, inputs, _single_moves(probes, pairs))
+        if all(map(self._moves_few, probes)):
+            return self._evaluate_few_parameters(point, inputs, _moves(probes, pairs))
         if self.is_light:
             return self._evaluate_moved_points(
                 point,
@@ -151,39 +151,46 @@ class LossProgram:
             pairs,
         )
 
-    def _evaluate_single_parameters(self, point, inputs, moves):
-        """Evaluates with one parameter moved at a time.
+    def _moves_few(self, probe):
+        """Whether a probe moves single parameters of one group."""
+        if probe.positions is None:
+            return len(probe.weights) == 1
+        first, last = np.searchsorted(
+            self._few.group_starts, [probe.start, probe.stop - 1], side="right"
+        )
+        return first == last
+
+    def _evaluate_few_parameters(self, point, inputs, moves):
+        """Evaluates with one parameter moved in each row, or a few of one group.
 
         Args:
             point: float64, shape (P,).
             inputs: State and batch.
-            moves: Two arrays of shape (K,): the parameters, and how far they move.
+            moves: Two arrays of shape (K, M): the parameters, and how far they move.
         """
         common = self._gradients.split(point), *inputs, self._evaluate_unmoved(point, inputs)
         return evaluate_rows(
-            self._single,
+            self._few,
             common,
             moves,
             self._strategy,
         )
 
     def _evaluate_moved_points(self, point, inputs, probes, pairs):
-        """Evaluates pairs by the loop for single parameters, at a moved point and with offset 0.
+        """Evaluates pairs by the loop for few parameters, at a moved point and with offset 0.
 
         The graph is not partitioned here, so nothing that depends on a variable
         is among what is computed unmoved.
         """
         unmoved = self._evaluate_unmoved(point, inputs)
-        no_move = np.zeros(1, np.int64), np.zeros(1)
+        no_move = np.zeros((1, 1), np.int64), np.zeros((1, 1))
         rows = []
         for number, offset in pairs:
-            probe = probes[number]
-            moved = np.array(point, np.float64)
-            moved[probe.start : probe.stop] += offset * probe.weights
+            moved = probes[number].move(point, offset)
             common = split(moved, self._shapes), *inputs, unmoved
             rows.append(
                 evaluate_rows(
-                    self._single,
+                    self._few,
                     common,
                     no_move,
                     self._strategy,
@@ -214,24 +221,29 @@ class LossProgram:
         if len(probe.weights) == self._size:
             return probe.weights
         direction = np.zeros(self._size)
-        direction[probe.start : probe.stop] = probe.weights
+        direction[probe.entries] = probe.weights
         return direction
 
     def _evaluate_unmoved(self, point, inputs):
         """Evaluates what moving single parameters leaves alone, once for each point."""
 
         def evaluate():
-            return self._single.evaluate_unmoved(self._gradients.split(point), *inputs)
+            return self._few.evaluate_unmoved(self._gradients.split(point), *inputs)
 
         return self._gradients.cache.get(point, "unmoved", evaluate)
 
 
-def _single_moves(probes, pairs):
-    """Which parameter moves in each pair, int64, and how far, float64; each of shape (K,)."""
-    indices = np.empty(len(pairs), np.int64)
-    offsets = np.empty(len(pairs))
+def _moves(probes, pairs):
+    """Which parameters move in each pair, int64, and how far, float64; each of shape (K, M).
+
+    Where a probe moves fewer than M, the others are -1, which is no parameter.
+    """
+    most = max(len(probe.weights) for probe in probes)
+    indices = np.full((len(pairs), most), -1)
+    offsets = np.zeros((len(pairs), most))
     for row, (number, offset) in enumerate(pairs):
         probe = probes[number]
-        indices[row] = probe.start
-        offsets[row] = offset * probe.weights[0]
+        count = len(probe.weights)
+        indices[row, :count] = probe.start if probe.positions is None else probe.positions
+        offsets[row, :count] = offset * probe.weights
     return indices, offsets

@@ -54,20 +54,20 @@ def unbundle(flat, shapes):
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def move_entry(flat, index, offset):
-    """Adds an offset to one entry of a tensor.
+def move_entries(flat, indices, offsets):
+    """Adds offsets to entries of a tensor.
 
     Args:
         flat: Tensor of shape (P,).
-        index: Integer tensor; an index outside changes nothing.
-        offset: Tensor of shape (1,).
+        indices: Integer tensor of shape (M,); an index outside changes nothing.
+        offsets: Tensor of shape (M,).
     """
     if not flat.shape[0]:
         return flat
     return tf.raw_ops.TensorScatterAdd(
         tensor=flat,
-        indices=tf.reshape(index, [1, 1]),
-        updates=offset,
+        indices=tf.expand_dims(indices, 1),
+        updates=offsets,
         bad_indices_policy="IGNORE",
     )
 

@@ -91,9 +91,9 @@ def evaluate_rows(loop, common, columns, strategy):
     The devices take rows in turn, since the work of neighbours is alike.
 
     Args:
-        loop: A `LineLoop` or a `SingleParameterLoop`.
+        loop: A `LineLoop` or a `ParameterLoop`.
         common: What all rows have in common, nested tensors.
-        columns: Arrays of shape (K,), one entry for each row.
+        columns: Arrays whose first axis has length K, an entry for each row.
         strategy: A `tf.distribute.Strategy`, or None.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Compiled loops that evaluate the loss terms with one parameter moved at a time."""
+"""Compiled loops that evaluate the loss terms with one or a few parameters moved."""
 
 import functools
 import itertools
@@ -10,18 +10,20 @@ import tensorflow as tf
 from gradhooks.backends.tensorflow.execution import run, specify
 from gradhooks.backends.tensorflow.parameters import (
     bundle,
-    move_entry,
+    move_entries,
     specify_float64,
     unbundle,
 )
 from gradhooks.backends.tensorflow.replicas import distribute
-from gradhooks.backends.tensorflow.row_loops import VECTOR, count_at_once, insert_loop
+from gradhooks.backends.tensorflow.row_loops import count_at_once, insert_loop
 
 _INTEGERS = tf.TensorSpec([None], tf.int64)
+_INDICES = tf.TensorSpec([None, None], tf.int64)
+_OFFSETS = tf.TensorSpec([None, None], tf.float64)
 
 
-class SingleParameterLoop:
-    """Evaluates the loss terms with one parameter moved at a time.
+class ParameterLoop:
+    """Evaluates the loss terms with one parameter moved, or a few of one group of variables.
 
     There is a loop for each group of variables, over the part of the graph that
     depends on the group. What no loop computes is computed once, by
@@ -37,6 +39,7 @@ class SingleParameterLoop:
 
     Attributes:
         size: Number of parameters.
+        group_starts: int64, shape (G + 1,). The first parameter of each group, then their number.
         is_heavy: Whether variables are copied one by one.
     """
 
@@ -57,6 +60,7 @@ class SingleParameterLoop:
         sizes = [math.prod(shape) for shape in self._shapes]
         self._starts = np.cumsum([0, *sizes])  # of each variable among the parameters
         self.size = int(self._starts[-1])
+        self.group_starts = self._starts[list(bounds)]
         self.is_heavy = self.size > heavy_above
         self._arguments = specify_float64(self._shapes), specify(state), specify(batch)
 
@@ -64,16 +68,17 @@ class SingleParameterLoop:
         """Returns the order of evaluation, and the rows in this order as tensors.
 
         Args:
-            indices: int64, shape (K,): the parameter that moves in each row.
-            offsets: float64, shape (K,): how far it moves.
+            indices: int64, shape (K, M): the parameters that move in each row, the
+                first of all in front; negative where there are fewer than M.
+            offsets: float64, shape (K, M): how far they move.
 
         Returns:
             The rows in their order, sorted by parameter; and three tensors: the
             indices, the offsets, and where the rows of each group begin.
         """
-        order = np.argsort(indices, kind="stable")
-        group_starts = self._starts[list(self._bounds)]
-        splits = np.searchsorted(indices[order], group_starts)
+        first = indices[:, 0]
+        order = np.argsort(first, kind="stable")
+        splits = np.searchsorted(first[order], self.group_starts)
         return order, (
             tf.constant(indices[order], tf.int64),
             tf.constant(offsets[order], tf.float64),
@@ -165,22 +170,21 @@ class SingleParameterLoop:
 
         tensors = [gradients.graph.get_tensor_by_name(name) for name in self._required]
         common = (*self._arguments, specify(tensors))
-        rows = _INTEGERS, VECTOR, _INTEGERS
+        rows = _INDICES, _OFFSETS, _INTEGERS
         traced = evaluate_each.get_concrete_function(*common, *rows)
         return distribute(traced, self._strategy, common, rows)
 
     def _make_move(self, values, group, indices, offsets):
-        """Returns a function from the number of a row to the values of a group, one entry moved."""
+        """Returns a function from the number of a row to the values of a group, entries moved."""
         bundles = []
         for first, last in self._bundles(*group):
             bundles.append((first, last, bundle(values[first:last])))
 
         def move(k):
-            index = tf.gather(indices, k)
-            offset = tf.reshape(tf.gather(offsets, k), [1])
+            index, offset = tf.gather(indices, k), tf.gather(offsets, k)
             moved = []
             for first, last, flat in bundles:
-                flat = move_entry(flat, index - int(self._starts[first]), offset)
+                flat = move_entries(flat, index - int(self._starts[first]), offset)
                 moved += unbundle(flat, self._shapes[first:last])
             return moved
 
