@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradhooks._types import PerVariable, Vector
+from gradhooks.numerics import vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Layout:
         norms: list[float] = []
         for variable in range(len(self)):
             part = flat[self.slice(variable)].astype(np.float64, copy=False)
-            norms.append(float(np.linalg.norm(part)))
+            norms.append(vectors.norm(part))
         return np.array(norms)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from gradhooks.numerics import vectors
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import GradientComparison
 from gradhooks.verdicts import roundoff
@@ -76,7 +77,7 @@ def _compare_variable(
         # Both are below the noise of the other variables' gradients.
         verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
 
-    product = float(analytic @ values)
+    product = vectors.dot(analytic, values)
     square = norms[0] ** 2
     is_nonzero = analytic != 0
     is_lost = np.equal(values[is_nonzero], 0)
