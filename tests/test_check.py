@@ -42,7 +42,8 @@ def test_healthy_models_pass(seed, recwarn):
         assert report.relative_difference["trained"] < explained, name
         assert not report.failures, name
     print(f"evaluations per healthy probe: mean {np.mean(spent):.2f}, largest {max(spent):.2f}")
-    assert 2.0 <= np.mean(spent) <= 3.0
+    # Of which half a one measures the noise, in the first check of a run alone.
+    assert np.mean(spent) <= 1.25
     assert not [w for w in recwarn if "gradhooks" in str(w.filename)]
 
 

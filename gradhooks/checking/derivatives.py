@@ -1,5 +1,6 @@
 """Comparisons of the analytic derivative with the measured one, for each term of the loss."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
@@ -50,6 +51,7 @@ def compare_terms(
             truncation=float(estimate.truncation),
             left_error=float(estimate.left_error),
             right_error=float(estimate.right_error),
+            pooled=measurement.pooled,
         )
 
 
@@ -74,12 +76,17 @@ def overall_differences(
 
 
 def _overall_difference(comparisons: Sequence[DerivativeComparison], term: str) -> float:
-    """The relative difference over the sampled parameters that could be decided."""
+    """The relative difference over the sampled parameters that could be decided.
+
+    Each of `k` parameters of a pool has the whole difference `d` of the pool, where
+    the differences of all are its parts: with random signs, the mean square of `d` is
+    the sum of their squares, which `k` times `d / sqrt(k)` gives as well.
+    """
     analytic: list[float] = []
     numeric: list[float] = []
     for c in comparisons:
         is_sampled = c.term == term and c.index is not None
         if is_sampled and c.verdict is not Verdict.INCONCLUSIVE:
             analytic.append(c.analytic)
-            numeric.append(c.numeric)
+            numeric.append(c.analytic + (c.numeric - c.analytic) / math.sqrt(c.pooled))
     return judge.relative_difference(analytic, numeric)

@@ -29,6 +29,9 @@ class Measurement:
             coordinates.
         is_accepted: Whether a single quotient agreed for every term.
         judgements: Per term, (Verdict, Reason).
+        pooled: How many parameters one quotient measured together; 1 for a
+            measurement of its own. Of several each is estimated as if it alone made
+            all of the difference.
     """
 
     probe: Probe
@@ -37,6 +40,7 @@ class Measurement:
     magnitude: Magnitudes
     is_accepted: bool
     judgements: tuple[tuple[Verdict, Reason], ...]
+    pooled: int = 1
 
     @property
     def has_failed(self) -> bool:
@@ -227,6 +231,7 @@ def judge_estimates(
     is_accepted: bool,
     threshold: float,
     analytic_errors: PerTerm,
+    pooled: int = 1,
 ) -> Measurement:
     """Returns the `Measurement` from its estimates, each judged by `judge.judge`.
 
@@ -239,4 +244,6 @@ def judge_estimates(
         estimate = estimate.widen(float(analytic_errors[t]))
         judgements.append(judge.judge(analytic[t], estimate, threshold, magnitude[t]))
         widened.append(estimate)
-    return Measurement(probe, analytic, tuple(widened), magnitude, is_accepted, tuple(judgements))
+    return Measurement(
+        probe, analytic, tuple(widened), magnitude, is_accepted, tuple(judgements), pooled
+    )

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradhooks._types import PerTerm
-from gradhooks.checking import measure, resolve
+from gradhooks.checking import measure, pooling, resolve
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
 from gradhooks.numerics import sampling
 from gradhooks.numerics.coordinates import draw_coordinates, draw_replacement
+from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
 
 # A parameter on a kink is replaced by another of the same variable this often at most. A free
@@ -18,9 +19,11 @@ _REPLACEMENTS = 3
 
 
 def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
-    """Measures the sampled parameters.
+    """Measures the sampled parameters, most of them in pools.
 
-    A parameter on a kink is replaced by another one of its variable.
+    What a pool does not decide is measured by itself. Where pools are clearly wrong,
+    one parameter of each variable tells which variables are: of these no further one
+    is measured, and those of the others are pooled again.
 
     Args:
         context: The `CheckContext`.
@@ -35,6 +38,49 @@ def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
     ).tolist()
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
     taken = set(positions)
+    alone, pools = pooling.split_sample(context, positions)
+    found = pooling.measure_pools(context, pools)
+    first = _first_of_each(layout, [*alone, *found.wrong]) - {*alone}
+    kept, count = _measure_singly(context, sorted([*alone, *found.open, *first]), taken, rng)
+    kept += found.measured
+
+    wrong = {layout.variable_of(m.probe.start) for m in kept if m.has_failed}
+    others: list[int] = []
+    for position in found.wrong:
+        if position not in first and layout.variable_of(position) not in wrong:
+            others.append(position)
+    alone, pools = pooling.split_sample(context, others, alone=0)
+    found = pooling.measure_pools(context, pools)
+    rest, more = _measure_singly(context, sorted([*alone, *found.open, *found.wrong]), taken, rng)
+    return [*kept, *found.measured, *rest], count + more
+
+
+def _first_of_each(layout: Layout, positions: Sequence[int]) -> set[int]:
+    """Returns one of the parameters of each variable."""
+    first: dict[int, int] = {}
+    for position in positions:
+        first.setdefault(layout.variable_of(position), position)
+    return set(first.values())
+
+
+def _measure_singly(
+    context: CheckContext,
+    positions: list[int],
+    taken: set[int],
+    rng: np.random.Generator,
+) -> tuple[list[Measurement], int]:
+    """Measures parameters by themselves; one on a kink is replaced by another of its variable.
+
+    Args:
+        context: The `CheckContext`.
+        positions: Flat indices of the parameters.
+        taken: Flat indices that replace none; those that do are added.
+        rng: The random number generator.
+
+    Returns:
+        The measurements, and how many parameters were replaced.
+    """
+    layout, gradient = context.layout, context.baseline.gradients["total"]
     kept: list[Measurement] = []
     count = 0
     for attempt in range(_REPLACEMENTS + 1):

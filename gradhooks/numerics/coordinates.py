@@ -28,7 +28,7 @@ _TRIES = 64
 # which costs one comparison of many.
 _REPLACEMENT_TRIES = 8
 # Neighbours drawn of each kind: enough to see a pattern, a free choice.
-_NEIGHBOURS = 4
+_NEIGHBOURS = 3
 
 
 def draw_coordinates(

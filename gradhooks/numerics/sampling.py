@@ -43,6 +43,7 @@ class Stream(enum.IntEnum):
     NATIVE_LOSS = 11
     BESIDE = 12
     TRAINED_ELSEWHERE = 13
+    POOLING = 14
 
 
 def generator(

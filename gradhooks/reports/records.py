@@ -46,6 +46,10 @@ class DerivativeComparison:
             known.
         right_error: Half width of the error bar of `right`; NaN where it is not
             known.
+        pooled: How many parameters were measured together by the same quotient; 1
+            for a measurement of its own. Of several, `numeric` is what the derivative
+            would be if this parameter alone made all of the difference, so that
+            `relative_difference` bounds its error where no other of the pool is wrong.
 
     Example:
 
@@ -84,6 +88,7 @@ class DerivativeComparison:
     truncation: float = math.nan
     left_error: float = math.nan
     right_error: float = math.nan
+    pooled: int = 1
 
     @property
     def gap(self) -> float:

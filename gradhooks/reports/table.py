@@ -135,8 +135,15 @@ def cells(comparison: Comparison, digits: int = DIGITS[0]) -> tuple[str, ...]:
         *numbers,
         _cell(c.allowed),
         _cell(c.relative_difference),
-        str(c.reason),
+        _describe_reason(c),
     )
+
+
+def _describe_reason(comparison: Comparison) -> str:
+    """The reason, and in which company a parameter was measured."""
+    if isinstance(comparison, GradientComparison) or comparison.pooled < 2:
+        return str(comparison.reason)
+    return f"{comparison.reason}, 1 of {comparison.pooled}"
 
 
 def _norms(comparison: GradientComparison, digits: int) -> tuple[str, str, str]:
@@ -162,17 +169,25 @@ def fit_digits(comparisons: Sequence[Comparison], width: int) -> list[tuple[str,
     return rows
 
 
-def legend(comparisons: Iterable[Comparison]) -> str:
-    """Returns what the columns hold for whole gradients; empty if none is among them."""
+def legend(comparisons: Sequence[Comparison]) -> str:
+    """Returns what the columns hold for whole gradients and for pools; empty without either."""
+    sentences: list[str] = []
     gradients = [c for c in comparisons if isinstance(c, GradientComparison)]
-    if not gradients:
-        return ""
-    dtypes = dict.fromkeys(printable(c.dtype) for c in gradients)
-    where = f" ({', '.join(dtypes)})" if any(dtypes) else ""
-    return (
-        f"{TRAINED}: norms of the gradient by backpropagation and of what the optimizer "
-        f"receives{where}"
-    )
+    if gradients:
+        dtypes = dict.fromkeys(printable(c.dtype) for c in gradients)
+        where = f" ({', '.join(dtypes)})" if any(dtypes) else ""
+        sentences.append(
+            f"{TRAINED}: norms of the gradient by backpropagation and of what the optimizer "
+            f"receives{where}"
+        )
+    pooled = [c.pooled for c in comparisons if not isinstance(c, GradientComparison)]
+    most = max(pooled, default=1)
+    if most > 1:
+        sentences.append(
+            f"1 of {most}: measured together with others; the numbers are those of the parameter "
+            "if it alone made all of the difference"
+        )
+    return "; ".join(sentences)
 
 
 def remarks(report: Report) -> list[str]:
@@ -191,6 +206,7 @@ def circumstances(report: Report) -> str:
     """Returns how the numbers were obtained, in one line, without what is zero or empty."""
     precision, coverage, vacuous = report.precision, report.coverage, len(report.vacuous)
     is_measured = bool(report.evaluations or coverage.variables_total)
+    pooled = count_pooled(report.comparisons)
     variables = f"{coverage.variables} of {coverage.variables_total} variables"
     parameters = f"{coverage.parameters} of {coverage.parameters_total} parameters"
     parts = (
@@ -202,6 +218,7 @@ def circumstances(report: Report) -> str:
         (is_measured, f"coverage {variables}"),
         (is_measured, parameters),
         (True, f"{report.samples} samples"),
+        (pooled > 0, f"{pooled} of them in pools"),
         (True, f"seed {report.seed}"),
         (is_measured, f"{report.evaluations} evaluations"),
         (report.replaced > 0, f"{report.replaced} probes replaced (kink)"),
@@ -210,6 +227,15 @@ def circumstances(report: Report) -> str:
         (True, f"{report.seconds:.2f} s"),
     )
     return "; ".join(text for is_shown, text in parts if is_shown and text)
+
+
+def count_pooled(comparisons: Iterable[Comparison]) -> int:
+    """Returns how many parameters were measured together with others."""
+    positions: set[int] = set()
+    for c in comparisons:
+        if not isinstance(c, GradientComparison) and c.pooled > 1:
+            positions.add(c.position)
+    return len(positions)
 
 
 def _rank(comparison: Comparison) -> int:

@@ -3,9 +3,12 @@
 `python -m tools.small_errors` prints how many, at smaller errors too.
 """
 
+from unittest import mock
+
 import pytest
 
 from gradhooks import Verdict
+from gradhooks.model.oracle import ModelOracle
 from tests import small_errors
 from tests.corpora import judging
 
@@ -39,7 +42,9 @@ def test_the_healthy_twin_passes(kind):
 
 def test_the_error_is_everywhere(kind):
     """Doubled, it shows in every parameter whose derivative is not zero."""
-    report = small_errors.check(kind, 0, 1.0, samples=12)
+    # One by one: of pools that are clearly wrong only one parameter of each variable is measured.
+    with mock.patch.object(ModelOracle, "pooling_groups", ()):
+        report = small_errors.check(kind, 0, 1.0, samples=12)
     ratios = []
     for c in report.comparisons:
         if c.index is not None and abs(c.numeric) > 1e3 * c.error:
