@@ -25,6 +25,8 @@ DIRECTORY = os.environ.get("GRADHOOKS_TALLY")
 # Largest relative difference of the optimizer gradient of a control that trains in float32.
 # Calibrated: this command prints the largest that occurs.
 TRAINED_LIMIT = 1e-4
+# Most loss evaluations per probe of a control, on average: a promise of `docs/cost.md`.
+MOST_EVALUATIONS = 1.5
 
 
 def note(kind, case, seed, report, model, ok):
@@ -130,8 +132,10 @@ def shortfalls(lines):
         sentences.append("more than one control in ten is inconclusive")
     if in_float64 < 0.9 * count:
         sentences.append("fewer than nine controls in ten are in float64 throughout")
-    if count and not 2 <= evaluations <= 3:
-        sentences.append(f"{evaluations:.2f} evaluations per probe are not 2 to 3")
+    if count and evaluations > MOST_EVALUATIONS:
+        sentences.append(
+            f"{evaluations:.2f} evaluations per probe are more than {MOST_EVALUATIONS}"
+        )
     return sentences
 
 

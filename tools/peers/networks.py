@@ -73,7 +73,20 @@ def resnet50():
     return _compiled(model), *_batch((64, 64, 3), 8)
 
 
+def large_transformer():
+    """Six encoder blocks of width 512 on 64 tokens: 27 million parameters."""
+    tokens = keras.Input((64,))
+    x = layers.Embedding(16000, 512)(tokens)
+    for _ in range(6):
+        x = layers.LayerNormalization()(x + layers.MultiHeadAttention(8, 64)(x, x))
+        x = layers.LayerNormalization()(x + layers.Dense(512)(layers.Dense(2048, "gelu")(x)))
+    outputs = layers.Dense(CLASSES)(layers.GlobalAveragePooling1D()(x))
+    return _compiled(keras.Model(tokens, outputs)), *_batch((64,), 8, 16000)
+
+
 NETWORKS = {f.__name__: f for f in (digits, cnn, lstm, transformer, resnet50)}
+# The same, and one that is too large for a table of other tools.
+EVERY = {**NETWORKS, "large_transformer": large_transformer}
 
 
 def chain(depth=3, width=64, rows=32):
