@@ -205,12 +205,19 @@ def _move_of(context: CheckContext, position: int, precision: float) -> float:
 
 
 def _has_signal(context: CheckContext, position: int) -> bool:
-    """Whether a quotient of one parameter would resolve its derivatives, but for those of zero."""
+    """Whether a quotient of one parameter would resolve its derivatives, but for those of zero.
+
+    A mismatch that is declared would only have its pool taken apart.
+    """
     at = context.baseline
     total = float(at.gradients["total"][position])
-    if not (total and math.isfinite(total)):
+    is_declared = context.layout.variable_of(position) in context.excused
+    if is_declared or not (total and math.isfinite(total)):
         return False
     move = _SIZES[0] * _move_of(context, position, _PRECISIONS[-1])
+    value = float(at.point[position])
+    if not (value + move) - (value - move):
+        return False
     for gradient, level in zip(at.gradients.values(), at.noise, strict=True):
         part = abs(float(gradient[position]))
         if part and not differences.rounding_error(float(level), move) <= (

@@ -107,6 +107,7 @@ def _comparison(comparison):
         numbers = _GRADIENT_NUMBERS
     else:
         shown["index"] = comparison.label.removeprefix(comparison.path)
+        shown["pooled"] = int(comparison.pooled)
         numbers = _DERIVATIVE_NUMBERS
     for name in numbers:
         shown[name] = float(getattr(comparison, name))

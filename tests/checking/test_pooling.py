@@ -189,6 +189,27 @@ def test_parameters_without_a_signal_are_measured_alone():
     assert report.verdict is Verdict.PASS
 
 
+def test_a_parameter_too_large_for_a_short_step_is_measured_alone():
+    case = Case(0)
+    case.rows[:, 7] *= 1e-6
+    case.point[7] = 1e15
+    report = case.check()
+    assert 7 in alone(report)
+    assert report.verdict is not Verdict.FAIL
+
+
+def test_what_is_declared_is_measured_alone():
+    shapes = [(16,), (16,)]
+    case = Case(0)
+    true = case.gradient
+    case.gradient = lambda p: np.concatenate([2 * true(p)[:16], true(p)[16:]])
+    oracle = case.oracle(is_pooling=True, shapes=shapes)
+    report = run.check(oracle, Settings(samples=SIZE, expect=(("v0", "mismatch"),)))
+    assert report.verdict is Verdict.PASS
+    assert set(range(16)) <= set(alone(report))
+    assert len(pooled(report)) >= 12
+
+
 def test_the_report_says_what_was_pooled():
     text = " ".join(str(Case(0).check()).split())
     assert f"{SIZE - pooling.ALONE} of them in pools" in text

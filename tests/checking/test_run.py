@@ -800,7 +800,8 @@ def test_what_earlier_checks_saw_counts():
 def test_each_check_counts_its_own_evaluations():
     oracle = Network().oracle()
     first, second = check(oracle), check(oracle)
-    assert first.evaluations == second.evaluations == oracle.evaluations / 2
+    assert first.evaluations > second.evaluations  # which knows the noise
+    assert first.evaluations + second.evaluations == oracle.evaluations
     assert first.seconds > 0
 
 

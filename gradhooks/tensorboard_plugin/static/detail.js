@@ -133,11 +133,15 @@ function comparisons(measured, { left_out: leftOut }) {
     leftOut > 0 && h("p", { class: "muted small" }, `and ${leftOut} more comparisons`));
 }
 
-/** The verdict on a comparison with its reason; what is declared or compares nothing is no open question. */
-function standing({ verdict, reason }) {
+/**
+ * The verdict on a comparison with its reason; what is declared or compares nothing is no open question.
+ * Of parameters that were measured together each has the numbers that it would have if it alone made the difference.
+ */
+function standing({ verdict, reason, pooled }) {
   if (reason === "known") return [h("span", { class: "badge declared" }, reason)];
   if (reason === "declared" || reason === "vacuous") return [h("span", { class: `badge ${reason}` }, reason)];
-  return [h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("small", {}, reason.replaceAll("_", " "))];
+  const company = pooled > 1 ? `, 1 of ${pooled} measured together` : "";
+  return [h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("small", {}, reason.replaceAll("_", " ") + company)];
 }
 
 function pair(name, value) {
