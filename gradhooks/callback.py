@@ -77,6 +77,8 @@ class GradientCheck(keras.callbacks.Callback):
             one is due before there is time, it is shrunk. Its report says so.
             The first check, which compiles, is not counted. Defaults to None:
             no limit.
+        max_memory: Bytes that what a check evaluates at once may take, see
+            `check_gradients`. Defaults to None: no limit.
         sinks: Functions that are called with every `CheckReport`.
         seed: Seed of the sampling, which depends on `seed` and the step only.
             Defaults to 0.
@@ -125,6 +127,7 @@ class GradientCheck(keras.callbacks.Callback):
         train_step: bool = True,
         expect: Mapping[str, MismatchKind] = MappingProxyType({}),
         max_overhead: float | None = None,
+        max_memory: int | None = None,
         sinks: Sequence[Callable[[CheckReport], object]] = (),
         seed: int = 0,
         verbose: int = 0,
@@ -135,8 +138,8 @@ class GradientCheck(keras.callbacks.Callback):
             batch_size=batch_size, freq=freq, at_start=at_start, samples=samples,
             threshold=threshold, on_failure=on_failure, log_dir=log_dir, histograms=histograms,
             loss_fn=loss_fn, training=training, precision=precision, train_step=train_step,
-            expect=expect, max_overhead=max_overhead, sinks=sinks, seed=seed, verbose=verbose,
-            name=name,
+            expect=expect, max_overhead=max_overhead, max_memory=max_memory, sinks=sinks,
+            seed=seed, verbose=verbose, name=name,
         )  # fmt: skip
         self._schedule = Schedule(options.freq)
         self._budget = Budget(options.max_overhead, options.samples)

@@ -36,6 +36,7 @@ def check_gradients(
     precision: PrecisionName = "auto",
     train_step: bool = True,
     expect: Mapping[str, MismatchKind] = MappingProxyType({}),
+    max_memory: int | None = None,
     seed: int = 0,
     step: int = 0,
     name: str = "gradcheck",
@@ -82,6 +83,11 @@ def check_gradients(
             `"untrained"` is for variables alone, where `train_step` changes the
             gradient on purpose (clipping, sharpness-aware minimization). They
             are reported as declared; one that turns out to match fails the check.
+        max_memory: Bytes that what a check evaluates at once may take, estimated
+            from the sizes of parameters and activations in float64. A check that
+            would take more evaluates one loss at a time and copies one variable at a
+            time, which is slower; a note says so, and what it takes at least.
+            Defaults to None: no limit.
         seed: Seed of the sampling. Defaults to 0.
         step: Number of training batches so far; the sampling depends on it and
             on `seed`. Defaults to 0.
@@ -108,7 +114,8 @@ def check_gradients(
     """
     options = validation.Options(
         batch_size=batch_size, samples=samples, threshold=threshold, loss_fn=loss_fn,
-        training=training, precision=precision, train_step=train_step, expect=expect, seed=seed,
+        training=training, precision=precision, train_step=train_step, expect=expect,
+        max_memory=max_memory, seed=seed,
     )  # fmt: skip
     data = (x, y, sample_weight, class_weight)
     return check_once(model, data, options, validation.check_step(step), name)
@@ -257,7 +264,11 @@ class Checker:
         target = objective.Objective(model, options.training, options.loss_fn)
         watched = layer_patterns.WatchedLayers(model, options.declared, options.training)
         self.oracle = oracle.ModelOracle(
-            target, self.batch, options.precision, watch=watched.note_calls
+            target,
+            self.batch,
+            options.precision,
+            watch=watched.note_calls,
+            max_memory=options.max_memory,
         )
         self._excuses = watched.list_excuses(self.oracle)
         if former is not None and former.layout != self.oracle.layout:

@@ -43,6 +43,7 @@ class Options:
         precision: `"auto"`, `"float64"` or `"model"`.
         train_step: Whether to compare the gradient that the optimizer receives.
         expect: Declared mismatches, `{path pattern: "blocked" | "mismatch" | "untrained"}`.
+        max_memory: Bytes that evaluations may take; None for no limit.
         seed: Seed of the sampling.
 
     Raises:
@@ -66,6 +67,7 @@ samples='8'. Expected an int of at least 1. Try samples=32.
     precision: PrecisionName = "auto"
     train_step: bool = True
     expect: Mapping[str, MismatchKind] = dataclasses.field(default_factory=dict)
+    max_memory: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ samples='8'. Expected an int of at least 1. Try samples=32.
             ),
             train_step=check_bool("train_step", self.train_step),
             expect=_check_expect(self.expect),
+            max_memory=_check_max_memory(self.max_memory),
             seed=_check_int("seed", self.seed, 0, "Try seed=0."),
         )
 
@@ -177,6 +180,13 @@ def _check_batch_size(value: Any) -> int | None:
     if value is None:
         return None
     return _check_int("batch_size", value, 1, "Try batch_size=32, or None for all there is.")
+
+
+def _check_max_memory(value: Any) -> int | None:
+    """Returns None, for no limit, or the value if it is an int above 0."""
+    if value is None:
+        return None
+    return _check_int("max_memory", value, 1, "It is in bytes: try max_memory=2 * 10**9, or None.")
 
 
 def _check_word(name: str, value: Any, choices: tuple[str, ...], advice: str) -> str:

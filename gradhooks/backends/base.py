@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradhooks._types import Vector
+from gradhooks.backends.common.memory import Needs
 
 # An array of the framework, on the device or in a trace.
 Tensor: TypeAlias = Any
@@ -103,6 +104,9 @@ class Losses(Protocol):
 
     # The first variable of each group that shares evaluations, then the number of variables.
     bounds: Sequence[int]
+    # What evaluations need of the memory, and whether they run one at a time.
+    needs: Needs
+    is_heavy: bool
 
     def __call__(
         self,
@@ -235,8 +239,12 @@ class Backend(Protocol):
         batch: Nested,
         is_sharing: bool = True,
         strategy: Any = None,
+        max_memory: int | None = None,
     ) -> Losses:
-        """Compiles the loss terms at many points, from the same trace."""
+        """Compiles the loss terms at many points, from the same trace.
+
+        Beyond `max_memory` bytes evaluations run one at a time.
+        """
 
     def GraphPart(
         self,

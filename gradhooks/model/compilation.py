@@ -40,6 +40,7 @@ class Compilation:
         paths: Paths of the trainable variables.
         is_sharing: Whether moving single parameters shares the computation of
             what does not depend on them.
+        max_memory: Bytes that evaluations may take; None for no limit.
 
     Attributes:
         backend: As given.
@@ -54,12 +55,13 @@ class Compilation:
         notes: Remarks for people, a tuple of sentences.
     """
 
-    def __init__(self, backend, objective, tracer, paths, is_sharing):
+    def __init__(self, backend, objective, tracer, paths, is_sharing, max_memory=None):
         self.backend = backend
         self._objective = objective
         self._tracer = tracer
         self._paths = paths
         self._is_sharing = is_sharing
+        self._max_memory = max_memory
         self.gradients = None
         self.losses = None
         self.promote = None
@@ -208,7 +210,24 @@ class Compilation:
             self._tracer.tensors,
             self._is_sharing,
             distribution.strategy_of(self._objective.model),
+            self._max_memory,
         )
+
+    def memory_notes(self):
+        """Returns remarks on what `max_memory` does, a tuple."""
+        limit, needs = self._max_memory, self.losses.needs
+        if limit is None or needs.usual <= limit:
+            return ()
+        remark = (
+            f"evaluations run one at a time: two at once would take about {_megabytes(needs.usual)}"
+            f", more than max_memory={limit}"
+        )
+        if needs.least > limit:
+            remark += (
+                f"; one takes about {_megabytes(needs.least)}, which is more, too: take fewer "
+                "examples (batch_size)"
+            )
+        return (remark,)
 
     def drawing_notes(self):
         """Returns remarks on numbers that the user's code has drawn in Python, a tuple.
@@ -259,3 +278,7 @@ class Compilation:
         pairs = self.backend.find_nondeterministic_operations(self.gradients.graph)
         layers = keras_internals.layers_of(self._objective.model)
         return [(scopes.name_layers(place, layers), kind) for place, kind in pairs]
+
+
+def _megabytes(count):
+    return f"{count / 1e6:.0f} MB"

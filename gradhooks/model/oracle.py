@@ -41,6 +41,7 @@ class ModelOracle:
         tapping: None, or the `taps.Taps` of every trace; their variables come
             behind those of the model.
         watch: Function that makes a context around the forward pass of the trace.
+        max_memory: Bytes that evaluations may take; None for no limit.
 
     Attributes:
         variables: The trainable variables.
@@ -65,13 +66,21 @@ class ModelOracle:
     """
 
     def __init__(
-        self, objective, batch, precision="auto", is_sharing=True, tapping=None, watch=None
+        self,
+        objective,
+        batch,
+        precision="auto",
+        is_sharing=True,
+        tapping=None,
+        watch=None,
+        max_memory=None,
     ):
         model = objective.model
         self._backend = backends.current()
         self._objective = objective
         self._batch = batch
         self._asked_precision = precision
+        self._max_memory = max_memory
         self.variables = keras_internals.trained_weights(model)
         if tapping is not None:
             self.variables += tapping.variables
@@ -97,7 +106,7 @@ class ModelOracle:
         self.known_noise: Any | None = None
         self.complaints = ()
         self._compilation = Compilation(
-            self._backend, objective, self._tracer, self.layout.paths, is_sharing
+            self._backend, objective, self._tracer, self.layout.paths, is_sharing, max_memory
         )
         self.precision = self._compile(precision)
         self._variants = variants.Variants(objective, batch, self._tracer, self._compilation)
@@ -140,6 +149,7 @@ class ModelOracle:
         return (
             *parameters.remarks(self.variables, self.layout),
             *self._compilation.notes,
+            *self._compilation.memory_notes(),
             *self._compilation.drawing_notes(),
             *untracked.sentences(self._untracked, handed),
             *remarks,
@@ -356,7 +366,14 @@ class ModelOracle:
 
     def _trace_with_taps(self):
         def make_oracle(objective, batch, precision, tapping):
-            return ModelOracle(objective, batch, precision, is_sharing=False, tapping=tapping)
+            return ModelOracle(
+                objective,
+                batch,
+                precision,
+                is_sharing=False,
+                tapping=tapping,
+                max_memory=self._max_memory,
+            )
 
         return tapped_model.tap(
             self._objective, self._batch, self._asked_precision, self._backend, make_oracle

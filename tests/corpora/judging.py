@@ -61,10 +61,10 @@ class _CompiledOnce:
     def __init__(self, make):
         self._make, self._kept, self._watched = make, None, None
 
-    def __call__(self, objective, batch, precision="auto", watch=None):
+    def __call__(self, objective, batch, precision="auto", watch=None, **options):
         watched = watch.__self__ if watch else None
         if self._kept is None or not self._kept.rebind(objective.model, batch):
-            self._kept = self._make(objective, batch, precision, watch=watch)
+            self._kept = self._make(objective, batch, precision, watch=watch, **options)
             self._watched = watched
         elif watched is not None:
             watched.take_calls_of(self._watched)

@@ -43,6 +43,7 @@ class GradientProgram:
     Attributes:
         connected: bool, shape (V,): whether the total loss has a gradient with
             respect to each variable.
+        terms: How many terms of the loss are differentiated.
         graph: The `FuncGraph` of the trace.
         forward: The `ForwardGraph` from the variables to the loss terms.
         calls_python: Whether an evaluation runs Python code of the user's.
@@ -58,7 +59,7 @@ class GradientProgram:
         *,
         trim_above=TRIM_ABOVE,
     ):
-        self.connected = None
+        self.connected, self.terms = None, 0
         self.shapes = shapes
         self._trim_above = trim_above
         size = sum(math.prod(shape) for shape in shapes)
@@ -70,6 +71,7 @@ class GradientProgram:
         def gradients(values, state, batch):
             terms, per_term = differentiate_terms(values, state, batch)
             self.connected = np.array([g is not None for g in per_term[0]])
+            self.terms = len(per_term)
             terms = [tf.cast(tf.identity(term), tf.float64) for term in terms]
             terms_and_values[:] = terms, values
             # The terms are returned as well, so that an operation that cannot run fails in the

@@ -1,9 +1,12 @@
 """The loss at many points around one, compiled from the trace that also gave the gradient."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
 from gradhooks.backends.common.flat import Cache, split
+from gradhooks.backends.common.memory import Needs
 from gradhooks.backends.common.partition import DEFAULT_TRACING_COST, partition
 from gradhooks.backends.tensorflow.line_loop import LineLoop
 from gradhooks.backends.tensorflow.parameter_loop import ParameterLoop
@@ -33,6 +36,8 @@ class LossProgram:
             depend on their variables.
         strategy: The `tf.distribute.Strategy` whose replicas share the
             evaluations, if any.
+        max_memory: Bytes that evaluations may take, see `memory.Needs`; None for no
+            limit. Beyond it a model is held like one above `heavy_above`.
         tracing_cost: What groups of variables must save, see `partition`.
         heavy_above: Number of parameters above which no two copies of the
             model are held at once.
@@ -40,6 +45,7 @@ class LossProgram:
             partitioned is evaluated along directions without a loop.
 
     Attributes:
+        needs: The `memory.Needs`.
         bounds: The bounds of the groups of variables, see `partition`.
         is_heavy: Whether variables are copied one by one.
         is_light: Whether directions are evaluated without a loop.
@@ -52,6 +58,7 @@ class LossProgram:
         batch,
         is_sharing=True,
         strategy=None,
+        max_memory=None,
         *,
         tracing_cost=DEFAULT_TRACING_COST,
         heavy_above=HEAVY_ABOVE,
@@ -61,6 +68,11 @@ class LossProgram:
         self._shapes = gradients.shapes
         self._strategy = strategy
         self._directions = Cache()
+        sizes = [8 * math.prod(shape) for shape in self._shapes]
+        largest = max(sizes, default=0)
+        self.needs = Needs(sum(sizes), largest, gradients.forward.bytes, gradients.terms)
+        if max_memory is not None and self.needs.usual > max_memory:
+            heavy_above = -1
         one_group = (0, len(self._shapes))
         self.bounds = partition(gradients.forward, tracing_cost) if is_sharing else one_group
         traced = gradients, state, batch

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from gradhooks.backends.tensorflow import nodes as graph_nodes
 from gradhooks.backends.tensorflow.nodes import find_needed, inputs_of, owner_of
-from gradhooks.backends.tensorflow.work import work_of
+from gradhooks.backends.tensorflow.work import bytes_of, work_of
 
 # Constants up to this many bytes are copied into each subgraph; larger ones are handed over. A free
 # choice that changes cost only: a copy of a small constant costs less than one more loop input.
@@ -48,6 +48,9 @@ class ForwardGraph:
         graph: A `FuncGraph`.
         outputs: The tensors of the graph that are wanted.
         roots: The tensors of the graph that hold the variables, one each.
+
+    Attributes:
+        bytes: Size of all that one evaluation computes, as far as shapes are known.
     """
 
     def __init__(self, graph, outputs, roots):
@@ -64,6 +67,7 @@ class ForwardGraph:
         self._reaching = {}
         self._dependence = self._find_dependence(graph)
         self._work = np.array([work_of(graph, node) for node in self._nodes])
+        self.bytes = int(sum(bytes_of(graph, node) for node in self._nodes))
 
     def _find_dependence(self, graph):
         """Finds which nodes must be computed again when a variable moves.

@@ -1,4 +1,4 @@
-"""A model of the work that an operation takes, in multiplications.
+"""A model of the work that an operation takes, in multiplications, and of its results, in bytes.
 
 Used to choose which variables share a loop. It changes what a check costs, and
 never a result.
@@ -23,6 +23,14 @@ def work_of(graph, node):
     operation = graph.get_operation_by_name(node.name)
     entries = sum(_count_entries(tensor) for tensor in operation.outputs)
     return entries * _work_per_entry(node, operation)
+
+
+def bytes_of(graph, node):
+    """Returns the size of what a node computes; 0 for what only names or holds what is there."""
+    if node.op in _FREE:
+        return 0.0
+    outputs = graph.get_operation_by_name(node.name).outputs
+    return sum(_count_entries(tensor) * tensor.dtype.size for tensor in outputs)
 
 
 def _work_per_entry(node, operation):
