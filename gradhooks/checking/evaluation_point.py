@@ -1,6 +1,7 @@
 """A point at which a check measures derivatives, and what is known there."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,6 +27,9 @@ class EvaluationPoint:
             other that the usual steps would cross some.
         gradient_noise: float64, shape (T, V). Standard deviation of a gradient
             entry between evaluations at the point, per variable; None for zeros.
+        kink_precision: The precision of the steps at which most parameters passed
+            among kinks in an earlier check, see `numerics.step_sizes`; infinite
+            where that is not known.
     """
 
     point: Vector
@@ -35,6 +39,7 @@ class EvaluationPoint:
     jitter: float = 0.0
     has_dense_kinks: bool = False
     gradient_noise: Floats | None = None
+    kink_precision: float = math.inf
 
     @property
     def is_jittering(self) -> bool:

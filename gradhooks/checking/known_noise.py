@@ -2,7 +2,8 @@
 
 Noise is rounding in what leads to the loss, and hardly changes from step to step. Two
 evaluations close to the point show whether it has grown, and the screening direction
-is measured with two more. If either disagrees, the noise is measured anew.
+is measured with two more. If either disagrees, the noise is measured anew; among dense
+kinks the direction seldom agrees at once, and does not count.
 """
 
 import dataclasses
@@ -41,12 +42,14 @@ class KnownNoise:
         level: float64, shape (T,). Noise level of each term.
         base: float64, shape (T,). The loss terms there.
         has_dense_kinks: Whether the loss had kinks everywhere.
+        kink_precision: As of `EvaluationPoint`, once a check has found it.
         checks: How many checks have used it.
     """
 
     level: PerTerm
     base: PerTerm
     has_dense_kinks: bool
+    kink_precision: float = math.inf
     checks: int = 1
 
     def count_check(self) -> "KnownNoise":
@@ -54,12 +57,20 @@ class KnownNoise:
         return dataclasses.replace(self, checks=self.checks + 1)
 
 
-def remember(at: EvaluationPoint) -> KnownNoise | None:
-    """Returns the noise at a point for the checks that follow; None if it is more than rounding."""
+def remember(at: EvaluationPoint, former: KnownNoise | None = None) -> KnownNoise | None:
+    """Returns the noise at a point for the checks that follow; None if it is more than rounding.
+
+    Args:
+        at: The `EvaluationPoint`.
+        former: What was known before, if anything.
+    """
     is_rounding = at.noise[0] <= _MOST * abs(at.base[0])
     if at.is_jittering or at.gradient_noise is not None or not is_rounding:
         return None
-    return KnownNoise(at.noise, at.base, at.has_dense_kinks)
+    kink_precision = math.inf
+    if former is not None and former.checks < _CHECKS and at.has_dense_kinks:
+        kink_precision = former.kink_precision
+    return KnownNoise(at.noise, at.base, at.has_dense_kinks, kink_precision)
 
 
 def confirm(
@@ -94,7 +105,14 @@ def confirm(
     before, after, *window = around
     if not _is_alike(known, base, np.stack([before, after])):
         return None
-    at = EvaluationPoint(point, gradients, base, known.level, has_dense_kinks=known.has_dense_kinks)
+    at = EvaluationPoint(
+        point,
+        gradients,
+        base,
+        known.level,
+        has_dense_kinks=known.has_dense_kinks,
+        kink_precision=known.kink_precision,
+    )
     windows = {spacing.working: np.stack(window)}
     magnitude = uncancelled_magnitudes(screening, gradients)
     screened = from_stencil(
@@ -106,7 +124,8 @@ def confirm(
         magnitude,
         threshold,
     )
-    return (at, windows) if screened.is_accepted else None
+    is_confirmed = screened.is_accepted or known.has_dense_kinks
+    return (at, windows) if is_confirmed else None
 
 
 def _is_alike(known: KnownNoise, base: PerTerm, around: Floats) -> bool:

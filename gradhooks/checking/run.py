@@ -191,7 +191,7 @@ class _Check:
         if confirmed:
             oracle.known_noise = oracle.known_noise.count_check()
         elif self._precision.level == "float64" and not (may_be_narrow or has_steps):
-            oracle.known_noise = known_noise.remember(evaluation_point)
+            oracle.known_noise = known_noise.remember(evaluation_point, oracle.known_noise)
         context = CheckContext(
             oracle, settings, evaluation_point, probe, scales, spacing, threshold,
             under_patterns, left_out,

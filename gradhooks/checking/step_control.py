@@ -7,11 +7,12 @@ measured at whole sequences of steps (`measure.refine`):
 
 1. `first_quotients`: one quotient a probe. Of many probes it measures a pilot
    sample first: if most of that meets kinks, the others start at the steps that
-   the sample needed.
+   the sample needed, and in later checks of the run all of them do.
 2. `refine_steps`: for those not accepted, one quotient more in each round, at
    smaller steps, which cross fewer kinks, until they are accepted or fail clearly.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -55,8 +56,8 @@ def first_quotients(
     """
     if magnitudes is None:
         magnitudes = _no_magnitudes(at, probes)
-    if len(probes) < 2 * _PILOT:
-        return first_estimates(oracle, at, probes, threshold, magnitudes)
+    if len(probes) < 2 * _PILOT or math.isfinite(at.kink_precision):
+        return first_estimates(oracle, at, probes, threshold, magnitudes, at.kink_precision)
 
     # The pilot sample comes from all over the model.
     pilot: list[int] = np.linspace(0, len(probes) - 1, _PILOT, dtype=int).tolist()
@@ -75,6 +76,10 @@ def first_quotients(
         if numbers is pilot and steps.is_among_kinks(some):
             some = refine_steps(oracle, at, some, threshold)
             precision = steps.median_precision(at, some, threshold)
+            if oracle.known_noise is not None:
+                oracle.known_noise = dataclasses.replace(
+                    oracle.known_noise, kink_precision=precision
+                )
         measured |= dict(zip(numbers, some, strict=True))
     return [measured[k] for k in range(len(probes))]
 

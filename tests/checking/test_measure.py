@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from gradhooks.checking import baseline, measure, step_control, steps
+from gradhooks.checking import baseline, known_noise, measure, step_control, steps
 from gradhooks.numerics import noise, step_sizes
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
@@ -163,6 +163,25 @@ def test_the_pilot_sample_shows_at_which_step_the_others_start():
     pilot = step_control._PILOT
     # Two rounds for the pilot sample, and hardly any second round for the others.
     assert 2 * (MANY + 0.75 * pilot) < evaluations <= 2 * (MANY + pilot) + 0.1 * MANY
+
+
+def test_later_checks_start_at_the_step_that_an_earlier_one_needed():
+    oracle = dense_kinks(MANY)
+    at = dataclasses.replace(estimate_baseline(oracle)[0], has_dense_kinks=False)
+    oracle.known_noise = known_noise.remember(dataclasses.replace(at, has_dense_kinks=True))
+    assert oracle.known_noise.kink_precision == np.inf
+    _, first = measure_all(oracle, at)
+    assert 0 < oracle.known_noise.kink_precision < np.inf
+    later = dataclasses.replace(at, kink_precision=oracle.known_noise.kink_precision)
+    measured, evaluations = measure_all(oracle, later)
+    assert all(m.is_accepted for m in measured)
+    assert evaluations <= 2.1 * MANY < first
+    # What is measured anew because the loss has changed does not forget it.
+    dense = dataclasses.replace(later, has_dense_kinks=True)
+    again = known_noise.remember(dense, oracle.known_noise)
+    assert again.kink_precision == oracle.known_noise.kink_precision
+    old = dataclasses.replace(oracle.known_noise, checks=known_noise._CHECKS)
+    assert known_noise.remember(dense, old).kink_precision == np.inf
 
 
 def test_without_kinks_the_pilot_sample_changes_nothing():
