@@ -174,11 +174,11 @@ class _Check:
             precision.narrow_operations or precision.native_layers or oracle.calls_python
         )
         has_steps = bool(precision.step_operations)
-        confirmed = None
-        if oracle.known_noise is not None:
+        known, confirmed = oracle.known_noise, None
+        if known is not None:
             expected = settings.threshold or THRESHOLDS[precision.level]
             confirmed = known_noise.confirm(
-                oracle.known_noise, oracle, point, gradients, probe, spacing, expected
+                known, oracle, point, gradients, probe, spacing, expected
             )
         evaluation_point, windows = confirmed or baseline.estimate_baseline(
             oracle, point, gradients, probe, spacing, may_be_narrow, has_steps
@@ -188,10 +188,10 @@ class _Check:
         if threshold is None:
             threshold = THRESHOLDS[self._precision.level]
         self._threshold = threshold
-        if confirmed:
-            oracle.known_noise = oracle.known_noise.count_check()
+        if known is not None and confirmed:
+            oracle.known_noise = known.count_check()
         elif self._precision.level == "float64" and not (may_be_narrow or has_steps):
-            oracle.known_noise = known_noise.remember(evaluation_point, oracle.known_noise)
+            oracle.known_noise = known_noise.remember(evaluation_point, known)
         context = CheckContext(
             oracle, settings, evaluation_point, probe, scales, spacing, threshold,
             under_patterns, left_out,

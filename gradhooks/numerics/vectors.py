@@ -5,20 +5,21 @@ for a core: a product of 30,000 entries then takes a hundred times as long.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+
+from gradhooks._types import Floats
 
 
-def dot(one: ArrayLike, other: ArrayLike) -> float:
+def dot(one: Floats, other: Floats) -> float:
     """Returns the inner product of two vectors of the same shape (K,)."""
     return float(np.einsum("i,i->", one, other))
 
 
-def norm(vector: ArrayLike) -> float:
+def norm(vector: Floats) -> float:
     """Returns the Euclidean norm of a vector of shape (K,).
 
     Example:
 
-    >>> norm([3.0, 4.0])
+    >>> norm(np.array([3.0, 4.0]))
     5.0
     """
     return float(np.sqrt(dot(vector, vector)))
