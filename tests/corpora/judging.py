@@ -71,6 +71,11 @@ class _CompiledOnce:
         return self._kept
 
 
+def said(report):
+    """What a report says: its verdict, and which variables failed why."""
+    return report.verdict, {(c.path, c.reason) for c in report.failures}
+
+
 def is_named(case, report):
     """Whether a mutant's report names the right variable, for an acceptable reason."""
     named = [d.path for d in report.diagnoses if d.is_leading]

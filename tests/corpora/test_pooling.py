@@ -56,11 +56,6 @@ def wrong_entry(position, factor):
         yield
 
 
-def said(report):
-    """What a report says: its verdict, and which variables failed why."""
-    return report.verdict, {(c.path, c.reason) for c in report.failures}
-
-
 def sampled(report):
     """The sampled parameters of a healthy check that have a gradient and agree."""
     agreeing = [c for c in report.comparisons if c.index is not None and c.term == "total"]
@@ -74,7 +69,7 @@ def test_pools_change_no_verdict(case):
         pooled = judging.check_case(case, 0)
         with without_pools():
             single = judging.check_case(case, 0)
-    assert said(pooled) == said(single)
+    assert judging.said(pooled) == judging.said(single)
 
 
 def find_entries(kind, seed, name):

@@ -40,11 +40,6 @@ def without_step_control():
         yield
 
 
-def said(report):
-    """What a report says: its verdict, and which variables failed why."""
-    return report.verdict, {(c.path, c.reason) for c in report.failures}
-
-
 @pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize("case", list(cases()))
 def test_step_control_changes_no_verdict(case):
@@ -52,5 +47,5 @@ def test_step_control_changes_no_verdict(case):
         controlled = judging.check_case(case, 0)
         with without_step_control():
             uncontrolled = judging.check_case(case, 0)
-    assert said(uncontrolled) == said(controlled)
+    assert judging.said(uncontrolled) == judging.said(controlled)
     assert uncontrolled.evaluations >= controlled.evaluations
