@@ -120,7 +120,7 @@ def test_four_gates_lie_between_a_disagreement_and_a_failure():
     gates = rows("From a disagreement to FAIL")[:4]
     assert [gate[0].split(":")[0].split(",")[0] for gate in gates] == [
         "a second sequence of steps",
-        "the analytic derivative at six points within the step",
+        "the analytic derivative within the step",
         "replicates",
         "`expect`",
     ]

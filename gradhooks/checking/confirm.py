@@ -8,9 +8,9 @@ What is not clear, or not repeated, is examined in three stages. Each may withdr
 the failure, and only what fails all of them stands:
 
 1. It is measured again at a finer sequence of steps. If that passes, it holds.
-2. If the estimate is imprecise, backpropagation is evaluated at a few points
-   within the step. If it varies there by as much as the gap, no step shows the
-   derivative at one point, and the comparison is inconclusive (noise).
+2. Backpropagation is evaluated at a few points within the step. If it varies there
+   by as much as the gap, no step shows the derivative at one point, and the
+   comparison is inconclusive (noise).
 3. It is measured again at nudged points, and `replication.confirm` decides: in
    float64 by one replicate, at native precision by five. What is not confirmed
    is put down to a kink if one was seen; to an operation that is wrong at exactly
@@ -36,6 +36,10 @@ _BESIDE = 1e-6
 # Points along a step, in units of the step, at which the gradient is evaluated. A free choice: both
 # sides, near and far; the first one that shows a large change ends the search.
 _POINTS_ALONG_STEP = (0.5, -0.5, 0.9, -0.9, 0.2, -0.3)
+# Distances along a step at which means of opposite gradients are compared, in the same units. A
+# free choice on several scales, and not multiples of one: a wave whose period divides them all
+# would look the same everywhere.
+_DISTANCES_ALONG_STEP = (0.9, 0.37, 0.13, 0.61, 0.053, 0.23, 0.019, 0.007, 1e-4)
 
 
 def confirm(context: CheckContext, measurements: Sequence[Measurement]) -> list[Measurement]:
@@ -151,27 +155,53 @@ def _confirm_each(
 
 
 def _varies_along_step(context: CheckContext, measurement: Measurement) -> bool:
-    """Whether a failure is imprecise and backpropagation varies by as much within its step."""
+    """Whether backpropagation varies within the step of a failure by as much as it is wrong.
+
+    Of an estimate that may be that of a wave, the means of opposite points are compared: a
+    smooth derivative changes from one end of the step to the other, too, but its means do not,
+    and neither do quotients, which are the mean of all.
+    """
     failed = measurement.failed_comparands.values()
-    is_imprecise = any(comparand.is_imprecise for comparand in failed)
-    return is_imprecise and varies_along_step(context, measurement)
+    if any(comparand.is_imprecise for comparand in failed):
+        return varies_along_step(context, measurement)
+    has_gradient = measurement.is_finite and context.oracle.has_gradient_elsewhere
+    if not has_gradient or not any(comparand.may_be_wave for comparand in failed):
+        return False
+    means: list[list[float]] = []
+    for fraction in _DISTANCES_ALONG_STEP:
+        ahead, behind = (_slopes_along_step(context, measurement, f) for f in (fraction, -fraction))
+        means.append([(a + b) / 2 for a, b in zip(ahead, behind, strict=True)])
+        changes = [max(of_term) - min(of_term) for of_term in zip(*means, strict=True)]
+        pairs = zip(failed, changes, strict=True)
+        if all(comparand.is_explained_by(change) for comparand, change in pairs):
+            return True
+    return False
 
 
 def varies_along_step(context: CheckContext, measurement: Measurement) -> bool:
     """Whether backpropagation varies within the step of a failure by as much as it is wrong."""
     if not measurement.is_finite or not context.oracle.has_gradient_elsewhere:
         return False
-    failed = measurement.failed_comparands
-    step = max(comparand.estimate.step_size for comparand in failed.values())
-    probe = measurement.probe
+    failed = measurement.failed_comparands.values()
     for fraction in _POINTS_ALONG_STEP:
-        point = probe.move(context.baseline.point, fraction * step)
-        slopes = context.slopes_at(point, probe)
-        changes = [slopes[t] - c.analytic for t, c in failed.items()]
-        pairs = zip(failed.values(), changes, strict=True)
-        if all(comparand.is_explained_by(change) for comparand, change in pairs):
+        slopes = _slopes_along_step(context, measurement, fraction)
+        pairs = zip(failed, slopes, strict=True)
+        if all(comparand.is_explained_by(slope - comparand.analytic) for comparand, slope in pairs):
             return True
     return False
+
+
+def _slopes_along_step(
+    context: CheckContext,
+    measurement: Measurement,
+    fraction: float,
+) -> list[float]:
+    """Returns the analytic derivatives of the terms that failed, at a fraction of the step."""
+    failed = measurement.failed_comparands
+    step = max(comparand.estimate.step_size for comparand in failed.values())
+    point = measurement.probe.move(context.baseline.point, fraction * step)
+    slopes = context.slopes_at(point, measurement.probe)
+    return [slopes[t] for t in failed]
 
 
 def _explain_withdrawal(context: CheckContext, measurement: Measurement, has_kink: bool) -> Reason:

@@ -79,7 +79,7 @@ def _overall_difference(comparisons: Sequence[DerivativeComparison], term: str) 
     """The relative difference over the sampled parameters that could be decided.
 
     Each of `k` parameters of a pool has the whole difference `d` of the pool, where
-    the differences of all are its parts: with random signs, the mean square of `d` is
+    the differences of all are its parts: with random weights, the mean square of `d` is
     the sum of their squares, which `k` times `d / sqrt(k)` gives as well.
     """
     analytic: list[float] = []

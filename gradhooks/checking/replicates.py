@@ -32,9 +32,11 @@ REPLICATES, REPLICATES_NATIVE = 1, 5
 # The step of a clear failure's replicate, in units of its own: the largest of these that the scale
 # permits. A free choice, as for the largest of the finer sequence.
 _FARTHER = (1.0, 3.0, 10.0, 30.0)
-# Points along a step, in units of the step, at which the gradient of clear failures is evaluated. A
-# free choice: both sides, near and far.
-_WITHIN_STEP = (0.5, -0.5, 0.9, -0.9)
+# Points along a step, in units of the step, at which the gradient of clear failures is evaluated,
+# and further ones where the loss may be a wave. A free choice: both sides, near and far, and not
+# multiples of one distance, at which a wave may look the same.
+_WITHIN_STEP = (0.5, -0.37, 0.9, -0.71)
+_WITHIN_WAVE = (0.23, -0.13, 0.053, -0.019)
 
 
 def confirm(
@@ -103,8 +105,26 @@ def _holds_within_step(context: CheckContext, failures: Sequence[Measurement]) -
 
     All move at once.
     """
+    holds = _holds_at(context, failures, _WITHIN_STEP)
+    waves: list[int] = []
+    for k, failure in enumerate(failures):
+        if holds[k] and any(c.may_be_wave for c in failure.failed_comparands.values()):
+            waves.append(k)
+    if waves:
+        further = _holds_at(context, [failures[k] for k in waves], _WITHIN_WAVE)
+        for k, is_same in zip(waves, further, strict=True):
+            holds[k] = is_same
+    return holds
+
+
+def _holds_at(
+    context: CheckContext,
+    failures: Sequence[Measurement],
+    fractions: Sequence[float],
+) -> list[bool]:
+    """Whether backpropagation gives about the same derivative at these fractions of the steps."""
     slopes: list[list[list[float]]] = []
-    for fraction in _WITHIN_STEP:
+    for fraction in fractions:
         point = np.array(context.baseline.point)
         for failure in failures:
             step, probe = _step_of(failure), failure.probe

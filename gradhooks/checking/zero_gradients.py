@@ -132,7 +132,7 @@ def _make_probes(
     variables: list[int],
     rng: Generator,
 ) -> list[Probe]:
-    """Returns a direction of random signs over each variable."""
+    """Returns a random direction over each variable."""
     no_gradient = np.zeros(layout.size)
     probes: list[Probe] = []
     for variable in variables:

@@ -94,9 +94,9 @@ def screening_probe(
     rng: Generator,
     left_out: Collection[int] = (),
 ) -> Probe:
-    """Returns a random-sign direction over all parameters in which every variable counts.
+    """Returns a random direction over all parameters in which every variable counts.
 
-    Variable `v` is moved by `scale_v` per entry and unit of offset, and by less
+    Variable `v` is moved by about `scale_v` per entry and unit of offset, and by less
     where its share of the slope, `scale_v * ||a_v||`, would hide the others:
     shares above their lower quartile are damped to it.
 
@@ -128,8 +128,7 @@ def screening_probe(
     weights = np.empty(layout.size)
     for v in range(len(layout)):
         size = 0.0 if v in left_out else scales[v] * damping[v]
-        signs = _draw_signs(rng, int(layout.sizes[v]))
-        weights[layout.slice(v)] = size * signs
+        weights[layout.slice(v)] = size * _draw_weights(rng, int(layout.sizes[v]))
     weights.flags.writeable = False  # what is computed from it may be cached
     return Probe(0, weights)
 
@@ -142,7 +141,7 @@ def variable_probe(
     rng: Generator,
     aligned: bool,
 ) -> Probe:
-    """Returns a direction over one variable, along its gradient or with random signs.
+    """Returns a direction over one variable, along its gradient or at random.
 
     With `n` parameters a direction along the gradient moves the loss about `n`
     times as far as one parameter does, which makes derivatives measurable in a
@@ -154,22 +153,28 @@ def variable_probe(
         variable_scale: Typical size of its parameters.
         gradient: float64, shape (P,), the analytic gradient.
         rng: The random number generator.
-        aligned: Whether to follow the gradient; random signs are used all the
-            same where it is zero or not finite.
+        aligned: Whether to follow the gradient; the direction is random all
+            the same where it is zero or not finite.
     """
     part = layout.slice(variable)
     weights = gradient[part].copy()
     norm = np.linalg.norm(weights)
     if not aligned or not np.isfinite(norm) or norm == 0:
-        weights = _draw_signs(rng, part.stop - part.start)
+        weights = _draw_weights(rng, part.stop - part.start)
     else:
         weights *= np.sqrt(len(weights)) / norm
     return Probe(part.start, weights, float(variable_scale))
 
 
-def _draw_signs(rng: Generator, count: int) -> Floats:
-    signs = np.array([-1.0, 1.0])
-    return rng.choice(signs, size=count)
+def _draw_weights(rng: Generator, count: int) -> Floats:
+    """Returns random signs times sizes between 0.5 and 1.5: float64, shape (count,).
+
+    Of equal sizes, as many signs would cancel as agree: errors that add up to zero (the
+    bias before a softmax, a column of a kernel before a normalization) would go unseen
+    wherever all their signs are equal, with probability `2 ** (1 - n)` for `n` of them.
+    """
+    drawn = rng.uniform(-1.0, 1.0, count)
+    return np.copysign(0.5 + np.abs(drawn), drawn)
 
 
 def nudge(

@@ -30,6 +30,9 @@ _ALONG_GRADIENT = 0.9
 # it contradicts nothing. A free choice; for imprecise estimates the gradient along the step is
 # examined too, which only ever softens a failure.
 _IMPRECISE = 0.1
+# An error bar wider than this fraction leaves an estimate of few digits, as a wave does whose
+# quotients fall with the step. A free choice: the gradient along the step is examined, as above.
+_FEW_DIGITS = 0.01
 # A change of the analytic gradient by this fraction of the gap explains the gap. A free choice:
 # half a step away a gradient that varies evenly has changed by half of what it does over the step.
 _LARGE_CHANGE = 0.5
@@ -174,6 +177,15 @@ class Comparand:
     def is_imprecise(self) -> bool:
         """Whether the error bar is wide."""
         return not self.estimate.error <= _IMPRECISE * self.size
+
+    @property
+    def may_be_wave(self) -> bool:
+        """Whether the loss may go up and down within the step.
+
+        Its quotients are then far smaller than its derivative, or of few digits.
+        """
+        is_far_smaller = _SAME_SIZE * abs(self.estimate.slope) < abs(self.analytic)
+        return is_far_smaller or not self.estimate.error <= _FEW_DIGITS * self.size
 
     @property
     def is_vacuous(self) -> bool:

@@ -179,7 +179,7 @@ def test_kinks_that_are_a_little_rougher_than_rounding_are_no_noise(bend):
     at, _, stencils = estimate_baseline(oracle)
     spacings = baseline.PROMOTED
     tiny = noise.roughness(stencils[spacings.tiny][:, 0], 2, noise.OFFSETS, has_kink=True)
-    assert 10 < noise.roughness(stencils[spacings.working][:, 0], 3, noise.OFFSETS) / tiny < 50
+    assert 10 < noise.roughness(stencils[spacings.working][:, 0], 3, noise.OFFSETS) / tiny < 100
     assert at.has_dense_kinks
     assert at.noise[0] < 2 * tiny
 

@@ -303,6 +303,28 @@ def test_one_wrong_entry_among_4096_is_caught_by_screening_and_named_by_bisectio
     assert report.trail[-1].startswith(label)
 
 
+@pytest.mark.parametrize("wrong", [(0, 1), (5, 6, 7), tuple(range(40, 48))])
+def test_errors_that_add_up_to_zero_are_seen_by_screening(wrong):
+    """As in the bias before a softmax, or a column of a kernel before a normalization."""
+    error = np.random.default_rng(len(wrong)).normal(size=len(wrong))
+    error -= error.mean()
+    right = large(0, 1.0)
+
+    def gradient(p):
+        slopes = right.gradients(p).terms["total"].copy()
+        slopes[list(wrong)] += error
+        return slopes
+
+    for seed in range(12):
+        oracle = FunctionOracle(
+            lambda p: float(right.losses(p, [_STILL], [(0, 0.0)])[0, 0]),
+            gradient,
+            right.point(),
+            TEN,
+        )
+        assert check(oracle, seed=seed).verdict is Verdict.FAIL
+
+
 def test_a_wrong_variable_above_the_sampled_ones_is_searched_for():
     """Samples find that the first variable is wrong; the single wrong entry above is the bug."""
     right = large(0, 1.0)

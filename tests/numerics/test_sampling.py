@@ -78,15 +78,39 @@ def test_no_variable_dominates_the_screening_probe(sizes):
     undamped = scales * LAYOUT.norms(gradient)
     felt = undamped > 1e-9 * undamped.max()
     assert (shares[felt] > 0).all()
-    assert shares.max() <= np.quantile(undamped[felt], 0.25) * (1 + 1e-12)
+    assert shares.max() <= 1.5 * np.quantile(undamped[felt], 0.25) * (1 + 1e-12)
 
 
-def test_the_screening_probe_moves_every_parameter_by_its_variables_measure():
+def test_the_screening_probe_moves_every_parameter_by_about_its_variables_measure():
     probe = screening([0.5, 0.1, 2.0, 1.0], np.ones(LAYOUT.size))
     assert (probe.start, probe.stop) == (0, LAYOUT.size)
     for v in range(len(LAYOUT)):
         sizes = np.abs(probe.weights[LAYOUT.slice(v)])
-        assert sizes.min() == sizes.max() > 0
+        assert 0 < sizes.max() <= 3 * sizes.min()
+
+
+def hidden_error(shape):
+    """An error of size 1 that adds up to zero over the last axis."""
+    error = np.random.default_rng(len(shape)).normal(size=shape)
+    error -= error.mean(-1, keepdims=True)
+    return error.ravel() / np.linalg.norm(error)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3,), (8,), (5, 2), (3, 3), (4, 8)])
+def test_an_error_that_adds_up_to_zero_is_seen(shape):
+    """A bias before a softmax, a kernel whose columns or rows a normalization centres."""
+    error = hidden_error(shape)
+    layout = layout_of([shape, (30, 30)])
+    gradient = np.random.default_rng(1).normal(size=layout.size)
+    seen = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        screened = sampling.screening_probe(layout, np.ones(2), gradient, rng)
+        single = sampling.variable_probe(layout, 0, 1.0, gradient, rng, aligned=False)
+        for weights in (screened.weights[: error.size], single.weights):
+            seen.append(abs(weights @ error) / np.abs(weights).mean())
+    # No direction sees all errors; a size of 1/1000 is met with about that probability.
+    assert np.mean(np.array(seen) < 1e-3) < 5e-3
 
 
 def test_the_signs_of_the_screening_probe_are_balanced():
@@ -115,14 +139,18 @@ def test_a_variable_without_gradient_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         probe = screening(np.ones(4), gradient)
-    assert (np.abs(probe.weights[LAYOUT.slice(2)]) == 1).all()
+    sizes = np.abs(probe.weights[LAYOUT.slice(2)])
+    assert sizes.min() >= 0.5
+    assert sizes.max() <= 1.5
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
 def test_without_a_usable_gradient_every_variable_moves_by_its_scale(value):
     scales = np.array([0.5, 0.1, 2.0, 1.0])
     probe = screening(scales, np.full(LAYOUT.size, value))
-    assert np.array_equal(np.abs(probe.weights), np.repeat(scales, LAYOUT.sizes))
+    relative = np.abs(probe.weights) / np.repeat(scales, LAYOUT.sizes)
+    assert relative.min() >= 0.5
+    assert relative.max() <= 1.5
 
 
 def test_variables_left_out_do_not_move():
@@ -130,25 +158,27 @@ def test_variables_left_out_do_not_move():
     assert [bool(weights[LAYOUT.slice(v)].any()) for v in range(4)] == [True, False, True, False]
 
 
-def test_along_its_gradient_a_variable_moves_as_far_as_with_random_signs():
+def test_along_its_gradient_a_variable_moves_about_as_far_as_at_random():
     gradient = np.random.default_rng(3).normal(size=LAYOUT.size)
     rng = np.random.default_rng(0)
     aligned = sampling.variable_probe(LAYOUT, 2, 0.7, gradient, rng, aligned=True)
-    signs = sampling.variable_probe(LAYOUT, 2, 0.7, gradient, rng, aligned=False)
+    random = sampling.variable_probe(LAYOUT, 2, 0.7, gradient, rng, aligned=False)
     assert np.linalg.norm(aligned.weights) == pytest.approx(math.sqrt(120))
-    assert set(signs.weights) == {-1.0, 1.0}
-    assert aligned.start == signs.start == 630
-    assert aligned.length_scale == signs.length_scale == 0.7
+    assert np.linalg.norm(random.weights) == pytest.approx(math.sqrt(120), rel=0.2)
+    assert aligned.start == random.start == 630
+    assert aligned.length_scale == random.length_scale == 0.7
     part = gradient[630:750]
     assert aligned.slope_of(gradient) == pytest.approx(math.sqrt(120) * np.linalg.norm(part))
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
-def test_without_a_usable_gradient_alignment_gives_way_to_signs(value):
+def test_without_a_usable_gradient_alignment_gives_way_to_chance(value):
     probe = sampling.variable_probe(
         LAYOUT, 3, 1.0, np.full(LAYOUT.size, value), np.random.default_rng(0), aligned=True
     )
-    assert set(probe.weights) <= {-1.0, 1.0}
+    sizes = np.abs(probe.weights)
+    assert len(set(sizes)) == len(sizes)
+    assert 0.5 <= sizes.min() <= sizes.max() <= 1.5
 
 
 def test_a_variable_probe_leaves_the_gradient_alone():
