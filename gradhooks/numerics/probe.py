@@ -171,15 +171,17 @@ def uncancelled_magnitudes(probe: Probe, gradients: Mapping[str, Vector]) -> tup
     """
     with np.errstate(over="ignore", invalid="ignore"):
         return tuple(
-            _norm(probe.weights * gradient[probe.entries]) for gradient in gradients.values()
+            _norm_of_product(probe.weights, gradient[probe.entries])
+            for gradient in gradients.values()
         )
 
 
-def _norm(values: Floats) -> float:
-    """Returns the Euclidean norm, also where squares overflow; 0 where an entry is not finite."""
-    plain = vectors.norm(values)
+def _norm_of_product(one: Floats, other: Floats) -> float:
+    """Returns the norm of a product, also where squares overflow; 0 where one is not finite."""
+    plain = vectors.norm_of_product(one, other)
     if _TAME < plain < 1 / _TAME:
         return plain
+    values = one * other
     largest = np.max(np.abs(values), initial=0.0)
     if not largest or not np.isfinite(largest):
         return 0.0

@@ -35,10 +35,12 @@ def zero_levels(gradients: Mapping[str, Vector], dtype: str) -> dict[str, float]
 
 
 def _largest_finite(gradient: Vector) -> float:
-    is_finite = np.isfinite(gradient)
-    # Selecting copies a vector as large as the model.
-    finite = gradient if is_finite.all() else gradient[is_finite]
-    return float(np.max(np.abs(finite), initial=0.0))
+    # Without vectors as large as the model, as long as all is finite.
+    highest, lowest = np.max(gradient, initial=0.0), np.min(gradient, initial=0.0)
+    if not (np.isfinite(highest) and np.isfinite(lowest)):
+        finite = gradient[np.isfinite(gradient)]
+        highest, lowest = np.max(finite, initial=0.0), np.min(finite, initial=0.0)
+    return float(max(highest, -lowest))
 
 
 def withdraw_false_zeros(
