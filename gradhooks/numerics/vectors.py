@@ -8,7 +8,6 @@ import numpy as np
 
 from gradhooks._types import Floats
 
-
 # Entries of a product of vectors that are held at once: a product as large as a large model would
 # take longer to allocate than to compute. Free within wide limits.
 _BLOCK = 2**16
