@@ -82,6 +82,28 @@ def test_cost_grows_with_the_forward_pass():
     assert all(0.7 * middle <= p <= 1.3 * middle for p in passes), passes
 
 
+# What grows, and the networks by size.
+GROWING = {
+    "width": {n: lambda n=n: networks.chain(3, n, rows=128) for n in (256, 512, 1024, 2048)},
+    "depth": {n: lambda n=n: networks.chain(n, 256, rows=128) for n in (4, 8, 16, 32)},
+    "batch": {n: lambda n=n: networks.chain(3, 256, rows=n) for n in (128, 512, 2048, 8192)},
+}
+
+
+@pytest.mark.parametrize("what", GROWING)
+def test_a_check_grows_no_faster_than_a_training_step(what):
+    """The slope of a steady check in training steps, in a plot with two logarithmic axes."""
+    steps = []
+    for build in GROWING[what].values():
+        keras.utils.set_random_seed(0)
+        model, x, y = build()
+        check = measuring.check(measuring.asked(model, x, y))
+        check()
+        steps.append(clock.ratio(check, lambda m=model, x=x, y=y: m.train_on_batch(x, y)))
+    slope, _ = np.polyfit(np.log([*GROWING[what]]), np.log(steps), 1)
+    assert slope <= 0.25, steps
+
+
 @pytest.mark.parametrize("width", [8, 64], ids=["too narrow to be divided", "divided"])
 def test_compile_time_follows_the_models_own(width):
     def ratio(depth):
