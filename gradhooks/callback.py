@@ -15,7 +15,7 @@ import keras
 from gradhooks import backends, validation
 from gradhooks._types import Frequency, LossFunction, MismatchKind, OnFailure, PrecisionName, Vector
 from gradhooks.check import Checker
-from gradhooks.model import distribution, keras_internals
+from gradhooks.model import distribution, keras_internals, usable
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.errors import GradientMismatchError, GradientMismatchWarning
 from gradhooks.reports.message import failure_message
@@ -162,9 +162,15 @@ class GradientCheck(keras.callbacks.Callback):
 
     # When
 
+    def set_model(self, model: Any) -> None:
+        """Takes the model; `fit` of Keras 2 does so before it asks for what only it has."""
+        usable.check_kind(model, self._options.loss_fn)
+        super().set_model(model)
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes the fixed batch and validates the model."""
         self._forget()
+        usable.check_kind(self.model, self._options.loss_fn)
         self._dispatcher.begin(distribution.is_chief(self.model))
         backends.current()
         self._checker.take_batch()

@@ -194,7 +194,7 @@ class Checker:
 
     def check_usable(self, model: Any) -> None:
         """Raises a `BadInputError` for a model that cannot be checked."""
-        usable.check_usable(model, self._options.loss_fn, self.batch.y)
+        usable.check_usable(model, self._options.loss_fn, self.batch)
 
     def check(
         self,

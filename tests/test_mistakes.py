@@ -1,0 +1,88 @@
+"""Ordinary mistakes: each is told as what it is, before it costs anything."""
+
+import keras
+import pytest
+from keras import layers
+
+import gradhooks
+from tests import models
+from tests.test_bad_input import assert_four_parts
+
+X, Y = models.data((10,), (1,), 0)
+
+# What may be given for a model by mistake, and the words that say so.
+NO_MODELS = {
+    "nothing": (lambda: None, "model=None", "must return it"),
+    "a path": (lambda: "m.keras", "model='m.keras'", "load_model"),
+    "a layer": (lambda: layers.Dense(1), "model='Dense'", r"assert_gradients\(layer, x\)"),
+    "a class": (lambda: keras.Sequential, "Sequential", "an instance"),
+    "data": (lambda: X, "model='ndarray'", "that `fit` is called on"),
+}
+
+
+def begin(model):
+    check = gradhooks.GradientCheck(X, Y)
+    check.set_model(model)
+    check.on_train_begin()
+
+
+@pytest.mark.parametrize("case", NO_MODELS)
+@pytest.mark.parametrize("check", [begin, lambda model: gradhooks.check_gradients(model, X, Y)])
+def test_what_is_no_model_is_told(case, check):
+    build, received, advice = NO_MODELS[case]
+    with pytest.raises(gradhooks.BadInputError, match=advice) as error:
+        check(build())
+    message = str(error.value)
+    assert_four_parts(message)
+    assert message.startswith("What is checked is a model of Keras 3. Received: ")
+    assert received in message
+    assert "compile" not in message
+
+
+def test_a_callback_that_was_never_given_a_model_says_so():
+    with pytest.raises(gradhooks.BadInputError, match="model=None"):
+        gradhooks.GradientCheck(X, Y).on_train_begin()
+
+
+def test_a_layer_can_be_checked_with_a_loss():
+    layer = layers.Dense(2)
+    layer.build(X.shape)
+    report = gradhooks.check_gradients(
+        layer, X, samples=4, loss_fn=lambda layer, x, y, w, training: keras.ops.mean(layer(x) ** 2)
+    )
+    assert report.verdict is gradhooks.Verdict.PASS
+
+
+def test_a_model_of_tf_keras_is_told():
+    """Keras 2 under its present name; `fit` of Keras 2 sets the model before anything else."""
+    tf_keras = pytest.importorskip("tf_keras", reason="tf_keras is not installed here")
+    model = tf_keras.Sequential([tf_keras.layers.Input((10,)), tf_keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(gradhooks.BadInputError, match="tf_keras is Keras 2"):
+        gradhooks.check_gradients(model, X, Y)
+    with pytest.raises(gradhooks.BadInputError, match="tf_keras is Keras 2"):
+        model.fit(X, Y, verbose=0, callbacks=[gradhooks.GradientCheck(X, Y)])
+
+
+def test_a_class_that_comes_from_tf_keras_is_told():
+    kind = type("Sequential", (), {"__module__": "tf_keras.src.engine.sequential"})
+    mine = type("Mine", (kind,), {})
+    with pytest.raises(gradhooks.BadInputError, match=r"'Mine of tf_keras'.*TF_USE_LEGACY_KERAS"):
+        gradhooks.check_gradients(mine(), X, Y)
+
+
+def test_inputs_and_targets_in_a_pair():
+    model, x, y = models.mlp()
+    hint = r"Try passing the `y`.*`x` is a pair: if it is \(x, y\), try two arguments"
+    with pytest.raises(gradhooks.BadInputError, match=hint) as error:
+        model.fit(x, y, verbose=0, callbacks=[gradhooks.GradientCheck((x, y))])
+    assert_four_parts(str(error.value))
+    with pytest.raises(gradhooks.BadInputError, match=hint):
+        gradhooks.check_gradients(model, (x, y))
+
+
+def test_a_model_of_two_inputs_gets_the_usual_advice_for_three_arrays():
+    model, x, _ = models.mlp()
+    with pytest.raises(gradhooks.BadInputError, match="Try passing the `y`") as error:
+        gradhooks.check_gradients(model, [x, x, x])
+    assert "pair" not in str(error.value)
