@@ -134,6 +134,7 @@ class GradientCheck(keras.callbacks.Callback):
         name: str = "gradcheck",
     ) -> None:
         super().__init__()
+        backends.current()  # refuses a backend that is not supported
         self._options = options = validation.CallbackOptions(
             batch_size=batch_size, freq=freq, at_start=at_start, samples=samples,
             threshold=threshold, on_failure=on_failure, log_dir=log_dir, histograms=histograms,

@@ -234,3 +234,5 @@ def test_a_backend_that_is_not_supported(monkeypatch):
     with pytest.raises(ValueError, match="backend") as error:
         gradhooks.check_gradients(model, x, y)
     assert_four_parts(str(error.value))
+    with pytest.raises(ValueError, match="backend='numpy'"):
+        gradhooks.GradientCheck(x, y)
