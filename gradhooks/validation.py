@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
+from gradhooks import arguments
 from gradhooks._types import Frequency, LossFunction, MismatchKind, OnFailure, PrecisionName
 from gradhooks.reports.errors import bad_input
 from gradhooks.reports.report import CheckReport
@@ -75,9 +76,7 @@ samples='8'. Expected an int of at least 1. Try samples=32.
             batch_size=_check_batch_size(self.batch_size),
             samples=_check_int("samples", self.samples, 1, "Try samples=32."),
             threshold=_check_threshold(self.threshold),
-            loss_fn=check_callable(
-                "loss_fn", self.loss_fn, "Try loss_fn=None to check the compiled loss."
-            ),
+            loss_fn=arguments.check_loss_function(self.loss_fn),
             training=check_bool("training", self.training),
             precision=_check_word(
                 "precision", self.precision, get_args(PrecisionName), "Try precision='auto'."

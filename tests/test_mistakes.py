@@ -1,10 +1,15 @@
 """Ordinary mistakes: each is told as what it is, before it costs anything."""
 
+import functools
+
 import keras
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import gradhooks
+from gradhooks import validation
+from gradhooks.testing import assert_gradients
 from tests import models
 from tests.test_bad_input import assert_four_parts
 
@@ -86,3 +91,55 @@ def test_a_model_of_two_inputs_gets_the_usual_advice_for_three_arrays():
     with pytest.raises(gradhooks.BadInputError, match="Try passing the `y`") as error:
         gradhooks.check_gradients(model, [x, x, x])
     assert "pair" not in str(error.value)
+
+
+def four(model, x, y, sample_weight):
+    """Has no place for `training`."""
+
+
+def by_name(model, *, x, y, sample_weight, training):
+    """Takes its arguments by name."""
+
+
+WRONG_LOSSES = {
+    "of a compiled model": (keras.losses.mean_squared_error, "too many positional"),
+    "an object of Keras": (keras.losses.MeanSquaredError(), "too many positional"),
+    "without training": (four, "too many positional"),
+    "by name": (by_name, "too many positional"),
+    "one argument more": (lambda m, x, y, w, t, more: 0.0, "missing a required argument: 'more'"),
+    "a class": (type("Loss", (), {}), "too many positional"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LOSSES)
+def test_a_loss_function_of_another_signature_is_refused(case):
+    loss_fn, why = WRONG_LOSSES[case]
+    with pytest.raises(gradhooks.BadInputError, match=why) as error:
+        gradhooks.GradientCheck(X, Y, loss_fn=loss_fn)
+    assert_four_parts(str(error.value))
+    assert "loss_fn(model, x, y, sample_weight, training)" in str(error.value)
+    model, x, y = models.mlp()
+    for check in (gradhooks.check_gradients, assert_gradients):
+        with pytest.raises(gradhooks.BadInputError, match=why):
+            check(model, x, y, loss_fn=loss_fn)
+
+
+def five(model, x, y, sample_weight, training):
+    return keras.ops.mean((model(x) - y) ** 2)
+
+
+RIGHT_LOSSES = {
+    "a function": five,
+    "any arguments": lambda *given: five(*given),
+    "a default more": lambda m, x, y, w=None, training=True, more=1: five(m, x, y, w, training),
+    "a part of a function": functools.partial(lambda more, *given: five(*given), 1),
+    "a function of TensorFlow": tf.function(five),
+    "a method": type("Owner", (), {"loss": lambda self, *given: five(*given)})().loss,
+    "without a signature": max,
+}
+
+
+@pytest.mark.parametrize("case", RIGHT_LOSSES)
+def test_a_loss_function_that_fits_is_taken(case):
+    options = validation.Options(loss_fn=RIGHT_LOSSES[case])
+    assert options.loss_fn is RIGHT_LOSSES[case]

@@ -23,7 +23,8 @@ ARROWS = {
     "model": {"_types", "backends", "isolation", "numerics", "reports"},
     "sinks": {"_types", "numerics", "reports"},
     "tensorboard_plugin": {"_types", "reports"},
-    "validation": {"_types", "reports", "verdicts"},
+    "arguments": {"reports"},
+    "validation": {"_types", "arguments", "reports", "verdicts"},
     "check": {
         "_types", "backends", "checking", "model", "reports", "validation", "verdicts",
     },
