@@ -9,12 +9,12 @@ from gradhooks import backends, validation
 from gradhooks._types import LossFunction, MismatchKind, PrecisionName
 from gradhooks.checking import exceptions, run
 from gradhooks.checking.settings import Settings
-from gradhooks.model import batch, layer_patterns, objective, oracle, usable
+from gradhooks.model import batch, layer_patterns, objective, oracle, unmatched, usable
 from gradhooks.model.batch import Batch
-from gradhooks.reports.errors import BadInputError, bad_input
+from gradhooks.reports.errors import BadInputError, GradientCheckWarning
 from gradhooks.reports.excuses import Excuse
-from gradhooks.reports.reasons import Reason
 from gradhooks.reports.report import CheckReport
+from gradhooks.sinks.warning import warn_user
 from gradhooks.verdicts import proof
 
 # `(x, y, sample_weight, class_weight)` as `fit()` takes them.
@@ -129,7 +129,10 @@ def check_once(
     checker = Checker(options, data, name)
     checker.take_batch()
     checker.check_usable(model)
-    return checker.check(model, step)
+    report = checker.check(model, step)
+    for sentence in checker.unmatched:
+        warn_user(f"{name}: {sentence}", GradientCheckWarning)
+    return report
 
 
 class Checker:
@@ -147,6 +150,7 @@ class Checker:
     Attributes:
         oracle: The traced `ModelOracle`; None before the first check.
         seen: Flat indices compared so far.
+        unmatched: Sentences about patterns of `expect` that match nothing.
     """
 
     def __init__(
@@ -162,6 +166,7 @@ class Checker:
         self._excuses: tuple[Excuse, ...] = ()
         self.oracle: oracle.ModelOracle | None = None
         self.seen: frozenset[int] = frozenset()
+        self.unmatched: tuple[str, ...] = ()
 
     @property
     def batch(self) -> Batch:
@@ -226,10 +231,11 @@ class Checker:
             traced = self._trace_if_changed(model)
             settings = dataclasses.replace(settings, seen=self.seen, excuses=self._excuses)
             report = run.check(traced, settings, watch)
+            report = dataclasses.replace(report, notes=(*report.notes, *self.unmatched))
             for complaint in traced.complaints:
                 self._warn(f"{self._name}: {complaint}")
             if is_first:
-                _refuse_infinite_loss(report, self.batch)
+                usable.refuse_infinite_loss(report, self.batch)
         except BadInputError as error:
             if is_first:
                 raise
@@ -276,28 +282,7 @@ class Checker:
         precision = self.oracle.precision
         if precision.level != "float64" and options.precision != "model":
             self._warn(precision.note)
+        self.unmatched = unmatched.describe_unmatched(model, options.declared)
+        for sentence in self.unmatched:
+            self._warn(f"{self._name}: {sentence}")
         return self.oracle
-
-
-def _refuse_infinite_loss(report: CheckReport, fixed: Batch) -> None:
-    """Raises a `BadInputError` if the loss is NaN or infinite before training has begun."""
-    if report.reason is not Reason.NON_FINITE_LOSS:
-        return
-    parts = fixed.not_finite()
-    if parts:
-        advice = (
-            f"Entries of the batch that are NaN or infinite: {parts}. "
-            "Try leaving them out of the loss, or of the batch."
-        )
-    else:
-        advice = (
-            "All of the batch is finite. Try looking for weights that are NaN, "
-            "infinite or huge, and for huge inputs or targets."
-        )
-    raise bad_input(
-        "The loss must be finite to have a gradient.",
-        "loss",
-        report.loss,
-        "a finite scalar",
-        advice,
-    )

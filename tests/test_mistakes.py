@@ -9,6 +9,7 @@ from keras import layers
 
 import gradhooks
 from gradhooks import validation
+from gradhooks.model import unmatched
 from gradhooks.testing import assert_gradients
 from tests import models
 from tests.test_bad_input import assert_four_parts
@@ -143,3 +144,62 @@ RIGHT_LOSSES = {
 def test_a_loss_function_that_fits_is_taken(case):
     options = validation.Options(loss_fn=RIGHT_LOSSES[case])
     assert options.loss_fn is RIGHT_LOSSES[case]
+
+
+def named():
+    """A network of which the paths are known."""
+    keras.utils.set_random_seed(0)
+    inner = keras.Sequential([layers.Dense(4, name="quantizer")], name="encoder")
+    stack = [layers.Input((10,)), inner, layers.Dense(1, name="head")]
+    return models.compiled(keras.Sequential(stack, name="net"))
+
+
+# Patterns that match nothing, and the names that must be shown.
+UNMATCHED = {
+    "a typo": ({"*/qantizer/*": "mismatch"}, "no variable and no layer", "near it: quantizer"),
+    "a whole path": ({"encoder/quantiser/kernel": "blocked"}, "", "encoder/quantizer/kernel"),
+    "no star": ({"quantizer": "mismatch"}, "", "near it: quantizer"),
+    "a layer, of a step": ({"*/head": "untrained"}, "no variable of", "near it: head"),
+    "nothing like it": ({"*/zzz": "mismatch"}, "of the model", ""),
+}
+
+
+@pytest.mark.parametrize("case", UNMATCHED)
+def test_a_pattern_that_matches_nothing_is_told(case):
+    expect, what, near = UNMATCHED[case]
+    with pytest.warns(gradhooks.GradientCheckWarning, match="matches no variable") as caught:
+        report = gradhooks.check_gradients(named(), X, Y, samples=4, expect=expect)
+    (warned,) = caught
+    assert warned.filename == __file__
+    (note,) = (note for note in report.notes if "matches no variable" in note)
+    assert note in str(warned.message)
+    assert what in note
+    assert near in note
+    assert ("near it" in note) == bool(near)
+
+
+def test_a_callback_tells_it_once():
+    model = named()
+    check = gradhooks.GradientCheck(X, Y, samples=4, freq=1, expect={"*/qantizer/*": "mismatch"})
+    with pytest.warns(gradhooks.GradientCheckWarning, match="qantizer") as caught:
+        model.fit(X, Y, epochs=2, verbose=0, callbacks=[check])
+    assert [w.filename for w in caught] == [__file__]
+    assert len(check.reports) == 5
+    assert all(any("qantizer" in note for note in r.notes) for r in check.reports)
+
+
+MATCHED = {
+    "a variable": {"*/quantizer/kernel": "mismatch"},
+    "a layer": {"*/quantizer": "mismatch"},
+    "a layer within another": {"*/encoder": "mismatch"},
+    "the model": {"net": "mismatch"},
+    "a variable, of a step": {"*/head/*": "untrained"},
+    "a variable that is frozen": {"*/quantizer/*": "blocked"},
+}
+
+
+@pytest.mark.parametrize("case", MATCHED)
+def test_a_pattern_that_matches_is_not_told(case):
+    model = named()
+    model.get_layer("encoder").trainable = "frozen" not in case
+    assert unmatched.describe_unmatched(model, MATCHED[case].items()) == ()

@@ -185,7 +185,7 @@ def _list_candidates(model, expect):
         if all(fnmatch.fnmatchcase(weight.path, pattern) for weight in weights):
             continue  # layers add nothing to it
         for layer in layers:
-            if _matches(path_of(layer), pattern):
+            if is_match(path_of(layer), pattern):
                 candidates.append(_Candidate(layer, kind, pattern))
     for layer in layers:
         for approximation in known.find_approximations(layer):
@@ -193,6 +193,6 @@ def _list_candidates(model, expect):
     return candidates
 
 
-def _matches(path, pattern):
+def is_match(path, pattern):
     """Whether a pattern matches a layer's path; `*/name` also matches one that no other holds."""
     return any(fnmatch.fnmatchcase(name, pattern) for name in (path, f"/{path}"))

@@ -6,6 +6,7 @@ import keras
 
 from gradhooks.model import keras_internals
 from gradhooks.reports.errors import bad_input
+from gradhooks.reports.reasons import Reason
 
 
 def check_kind(model, loss_fn=None):
@@ -115,3 +116,27 @@ def _check_loss(model, batch):
             "targets for every example in `x`",
             advice,
         )
+
+
+def refuse_infinite_loss(report, batch):
+    """Raises a `BadInputError` if the loss is NaN or infinite before training has begun."""
+    if report.reason is not Reason.NON_FINITE_LOSS:
+        return
+    parts = batch.not_finite()
+    if parts:
+        advice = (
+            f"Entries of the batch that are NaN or infinite: {parts}. "
+            "Try leaving them out of the loss, or of the batch."
+        )
+    else:
+        advice = (
+            "All of the batch is finite. Try looking for weights that are NaN, "
+            "infinite or huge, and for huge inputs or targets."
+        )
+    raise bad_input(
+        "The loss must be finite to have a gradient.",
+        "loss",
+        report.loss,
+        "a finite scalar",
+        advice,
+    )

@@ -26,7 +26,7 @@ ARROWS = {
     "arguments": {"reports"},
     "validation": {"_types", "arguments", "reports", "verdicts"},
     "check": {
-        "_types", "backends", "checking", "model", "reports", "validation", "verdicts",
+        "_types", "backends", "checking", "model", "reports", "sinks", "validation", "verdicts",
     },
     "callback": {
         "_types", "backends", "check", "model", "numerics", "reports", "schedule", "sinks",
