@@ -75,7 +75,8 @@ class GradientCheck(keras.callbacks.Callback):
         max_overhead: Largest share of the training time that checks may take,
             for example 0.05. A check that would take more waits; if the next
             one is due before there is time, it is shrunk. Its report says so.
-            The first check, which compiles, is not counted. Defaults to None:
+            The first check, which compiles, is not counted; the second waits
+            until there is time for one that takes as long. Defaults to None:
             no limit.
         max_memory: Bytes that what a check evaluates at once may take, see
             `check_gradients`. Defaults to None: no limit.
@@ -269,7 +270,8 @@ class GradientCheck(keras.callbacks.Callback):
         report = self._checker.check(
             self.model, step, self._schedule.check_index, samples, is_first, self._keep_gradient
         )
-        self._budget.spent(time.perf_counter() - started, report.samples, report.evaluations)
+        spent = time.perf_counter() - started
+        self._budget.spent(spent, report.samples, report.evaluations, report.seconds)
         report = self._add_overhead(report, allowance)
         self.reports.append(report)
         self._dispatcher.emit(report, self._gradient)

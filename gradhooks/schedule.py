@@ -134,7 +134,8 @@ class Budget:
     A check that is due waits until there is time for it. When the next check
     becomes due before that, the waiting one is shrunk to the samples that
     there is time for, as soon as these are a quarter of its samples. The first
-    check, which compiles, is not counted.
+    check, which compiles, is not counted; what it took, apart from tracing the
+    model, is what the second one is expected to take at most.
 
     Args:
         most: Largest share, for example 0.05; None for no limit.
@@ -204,18 +205,21 @@ class Budget:
         least = max(1, _LEAST_SHARE * self._samples)
         return possible if is_late and possible >= least else 0
 
-    def spent(self, seconds: float, samples: int, evaluations: int) -> None:
+    def spent(self, seconds: float, samples: int, evaluations: int, measuring: float) -> None:
         """Notes what a check took.
 
         Args:
             seconds: Wall time.
             samples: Number of parameters sampled.
             evaluations: Number of losses evaluated, of which two belong to each sample.
+            measuring: The part of `seconds` behind the tracing of the model; 0 if
+                the check ended before.
         """
         self._due_since, self._times_due = None, 0
         if self._started is None:
-            # Mostly compilation, which later checks do not repeat.
+            # Mostly compilation: later checks do not repeat it, fewer samples do not shorten it.
             self._started = self._clock()
+            self._cost = _Cost(measuring or seconds, 0.0)
             return
         self._checking += seconds
         share_of_samples = min(1.0, 2 * samples / evaluations) if evaluations else 1.0

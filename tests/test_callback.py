@@ -148,10 +148,10 @@ def test_checks_keep_to_a_share_of_the_training_time(tmp_path):
     late = [r for r in check.reports if r.postponed]
     assert late
     assert all("postponed by" in " ".join(r.notes) for r in late)
-    assert len(check.reports) < 200 * 4
-    assert (
-        check.reports[-1].overhead < 0.1
-    )  # as it was when the check had been made, its own time included
+    assert 2 < len(check.reports) < 200 * 4
+    # As it was when the check had been made, its own time included: twice what is allowed at most,
+    # on a machine that is busy at times.
+    assert max(r.overhead for r in check.reports) < 0.1
     assert scalars(tmp_path, "gradcheck/overhead")
 
 
