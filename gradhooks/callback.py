@@ -152,6 +152,10 @@ class GradientCheck(keras.callbacks.Callback):
         self._checker = Checker(options, data, options.name, self._dispatcher.warn_once)
         self._forget()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy takes along: not the model, which the next `fit()` sets."""
+        return {**vars(self), "_model": None}
+
     def _forget(self) -> None:
         """Begins a new run: counts and reports start anew; the fixed batch and the trace stay."""
         self.reports: list[CheckReport] = []

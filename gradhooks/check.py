@@ -168,6 +168,10 @@ class Checker:
         self.seen: frozenset[int] = frozenset()
         self.unmatched: tuple[str, ...] = ()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy takes along: not the trace, which it makes anew."""
+        return {**vars(self), "oracle": None, "_excuses": ()}
+
     @property
     def batch(self) -> Batch:
         """The fixed batch.

@@ -60,6 +60,10 @@ class Dispatcher:
         self._tensorboard, self._lines = None, None
         self._has_written = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy takes along: not the open files, beside which it opens its own."""
+        return {**vars(self), "_tensorboard": None, "_lines": None}
+
     def emit(self, report: CheckReport, gradient: GradientSnapshot | None = None) -> None:
         """Sends a report to every sink.
 
