@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ from gradhooks.reports.message import failure_message
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.report import CheckReport
 from gradhooks.schedule import Allowance, Budget, Schedule
+from gradhooks.sinks import epoch_logs
 from gradhooks.sinks.dispatch import Dispatcher
 from gradhooks.sinks.histograms import GradientSnapshot
 from gradhooks.sinks.warning import warn_user
@@ -38,6 +38,10 @@ class GradientCheck(keras.callbacks.Callback):
     The relative difference goes to TensorBoard; a wrong gradient is reported
     once, when it appears. Training is bit for bit what it is without the
     callback.
+
+    The logs of every epoch get `gradcheck_relative_difference` and
+    `gradcheck_failures`, for callbacks that come behind it in the list: put it
+    first. `EarlyStopping(monitor="gradcheck_failures", mode="min")` reads them.
 
     Args:
         x: Data of the fixed minibatch, as `fit()` takes it; its first batch is
@@ -178,6 +182,8 @@ class GradientCheck(keras.callbacks.Callback):
         self._forget()
         usable.check_kind(self.model, self._options.loss_fn)
         self._dispatcher.begin(distribution.is_chief(self.model))
+        for sentence in epoch_logs.describe_order(self, self._options.name):
+            self._dispatcher.warn_once(sentence)
         backends.current()
         self._checker.take_batch()
         self._is_starting = True
@@ -231,11 +237,7 @@ class GradientCheck(keras.callbacks.Callback):
         self._is_waiting = False
         self._check_in_time(is_due)
         if logs is not None:
-            name, difference = self._options.name, math.nan
-            if self.reports:
-                difference = self.reports[-1].relative_difference["total"]
-            logs[f"{name}_relative_difference"] = difference
-            logs[f"{name}_failures"] = self._failures_in_epoch
+            epoch_logs.add_keys(logs, self._options.name, self.reports, self._failures_in_epoch)
         self._failures_in_epoch = 0
 
     def on_train_end(self, logs: Any = None) -> None:
