@@ -168,7 +168,7 @@ class GradientCheck(keras.callbacks.Callback):
         self._failures_in_epoch = 0
         self._gradient: GradientSnapshot | None = None
         self._budget.begin()
-        self._checker.forget_seen()
+        self._checker.begin_fit()
 
     # When
 

@@ -1,6 +1,7 @@
 """check_gradients(): one gradient check, and the checker that it shares with the callback."""
 
 import dataclasses
+import uuid
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -8,9 +9,11 @@ from typing import Any, TypeAlias
 from gradhooks import backends, validation
 from gradhooks._types import LossFunction, MismatchKind, PrecisionName
 from gradhooks.checking import exceptions, run
+from gradhooks.checking.origin import begin_origin
 from gradhooks.checking.settings import Settings
 from gradhooks.model import batch, layer_patterns, objective, oracle, unmatched, usable
 from gradhooks.model.batch import Batch
+from gradhooks.model.origin import add_model
 from gradhooks.reports.errors import BadInputError, GradientCheckWarning
 from gradhooks.reports.excuses import Excuse
 from gradhooks.reports.report import CheckReport
@@ -151,6 +154,7 @@ class Checker:
         oracle: The traced `ModelOracle`; None before the first check.
         seen: Flat indices compared so far.
         unmatched: Sentences about patterns of `expect` that match nothing.
+        fit: Id of the training that the checks belong to; empty outside of one.
     """
 
     def __init__(
@@ -167,6 +171,7 @@ class Checker:
         self.oracle: oracle.ModelOracle | None = None
         self.seen: frozenset[int] = frozenset()
         self.unmatched: tuple[str, ...] = ()
+        self.fit = ""
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what a copy takes along: not the trace, which it makes anew."""
@@ -197,9 +202,13 @@ class Checker:
             self._batch = batch.take_batch(*self._data, self._options.batch_size)
             self._data = (None, None, None, None)  # so that data sets can be released
 
-    def forget_seen(self) -> None:
-        """Begins a new run: coverage counts from nothing."""
+    def begin_fit(self) -> None:
+        """Begins a new fit: coverage counts from nothing, and its reports have an id of their own.
+
+        The id comes from the operating system: it advances no random generator.
+        """
         self.seen = frozenset()
+        self.fit = uuid.uuid4().hex
 
     def check_usable(self, model: Any) -> None:
         """Raises a `BadInputError` for a model that cannot be checked."""
@@ -230,6 +239,7 @@ class Checker:
                 that is not a finite scalar, if `is_first`. Any other exception
                 becomes a report.
         """
+        origin = begin_origin()
         settings = self._make_settings(step, check_index, samples)
         try:
             traced = self._trace_if_changed(model)
@@ -247,7 +257,7 @@ class Checker:
         except Exception as error:  # from the model's code, or from the framework
             report = exceptions.report_exception(error, settings)
         self.seen |= proof.positions_with_proof(report.comparisons)
-        return report
+        return dataclasses.replace(report, origin=add_model(origin, model, self.fit))
 
     def _make_settings(self, step: int, check_index: int | None, samples: int | None) -> Settings:
         """Returns the settings of one check, without what earlier checks have compared."""

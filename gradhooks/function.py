@@ -11,6 +11,7 @@ from gradhooks import validation
 from gradhooks._types import Vector
 from gradhooks.checking import run
 from gradhooks.checking.function_oracle import FunctionOracle
+from gradhooks.checking.origin import begin_origin
 from gradhooks.checking.settings import Settings
 from gradhooks.numerics.layout import unique_paths
 from gradhooks.reports.errors import bad_input
@@ -100,7 +101,8 @@ def check_function(
         train_step=False,
         name="check_function",
     )
-    report = dataclasses.replace(run.check(oracle, settings), checked="function")
+    origin = begin_origin()
+    report = dataclasses.replace(run.check(oracle, settings), checked="function", origin=origin)
     if report.reason is Reason.NON_FINITE_LOSS:
         raise bad_input(
             "The loss must be finite to have a gradient.",

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from gradhooks.reports.circumstances import Coverage, Precision
+from gradhooks.reports.circumstances import Coverage, Origin, Precision
 from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.readings import TapReading
 from gradhooks.reports.reasons import Reason, Verdict
@@ -92,6 +92,9 @@ CULPRITS = st.builds(
     WORDS,
     taps=st.lists(TAPS, max_size=2).map(tuple),
 )
+ORIGINS = st.builds(
+    Origin, NUMBERS, WORDS, WORDS, WORDS, WORDS, st.dictionaries(WORDS, WORDS, max_size=2)
+)
 REPORTS = st.builds(
     CheckReport,
     step=COUNTS,
@@ -118,4 +121,5 @@ REPORTS = st.builds(
         st.tuples(WORDS, WORDS | st.sampled_from(["blocked", "mismatch"])), max_size=2
     ).map(tuple),
     culprit=st.none() | CULPRITS,
+    origin=ORIGINS,
 )

@@ -1,4 +1,4 @@
-"""How a check measured: at which precision, and how much of the model."""
+"""How a check measured: at which precision, how much of the model, and where it ran."""
 
 import dataclasses
 
@@ -47,6 +47,38 @@ class Coverage:
     def share(self) -> float:
         """Fraction of the trainable variables compared at least once, in [0, 1]."""
         return self.variables / self.variables_total if self.variables_total else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a report comes from: when, of which training, by which software.
+
+    Args:
+        time: When the check began, in seconds since 1970 (UTC); 0 where it is not
+            known. A number and no date, so that reading a report checks it, and
+            that it compares with the times of TensorBoard; people get to see it
+            in ISO 8601.
+        fit: Id of the call of `fit()`, random, the same in all of its reports;
+            empty for a check outside of one.
+        model: Name of the model; empty for plain functions.
+        device: Device of the model's weights, as the backend names it, such as
+            `"GPU:0"`; empty where it is not known.
+        backend: Name of the backend of Keras; empty for plain functions.
+        versions: Version by name: `"gradhooks"`, `"python"`, and for a model
+            `"keras"` and that of the backend.
+
+    Example:
+
+    >>> Origin(versions={"gradhooks": "0.1.0"}).versions
+    {'gradhooks': '0.1.0'}
+    """
+
+    time: float = 0.0
+    fit: str = ""
+    model: str = ""
+    device: str = ""
+    backend: str = ""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
 
 
 # What a report says where nothing else is known.

@@ -4,7 +4,13 @@ import dataclasses
 import math
 from typing import Literal
 
-from gradhooks.reports.circumstances import NOTHING_COVERED, PROMOTED, Coverage, Precision
+from gradhooks.reports.circumstances import (
+    NOTHING_COVERED,
+    PROMOTED,
+    Coverage,
+    Origin,
+    Precision,
+)
 from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.reasons import Reason, Verdict
 
@@ -238,6 +244,7 @@ class Report:
     expect: tuple[tuple[str, str], ...] = ()
     checked: Literal["model", "function"] = "model"
     culprit: Culprit | None = None
+    origin: Origin = dataclasses.field(default_factory=Origin)
 
     @property
     def failures(self) -> tuple[Comparison, ...]:

@@ -46,6 +46,8 @@ class CheckReport(Report):
         culprit: Where the error of a failed check is made, a `Culprit`; None
             where nothing failed, and where it cannot be told.
         checked: What was checked: `"model"`, or `"function"` by `check_function`.
+        origin: When it was checked, in which `fit()`, and with which versions: an
+            `Origin`.
 
     Example:
 

@@ -20,6 +20,7 @@ from gradhooks.reports.records import (
 )
 from gradhooks.reports.text import (
     UNKNOWN,
+    describe_origin,
     exact,
     indent,
     location,
@@ -74,7 +75,7 @@ def render_body(report: Report) -> str:
     """Returns what `render` shows below the verdict, and below what is wrong and where."""
     shown = worst_first(report.comparisons)[:ROWS]
     above = [*list_evidence(report), differences(report)]
-    below = [*list_below(report), circumstances(report)]
+    below = [*list_below(report), circumstances(report), describe_origin(report.origin)]
     return "\n".join([*_wrap(above), *_align_rows(shown), *_wrap(below)])
 
 

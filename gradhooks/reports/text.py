@@ -3,10 +3,15 @@
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from gradhooks.reports.circumstances import Origin
 from gradhooks.reports.records import EVERYTHING
 
 # Stands for a number that is not known.
 UNKNOWN = "unknown"
+# The first second of the year 10000, since 1970: ISO 8601 has four digits for a year.
+_END_OF_TIME = 253_402_300_800
 # The usual causes of a gradient that is not zero where the loss does not change.
 SURROGATE = "a straight-through estimator, or a wrong gradient"
 
@@ -43,6 +48,34 @@ def rough(number: float | None) -> str:
 def exact(number: float, digits: int) -> str:
     """Returns a number with `digits` digits behind the decimal point."""
     return "NaN" if math.isnan(number) else f"{number:.{digits}e}"
+
+
+def moment(seconds: float) -> str:
+    """Returns a time in ISO 8601, in UTC; empty if it is not known, or no date of four digits.
+
+    Args:
+        seconds: Seconds since 1970; 0 where it is not known.
+
+    Example:
+
+    >>> moment(1_000_000_000.5)
+    '2001-09-09T01:46:40Z'
+    """
+    if not 0 < seconds < _END_OF_TIME:
+        return ""
+    return f"{np.datetime64(int(seconds), 's')}Z"
+
+
+def describe_origin(origin: Origin) -> str:
+    """Returns which model was checked, when and with what, in one line; empty if it is unknown."""
+    device = f" on {printable(origin.device)}" if origin.device else ""
+    versions = [f"{printable(name)} {printable(v)}" for name, v in origin.versions.items()]
+    parts = (
+        f"model {printable(origin.model)}{device}" if origin.model else "",
+        moment(origin.time),
+        ", ".join(versions),
+    )
+    return "; ".join(part for part in parts if part)
 
 
 def shorten(text: str, width: int) -> str:

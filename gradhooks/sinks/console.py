@@ -24,6 +24,7 @@ from gradhooks.reports.table import (
     render,
     worst_first,
 )
+from gradhooks.reports.text import describe_origin
 
 STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _WORDS = ("", "parameter", "term", "reason")
@@ -105,7 +106,8 @@ class ColourConsole:
             self._console.print(_table(shown, self._console.width))
         for text in list_below(report):
             self.line(text)
-        self._console.print(circumstances(report), style="dim")
+        for text in filter(None, (circumstances(report), describe_origin(report.origin))):
+            self._console.print(text, style="dim")
 
 
 def _table(comparisons, width):

@@ -33,7 +33,7 @@ from gradhooks.reports.table import (
     remarks,
     worst_first,
 )
-from gradhooks.reports.text import omission, printable
+from gradhooks.reports.text import describe_origin, omission, printable
 from gradhooks.sinks import histograms
 from gradhooks.sinks.appending import WholeWrites
 
@@ -182,6 +182,7 @@ def markdown(report: CheckReport) -> str:
         inert(legend(worst[:ROWS])),
         _bullets([*advice(report), reproduction_line(report), *remarks(report)]),
         inert(circumstances(report)),
+        inert(describe_origin(report.origin)),
     )
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 

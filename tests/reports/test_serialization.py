@@ -314,7 +314,11 @@ def test_any_value_in_any_place_gives_a_report_or_a_value_error(place, value):
     read_or_refused(json.dumps(replaced(place, value)))
 
 
-@pytest.mark.parametrize("place", PLACES, ids=str)
+# All fields of an origin have defaults, so that any object is one, with fields from the future.
+MANDATORY = [place for place in PLACES if place != ("origin",)]
+
+
+@pytest.mark.parametrize("place", MANDATORY, ids=str)
 def test_a_value_of_no_type_is_refused_in_every_place(place):
     assert read_or_refused(json.dumps(replaced(place, {"no": ["such", "type"]}))) is None
 
