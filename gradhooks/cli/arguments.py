@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     showing.add_argument(
         "--all", action="store_true", help="show every report, not only the last one of each fit"
     )
+    showing.add_argument(
+        "--json", action="store_true", help="one JSON object a line, with the name of its run"
+    )
     showing.set_defaults(command=show)
     judging = commands.add_parser(
         "judge", help="judge stored reports again", description=JUDGING, **texts
@@ -56,6 +59,15 @@ def build_parser() -> argparse.ArgumentParser:
     judging.add_argument(
         "--strict", action="store_true", help="what is not decided, or damaged, is a failure"
     )
+    judging.add_argument(
+        "--format",
+        choices=("text", "json", "github", "junit"),
+        default="text",
+        help="text (default); json; github: annotations of GitHub Actions; junit: JUnit XML",
+    )
+    judging.add_argument(
+        "--json", action="store_const", const="json", dest="format", help="same as --format json"
+    )
     judging.set_defaults(command=judge)
     for command in (showing, judging):
         command.add_argument(
@@ -63,9 +75,6 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument(
             "--all-fits", action="store_true", help="take every fit, not only the latest of a run"
-        )
-        command.add_argument(
-            "--json", action="store_true", help="one JSON object a line, with the name of its run"
         )
     return parser
 

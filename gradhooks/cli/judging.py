@@ -7,6 +7,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
+from gradhooks.cli.formats import build_junit, list_annotations
 from gradhooks.cli.reading import FAILED, Fit, count_of, describe_left_out, read_fits, warn
 from gradhooks.cli.showing import Outcome, print_json
 from gradhooks.reports.reasons import Verdict
@@ -33,8 +34,12 @@ def judge(options: argparse.Namespace) -> Outcome:
     is_open = verdicts[Verdict.INCONCLUSIVE] or any(fit.damaged for fit in fits)
     if verdicts[Verdict.FAIL] or (options.strict and is_open):
         status = FAILED
-    if options.json:
+    if options.format == "json":
         return status, functools.partial(print_json, judged)
+    if options.format == "github":
+        return status, functools.partial(_print_annotations, judged, verdicts, options.strict)
+    if options.format == "junit":
+        return status, lambda: print(build_junit(judged, options.strict))
     return status, functools.partial(_print_judged, judged, pairs, verdicts)
 
 
@@ -60,6 +65,15 @@ def _warn_of_coarse_numbers(pairs: Sequence[Pair]) -> None:
                 f"Try GradientCheck(..., threshold={failed[0].threshold:g})"
             ]
         )
+
+
+def _print_annotations(
+    fits: Sequence[Fit], verdicts: collections.Counter[Verdict], is_strict: bool
+) -> None:
+    for line in list_annotations(fits, is_strict):
+        print(line)
+    if fits:
+        print(summarize(verdicts)[0])
 
 
 def _print_judged(
