@@ -5,13 +5,14 @@ import math
 from typing import Any
 
 import gradhooks
+from gradhooks.cli.explaining import explain
 from gradhooks.cli.judging import judge
 from gradhooks.cli.showing import show
 from gradhooks.reports.text import printable
 from gradhooks.sinks.jsonl import FILE_NAME
 
 STATUSES = """exit status:
-  0  show: reports were shown; judge: no report fails
+  0  show: reports were shown; judge: no report fails; explain: the word is known
   1  judge: a report fails; with --strict also: one is not decided, or a line is damaged
   2  bad usage, no stored report was found, or something could not be read
 """
@@ -26,6 +27,10 @@ Agreements and mismatches are judged anew. Kinks, noise, blocked gradients,
 declared mismatches and what the optimizer received do not depend on the
 threshold and stay as they are. Under a threshold smaller than that of the check,
 a failure may be due to the measurement: check again before you trust it."""
+
+EXPLAINING = """Explains a word of a report: what it means, and what to do.
+
+That is a reason, such as mismatch or kink, or a kind of culprit, such as layer."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,6 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--all-fits", action="store_true", help="take every fit, not only the latest of a run"
         )
+    explaining = commands.add_parser(
+        "explain", help="explain a word of a report", description=EXPLAINING, **texts
+    )
+    explaining.add_argument(
+        "word", metavar="WORD", nargs="?", help="a reason or a kind of culprit; none lists all"
+    )
+    explaining.set_defaults(command=explain)
     return parser
 
 

@@ -14,9 +14,9 @@ from gradhooks.reports.text import printable
 SHOWN = 3
 
 _MEANT = "If it is meant:"
-_DECLARABLE = (Reason.MISMATCH, Reason.BLOCKED, Reason.UNTRAINED)
+DECLARABLE = (Reason.MISMATCH, Reason.BLOCKED, Reason.UNTRAINED)
 # What to look for in code whose backward pass is wrong, by the reason of the failures.
-_LOOK_FOR = {
+LOOK_FOR = {
     Reason.MISMATCH: (
         "a custom gradient, or another derivative that is written by hand, and compare it with "
         "the forward pass"
@@ -37,7 +37,7 @@ _LOOK_FOR = {
 
 
 # What to do about a training step, by a part of the sentence that says what it does.
-_STEP_ACTIONS = {
+STEP_ACTIONS = {
     "calls the model with": "call the model as fit() does, with `training=True`",
     "leaves out the": "pass `sample_weight` to `self.compute_loss`",
     "broadcast to (N, N)": "give targets and outputs the same shape",
@@ -51,7 +51,7 @@ _STEP_ACTIONS = {
     "loss scale": "change the gradient behind `optimizer.apply`, which divides the loss scale out",
     "not reset": "set what is accumulated to zero when it has been applied",
 }
-_OTHER_STEP = (
+OTHER_STEP = (
     "take the loss from `self.compute_loss`, which includes the penalties, and pass its gradient "
     "on unchanged"
 )
@@ -86,7 +86,7 @@ def declaration(failures: Sequence[Comparison], culprit: Culprit | None = None) 
             with all that lies below it, a loss or a training step with every
             variable; otherwise each variable is.
     """
-    declarable = [c for c in failures if c.reason in _DECLARABLE]
+    declarable = [c for c in failures if c.reason in DECLARABLE]
     if not declarable:
         return []
     reasons: dict[str, set[Reason]] = {}
@@ -144,7 +144,7 @@ def _list_reasons(report: Report) -> list[Reason]:
 
 def _look_there(culprit: Culprit, reasons: Sequence[Reason]) -> list[str]:
     """Where to look, and for what."""
-    lines = [f"in {_place_of(culprit)}, look for {_LOOK_FOR[reason]}" for reason in reasons]
+    lines = [f"in {_place_of(culprit)}, look for {LOOK_FOR[reason]}" for reason in reasons]
     if culprit.package:
         lines.append(
             f"the code is that of {printable(culprit.package)}: try another version of it, or "
@@ -156,8 +156,8 @@ def _look_there(culprit: Culprit, reasons: Sequence[Reason]) -> list[str]:
 
 
 def _choose_step_action(finding: str) -> str:
-    actions = [action for words, action in _STEP_ACTIONS.items() if words in finding]
-    return "; ".join(actions) or _OTHER_STEP
+    actions = [action for words, action in STEP_ACTIONS.items() if words in finding]
+    return "; ".join(actions) or OTHER_STEP
 
 
 def _place_of(culprit: Culprit) -> str:
