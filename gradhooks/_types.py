@@ -21,6 +21,8 @@ Bools: TypeAlias = NDArray[np.bool_]
 # The words that arguments take; `validation` refuses any other.
 OnFailure: TypeAlias = Literal["warn", "raise", "stop", "ignore"]
 PrecisionName: TypeAlias = Literal["auto", "float64", "model"]
+# 0, 1 and 2, and bools, as Keras takes them.
+Verbosity: TypeAlias = Literal["auto"] | int
 MismatchKind: TypeAlias = Literal["blocked", "mismatch", "untrained"]
 
 # When to check: "epoch", an int of batches, or a function of the step.

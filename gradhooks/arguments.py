@@ -1,8 +1,10 @@
 """Rules of `validation` for arguments that need more than a look at their type."""
 
 import inspect
+import numbers
 from typing import Any
 
+from gradhooks._types import Verbosity
 from gradhooks.reports.errors import bad_input
 
 _LOSS = "loss_fn(model, x, y, sample_weight, training)"
@@ -35,3 +37,22 @@ def check_loss_function(value: Any) -> Any:
         rule = f"`loss_fn` is called with five arguments, by position: {error}."
         raise bad_input(rule, "loss_fn", value, expected, _ADVICE) from None
     return value
+
+
+def check_verbosity(value: Any) -> Verbosity:
+    """Returns `"auto"`, 0, 1 or 2; a bool counts as 0 or 1, as in Keras.
+
+    Raises:
+        BadInputError: For anything else.
+    """
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    if isinstance(value, numbers.Integral) and 0 <= value <= 2:
+        return int(value)
+    raise bad_input(
+        "`verbose` says how much is printed.",
+        "verbose",
+        value,
+        "'auto', 0, 1 or 2",
+        "Try verbose=1, a line for every check, or verbose=2, its table.",
+    )

@@ -1,9 +1,7 @@
 """GradientCheck: when to check, and what to do about a failure."""
 
 import dataclasses
-import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -11,7 +9,7 @@ from typing import Any
 
 import keras
 
-from gradhooks import backends, validation
+from gradhooks import _types, backends, validation
 from gradhooks._types import Frequency, LossFunction, MismatchKind, OnFailure, PrecisionName, Vector
 from gradhooks.check import Checker
 from gradhooks.model import distribution, keras_internals, usable
@@ -24,9 +22,8 @@ from gradhooks.schedule import Allowance, Budget, Schedule
 from gradhooks.sinks import epoch_logs
 from gradhooks.sinks.dispatch import Dispatcher
 from gradhooks.sinks.histograms import GradientSnapshot
+from gradhooks.sinks.speech import Speaker
 from gradhooks.sinks.warning import warn_user
-
-_log = logging.getLogger("gradhooks")
 
 
 class GradientCheck(keras.callbacks.Callback):
@@ -87,7 +84,9 @@ class GradientCheck(keras.callbacks.Callback):
         sinks: Functions that are called with every `CheckReport`.
         seed: Seed of the sampling, which depends on `seed` and the step only.
             Defaults to 0.
-        verbose: 1 prints every report. Defaults to 0.
+        verbose: 0 prints nothing, 1 a line for every check, 2 its table. Unless
+            it is 0, a first check that takes longer than five seconds says on
+            stderr what it is doing; with `"auto"`, the default, that alone.
         name: Name of the TensorBoard run and prefix of the tags. Defaults to
             `"gradcheck"`.
 
@@ -135,7 +134,7 @@ class GradientCheck(keras.callbacks.Callback):
         max_memory: int | None = None,
         sinks: Sequence[Callable[[CheckReport], object]] = (),
         seed: int = 0,
-        verbose: int = 0,
+        verbose: _types.Verbosity = "auto",
         name: str = "gradcheck",
     ) -> None:
         super().__init__()
@@ -150,8 +149,9 @@ class GradientCheck(keras.callbacks.Callback):
         self._schedule = Schedule(options.freq)
         self._budget = Budget(options.max_overhead, options.samples)
         self._dispatcher = Dispatcher(
-            options.name, options.log_dir, options.histograms, options.sinks, options.verbose
+            options.name, options.log_dir, options.histograms, options.sinks
         )
+        self._speaker = Speaker(options.name, options.verbose)
         data = (x, y, sample_weight, class_weight)
         self._checker = Checker(options, data, options.name, self._dispatcher.warn_once)
         self._forget()
@@ -182,6 +182,7 @@ class GradientCheck(keras.callbacks.Callback):
         self._forget()
         usable.check_kind(self.model, self._options.loss_fn)
         self._dispatcher.begin(distribution.is_chief(self.model))
+        self._speaker.begin(self.params)
         for sentence in epoch_logs.describe_order(self, self._options.name):
             self._dispatcher.warn_once(sentence)
         backends.current()
@@ -193,11 +194,7 @@ class GradientCheck(keras.callbacks.Callback):
     @property
     def _is_built(self) -> bool:
         """Whether the loss can be evaluated without making weights."""
-        model: Any = self.model
-        if model.built:
-            return True
-        # The user's loss may need only layers that are built, and not the model as a whole.
-        return self._options.loss_fn is not None and keras_internals.are_parts_built(model)
+        return usable.is_built(self.model, self._options.loss_fn)
 
     def _start(self, epoch: int) -> None:
         """Makes the first check: by now every callback in the list has restored its state."""
@@ -211,6 +208,7 @@ class GradientCheck(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes the epoch; before the first one, makes the first check."""
+        self._speaker.begin_epoch()
         self._start(epoch)
         self._schedule.begin_epoch(epoch)
 
@@ -228,6 +226,7 @@ class GradientCheck(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Notes that the batch was trained on."""
         self._schedule.end_batch()
+        self._speaker.end_batch()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Checks if a check is due, and adds the keys to the logs of every epoch."""
@@ -242,18 +241,10 @@ class GradientCheck(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Warns of what the run leaves undecided, and closes the TensorBoard log."""
-        options = self._options
-        bad = sum(report.verdict is Verdict.FAIL for report in self.reports)
-        if bad > 1 and options.on_failure == "warn":
-            message = "%s: %d of %d checks found a wrong gradient."
-            _log.warning(message, options.name, bad, len(self.reports))
+        if self._options.on_failure == "warn":
+            self._dispatcher.log_failures(self.reports)
         if self._budget.is_waiting:
-            _log.warning(
-                "%s: training ended before there was time for a check that was due; "
-                "max_overhead=%g.",
-                options.name,
-                options.max_overhead,
-            )
+            self._dispatcher.log_waiting(self._options.max_overhead)
         self._dispatcher.warn_if_inconclusive(self.reports, is_over=True)
         self._dispatcher.close()
 
@@ -269,18 +260,16 @@ class GradientCheck(keras.callbacks.Callback):
         """Makes one check, keeps its report, hands it on, and acts on it."""
         options, step = self._options, self._schedule.step
         started = time.perf_counter()
-        if options.verbose:
-            message = f"{options.name}: checking gradients before batch {step} ..."
-            print(message, file=sys.stderr, flush=True)
         samples = options.samples if allowance is None else allowance.samples
-        report = self._checker.check(
-            self.model, step, self._schedule.check_index, samples, is_first, self._keep_gradient
-        )
+        index, watch = self._schedule.check_index, self._keep_gradient
+        with self._speaker.working(step) as tell:
+            report = self._checker.check(self.model, step, index, samples, is_first, watch, tell)
         spent = time.perf_counter() - started
         self._budget.spent(spent, report.samples, report.evaluations, report.seconds)
         report = self._add_overhead(report, allowance)
         self.reports.append(report)
         self._dispatcher.emit(report, self._gradient)
+        self._speaker.show(report)
         self._dispatcher.warn_if_inconclusive(self.reports)
         self._gradient = None
         self._act(report)

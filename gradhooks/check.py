@@ -17,6 +17,7 @@ from gradhooks.model.origin import add_model
 from gradhooks.reports.errors import BadInputError, GradientCheckWarning
 from gradhooks.reports.excuses import Excuse
 from gradhooks.reports.report import CheckReport
+from gradhooks.reports.stages import Stage, StageObserver, tell_nobody
 from gradhooks.sinks.warning import warn_user
 from gradhooks.verdicts import proof
 
@@ -222,6 +223,7 @@ class Checker:
         samples: int | None = None,
         is_first: bool = True,
         watch: run.GradientObserver | None = None,
+        tell: StageObserver = tell_nobody,
     ) -> CheckReport:
         """Checks the model in its present state.
 
@@ -233,6 +235,7 @@ class Checker:
             is_first: Whether bad input may raise, since nothing has been trained yet.
             watch: Called with the layout and the gradient that the optimizer
                 receives (float32 or float64, shape (P,)), if it has been recorded.
+            tell: Called with each `Stage` when it begins.
 
         Raises:
             BadInputError: For a model that cannot be checked and for a loss
@@ -241,10 +244,11 @@ class Checker:
         """
         origin = begin_origin()
         settings = self._make_settings(step, check_index, samples)
+        tell(Stage.TRACING)
         try:
             traced = self._trace_if_changed(model)
             settings = dataclasses.replace(settings, seen=self.seen, excuses=self._excuses)
-            report = run.check(traced, settings, watch)
+            report = run.check(traced, settings, watch, tell)
             report = dataclasses.replace(report, notes=(*report.notes, *self.unmatched))
             for complaint in traced.complaints:
                 self._warn(f"{self._name}: {complaint}")

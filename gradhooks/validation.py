@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
-from gradhooks import arguments
+from gradhooks import _types, arguments
 from gradhooks._types import Frequency, LossFunction, MismatchKind, OnFailure, PrecisionName
 from gradhooks.reports.errors import bad_input
 from gradhooks.reports.report import CheckReport
@@ -110,7 +110,7 @@ class CallbackOptions(Options):
         histograms: Whether TensorBoard gets histograms of the gradients.
         max_overhead: Largest share of the training time, None for no limit.
         sinks: Functions that are called with every report.
-        verbose: 1 prints every report.
+        verbose: `"auto"`, 0, 1 or 2: how much is printed.
         name: Name of the TensorBoard run and prefix of the tags.
 
     Raises:
@@ -124,7 +124,7 @@ class CallbackOptions(Options):
     histograms: bool = False
     max_overhead: float | None = None
     sinks: Sequence[Callable[[CheckReport], object]] = ()
-    verbose: int = 0
+    verbose: _types.Verbosity = "auto"
     name: str = "gradcheck"
 
     def __post_init__(self) -> None:
@@ -139,7 +139,7 @@ class CallbackOptions(Options):
             histograms=check_bool("histograms", self.histograms),
             max_overhead=_check_share("max_overhead", self.max_overhead),
             sinks=_check_callables("sinks", self.sinks),
-            verbose=_check_int("verbose", self.verbose, 0, "Try verbose=1."),
+            verbose=arguments.check_verbosity(self.verbose),
             name=_check_file_name("name", self.name),
         )
 

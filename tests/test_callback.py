@@ -267,7 +267,7 @@ def test_a_layer_that_cannot_be_evaluated_twice_is_inconclusive():
 
 def test_verbose_prints_a_line_before_the_check_and_the_table(capsys):
     model, x, y = models.mlp()
-    fit(model, x, y, [gradhooks.GradientCheck(x, y, samples=4, verbose=1)], epochs=1)
+    fit(model, x, y, [gradhooks.GradientCheck(x, y, samples=4, verbose=2)], epochs=1)
     captured = capsys.readouterr()
     assert "checking gradients before batch 0" in captured.err
     assert "PASS" in captured.out

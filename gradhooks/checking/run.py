@@ -35,6 +35,7 @@ from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import TERMS, Comparison, DerivativeComparison, Diagnosis
 from gradhooks.reports.report import CheckReport
+from gradhooks.reports.stages import Stage, StageObserver, tell_nobody
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, pinpointing, proof
 
@@ -54,6 +55,7 @@ def check(
     oracle: Oracle,
     settings: Settings,
     watch: GradientObserver | None = None,
+    tell: StageObserver = tell_nobody,
 ) -> CheckReport:
     """Checks the gradient at the oracle's current point.
 
@@ -62,6 +64,7 @@ def check(
         settings: `Settings`.
         watch: Called with the layout and the gradient that the optimizer
             receives (float32 or float64, shape (P,)), if it has been recorded.
+        tell: Called with each `Stage` when it begins.
 
     Returns:
         A `CheckReport`.
@@ -71,7 +74,7 @@ def check(
     # Losses of any size are differenced and squared. The verdict handles what overflows, so NumPy
     # need not warn of it.
     with np.errstate(all="ignore"):
-        report = _Check(oracle, settings, watch).run()
+        report = _Check(oracle, settings, watch, tell).run()
     seconds = time.perf_counter() - started
     return dataclasses.replace(report, evaluations=oracle.evaluations - before, seconds=seconds)
 
@@ -84,10 +87,11 @@ class _Check:
         oracle: Oracle,
         settings: Settings,
         watch: GradientObserver | None,
+        tell: StageObserver,
     ):
         self._oracle = oracle
         self._settings = settings
-        self._watch = watch
+        self._watch, self._tell = watch, tell
         self._layout: Layout = oracle.layout
         self._trail: Sequence[str] = ()
         self._notes: list[str] = []
@@ -107,12 +111,14 @@ class _Check:
         obstacle = self._find_obstacle()
         if obstacle is not None:
             return self._report_obstacle(obstacle)
+        self._tell(Stage.PARAMETERS)
         comparisons, directions = self._compare_measured()
         if not any(m.has_failed for m in directions):
             directions = []
         # The screening direction is as large as the model, and the optimizer gradient takes the
         # most memory of a check.
         self._context = dataclasses.replace(self._context, screening=None, confirmed=Confirmed())
+        self._tell(Stage.OPTIMIZER)
         found = optimizer.compare(self._context)
         if self._watch and found.gradient is not None:
             self._watch(self._layout, found.gradient)
@@ -144,6 +150,7 @@ class _Check:
         cause: str,
     ) -> Culprit | None:
         """Returns where the error is made; what goes wrong in the search changes no verdict."""
+        self._tell(Stage.CULPRIT)
         try:
             found = pinpoint.find_culprit(self._context, comparisons, cause)
             found = found and pinpointing.add_diagnosis(found, diagnoses)
@@ -165,7 +172,9 @@ class _Check:
         under_patterns = frozenset(declared.variables_under(layout, settings.expect))
         left_out = under_patterns | declared.excused_variables(layout, settings.excuses)
         scales = sampling.variable_scales(layout, point)
+        self._tell(Stage.GRADIENT)
         gradients = oracle.gradients(point).terms
+        self._tell(Stage.NOISE)
         rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
         probe = sampling.screening_probe(layout, scales, gradients["total"], rng, left_out)
         # By how much the loss changes if every parameter changes by its own size.

@@ -45,6 +45,12 @@ def check_kind(model, loss_fn=None):
     raise bad_input(rule, "model", shown, "a keras.Model", advice)
 
 
+def is_built(model, loss_fn=None):
+    """Returns whether the loss of a model can be evaluated without making weights."""
+    # The user's loss may need only layers that are built, and not the model as a whole.
+    return model.built or (loss_fn is not None and keras_internals.are_parts_built(model))
+
+
 def check_usable(model, loss_fn, batch):
     """Raises an error for a model that cannot be checked.
 

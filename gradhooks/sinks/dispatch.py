@@ -25,7 +25,7 @@ _log = logging.getLogger("gradhooks")
 
 
 class Dispatcher:
-    """Hands reports to the log, TensorBoard, JSON lines, sinks and the console.
+    """Hands reports to the log, TensorBoard, JSON lines and sinks.
 
     Nothing is opened before the first report.
 
@@ -34,7 +34,6 @@ class Dispatcher:
         log_dir: Directory for files; None writes none.
         histograms: Whether TensorBoard gets histograms of gradients.
         sinks: Functions of a `CheckReport`.
-        verbose: 1 prints every report.
     """
 
     def __init__(
@@ -43,10 +42,9 @@ class Dispatcher:
         log_dir: str | os.PathLike[str] | None,
         histograms: bool,
         sinks: Sequence[Callable[[CheckReport], Any]],
-        verbose: int,
     ):
         self._name, self._log_dir, self._histograms = name, log_dir, histograms
-        self._sinks, self._verbose = sinks, verbose
+        self._sinks = sinks
         self.begin()
 
     def begin(self, is_writing: bool = True) -> None:
@@ -86,8 +84,6 @@ class Dispatcher:
         for sink in self._sinks:
             with self._warning_on_failure(f"the sink {getattr(sink, '__name__', sink)!r}"):
                 sink(report)
-        if self._verbose:
-            print(report, flush=True)
 
     def warn_if_inconclusive(self, reports: Sequence[CheckReport], is_over: bool = False) -> None:
         """Warns once of a run in which no check has decided anything.
@@ -106,6 +102,21 @@ class Dispatcher:
             return
         if is_over or (len(reports) >= _ENOUGH and len(reasons) == 1):
             self.warn_once(inconclusive_message(reports[-1], len(reports)), "undecided")
+
+    def log_failures(self, reports: Sequence[CheckReport]) -> None:
+        """Logs how many of several checks failed, of which the first was warned of."""
+        bad = sum(report.verdict is Verdict.FAIL for report in reports)
+        if bad > 1:
+            message = "%s: %d of %d checks found a wrong gradient."
+            _log.warning(message, self._name, bad, len(reports))
+
+    def log_waiting(self, max_overhead: float | None) -> None:
+        """Logs that a check was due and has not been made."""
+        _log.warning(
+            "%s: training ended before there was time for a check that was due; max_overhead=%g.",
+            self._name,
+            max_overhead,
+        )
 
     def _write(
         self,

@@ -23,7 +23,7 @@ ARROWS = {
     "model": {"_types", "backends", "isolation", "numerics", "reports"},
     "sinks": {"_types", "numerics", "reports"},
     "tensorboard_plugin": {"_types", "reports"},
-    "arguments": {"reports"},
+    "arguments": {"_types", "reports"},
     "validation": {"_types", "arguments", "reports", "verdicts"},
     "check": {
         "_types", "backends", "checking", "model", "reports", "sinks", "validation", "verdicts",
@@ -48,6 +48,7 @@ PURE = {
 LATE = {
     "__init__": "public names are loaded on first use",
     "tensorboard_plugin.loader": "TensorBoard starts without the plugin's modules",
+    "sinks.progress": "most checks never need rich",
     "sinks.console": "a pipe does not wait for rich",
     "backends": "only the backend in use is loaded",
 }
