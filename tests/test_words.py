@@ -1,6 +1,7 @@
 """What a report says of small broken models, as its reader needs it; their healthy twins pass."""
 
 import ast
+import dataclasses
 import functools
 import re
 import warnings
@@ -284,6 +285,23 @@ def test_what_is_meant_is_declared_as_the_message_says(case):
         assert declared.verdict is not Verdict.FAIL, declared
         excused = {c.path for c in declared.comparisons if c.reason is Reason.DECLARED}
         assert excused == {c.path for c in report.failures if c.path != EVERYTHING}
+
+
+def numbers_of_numpy(value):
+    """The types of NumPy among all that a record holds."""
+    if dataclasses.is_dataclass(value):
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    elif isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, (list, tuple)):
+        return {found for member in value for found in numbers_of_numpy(member)}
+    return {type(value)} if type(value).__module__ == "numpy" else set()
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_every_number_of_a_report_is_one_of_python(case):
+    assert numbers_of_numpy([np.float64(1), (np.int64(1),)]) == {np.float64, np.int64}
+    assert numbers_of_numpy(checked(case)) == set()
 
 
 def test_the_evidence_of_what_is_received_adds_up():
