@@ -4,6 +4,7 @@ import dataclasses
 from typing import Self
 
 from gradhooks.reports import serialization
+from gradhooks.reports.brief import describe_briefly
 from gradhooks.reports.errors import GradientMismatchError
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import Report
@@ -93,6 +94,9 @@ class CheckReport(Report):
             ValueError: If `text` is not such a report.
         """
         return serialization.loads(cls, text)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {describe_briefly(self)}>"
 
     def __str__(self) -> str:
         return render(self)
