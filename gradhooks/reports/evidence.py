@@ -15,7 +15,7 @@ from gradhooks.reports.text import SURROGATE, exact, location, printable, rough
 
 # Digits behind the decimal point of numbers that a reader compares: a free choice, one more than
 # needed to tell two float32 numbers apart.
-_DIGITS = 9
+DIGITS = 9
 
 
 def summarize(comparison: Comparison) -> str:
@@ -97,5 +97,5 @@ def _allowance_rule(comparison: GradientComparison, dtype: str) -> str:
 
 def _pad_sign(number: float) -> str:
     """A number with all its digits and room for a sign."""
-    digits = exact(number, _DIGITS)
+    digits = exact(number, DIGITS)
     return digits if number < 0 else f" {digits}"

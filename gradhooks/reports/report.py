@@ -6,6 +6,7 @@ from typing import Self
 from gradhooks.reports import serialization
 from gradhooks.reports.brief import describe_briefly
 from gradhooks.reports.errors import GradientMismatchError
+from gradhooks.reports.html import render_html
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import Report
 from gradhooks.reports.table import render
@@ -97,6 +98,10 @@ class CheckReport(Report):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {describe_briefly(self)}>"
+
+    def _repr_html_(self) -> str:
+        # What a notebook shows.
+        return render_html(self)
 
     def __str__(self) -> str:
         return render(self)

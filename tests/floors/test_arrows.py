@@ -41,8 +41,8 @@ ARROWS = {
 PURE_ROOMS = ("numerics", "reports", "verdicts")
 # What pure rooms may import from outside; `ml_dtypes` has the limits of the 16-bit formats.
 PURE = {
-    "__future__", "bisect", "collections", "dataclasses", "enum", "fnmatch", "functools", "json",
-    "math", "ml_dtypes", "numpy", "re", "textwrap", "types", "typing",
+    "__future__", "bisect", "collections", "dataclasses", "enum", "fnmatch", "functools", "html",
+    "json", "math", "ml_dtypes", "numpy", "re", "textwrap", "types", "typing",
 }  # fmt: skip
 # The reasons for imports inside functions: a faster start, or a package that is optional.
 LATE = {
