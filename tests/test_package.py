@@ -15,7 +15,8 @@ import gradhooks
 pytestmark = pytest.mark.lowest
 
 FRAMEWORKS = (
-    "[m for m in ('keras', 'tensorflow', 'jax', 'torch', 'tensorboard') if m in sys.modules]"
+    "[m for m in ('keras', 'tensorflow', 'jax', 'torch', 'tensorboard', 'matplotlib') "
+    "if m in sys.modules]"
 )
 
 

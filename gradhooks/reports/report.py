@@ -1,15 +1,19 @@
 """The report of one check."""
 
 import dataclasses
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gradhooks.reports import serialization
 from gradhooks.reports.brief import describe_briefly
 from gradhooks.reports.errors import GradientMismatchError
 from gradhooks.reports.html import render_html
+from gradhooks.reports.plot import draw_report
 from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.records import Report
 from gradhooks.reports.table import render
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,35 @@ class CheckReport(Report):
         if self.verdict is Verdict.FAIL:
             raise GradientMismatchError(self)
         return self
+
+    def plot(self, figure: Any = None) -> "Figure":
+        """Draws the report with matplotlib, which the extra `gradhooks[plot]` installs.
+
+        On the left every measured derivative over the analytic one, with its error bar:
+        what is right lies on the diagonal, and failures are named. On the right the
+        relative difference of every comparison, a row for each variable, the worst 30
+        of them, with the threshold as a line.
+
+        Args:
+            figure: A matplotlib `Figure` or `SubFigure` to draw into. Defaults to
+                None: a new one, which a notebook shows once, as the last line of a
+                cell, and which pyplot does not keep.
+
+        Returns:
+            The figure, for example for `savefig`.
+
+        Raises:
+            BadInputError: If `figure` is no figure.
+            ImportError: If matplotlib is not installed.
+
+        Example:
+
+        >>> from gradhooks import Reason
+        >>> report = CheckReport(7, Verdict.PASS, Reason.AGREES, {})
+        >>> len(report.plot().axes)
+        2
+        """
+        return draw_report(self, figure)
 
     def to_json(self) -> str:
         """Returns the report as one line of strict JSON in ASCII.
