@@ -12,83 +12,115 @@ from gradhooks.reports.text import printable
 from gradhooks.sinks.jsonl import FILE_NAME
 
 STATUSES = """exit status:
-  0  show: reports were shown; judge: no report fails; explain: the word is known
-  1  judge: a report fails; with --strict also: one is not decided, or a line is damaged
-  2  bad usage, no stored report was found, or something could not be read
+  0  show, explain: done; judge: no check failed
+  1  judge: a check failed; with --strict also if one is undecided or a line is damaged
+  2  wrong usage, no stored report found, or something could not be read
 """
-COLOUR = "Colour on a terminal needs rich: pip install 'gradhooks[cli]'. NO_COLOR=1 turns it off."
+COLOUR = "Output to a terminal is coloured; set NO_COLOR=1 to turn that off."
 SHOWING = """Shows what gradient checks found while a model trained.
 
-That is the last report of each run, or all of them. Of a run that holds several
-fits, the latest one is shown."""
-JUDGING = """Judges all stored reports under another threshold, by their own numbers.
+By default, that is the last report of each run. If a model was trained several
+times with the same log directory, only its latest training is shown."""
+JUDGING = """Tells whether any stored gradient check failed, for use in CI.
 
-Agreements and mismatches are judged anew. Kinks, noise, blocked gradients,
-declared mismatches and what the optimizer received do not depend on the
-threshold and stay as they are. Under a threshold smaller than that of the check,
-a failure may be due to the measurement: check again before you trust it."""
+With --threshold, the stored measurements are compared again, without the model.
+The threshold affects only gradients that agreed or disagreed with the measurement.
+Kinks, noise, blocked gradients, expected mismatches and the gradient that the
+optimizer received keep their verdicts.
 
-EXPLAINING = """Explains a word of a report: what it means, and what to do.
+A check measures no more precisely than its own threshold requires. If a smaller
+threshold makes it fail, run the check again with that threshold before you trust
+the result.
 
-That is a reason, such as mismatch or kink, or a kind of culprit, such as layer."""
+If a model was trained several times with the same log directory, only its latest
+training is judged, so that a model you have fixed passes."""
+EXPLAINING = """Explains a word used in reports: what it means and what to do about it.
+
+The word is a reason, such as mismatch or kink, or the kind of place where an error
+was found, such as layer. Without a word, all of them are listed."""
+
+_Texts = dict[str, Any]
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser; `command` of what it parses is the function to call with it."""
-    texts: dict[str, Any] = {
+    texts: _Texts = {
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "epilog": f"{STATUSES}\n{COLOUR}",
     }
     parser = argparse.ArgumentParser(
-        "gradhooks", description="What gradient checks found, without the model.", **texts
+        "gradhooks", description="Reads the reports of gradient checks.", **texts
     )
     parser.add_argument("--version", action="version", version=f"gradhooks {gradhooks.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    showing = commands.add_parser("show", help="show stored reports", description=SHOWING, **texts)
-    showing.add_argument(
-        "--all", action="store_true", help="show every report, not only the last one of each fit"
+    for add in (_add_show, _add_judge, _add_explain):
+        add(commands, texts)
+    return parser
+
+
+def _add_show(commands: Any, texts: _Texts) -> None:
+    show_parser = commands.add_parser(
+        "show", help="show stored reports", description=SHOWING, **texts
     )
-    showing.add_argument(
-        "--json", action="store_true", help="one JSON object a line, with the name of its run"
+    show_parser.add_argument(
+        "--all", action="store_true", help="show every report, not only the last one"
     )
-    showing.set_defaults(command=show)
-    judging = commands.add_parser(
-        "judge", help="judge stored reports again", description=JUDGING, **texts
+    _add_log_dir(show_parser)
+    show_parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object per report, each on a line of its own",
     )
-    judging.add_argument(
+    show_parser.set_defaults(command=show)
+
+
+def _add_judge(commands: Any, texts: _Texts) -> None:
+    judge_parser = commands.add_parser(
+        "judge", help="tell whether a stored check failed", description=JUDGING, **texts
+    )
+    judge_parser.add_argument(
         "--threshold",
         type=_threshold,
         metavar="T",
-        help="relative difference; default: each report's",
+        help="largest relative difference that passes (default: that of each check)",
     )
-    judging.add_argument(
-        "--strict", action="store_true", help="what is not decided, or damaged, is a failure"
+    judge_parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="treat undecided checks and damaged lines as failures",
     )
-    judging.add_argument(
+    _add_log_dir(judge_parser)
+    judge_parser.add_argument(
         "--format",
         choices=("text", "json", "github", "junit"),
         default="text",
-        help="text (default); json; github: annotations of GitHub Actions; junit: JUnit XML",
+        help="text (default), JSON lines, annotations for GitHub Actions, or JUnit XML",
     )
-    judging.add_argument(
+    judge_parser.add_argument(
         "--json", action="store_const", const="json", dest="format", help="same as --format json"
     )
-    judging.set_defaults(command=judge)
-    for command in (showing, judging):
-        command.add_argument(
-            "log_dir", metavar="LOG_DIR", help=f"every {FILE_NAME} in it and below is a run"
-        )
-        command.add_argument(
-            "--all-fits", action="store_true", help="take every fit, not only the latest of a run"
-        )
-    explaining = commands.add_parser(
-        "explain", help="explain a word of a report", description=EXPLAINING, **texts
+    judge_parser.set_defaults(command=judge)
+
+
+def _add_explain(commands: Any, texts: _Texts) -> None:
+    explain_parser = commands.add_parser(
+        "explain", help="explain a word used in reports", description=EXPLAINING, **texts
     )
-    explaining.add_argument(
-        "word", metavar="WORD", nargs="?", help="a reason or a kind of culprit; none lists all"
+    explain_parser.add_argument(
+        "word", metavar="WORD", nargs="?", help="the word to explain (default: list all)"
     )
-    explaining.set_defaults(command=explain)
-    return parser
+    explain_parser.set_defaults(command=explain)
+
+
+def _add_log_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "log_dir",
+        metavar="LOG_DIR",
+        help=f"directory to search; every {FILE_NAME} in it or below it is one run",
+    )
+    parser.add_argument(
+        "--all-fits", action="store_true", help="include earlier trainings of each run"
+    )
 
 
 def _threshold(text: str) -> float:

@@ -1,7 +1,6 @@
 """Reports in colour on a terminal, as plain text anywhere else.
 
-Colour comes from rich, the extra `gradhooks[cli]`. Without it a terminal gets
-what a pipe gets.
+Colour comes from rich, which Keras needs for its own tables.
 """
 
 import os
@@ -42,10 +41,7 @@ def console(
             ask for plain text.
     """
     if stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb":
-        try:
-            return ColourConsole(stream)
-        except ImportError:
-            pass  # the extra is not installed
+        return ColourConsole(stream)
     return PlainConsole(stream)
 
 
@@ -69,11 +65,7 @@ class PlainConsole:
 
 
 class ColourConsole:
-    """Shows reports in colour, in tables as wide as the terminal.
-
-    Raises:
-        ImportError: If rich is not installed.
-    """
+    """Shows reports in colour, in tables as wide as the terminal."""
 
     def __init__(self, stream: TextIO):
         from rich.console import Console  # late: a pipe does not wait for rich
