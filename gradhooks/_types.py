@@ -1,7 +1,8 @@
 """Names for the types that signatures use."""
 
+import os
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,16 @@ PrecisionName: TypeAlias = Literal["auto", "float64", "model"]
 # 0, 1 and 2, and bools, as Keras takes them.
 Verbosity: TypeAlias = Literal["auto"] | int
 MismatchKind: TypeAlias = Literal["blocked", "mismatch", "untrained"]
+
+
+class HasLogDir(Protocol):
+    """Something that has a log directory, such as `keras.callbacks.TensorBoard`."""
+
+    log_dir: Any
+
+
+# Where logs go: a directory, or whatever says it when training begins.
+LogDirectory: TypeAlias = str | os.PathLike[str] | HasLogDir
 
 # When to check: "epoch", an int of batches, or a function of the step.
 Frequency: TypeAlias = Literal["epoch"] | int | Callable[[int], bool]

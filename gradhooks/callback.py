@@ -1,7 +1,6 @@
 """GradientCheck: when to check, and what to do about a failure."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -57,9 +56,10 @@ class GradientCheck(keras.callbacks.Callback):
             Defaults to that of the precision in use: 1e-7 in float64.
         on_failure: `"warn"`, `"raise"`, `"stop"` (ends training) or `"ignore"`.
             A run in which no check could decide anything is always reported.
-        log_dir: Directory for TensorBoard. The callback writes the run
-            `<log_dir>/<name>`, and every report as a line of JSON to its
-            `reports.jsonl`. Defaults to None: no files.
+        log_dir: Directory for TensorBoard, or a `keras.callbacks.TensorBoard`
+            for wherever that one writes, as when a tuner moves it. The callback
+            writes the run `<log_dir>/<name>`, and every report as a line of JSON
+            to its `reports.jsonl`. Defaults to None: no files.
         histograms: Whether to log histograms of the gradients that the
             optimizer receives, beside their norms. Defaults to False.
         loss_fn: Loss to check in place of the compiled one,
@@ -123,7 +123,7 @@ class GradientCheck(keras.callbacks.Callback):
         samples: int = 32,
         threshold: float | None = None,
         on_failure: OnFailure = "warn",
-        log_dir: str | os.PathLike[str] | None = None,
+        log_dir: _types.LogDirectory | None = None,
         histograms: bool = False,
         loss_fn: LossFunction | None = None,
         training: bool = True,

@@ -106,7 +106,7 @@ class CallbackOptions(Options):
         freq: `"epoch"`, an int of batches, or a callable `step -> bool`.
         at_start: Whether to check before the first batch.
         on_failure: `"warn"`, `"raise"`, `"stop"` or `"ignore"`.
-        log_dir: Directory for TensorBoard, None for no files.
+        log_dir: Directory for TensorBoard, or an object with a `log_dir`; None for no files.
         histograms: Whether TensorBoard gets histograms of the gradients.
         max_overhead: Largest share of the training time, None for no limit.
         sinks: Functions that are called with every report.
@@ -120,7 +120,7 @@ class CallbackOptions(Options):
     freq: Frequency = "epoch"
     at_start: bool = True
     on_failure: OnFailure = "warn"
-    log_dir: str | os.PathLike[str] | None = None
+    log_dir: Any = None
     histograms: bool = False
     max_overhead: float | None = None
     sinks: Sequence[Callable[[CheckReport], object]] = ()
@@ -276,13 +276,12 @@ def _check_callables(name: str, value: Any) -> tuple[Callable[..., object], ...]
     return tuple(value)
 
 
-def _check_directory(name: str, value: Any) -> str | None:
-    """Returns None or a path as a string."""
-    if value is not None and not isinstance(value, (str, os.PathLike)):
-        raise bad_input(
-            f"`{name}` must be a path.", name, value, "None, a str or a path", f"Try {name}='logs'."
-        )
-    return None if value is None else os.fspath(value)
+def _check_directory(name: str, value: Any) -> Any:
+    """Returns None, a path as a string, or an object that has a path as its `log_dir`."""
+    if not isinstance(getattr(value, "log_dir", value), (str, os.PathLike, type(None))):
+        expected = "None, a str, a path or a keras.callbacks.TensorBoard"
+        raise bad_input(f"`{name}` must be a path.", name, value, expected, f"Try {name}='logs'.")
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _check_file_name(name: str, value: Any) -> str:

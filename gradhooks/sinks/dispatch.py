@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
+from gradhooks._types import LogDirectory
 from gradhooks.reports.errors import GradientCheckWarning
 from gradhooks.reports.message import error_message, inconclusive_message
 from gradhooks.reports.reasons import Reason, Verdict
@@ -31,7 +32,8 @@ class Dispatcher:
 
     Args:
         name: Name of the check.
-        log_dir: Directory for files; None writes none.
+        log_dir: Directory for files, or an object whose `log_dir` is asked for it when a
+            run begins; None writes none.
         histograms: Whether TensorBoard gets histograms of gradients.
         sinks: Functions of a `CheckReport`.
     """
@@ -39,11 +41,11 @@ class Dispatcher:
     def __init__(
         self,
         name: str,
-        log_dir: str | os.PathLike[str] | None,
+        log_dir: LogDirectory | None,
         histograms: bool,
         sinks: Sequence[Callable[[CheckReport], Any]],
     ):
-        self._name, self._log_dir, self._histograms = name, log_dir, histograms
+        self._name, self._place, self._histograms = name, log_dir, histograms
         self._sinks = sinks
         self.begin()
 
@@ -54,6 +56,8 @@ class Dispatcher:
             is_writing: Whether to write files; only one of several processes does.
         """
         self._is_writing = is_writing
+        place: Any = self._place
+        self._log_dir: str | os.PathLike[str] | None = getattr(place, "log_dir", place)
         self._warned = set()
         self._tensorboard, self._lines = None, None
         self._has_written = False
