@@ -84,12 +84,10 @@ class Archive:
         columns = self._reduce(experiment, series, self._read(context, experiment, series))
         scalars = self._scalars(context, experiment, series)
         headline = {term: scalars.get(f"relative_difference/{term}", []) for term in ALL_TERMS}
-        return {
-            **series.for_page(),
-            **overview.build_overview(columns, headline),
-            # Every check writes this scalar, and TensorBoard keeps more scalars than reports.
-            "checks_written": max(len(scalars.get("failures", [])), len(columns)),
-        }
+        view = overview.build_overview(columns, headline)
+        # Every check writes this scalar, and TensorBoard keeps more scalars than reports.
+        written = max(len(scalars.get("failures", [])), view["checks_written"])
+        return {**series.for_page(), **view, "checks_written": written}
 
     def detail(
         self, context: Any, experiment: str, identity: str, step: int, variable: str
@@ -184,8 +182,19 @@ class Archive:
             return {}
         scalars = {}
         for tag, data in read.get(series.run, {}).items():
-            scalars[tags[tag]] = [(d.step, d.value) for d in data]
+            written = sorted(data, key=lambda d: d.wall_time)
+            scalars[tags[tag]] = _drop_repeated([(d.step, d.value) for d in written])
         return scalars
+
+
+def _drop_repeated(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Of points in the order of writing, those that no later fit, whose steps go back, repeats."""
+    kept: list[tuple[int, float]] = []
+    for point in points:
+        while kept and kept[-1][0] >= point[0]:
+            kept.pop()
+        kept.append(point)
+    return kept
 
 
 def _identity(run: str, tag: str) -> str:

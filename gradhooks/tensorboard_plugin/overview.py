@@ -8,6 +8,7 @@ import numpy as np
 from gradhooks.reports.records import EVERYTHING
 from gradhooks.tensorboard_plugin.answers import group_answers
 from gradhooks.tensorboard_plugin.cells import ALL_TERMS, LOWEST, UNKNOWN
+from gradhooks.tensorboard_plugin.fits import describe_fits, drop_repeated, group_fits
 from gradhooks.tensorboard_plugin.reduction import Column
 from gradhooks.tensorboard_plugin.worst import (
     WORST,
@@ -36,8 +37,9 @@ def build_overview(columns: list[Column], headline: Curves | None = None) -> dic
         dict for JSON. `terms` maps a term to two base64 texts of uint8 in C
         order, shape (variables, checks): indices into `CODES`, and levels.
     """
-    columns = latest_of_each_step(columns)
-    variables = in_model_order(columns)
+    fits = group_fits(columns)
+    columns = drop_repeated(fits)
+    variables, written = in_model_order(columns), len(columns)
     columns = columns[-max(1, MOST_CELLS // max(1, len(variables))) :]
     if not headline or not any(headline.values()):
         headline = headline_of(columns)
@@ -66,15 +68,9 @@ def build_overview(columns: list[Column], headline: Curves | None = None) -> dic
         "answers": group_answers([(c.step, c.verdict, c.answer) for c in columns]),
         "failures": failures,
         "facts": facts,
+        "checks_written": written,
+        "fits": describe_fits(fits, columns),
     }
-
-
-def latest_of_each_step(columns: list[Column]) -> list[Column]:
-    """Returns the columns by step; where a step was checked again, the later report counts."""
-    by_step = {}
-    for column in sorted(columns, key=lambda c: c.wall_time):
-        by_step[column.step] = column
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def in_model_order(columns: list[Column]) -> list[str]:

@@ -30,6 +30,8 @@ from gradhooks.tensorboard_plugin.parsing import (
 
 # Findings of a check in the list of failures; a free choice, to keep the page short.
 SHOWN_FINDINGS = 5
+# Stands for a verdict where there is no report.
+UNREADABLE = "UNREADABLE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Column:
     Args:
         step: Step under which the check was stored.
         wall_time: Seconds since 1970 at which it was.
-        verdict: Name of the verdict; `"UNREADABLE"` for what is no report.
+        verdict: Name of the verdict; `UNREADABLE` for what is no report.
         reason: The reason in lower case, or why it cannot be read.
         positions: Label of a variable -> flat index of a parameter in it.
         cells: Term -> (labels, uint8 codes, uint8 levels), one entry per variable.
@@ -48,6 +50,7 @@ class Column:
         failure: The entry in the list of failures, or None.
         answer: Where the error is made, see `answers.describe_answer`, or None.
         facts: Circumstances for people.
+        fit: Id of the fit; empty where it is not known.
     """
 
     step: int
@@ -61,6 +64,7 @@ class Column:
     failure: dict[str, Any] | None = None
     answer: dict[str, Any] | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fit: str = ""
 
 
 def reduce_report(step: int, wall_time: float, value: np.ndarray) -> Column:
@@ -86,7 +90,7 @@ def reduce_report(step: int, wall_time: float, value: np.ndarray) -> Column:
         "more": 0,
         "note": reason,
     }
-    return Column(step, wall_time, "UNREADABLE", reason, failure=failure)
+    return Column(step, wall_time, UNREADABLE, reason, failure=failure)
 
 
 def _column(step: int, wall_time: float, fields: dict[str, Any]) -> Column:
@@ -121,6 +125,7 @@ def _column(step: int, wall_time: float, fields: dict[str, Any]) -> Column:
         _failure(step, wall_time, report, len(failed)),
         describe_answer(report),
         _facts(report),
+        report.origin.fit,
     )
 
 

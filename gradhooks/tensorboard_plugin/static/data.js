@@ -69,6 +69,16 @@ function sharedPrefix(paths) {
   return Math.max(0, shared);
 }
 
+/** Returns the checks of a run's latest fit; those of earlier ones that it goes on from are told apart. */
+export function latestFit(run) {
+  return run.checks.slice(run.fits.first);
+}
+
+/** Returns how many checks of a run's latest fit failed. */
+export function failures(run) {
+  return latestFit(run).filter(({ verdict }) => verdict === "FAIL").length;
+}
+
 /** Returns the relative difference that a level stands for; NaN where unknown. */
 export function difference(level, scale) {
   if (level === scale.unknown) return NaN;

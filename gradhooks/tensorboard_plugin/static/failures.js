@@ -35,6 +35,7 @@ export class Failures {
     const head = [
       h("span", { class: `badge ${failure.kind}` }, KINDS[failure.kind]),
       h("strong", {}, `step ${failure.step}`),
+      isEarlier(run, failure) && h("span", { class: "badge" }, "earlier fit"),
       failure.made_in && h("span", {}, failure.made_in),
       h("span", { class: "muted name" }, run.run),
       h("time", { class: "muted" }, clock(failure.wall_time)),
@@ -49,4 +50,8 @@ export class Failures {
     const open = h("button", { type: "button", class: "link", onclick: () => this.opened(run, failure.step, variable) }, place);
     return h("li", {}, open, isPlace && h("span", { class: "badge here" }, "here"), h("span", {}, sentence));
   }
+}
+
+function isEarlier(run, { step }) {
+  return run.checks.findIndex((check) => check.step === step) < run.fits.first;
 }

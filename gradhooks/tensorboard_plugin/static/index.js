@@ -1,6 +1,6 @@
 // The page: what is chosen, which runs there are, and keeping both up to date.
 
-import { TERMS, fetched, unpacked } from "./data.js";
+import { TERMS, failures, fetched, latestFit, unpacked } from "./data.js";
 import { Answers } from "./answers.js";
 import { theme, watchTheme } from "./colours.js";
 import { Detail } from "./detail.js";
@@ -167,8 +167,8 @@ class Page {
   }
 
   summarize(runs) {
-    const checks = runs.reduce((sum, run) => sum + run.checks.length, 0);
-    const bad = runs.reduce((sum, run) => sum + run.checks.filter(({ verdict }) => verdict === "FAIL").length, 0);
+    const checks = runs.reduce((sum, run) => sum + latestFit(run).length, 0);
+    const bad = runs.reduce((sum, run) => sum + failures(run), 0);
     this.summary.textContent = bad ? `${bad} of ${checks} checks failed` : `${checks} checks, none failed`;
     this.summary.className = `summary ${bad ? "fail" : "pass"}`;
     this.summary.hidden = checks === 0;
@@ -182,9 +182,10 @@ class Page {
         this.hidden[event.target.checked ? "delete" : "add"](id);
         this.draw();
       };
-      const isBad = overview?.checks.some(({ verdict }) => verdict === "FAIL");
+      const isBad = overview && failures(overview) > 0;
       const box = h("input", { type: "checkbox", checked: !this.hidden.has(id), onchange: toggled });
-      return h("label", { class: "check", title: run }, box, h("span", { class: "name" }, run), isBad && h("span", { class: "badge fail", title: "has failed checks" }, "FAIL"));
+      return h("label", { class: "check", title: run }, box, h("span", { class: "name" }, run), isBad && h("span", { class: "badge fail", title: "has failed checks" }, "FAIL"),
+        overview?.fits.is_repaired && h("span", { class: "badge pass", title: "an earlier fit failed, the latest passes" }, "repaired"));
     }));
   }
 

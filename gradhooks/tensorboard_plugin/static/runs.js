@@ -1,6 +1,6 @@
 // One run on the page: how it stands, its relative difference over the steps, and the matrix.
 
-import { ALL, FAIL, VERDICTS, number, rough } from "./data.js";
+import { ALL, FAIL, VERDICTS, failures, latestFit, number, rough } from "./data.js";
 import { logChart } from "./charts.js";
 import { fill, h } from "./dom.js";
 import { Matrix } from "./matrix.js";
@@ -39,13 +39,15 @@ export class RunCard {
   }
 
   tellStanding() {
-    const { checks, facts } = this.run;
-    const bad = checks.filter(({ verdict }) => verdict === "FAIL").length;
+    const { checks, facts, fits } = this.run;
+    const bad = failures(this.run);
     const latest = checks[checks.length - 1]?.verdict ?? "";
     const state = bad ? "fail" : latest.toLowerCase();
     this.badge.className = `badge ${state}`;
-    this.badge.textContent = bad ? `${bad} of ${checks.length} checks failed` : latest;
+    this.badge.textContent = bad ? `${bad} of ${latestFit(this.run).length} checks failed` : latest;
+    if (fits.is_repaired) this.badge.textContent += ", repaired";
     const told = [counted(this.run.checks_written, "check"), counted(this.run.variables.filter((name) => name !== ALL).length, "variable")];
+    if (fits.earlier) told.push(`${counted(fits.earlier, "earlier fit")}${fits.failed ? `, ${fits.failed} with failed checks` : ""}`);
     if (facts.level) {
       told.push(`compared so far: ${facts.variables} of ${facts.variables_total} variables, ${facts.parameters.toLocaleString("en")} of ${facts.parameters_total.toLocaleString("en")} parameters`);
       told.push(`precision ${facts.level}`);
