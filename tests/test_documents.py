@@ -1,4 +1,4 @@
-"""What the documents for contributors name exists."""
+"""What the documents name exists."""
 
 import importlib
 import pathlib
@@ -10,12 +10,9 @@ from tests.floors.test_arrows import ARROWS
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = (
-    "docs/architecture.md",
-    "docs/accuracy.md",
-    "docs/comparison.md",
-    "docs/cost.md",
-    "CONTRIBUTING.md",
     "README.md",
+    "CONTRIBUTING.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 )
 DOTTED = re.compile(r"`(gradhooks(?:\.\w+)+)`")
 COMMAND = re.compile(r"python -m ((?:tools|gradhooks)[\w.]*)")
