@@ -47,7 +47,7 @@ def check_verbosity(value: Any) -> Verbosity:
     """
     if isinstance(value, str) and value == "auto":
         return "auto"
-    if isinstance(value, numbers.Integral) and 0 <= value <= 2:
+    if isinstance(value, numbers.Integral) and int(value) in (0, 1, 2):
         return int(value)
     raise bad_input(
         "`verbose` says how much is printed.",

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.system
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 README = EXAMPLES.parent / "README.md"
+PAGE = EXAMPLES.parent / "docs" / "guides" / "messages.md"
 
 # (arguments, lines or parts of lines that it must print, in this order)
 PROMISES = {
@@ -81,7 +82,7 @@ def test_an_example_runs_and_keeps_its_promise(name):
         assert is_named != ("the defect is gone" in text), text
 
 
-# The examples with a failure, in the order in which README has what they say.
+# The examples with a failure, in the order in which the page has what they say.
 FAILING = ("find_the_bug.py", "custom_train_step.py", "mixed_precision.py", "remat_dropout.py")
 NUMBER = re.compile(r"(?<![\w.])(\+- |step |allowed )?-?\d[\d.]*e[+-]\d+")
 
@@ -100,11 +101,19 @@ def round_number(found):
     return prefix if prefix else f"{float(digits):.2e}"
 
 
-def test_readme_has_what_the_examples_say():
-    pasted = messages(README.read_text(encoding="utf-8"))
+def pasted_in(path):
+    return messages(path.read_text(encoding="utf-8"))
+
+
+def test_documents_have_what_the_examples_say():
+    pasted = pasted_in(PAGE)
     said = [messages(printed(name, *PROMISES[name][0])) for name in FAILING]
     is_gone = "the defect is gone" in printed("remat_dropout.py")
     assert len(pasted) == len(FAILING)
     for name, one, others in zip(FAILING, pasted, said, strict=True):
         if name != "remat_dropout.py" or not is_gone:
             assert [one] == others
+
+
+def test_readme_has_the_first_of_these_messages():
+    assert pasted_in(README) == pasted_in(PAGE)[:1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gradhooks.reports.answer import describe_finding
 from gradhooks.reports.errors import bad_input
 from gradhooks.reports.reasons import Verdict
-from gradhooks.reports.records import DerivativeComparison, GradientComparison, Report
+from gradhooks.reports.records import GradientComparison, Report
 from gradhooks.reports.scatter import (
     COLOURS,
     GREY,
@@ -103,8 +103,8 @@ def _draw_differences(axes: Any, report: Report) -> None:
         if count:
             axes.plot([], [], label=f"{count} {verdict}", **style)
         of_verdict = [c for c in shown if c.verdict is verdict]
-        for kind, of_kind in ((DerivativeComparison, style), (GradientComparison, hollow)):
-            chosen = [c for c in of_verdict if isinstance(c, kind)]
+        for is_received, of_kind in ((False, style), (True, hollow)):
+            chosen = [c for c in of_verdict if isinstance(c, GradientComparison) is is_received]
             places = [_place(c.relative_difference) for c in chosen]
             axes.plot(places, [row_of[c.path] for c in chosen], **of_kind)
     _draw_limits(axes, report, received, row_of)
