@@ -112,13 +112,13 @@ class Bar:
         self._task = self._progress.add_task("")
         task: Any = self._progress.tasks[0]
         task.start_time -= PATIENCE
-        self._progress.start()
 
     def show(self, stage: Stage) -> None:
         """Draws that a stage begins."""
         description = f"{self._name}: {stage}"
         done, total = stage.number - 1, stage.count
         self._progress.update(self._task, description=description, completed=done, total=total)
+        self._progress.start()  # which does nothing more after the first time
         self._progress.refresh()
 
     def close(self) -> None:
