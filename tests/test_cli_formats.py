@@ -66,12 +66,12 @@ def test_a_failure_is_an_annotation_at_its_line(tmp_path):
 
 
 SOURCES = [
-    ("/work/src/net.py:12", {"file": "src/net.py", "line": "12"}),
+    ("/builds/src/net.py:12", {"file": "src/net.py", "line": "12"}),
     ("/elsewhere/net.py:12", {"file": "/elsewhere/net.py", "line": "12"}),
-    ("/work/..net.py:3", {"file": "..net.py", "line": "3"}),
+    ("/builds/..net.py:3", {"file": "..net.py", "line": "3"}),
     ("net.py:12", {"file": "net.py", "line": "12"}),
     ("<ipython-input-1>:3", {"file": "<ipython-input-1>", "line": "3"}),
-    ("/work/a:b,c%.py:1", {"file": "a%3Ab%2Cc%25.py", "line": "1"}),
+    ("/builds/a:b,c%.py:1", {"file": "a%3Ab%2Cc%25.py", "line": "1"}),
     ("net.py", {}),
     ("", {}),
 ]
@@ -80,7 +80,7 @@ SOURCES = [
 @pytest.mark.parametrize(("source", "expected"), SOURCES)
 def test_the_file_is_relative_to_the_workspace(source, expected):
     fit = formats.Fit("run", (placed(1, source),))
-    (line,) = formats.list_annotations([fit], False, "/work")
+    (line,) = formats.list_annotations([fit], False, "/builds")
     properties = dict(pair.split("=", 1) for pair in COMMAND.fullmatch(line)[2].split(","))
     assert {k: v for k, v in properties.items() if k != "title"} == expected
 
