@@ -98,7 +98,12 @@ the gap is 0.25
 
 @pytest.mark.parametrize(
     ("said", "is_other"),
-    [("the gap is 0.25", False), ("the  gap\nis 1e-07", False), ("the error is 0.25", True)],
+    [
+        ("the gap is 0.25", False),
+        ("the  gap\nis 1e-07", False),
+        ("the gap is 2026-11-27T13:18:16Z", False),
+        ("the error is 0.25", True),
+    ],
 )
 def test_words_count_and_numbers_do_not(said, is_other, tmp_path):
     page = PAGE.replace("the gap is 0.25", said)
