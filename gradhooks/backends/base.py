@@ -377,6 +377,9 @@ class Backend(Protocol):
 
     # Values inside a trace, layer by layer.
 
+    def name_operations(self, name: str) -> Context:
+        """Returns a context whose operations, and their gradients', have a part of their name."""
+
     def is_watchable(self, value: Any) -> bool:
         """Whether a value is a tensor of floats of the trace being made."""
 

@@ -129,7 +129,12 @@ class Compilation:
         tape = self._tracer.tape = self.backend.Tape()
         try:
             chosen = self._choose_precision(precision)
-        except GradientFailsError:
+        except FINAL:
+            raise
+        except Exception as other:
+            # A loop under a tape takes its gradient in the forward pass already.
+            if self.backend.is_out_of_memory(other):
+                raise
             if self._record_eagerly(record) is not None:
                 message = f"{error}; training runs eagerly, where it does not"
                 raise RuntimeError(message) from error

@@ -15,6 +15,8 @@ _MOST_CHARACTERS = 160
 def find_failing_layer(error, model, known=()):
     """Finds the layer in which an error arose, by the traceback or by the names of operations.
 
+    Names do not tell layers of the same name apart: see `named_calls` for where that matters.
+
     Args:
         error: The exception.
         model: The model.
@@ -24,31 +26,54 @@ def find_failing_layer(error, model, known=()):
         The layer; the container of the compiled loss if the error arose there;
         None if neither is found.
     """
+    if isinstance(error, GradientFailsError):
+        error = error.__cause__ or error
     candidates = _candidates(model, known)
-    container = compiled_loss.compile_loss(model)
-    failing, text, traceback = None, str(error), error.__traceback__
-    while traceback is not None:
-        variables = traceback.tb_frame.f_locals
-        owner = variables.get("self")
-        if container is not None and type(owner) is type(container):
-            owner = container  # a stand-in for it
-        if id(owner) in candidates:
-            failing = owner
-        # While a graph is differentiated, this is the operation whose gradient is being taken.
-        text += f" {getattr(variables.get('op'), 'name', '')}"
-        traceback = traceback.tb_next
+    failing = _find_in_traceback(error, model, candidates)
     if failing is not None:
         return failing
-    names = set(re.split(r"[/\s'\"{}]+", text))
+    names = set(re.split(r"[/\s'\"{}]+", name_operation(error) or str(error)))
     # In a graph, a scope that is entered again gets a number.
     names.update([re.sub(r"_\d+$", "", name) for name in names])
     named = [owner for owner in candidates.values() if owner.name in names]
+    container = compiled_loss.compile_loss(model)
 
     def depth(owner):
         # A layer inside of the loss takes precedence over the loss.
         return -1 if owner is container else len(compiled_loss.path_of(owner))
 
     return max(named, key=depth, default=None)
+
+
+def _find_in_traceback(error, model, candidates):
+    """Returns the innermost of some layers whose method an exception has passed; None if none."""
+    container = compiled_loss.compile_loss(model)
+    failing, traceback = None, error.__traceback__
+    while traceback is not None:
+        owner = traceback.tb_frame.f_locals.get("self")
+        if container is not None and type(owner) is type(container):
+            owner = container  # a stand-in for it
+        if id(owner) in candidates:
+            failing = owner
+        traceback = traceback.tb_next
+    return failing
+
+
+def name_operation(error, mark=""):
+    """Returns the name of the innermost operation whose gradient was being taken; empty if none.
+
+    Args:
+        error: The exception.
+        mark: What the name must contain.
+    """
+    found, traceback = "", error.__traceback__
+    while traceback is not None:
+        # While a graph is differentiated, its code calls the operation so.
+        name = getattr(traceback.tb_frame.f_locals.get("op"), "name", None)
+        if isinstance(name, str) and mark in name:
+            found = name
+        traceback = traceback.tb_next
+    return found
 
 
 def _candidates(model, known):
@@ -62,10 +87,19 @@ def _candidates(model, known):
     return candidates
 
 
-def gradient_fails(error, model):
-    """Returns a `GradientFailsError` that says in which layer the backward pass failed."""
-    layer = find_failing_layer(error, model)
+def gradient_fails(error, model, calls=None):
+    """Returns a `GradientFailsError` that says in which layer the backward pass failed.
+
+    Args:
+        error: What was raised.
+        model: The model.
+        calls: The `named_calls.NamedCalls` of the trace; None if it had none, so that
+            the layer is known only if its own code raises.
+    """
     cause = first_line(error)
+    layer = _find_in_traceback(error, model, _candidates(model, ()))
+    if layer is None and calls is not None:
+        layer = calls.find(error)
     if layer is None:
         return GradientFailsError("", cause)
     path = compiled_loss.path_of(layer)

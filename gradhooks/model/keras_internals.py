@@ -84,6 +84,12 @@ def layers_of(model):
     return found
 
 
+def name_of_call(layer):
+    """Returns the name of the method of a layer that Keras calls."""
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    return "quantized_call" if is_quantized else "call"
+
+
 def _layers_in(value):
     """Returns the layers among an attribute and the members of a list, tuple or dict."""
     members = ()

@@ -26,6 +26,7 @@ from gradhooks.model.compilation import Compilation, LossGradients
 from gradhooks.model.retracing import compute_loss, computes_alike
 from gradhooks.model.signature import signature
 from gradhooks.numerics.probe import Probe
+from gradhooks.reports.errors import GradientFailsError
 
 
 class ModelOracle:
@@ -117,6 +118,8 @@ class ModelOracle:
         with self._tracer.untouched() as belongings, failing_layer.keep_whole_tracebacks():
             try:
                 chosen = compilation.compile(precision, belongings, self._run_once, self.record)
+            except GradientFailsError as error:
+                raise self._tracer.name_failing(error, self.point()) from error
             except Exception as error:
                 if self._objective.loss_fn is None:
                     failing_layer.note_where_the_loss_may_be(error, model)
@@ -253,7 +256,9 @@ class ModelOracle:
                 raise
             # Raises, too, if the backward pass is not the one that fails.
             self.losses(point, [Probe(0, np.zeros(1))], [(0, 0.0)])
-            raise failing_layer.gradient_fails(error, self._objective.model) from error
+            unnamed = failing_layer.gradient_fails(error, self._objective.model)
+            with self._tracer.untouched():
+                raise self._tracer.name_failing(unnamed, point) from error
 
     def rebind(self, model, batch):
         """Takes over the weights, the state and the batch of another model of the same kind.

@@ -99,7 +99,7 @@ class Taps:
         self._is_forward = True
         with threads.open_patcher() as patch:
             for layer in self._layers:
-                name = _name_of_call(layer)
+                name = keras_internals.name_of_call(layer)
                 patch(layer, name, self._wrap(layer, getattr(layer, name)))
             yield
 
@@ -262,9 +262,3 @@ class Taps:
         if place is None or not self._backend.is_float_tensor(value):
             return value
         return self._backend.add_direction(value, self.variables[place.number].value, place.number)
-
-
-def _name_of_call(layer):
-    """Returns the name of the method that Keras calls."""
-    is_quantized = getattr(layer, "quantization_mode", None) is not None
-    return "quantized_call" if is_quantized else "call"

@@ -12,11 +12,13 @@ from gradhooks.model import (
     dtypes,
     failing_layer,
     keras_internals,
+    named_calls,
     promotion,
     untouched,
 )
 from gradhooks.model import objective as objectives
 from gradhooks.model.batch import have_same_structure
+from gradhooks.reports.errors import GradientFailsError
 
 
 class Tracer:
@@ -63,6 +65,7 @@ class Tracer:
         self.draws = draws.Draws(objective.model, keras_internals.is_xla(objective.model))
         self.assigned = set()
         self.is_recomputing = False
+        self._calls = None
 
     def untouched(self):
         """Returns a context in which the code of the model and of the loss may run."""
@@ -104,6 +107,31 @@ class Tracer:
             return self._backend.GradientProgram(
                 differentiate, self.shapes, self.present_state(), self.tensors
             )
+
+    def name_failing(self, error, point):
+        """Traces and runs the gradient once more to find the layer whose backward pass raises.
+
+        Args:
+            error: The `GradientFailsError`.
+            point: The parameters, float64, shape (P,).
+
+        Returns:
+            A `GradientFailsError` with the path of the layer; `error` if that is not found.
+        """
+        if error.path:
+            return error
+        self._calls = named_calls.NamedCalls(self._objective.model, self._backend)
+        tape, self.tape = self.tape, None  # a tape does not say which operation raises
+        found = error
+        try:
+            self.gradients()(point, self.present_state(), self.tensors)
+        except GradientFailsError as named:
+            found = named
+        except Exception as named:
+            found = failing_layer.gradient_fails(named, self._objective.model, self._calls)
+        finally:
+            self._calls, self.tape = None, tape
+        return found if found.path else error
 
     def replace_batch(self, batch):
         """Evaluates on another batch from now on.
@@ -236,7 +264,7 @@ class Tracer:
             with self.draws.suspend():
                 return gradient(term, values)
         except Exception as error:
-            raise failing_layer.gradient_fails(error, self._objective.model) from error
+            raise failing_layer.gradient_fails(error, self._objective.model, self._calls) from error
 
     def _terms(self, values, state, batch, promote, finish, around_loss):
         """Evaluates the loss terms in the trace that is going on, see `objective.evaluate`."""
@@ -261,6 +289,9 @@ class Tracer:
                 taps,
             )
 
+        if self._calls is not None:
+            with self._calls.open(self._container):
+                return evaluate(finish)
         if self._taps is None:
             return evaluate(finish)
 

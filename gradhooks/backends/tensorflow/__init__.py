@@ -16,6 +16,7 @@ from gradhooks.backends.tensorflow.graphs import (
     find_narrow_operations,
     find_nondeterministic_operations,
     find_writes,
+    name_operations,
 )
 from gradhooks.backends.tensorflow.losses import LossProgram
 from gradhooks.backends.tensorflow.pairs import from_pairs, to_pairs
@@ -103,6 +104,7 @@ __all__ = [  # noqa: RUF022
     "insert_identity",
     "is_float_tensor",
     "is_watchable",
+    "name_operations",
     "summarize",
     # The compiled train step.
     "CompiledStep",

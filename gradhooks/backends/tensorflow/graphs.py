@@ -132,3 +132,8 @@ def find_narrow_operations(graph, forward):
 def _is_one_of(number, dtypes):
     """Whether the number of a dtype, as a `NodeDef` has it, is that of one of some dtypes."""
     return any(dtype.as_datatype_enum == number for dtype in dtypes)
+
+
+def name_operations(name):
+    """Returns a context whose operations, and their gradients', have a part of their name."""
+    return tf.name_scope(name)
