@@ -3,7 +3,8 @@
 Behind rounding, an argmax or a hard gate the loss is a staircase. It is flat
 around the point, so that numeric and analytic derivative agree on zero, but it
 changes when the variable moves far. A ReLU that is off looks the same nearby,
-but is on at some distance, and then the variable has a gradient there.
+but is on at some distance, and then the variable has a gradient there. So has a
+sigmoid far out on both sides, but only in a small part of the way between them.
 """
 
 import dataclasses
@@ -28,6 +29,12 @@ _LEVELS = 3
 # The loss changes if it does so by more than this many standard deviations of its noise. A free
 # choice, far above any chance: the changes in question are those of a network without a variable.
 _VISIBLE = 100.0
+# Factors that bring sigmoids back from far out, whatever their weights: a free choice, from a tenth
+# to the smallest number of float32.
+_SHRINKAGES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-12, 1e-16, 1e-24, 1e-32, 1e-38)
+# How often the way across a jump is halved: below this part of it a steep function cannot be told
+# from a jump. A free choice, some times the rounding of a parameter.
+_HALVINGS = 50
 # Variables that are moved at most: each takes as many evaluations as there are distances. A bound
 # on the cost; a note names those that are left out.
 _MOST = 16
@@ -123,7 +130,70 @@ def move_variables(
         offset = _DISTANCES[farthest] * probes[k].length_scale
         zero = ZeroGradient(variable, change, offset, is_blocked, probes[k])
         results.append(zero)
-    return results
+    return _withdraw_saturated(layout, oracle, at, results)
+
+
+def _withdraw_saturated(
+    layout: Layout,
+    oracle: Oracle,
+    at: EvaluationPoint,
+    zeros: list[ZeroGradient],
+) -> list[ZeroGradient]:
+    """Returns the variables, blocked only where the loss jumps.
+
+    Between the two flat sides of a continuous function lies a slope. It is found
+    where the weights are small, or by halving the way on which the loss changes.
+    """
+    blocked = {zero.variable: zero.probe for zero in zeros if zero.is_blocked}
+    if not blocked:
+        return zeros
+    points: list[Vector] = []
+    for factor in _SHRINKAGES:
+        point = at.point.copy()
+        for variable in blocked:
+            point[layout.slice(variable)] *= factor
+        points.append(point)
+    distances = [abs(zero.distance) for zero in zeros if zero.is_blocked]
+    points.append(_find_jump(oracle, at, [*blocked.values()], max(distances)))
+    saturated: set[int] = set()
+    for point in points:
+        gradient = oracle.gradients(point).terms["total"]
+        saturated |= {v for v in blocked if gradient[layout.slice(v)].any()}
+    remaining: list[ZeroGradient] = []
+    for zero in zeros:
+        is_blocked = zero.is_blocked and zero.variable not in saturated
+        remaining.append(dataclasses.replace(zero, is_blocked=is_blocked))
+    return remaining
+
+
+def _find_jump(
+    oracle: Oracle,
+    at: EvaluationPoint,
+    probes: list[Probe],
+    distance: float,
+) -> Vector:
+    """Returns a point on the steepest part of a way along all probes, float64, shape (P,)."""
+    direction = np.zeros(len(at.point))
+    for probe in probes:
+        direction[probe.entries] += probe.weights
+    way = Probe(0, direction)
+    losses = {0.0: float(at.base[0])}
+
+    def loss(offset: float) -> float:
+        if offset not in losses:
+            losses[offset] = float(oracle.losses(at.point, [way], [(0, offset)])[0, 0])
+        return losses[offset]
+
+    near, far = 0.0, distance
+    if abs(loss(-distance) - loss(0.0)) > abs(loss(distance) - loss(0.0)):
+        far = -distance
+    for _ in range(_HALVINGS):
+        middle = (near + far) / 2
+        if abs(loss(middle) - loss(near)) > abs(loss(far) - loss(middle)):
+            far = middle
+        else:
+            near = middle
+    return at.point + (near + far) / 2 * direction
 
 
 def _make_probes(
