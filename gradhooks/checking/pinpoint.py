@@ -150,7 +150,10 @@ class _Search:
         start = -1
         if numbers:
             variable = max(numbers)
-            behind = self._last_wrong_output(self._tapped.readers_of(variable))
+            readers = self._tapped.readers_of(variable)
+            behind = self._last_wrong_output(readers)
+            if behind is None:
+                behind = self._last_wrong_call_inside(readers)
             if behind is None:
                 return self._explain_variable(variable)
             start = behind
@@ -167,8 +170,14 @@ class _Search:
         for place in self._places:
             is_behind = place.layer in readers and place.is_output
             if is_behind and slopes[place.number] and self._gradients.is_right(place.number):
-                return self._explain_variable(variable)
-        for place in reversed(self._places):
+                inside = self._calls_inside(readers)
+                return self._find_block_among(inside) or self._explain_variable(variable)
+        return self._find_block_among(self._places)
+
+    def _find_block_among(self, places: Sequence[Any]) -> Culprit | None:
+        """Finds the last of some calls whose output has a gradient, and whose input has none."""
+        slopes = self._gradients.slopes
+        for place in reversed(places):
             if place.is_output or slopes[place.number]:
                 continue
             leaving = self._tapped.leaving(place)
@@ -193,6 +202,23 @@ class _Search:
         if wrong:
             return max(wrong)
         return None if all(self._gradients.is_right(number) for number in outputs) else -1
+
+    def _last_wrong_call_inside(self, readers: Collection[str]) -> int | None:
+        """Returns the last wrong tap before a call inside of layers that read a variable.
+
+        A layer may read a weight and hand it to layers of its own, in one of which the
+        error may be. None if there is none.
+        """
+        wrong: int | None = None
+        for place in self._calls_inside(readers):
+            if self._gradients.is_wrong(place.number):
+                wrong = place.number
+        return wrong
+
+    def _calls_inside(self, readers: Collection[str]) -> list[Any]:
+        """Returns the places before the calls that layers make themselves."""
+        around = {place.number for place in self._places if place.layer in readers}
+        return [p for p in self._places if p.enclosing in around and not p.is_output]
 
     def _explain_variable(self, variable: int, behind: str = pinpointing.RIGHT) -> Culprit | None:
         """The culprit where the gradient behind all readers of a wrong variable is right.

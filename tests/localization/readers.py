@@ -58,6 +58,27 @@ def tied(seed):
     return model, x, x
 
 
+class Handing(layers.Layer):
+    """Adds a weight of its own and hands the sum to a layer of its own."""
+
+    def __init__(self, inner, **options):
+        super().__init__(**options)
+        self.inner = inner
+
+    def build(self, shape):
+        self.shift = self.add_weight(shape=(shape[-1],), name="shift")
+        self.inner.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.inner(x + self.shift)
+
+
+def make_handing(fault):
+    """Returns a maker of `Handing` around a layer with a fault."""
+    return lambda: Handing(planted.Through(fault, name="planted"), name="handing")
+
+
 def in_the_loss(host):
     """Returns a builder of a network whose loss reads its first kernel, with a wrong gradient."""
 
@@ -79,6 +100,8 @@ CASES = [
     *spread("reader", "second_reader", second_reader),
     *spread("reader", "first_reader", first_reader),
     *spread("reader", "stopped_reader", stopped_reader, ("mlp", "attention")),
+    *spread("reader", "reader_hands_on", make_handing(planted.scale(1.5))),
+    *spread("reader", "reader_hands_on_to_stopped", make_handing(planted.stop())),
     Case("reader_in_a_model", "reader", tied, at="tied", note="a kernel, used outside its layer"),
     *[
         Case(
