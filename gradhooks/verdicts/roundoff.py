@@ -12,9 +12,9 @@ _PATH = 16.0
 # parameters is rounding; a larger one is examined further. Calibrated by
 # `python -m tools.calibrate_rounding float32`: 44 times and more where a train step is wrong.
 CONDITION = 10.0
-# Directions in which a roundoff is tried. A free choice: in a single one it may have little effect
-# by chance.
-DIRECTIONS = 3
+# Directions in which a roundoff is tried, until one explains the error. A free choice: in a few it
+# may have little effect by chance, as in one of 50 checks of an iterated map.
+DIRECTIONS = 6
 # Derived: sqrt(1e6) roundoffs in one sum over a batch, its time steps and units.
 _ZERO_SUM = 1000.0
 
