@@ -82,9 +82,9 @@ class Layout:
         return variable, tuple(int(i) for i in index)
 
     def label(self, position: int) -> str:
-        """Returns `path[i, j]` for a flat index."""
+        """Returns `path[i, j]` for a flat index, `path[()]` for a scalar."""
         variable, index = self.locate(position)
-        return f"{self.paths[variable]}[{', '.join(map(str, index))}]"
+        return f"{self.paths[variable]}[{', '.join(map(str, index)) or '()'}]"
 
     def norms(self, flat: Vector) -> PerVariable:
         """Returns the Euclidean norm of each variable's part: float64, shape (V,)."""

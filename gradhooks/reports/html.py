@@ -112,10 +112,10 @@ def render_html(report: Report) -> str:
 def _list_finding(report: Report) -> Iterator[str]:
     """What is wrong and where, and what was measured there; nothing without a failure."""
     if report.verdict is Verdict.FAIL:
-        heading, *lines = list_evidence(report)
         yield _paragraph(describe_finding(report), "gh-finding")
-        yield _paragraph(heading)
-        yield from _bullets(lines)
+        for heading, *lines in filter(None, [list_evidence(report)]):
+            yield _paragraph(heading)
+            yield from _bullets(lines)
 
 
 def _list_actions(report: Report) -> Iterator[str]:

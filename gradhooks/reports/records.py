@@ -103,10 +103,10 @@ class DerivativeComparison:
 
     @property
     def label(self) -> str:
-        """`path[i, j]`, or the path alone for a direction."""
+        """`path[i, j]`; `path[()]` of a scalar; or the path alone for a direction."""
         if self.index is None:
             return self.path
-        return f"{self.path}[{', '.join(map(str, self.index))}]"
+        return f"{self.path}[{', '.join(map(str, self.index)) or '()'}]"
 
 
 @dataclasses.dataclass(frozen=True)

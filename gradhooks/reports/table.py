@@ -80,10 +80,13 @@ def render_body(report: Report) -> str:
 
 
 def list_evidence(report: Report) -> list[str]:
-    """Returns the lines above the table about the place of an error; none without a failure."""
-    if report.verdict is not Verdict.FAIL:
+    """Returns the lines above the table about the place of an error.
+
+    None without a failure, and where the table alone is the evidence.
+    """
+    lines = list_evidence_of_place(report) if report.verdict is Verdict.FAIL else []
+    if not lines:
         return []
-    lines = list_evidence_of_place(report)
     more = omission(len(lines) - ROWS, "lines")
     return [EVIDENCE, *indent([*lines[:ROWS], more])]
 

@@ -82,7 +82,6 @@ def test_it_says_what_print_says():
     FAIL (mismatch) at step 1200, gradcheck
     the place could not be told; the error was measured in dense/kernel: analytic = 0.5 * numeric: a
     factor 2 is missing (it lies there, or nearer to the loss)
-    Evidence:
     relative difference total 3.3e-01, data 3.3e-01, penalty 2.0e-10, trained 3.4e-01;
     threshold 1.0e-06
     What to do:

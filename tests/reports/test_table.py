@@ -85,7 +85,6 @@ WRONG_TABLE = r"""
 FAIL (mismatch) at step 1200, gradcheck
 the place could not be told; the error was measured in dense/kernel: analytic = 0.5 * numeric: a
   factor 2 is missing (it lies there, or nearer to the loss)
-Evidence:
 relative difference total 3.3e-01, data 3.3e-01, penalty 2.0e-10, trained 3.4e-01; threshold 1.0e-06
      parameter                          term      analytic   numeric    +- allowed rel.diff reason
 FAIL model/encode..._dense/kernel[3, 4] total    5.000e-01 1.000e+00 1e-09 2.0e-07  3.3e-01 mismatch
