@@ -11,6 +11,21 @@ import keras
 
 from gradhooks.model import compiled_loss, keras_internals
 
+# Methods that have no part in what a layer computes from its inputs.
+_BESIDE_CALL = {
+    "__init__",
+    "__new__",
+    "build",
+    "build_from_config",
+    "compute_dtype",
+    "compute_mask",
+    "compute_output_shape",
+    "compute_output_spec",
+    "from_config",
+    "get_build_config",
+    "get_config",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -40,8 +55,22 @@ def find_source(layer):
         if callable(function) and _place(function):
             return Source(name, _place(function))
     call = inspect.getattr_static(type(layer), "call", None)
-    place = _place(call)
+    place = _place(call) or _place_of_part(type(layer))
     return Source(name, place, "" if place else _package(type(layer)))
+
+
+def _place_of_part(cls):
+    """Returns where a layer overrides a part of what an inherited `call` computes; empty if not.
+
+    What an inherited `call` of a model computes is layers.
+    """
+    if issubclass(cls, keras.Model):
+        return ""
+    for base in cls.__mro__:
+        for name, member in vars(base).items():
+            if inspect.isfunction(member) and name not in _BESIDE_CALL and _place(member):
+                return _place(member)
+    return ""
 
 
 def find_step(model):

@@ -45,6 +45,33 @@ def each_step():
     return layers.TimeDistributed(inner, name="each_step")
 
 
+class Attending(layers.MultiHeadAttention):
+    """Overrides a part of what the inherited `call` computes."""
+
+    def _compute_attention(self, query, *args, **kwargs):
+        return super()._compute_attention(activations.factor()(query), *args, **kwargs)
+
+
+class Convolving(layers.Conv2D):
+    """Overrides the operation, as its documentation proposes."""
+
+    def convolution_op(self, inputs, kernel):
+        return planted.scale(0.6)(super().convolution_op(inputs, kernel))
+
+
+class Normalizing(layers.BatchNormalization):
+    """Takes the statistics of the batch as constants."""
+
+    def _moments(self, inputs, mask):
+        return tuple(map(keras.ops.stop_gradient, super()._moments(inputs, mask)))
+
+
+def attending():
+    attention = Attending(2, 4, name="planted", flash_attention=False)
+    x = keras.Input((6, 8))
+    return keras.Model(x, attention(x, x), name="attending")
+
+
 class SameShape(planted.Through):
     """What `TimeDistributed` wants to be told."""
 
@@ -112,6 +139,14 @@ CASES = [
     *spread("nested", "nested_two_deep", two_deep, ["mlp"]),
     Case("another_input", "inputs", beside_another_input(False), host="recurrent"),
     Case("another_input_nested", "inputs", beside_another_input(True), host="recurrent"),
+    *spread("inherited", "inherited_attention", attending, ["attention"]),
+    *spread(
+        "inherited",
+        "inherited_convolution",
+        lambda: Convolving(4, 3, padding="same", name="planted"),
+        ["conv"],
+    ),
+    *spread("inherited", "inherited_statistics", lambda: Normalizing(name="planted"), ["mlp"]),
     *spread("wrapper", "time_distributed_dense", each_step, ["recurrent"], call=ANY_CALL),
     *spread(
         "wrapper",

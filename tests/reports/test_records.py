@@ -53,7 +53,9 @@ def test_a_passing_report_is_returned_where_a_failing_one_raises():
     assert caught.value.report is failing
 
 
-@pytest.mark.parametrize(("index", "label"), [((1, 2), "d/w[1, 2]"), ((), "d/w[()]"), (None, "d/w")])
+@pytest.mark.parametrize(
+    ("index", "label"), [((1, 2), "d/w[1, 2]"), ((), "d/w[()]"), (None, "d/w")]
+)
 def test_a_comparison_says_where_it_is_and_how_far_apart(index, label):
     assert (compared(index=index).label, compared(index=index).gap) == (label, 2.0)
 
