@@ -136,7 +136,7 @@ def test_what_is_declared_and_right_fails_the_test():
 
 
 def test_a_layer_that_is_wrong_is_named_and_not_what_holds_its_inputs():
-    with pytest.raises(AssertionError, match="`too_large` .* is wrong: at its input"):
+    with pytest.raises(AssertionError, match=r"`too_large` .* is wrong: at its input"):
         assert_gradients(TooLarge(name="too_large"), rows(5, 4))
 
 
