@@ -175,18 +175,21 @@ class _Search:
         return self._find_block_among(self._places)
 
     def _find_block_among(self, places: Sequence[Any]) -> Culprit | None:
-        """Finds the last of some calls whose output has a gradient, and whose input has none."""
+        """Finds the last of some taps without a gradient, where what follows has one."""
         slopes = self._gradients.slopes
+        blocked, right = pinpointing.BLOCKED, pinpointing.RIGHT
         for place in reversed(places):
-            if place.is_output or slopes[place.number]:
+            if slopes[place.number]:
                 continue
             leaving = self._tapped.leaving(place)
-            if leaving is None or not slopes[leaving.number]:
-                continue
-            is_cause = self._gradients.is_blocked(place.number)
-            if is_cause and self._gradients.is_right(leaving.number):
-                blocked, right = pinpointing.BLOCKED, pinpointing.RIGHT
-                return self._explanation.describe(place.number, blocked, right)
+            if place.is_output:
+                follows = any(slopes[number] for number in self._reached_from(place))
+                if follows and self._gradients.is_blocked(place.number):
+                    return self._explanation.describe(place.number, blocked, right)
+            elif leaving is not None and slopes[leaving.number]:
+                is_cause = self._gradients.is_blocked(place.number)
+                if is_cause and self._gradients.is_right(leaving.number):
+                    return self._explanation.describe(place.number, blocked, right)
         return None
 
     def _last_wrong_output(self, readers: Collection[str]) -> int | None:
@@ -201,7 +204,9 @@ class _Search:
         wrong = [number for number in outputs if self._gradients.is_wrong(number)]
         if wrong:
             return max(wrong)
-        return None if all(self._gradients.is_right(number) for number in outputs) else -1
+        is_right = all(self._gradients.is_right(number) for number in outputs)
+        # Where nothing at all comes back, nothing is known of the layers.
+        return None if is_right and any(self._gradients.slopes[outputs]) else -1
 
     def _last_wrong_call_inside(self, readers: Collection[str]) -> int | None:
         """Returns the last wrong tap before a call inside of layers that read a variable.
@@ -269,7 +274,13 @@ class _Search:
         return wrong
 
     def _next_wrong(self, place: Any) -> int | None:
-        """Returns a wrong tap that the tensor of another reaches next; None if there is none.
+        """Returns a wrong tap that the tensor of another reaches next; None if there is none."""
+        reached = self._reached_from(place)
+        wrong = [number for number in reached if self._gradients.is_wrong(number)]
+        return max(wrong, default=None)
+
+    def _reached_from(self, place: Any) -> list[int]:
+        """Returns the taps that the tensor of another may reach next.
 
         Of a tap before a call that is the one behind the call, and those before the
         calls in it: some of these may have no part in the loss, as where a loop is
@@ -289,8 +300,7 @@ class _Search:
             for other in self._places:
                 if other.is_output and other.is_around_same_call(around):
                     reached.append(other.number)
-        wrong = [number for number in reached if self._gradients.is_wrong(number)]
-        return max(wrong, default=None)
+        return reached
 
     def _find_first_infinite(self) -> Culprit | None:
         """Finds where NaN begins on the way back: behind the last tap that has one."""

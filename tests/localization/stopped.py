@@ -43,6 +43,32 @@ def beside_dead_units():
     return lambda x: add([stop(x), dead(x)])
 
 
+class Routing(layers.Layer):
+    """Sends every example to the one of its experts that a layer of its own chooses.
+
+    The gradient comes back through the experts, and not through the choice.
+    """
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.choose = planted.choose(hard, tf.nn.softmax)
+        self.route = layers.Dense(3, name="route")
+        self.experts = [layers.Dense(8, activation="tanh", name=f"expert_{k}") for k in range(3)]
+
+    def build(self, shape):
+        for layer in (self.route, *self.experts):
+            layer.build(shape)
+        self.built = True
+
+    def call(self, x):
+        shares = self.choose(self.route(x))
+        return sum(shares[..., k : k + 1] * self.experts[k](x) for k in range(3))
+
+
+def routing():
+    return Routing(name="planted")
+
+
 def own_kernel():
     return planted.Dense(8, activation="tanh", on_kernel=planted.stop(), name="planted")
 
@@ -84,6 +110,7 @@ CASES = [
     *spread("blocked", "one_hot", one_hot),
     *spread("blocked", "stopped_shortcut", shortcut, ("mlp", "recurrent", "attention")),
     *spread("blocked", "stopped_beside_dead_units", beside_dead_units, ("mlp", "attention")),
+    *spread("blocked", "hard_routing", routing, ("mlp", "recurrent", "attention")),
     *spread("blocked", "stopped_kernel", own_kernel, ("mlp", "recurrent", "attention")),
     *[
         Case(f"nan_{function.__name__}_{host}", "nan", empty_example(host, function), host=host)
