@@ -56,3 +56,9 @@ def check_verbosity(value: Any) -> Verbosity:
         "'auto', 0, 1 or 2",
         "Try verbose=1, a line for every check, or verbose=2, its table.",
     )
+
+
+def name_function(function: Any, otherwise: str) -> str:
+    """Returns the name of a function as code calls it; a lambda has none."""
+    name = getattr(function, "__name__", otherwise)
+    return name if name.isidentifier() else otherwise

@@ -2,7 +2,7 @@
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -167,6 +167,7 @@ class Checker:
     ) -> None:
         self._options, self._data, self._name = options, data, name
         self._warn = warn
+        self._arguments = (*_name_data(data), *options.list_arguments())
         self._batch: Batch | None = None
         self._excuses: tuple[Excuse, ...] = ()
         self.oracle: oracle.ModelOracle | None = None
@@ -261,7 +262,9 @@ class Checker:
         except Exception as error:  # from the model's code, or from the framework
             report = exceptions.report_exception(error, settings)
         self.seen |= proof.positions_with_proof(report.comparisons)
-        return dataclasses.replace(report, origin=add_model(origin, model, self.fit))
+        return dataclasses.replace(
+            report, origin=add_model(origin, model, self.fit), arguments=self._arguments
+        )
 
     def _make_settings(self, step: int, check_index: int | None, samples: int | None) -> Settings:
         """Returns the settings of one check, without what earlier checks have compared."""
@@ -304,3 +307,14 @@ class Checker:
         for sentence in self.unmatched:
             self._warn(f"{self._name}: {sentence}")
         return self.oracle
+
+
+def _name_data(data: Data) -> Iterator[tuple[str, str]]:
+    """Which of `(x, y, sample_weight, class_weight)` are given, as arguments of a check."""
+    _, y, sample_weight, class_weight = data
+    if y is None:
+        yield "y", "None"  # the targets are in `x`, or there are none
+    if sample_weight is not None:
+        yield "sample_weight", "sample_weight"
+    if class_weight is not None:
+        yield "class_weight", "class_weight"

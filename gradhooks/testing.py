@@ -1,7 +1,7 @@
 """assert_gradients(): a gradient check for tests; and an oracle that needs no model."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from gradhooks import validation
 from gradhooks._types import LossFunction, MismatchKind, PrecisionName
+from gradhooks.arguments import name_function
 from gradhooks.check import check_once
 from gradhooks.checking.function_oracle import FunctionGradients, FunctionOracle
 from gradhooks.checking.oracle import Oracle
@@ -129,9 +130,23 @@ def assert_gradients(
             "Try inputs=False to check the weights alone.",
         )
     bench = _build_bench(layer_or_model, fixed.x, call or keras_internals.forward, inputs)
+    told = [*options.list_arguments()]
+    if call is not None:
+        told.append(("call", name_function(call, "call")))
+    if not inputs:
+        told.append(("inputs", "False"))
     # The batch has been cut already.
     options = dataclasses.replace(options, batch_size=None, loss_fn=_projection(options.seed))
-    return _require_pass(check_once(bench, (fixed.x, None, None, None), options))
+    report = check_once(bench, (fixed.x, None, None, None), options)
+    return _require_pass(_tell_of_layer(report, layer_or_model, told))
+
+
+def _tell_of_layer(
+    report: CheckReport, layer: Any, arguments: Sequence[tuple[str, str]]
+) -> CheckReport:
+    """Returns the report of a bench as one about the layer on it."""
+    origin = dataclasses.replace(report.origin, model=layer.name)
+    return dataclasses.replace(report, checked="layer", origin=origin, arguments=tuple(arguments))
 
 
 def _check_layer(subject: Any) -> None:

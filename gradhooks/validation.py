@@ -87,6 +87,20 @@ samples='8'. Expected an int of at least 1. Try samples=32.
             seed=_check_int("seed", self.seed, 0, "Try seed=0."),
         )
 
+    def list_arguments(self) -> tuple[tuple[str, str], ...]:
+        """Returns what is not the default and stands in no other field of a report.
+
+        Pairs (name, Python text); of a function its name.
+        """
+        told: list[tuple[str, str]] = []
+        for name in ("batch_size", "loss_fn", "training", "precision", "train_step", "max_memory"):
+            value = getattr(self, name)
+            if callable(value):
+                told.append((name, arguments.name_function(value, name)))
+            elif value != Options.__dataclass_fields__[name].default:
+                told.append((name, repr(value)))
+        return tuple(told)
+
     def _normalize(self, **values: Any) -> None:
         """Replaces fields by their normalized values; the record is frozen for everybody else."""
         for field, value in values.items():

@@ -87,21 +87,18 @@ def _candidates(model, known):
     return candidates
 
 
-def gradient_fails(error, model, calls=None):
-    """Returns a `GradientFailsError` that says in which layer the backward pass failed.
+def gradient_fails(error, model):
+    """Returns a `GradientFailsError` about an error of the backward pass.
 
-    Args:
-        error: What was raised.
-        model: The model.
-        calls: The `named_calls.NamedCalls` of the trace; None if it had none, so that
-            the layer is known only if its own code raises.
+    It says in which layer that is, where code of the layer's own raises it.
     """
-    cause = first_line(error)
     layer = _find_in_traceback(error, model, _candidates(model, ()))
-    if layer is None and calls is not None:
-        layer = calls.find(error)
-    if layer is None:
-        return GradientFailsError("", cause)
+    cause = first_line(error)
+    return GradientFailsError("", cause) if layer is None else place_error(cause, layer)
+
+
+def place_error(cause, layer):
+    """Returns the `GradientFailsError` of a layer, or of the container of the compiled loss."""
     path = compiled_loss.path_of(layer)
     if isinstance(layer, keras.layers.Layer):
         return GradientFailsError(path, cause, "layer", sources.find_source(layer))

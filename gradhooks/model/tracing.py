@@ -120,18 +120,19 @@ class Tracer:
         """
         if error.path:
             return error
-        self._calls = named_calls.NamedCalls(self._objective.model, self._backend)
+        calls = named_calls.NamedCalls(self._objective.model, self._backend)
         tape, self.tape = self.tape, None  # a tape does not say which operation raises
-        found = error
+        self._calls, layer = calls, None
         try:
             self.gradients()(point, self.present_state(), self.tensors)
         except GradientFailsError as named:
-            found = named
+            layer = calls.find(named.__cause__ or named)
         except Exception as named:
-            found = failing_layer.gradient_fails(named, self._objective.model, self._calls)
+            layer = calls.find(named)
         finally:
             self._calls, self.tape = None, tape
-        return found if found.path else error
+        # Its source is looked up now, when nothing stands in place of its `call`.
+        return error if layer is None else failing_layer.place_error(error.cause, layer)
 
     def replace_batch(self, batch):
         """Evaluates on another batch from now on.
@@ -264,7 +265,7 @@ class Tracer:
             with self.draws.suspend():
                 return gradient(term, values)
         except Exception as error:
-            raise failing_layer.gradient_fails(error, self._objective.model, self._calls) from error
+            raise failing_layer.gradient_fails(error, self._objective.model) from error
 
     def _terms(self, values, state, batch, promote, finish, around_loss):
         """Evaluates the loss terms in the trace that is going on, see `objective.evaluate`."""

@@ -51,6 +51,7 @@ STEP_ACTIONS = {
     "loss scale": "change the gradient behind `optimizer.apply`, which divides the loss scale out",
     "not reset": "set what is accumulated to zero when it has been applied",
 }
+_CHECK_ALONE = ["check the layer alone: gradhooks.testing.assert_gradients(layer, x)"]
 OTHER_STEP = (
     "take the loss from `self.compute_loss`, which includes the penalties, and pass its gradient "
     "on unchanged"
@@ -72,6 +73,8 @@ def advice(report: Report) -> list[str]:
         reasons = [r for r in reasons if r is not Reason.UNTRAINED]
     elif culprit is not None:
         lines += _look_there(culprit, [r for r in reasons if r in OF_BACKPROPAGATION])
+        if culprit.kind == "layer" and not _is_holder(culprit, culprit.heirs):
+            lines += _CHECK_ALONE if report.checked == "model" else []
         reasons = [r for r in reasons if r not in OF_BACKPROPAGATION]
     lines += [f"{reason}: {reason.explanation}" for reason in reasons]
     return [*lines, *declaration(report.failures, culprit)]
@@ -122,17 +125,23 @@ def reproduction(report: Report) -> str:
     settings["threshold"] = report.threshold
     # NaN and infinity print as names that Python does not know.
     known = [f"{name}={value}" for name, value in settings.items() if math.isfinite(value)]
+    given = dict(report.arguments)
+    data = "x" if given.pop("y", "") == "None" else "x, y"
+    known += [f"{name}={printable(text)}" for name, text in given.items()]
     if report.expect:
         known.append(f"expect={printable(dict(report.expect))}")
-    if report.checked == "function":
-        return f"gradhooks.check_function(loss, gradient, parameters, {', '.join(known)})"
-    return f"gradhooks.check_gradients(model, x, y, {', '.join(known)})"
+    call = {
+        "model": f"gradhooks.check_gradients(model, {data}",
+        "layer": "gradhooks.testing.assert_gradients(layer, x",
+        "function": "gradhooks.check_function(loss, gradient, parameters",
+    }[report.checked]
+    return f"{call}, {', '.join(known)})"
 
 
 def reproduction_line(report: Report) -> str:
     """Returns the line that says how to measure the same numbers again."""
-    same = "weights and batch" if report.checked == "model" else "parameters"
-    return f"Reproduce with the same {same}: {reproduction(report)}"
+    same = {"model": "weights and batch", "layer": "weights and inputs", "function": "parameters"}
+    return f"Reproduce with the same {same[report.checked]}: {reproduction(report)}"
 
 
 def _list_reasons(report: Report) -> list[Reason]:
@@ -150,8 +159,6 @@ def _look_there(culprit: Culprit, reasons: Sequence[Reason]) -> list[str]:
             f"the code is that of {printable(culprit.package)}: try another version of it, or "
             "something else in its place, and report it to its authors"
         )
-    if culprit.kind == "layer" and not _is_holder(culprit, culprit.heirs):
-        lines.append("check the layer alone: gradhooks.testing.assert_gradients(layer, x)")
     return lines
 
 

@@ -40,7 +40,7 @@ def describe_finding(report: Report) -> str:
     else:
         return report.reason.explanation
     reasons = {c.reason for c in report.failures if c.term != TRAINED}
-    has_place = report.checked == "model" and not reasons.isdisjoint(OF_BACKPROPAGATION)
+    has_place = report.checked != "function" and not reasons.isdisjoint(OF_BACKPROPAGATION)
     if not has_place or terms == {TRAINED}:
         return found
     return f"the place could not be told; the error was measured in {found}{reach}"

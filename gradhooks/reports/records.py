@@ -242,7 +242,8 @@ class Report:
     postponed: int = 0
     name: str = "gradcheck"
     expect: tuple[tuple[str, str], ...] = ()
-    checked: Literal["model", "function"] = "model"
+    checked: Literal["model", "layer", "function"] = "model"
+    arguments: tuple[tuple[str, str], ...] = ()
     culprit: Culprit | None = None
     origin: Origin = dataclasses.field(default_factory=Origin)
 

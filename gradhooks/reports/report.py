@@ -51,7 +51,10 @@ class CheckReport(Report):
         expect: Declared mismatches, pairs (path pattern, kind).
         culprit: Where the error of a failed check is made, a `Culprit`; None
             where nothing failed, and where it cannot be told.
-        checked: What was checked: `"model"`, or `"function"` by `check_function`.
+        checked: What was checked: `"model"`, `"layer"` by `assert_gradients`, or
+            `"function"` by `check_function`.
+        arguments: Further arguments of the check that are not the defaults, pairs
+            (name, Python text).
         origin: When it was checked, in which `fit()`, and with which versions: an
             `Origin`.
 
