@@ -1,6 +1,7 @@
 """assert_gradients(): a gradient check for tests; and an oracle that needs no model."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,7 @@ from gradhooks.arguments import name_function
 from gradhooks.check import check_once
 from gradhooks.checking.function_oracle import FunctionGradients, FunctionOracle
 from gradhooks.checking.oracle import Oracle
+from gradhooks.function import check_function
 from gradhooks.model import batch as batches
 from gradhooks.model import keras_internals, untouched
 from gradhooks.reports.actions import advice
@@ -22,7 +24,13 @@ from gradhooks.reports.message import assertion_message
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.report import CheckReport
 
-__all__ = ["FunctionGradients", "FunctionOracle", "Oracle", "assert_gradients"]
+__all__ = [
+    "FunctionGradients",
+    "FunctionOracle",
+    "Oracle",
+    "assert_function_gradients",
+    "assert_gradients",
+]
 
 # Any number: it keeps the projection's random stream apart from those of the samples, which
 # start from the same seed.
@@ -103,6 +111,7 @@ def assert_gradients(
     >>> sorted({c.path for c in report.comparisons if c.index is not None})
     ['dense/bias', 'dense/kernel', 'inputs']
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     _check_layer(layer_or_model)
     validation.check_callable("call", call, "Try call=lambda layer, x, training: layer(*x).")
     validation.check_bool("inputs", inputs)
@@ -129,6 +138,8 @@ def assert_gradients(
             "finite numbers, or inputs=False",
             "Try inputs=False to check the weights alone.",
         )
+    if call is None:
+        _check_inputs(layer_or_model)
     bench = _build_bench(layer_or_model, fixed.x, call or keras_internals.forward, inputs)
     told = [*options.list_arguments()]
     if call is not None:
@@ -149,6 +160,60 @@ def _tell_of_layer(
     return dataclasses.replace(report, checked="layer", origin=origin, arguments=tuple(arguments))
 
 
+def assert_function_gradients(
+    loss: Callable[[Any], Any], gradient: Any, parameters: Any, **options: Any
+) -> CheckReport:
+    """Asserts that the hand-written gradient of a plain function is right.
+
+    Args:
+        loss: As for `gradhooks.check_function`.
+        gradient: Likewise.
+        parameters: Likewise.
+        **options: `samples`, `threshold` and `seed`, likewise.
+
+    Returns:
+        The `gradhooks.CheckReport`, whose verdict is PASS.
+
+    Raises:
+        AssertionError: If a derivative is wrong, or if the check is inconclusive;
+            the message contains the whole report.
+        BadInputError: For what `gradhooks.check_function` refuses.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from gradhooks.testing import assert_function_gradients
+    >>> at = np.array([0.3, 1.2])
+    >>> assert_function_gradients(lambda p: np.sum(np.sin(p)), np.cos, at).verdict.name
+    'PASS'
+    """
+    __tracebackhide__ = True
+    return _require_pass(check_function(loss, gradient, parameters, **options))
+
+
+def _check_inputs(layer: Any) -> None:
+    """Raises a `BadInputError` for a layer that takes several inputs, each by an argument."""
+    try:
+        arguments = inspect.signature(layer.call).parameters.values()
+    except (TypeError, ValueError):
+        return
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed: list[str] = []
+    for a in arguments:
+        is_needed = a.kind in kinds and a.default is inspect.Parameter.empty
+        if is_needed and a.name not in ("training", "mask"):
+            needed.append(a.name)
+    if len(needed) > 1:
+        passed = ", ".join(f"x[{k}]" for k in range(len(needed)))
+        raise bad_input(
+            f"`call` of {layer.name} takes {len(needed)} arguments: {', '.join(needed)}.",
+            "call",
+            None,
+            "a function call(layer, x, training) -> outputs",
+            f"Try x=[...], an array for each, and call=lambda layer, x, training: layer({passed}).",
+        )
+
+
 def _check_layer(subject: Any) -> None:
     """Raises a `BadInputError` for what is neither a layer nor a model."""
     if not isinstance(subject, keras.layers.Layer):
@@ -166,6 +231,7 @@ def _require_pass(report: CheckReport) -> CheckReport:
 
     What differs as declared, and nothing else, is what the test expects.
     """
+    __tracebackhide__ = True
     if report.verdict is Verdict.PASS or report.reason is Reason.DECLARED:
         return report
     if report.verdict is Verdict.FAIL:
