@@ -176,6 +176,15 @@ class Explanation:
             return self._make("layer", place, evidence, wrong_by)
         return None
 
+    def _describe_own_loop(
+        self, around: Any, evidence: tuple[str, ...], wrong_by: str
+    ) -> Culprit | None:
+        """The layer whose own code runs in a loop, unless a user's layer in it may be wrong, too."""
+        for inner in self._gradients.wrong_inside(around):
+            if self._tapped.describe_layer(inner.layer).place:
+                return None
+        return self._make("layer", around, evidence, wrong_by)
+
     def _is_confirmed_around(self, place: Any) -> bool:
         """Whether the calls around a tap are wrong at their inputs, too, or have no gradient there.
 
@@ -205,6 +214,8 @@ class Explanation:
         if not self._tapped.describe_layer(around.layer).place:
             # No code of the user's between the layers, but perhaps a loop over one.
             return self._explain_loop(around, self._gradients.wrong_inside(around), wrong_by)
+        if self._tapped.is_in_loop(place):
+            return self._describe_own_loop(around, evidence, wrong_by)
         leaving = None if around.is_model else self._tapped.leaving(around)
         if leaving is not None and self._tapped.has_way_around(place, leaving):
             return None

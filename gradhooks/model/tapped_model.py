@@ -122,6 +122,15 @@ class TappedModel:
         entries = self._taps.tensors.get(entering.number, [])
         return parts.make_part(self.oracle, entries, exits, self._taps)
 
+    def is_in_loop(self, leaving):
+        """Whether a call runs in a loop, so that what leaves it may enter it again.
+
+        Args:
+            leaving: The `Place` behind it.
+        """
+        tensors = self._taps.leaving.get(leaving.number, ())
+        return bool(tensors) and not self.oracle.are_outermost(tensors)
+
     def has_way_around(self, entering, leaving):
         """Whether the loss depends on what enters a call also past what leaves it.
 

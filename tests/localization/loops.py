@@ -1,6 +1,7 @@
 """Cells with a wrong backward pass, inside the loop of `keras.layers.RNN`."""
 
 import keras
+import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.mutants import planted
@@ -66,6 +67,34 @@ def upper_of_two():
     return loop([Cell(6, name="lower"), Cell(8, on_output=planted.scale(0.9), name="cell")])
 
 
+class Repeating(layers.Layer):
+    """Runs a layer of its own in a loop, with a wrong gradient behind it or in it."""
+
+    def __init__(self, outside=planted.honest, inside=None, **options):
+        super().__init__(**options)
+        self.outside = outside
+        self.inner = inside or layers.Dense(8, activation="tanh", name="inner")
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.built = True
+
+    def call(self, x):
+        def turn(k, value):
+            return k + 1, self.outside(self.inner(value))
+
+        return tf.while_loop(lambda k, value: k < 3, turn, [0, x])[1]
+
+
+def around_stock():
+    return Repeating(planted.scale(0.7), name="planted")
+
+
+def around_own():
+    inner = planted.Dense(8, activation="tanh", on_input=planted.scale(0.7), name="planted")
+    return Repeating(inside=inner, name="healthy")
+
+
 CASES = [
     *spread("loop", "cell_leaky", leaky, ["recurrent", "attention"], at="cell", call=ANY_CALL),
     *spread("loop", "cell_leaky", rows(leaky), ["conv"], at="cell", call=ANY_CALL),
@@ -73,4 +102,13 @@ CASES = [
     *spread("loop", "cell_kernel", recurrent_kernel, ["attention"], at="cell", call=ANY_CALL),
     *spread("loop", "cell_state_stopped", state_stopped, ["recurrent"], at="cell", call=ANY_CALL),
     *spread("loop", "cell_upper_of_two", upper_of_two, ["attention"], at="cell", call=ANY_CALL),
+    *spread("loop", "loop_own_code", around_stock, ["mlp", "attention"], call=ANY_CALL),
+    *spread(
+        "loop",
+        "loop_own_layer",
+        around_own,
+        ["mlp", "attention"],
+        call=ANY_CALL,
+        must_be_named=False,
+    ),
 ]
