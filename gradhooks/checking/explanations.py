@@ -179,7 +179,7 @@ class Explanation:
     def _describe_own_loop(
         self, around: Any, evidence: tuple[str, ...], wrong_by: str
     ) -> Culprit | None:
-        """The layer whose own code runs in a loop, unless a user's layer in it may be wrong, too."""
+        """The layer that runs a loop, unless a user's layer inside of it may be wrong, too."""
         for inner in self._gradients.wrong_inside(around):
             if self._tapped.describe_layer(inner.layer).place:
                 return None
