@@ -33,8 +33,8 @@ _VISIBLE = 100.0
 # to the smallest number of float32.
 _SHRINKAGES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-12, 1e-16, 1e-24, 1e-32, 1e-38)
 # How often the way across a jump is halved: below this part of it a steep function cannot be told
-# from a jump. A free choice, some times the rounding of a parameter.
-_HALVINGS = 50
+# from a jump. A free choice: a millionth.
+_HALVINGS = 20
 # Variables that are moved at most: each takes as many evaluations as there are distances. A bound
 # on the cost; a note names those that are left out.
 _MOST = 16
