@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from gradhooks import testing, validation
+from gradhooks import validation
 from gradhooks.check import check_once
 from gradhooks.model import batch, keras_internals
+from gradhooks.model import bench as benches
 from gradhooks.reports.reasons import Reason, Verdict
 from tests.keras_layers.configurations import EXAMPLES, LEFT_OUT, list_configurations
 
@@ -50,9 +51,9 @@ def check_layer(configuration, samples=16):
     if isinstance(x, list) and isinstance(layer, TAKES_TWO):
         call = call_with_two
     fixed = batch.take_batch(x)
-    bench = testing._build_bench(layer, fixed.x, call, True)
+    bench = benches.build_bench(layer, fixed.x, call, True)
     options = validation.Options(
-        batch_size=None, samples=samples, loss_fn=testing._projection(0), train_step=False
+        batch_size=None, samples=samples, loss_fn=benches.make_projection(0), train_step=False
     )
     return check_once(bench, (fixed.x, None, None, None), options)
 
