@@ -63,7 +63,7 @@ def list_scales():
                 yield pytest.param(name, scale, marks=[] if scale == 1e6 else [slow])
 
 
-@pytest.mark.parametrize(("name", "scale"), list_scales())
+@pytest.mark.parametrize(("name", "scale"), list(list_scales()))
 def test_large_weights_are_no_staircase(name, scale):
     report = gradhooks.check_gradients(model_of(SATURATING[name], scale), X, Y, samples=8)
     assert report.verdict is not Verdict.FAIL, report

@@ -17,6 +17,7 @@ import gradhooks
 from gradhooks import Reason, Verdict
 from gradhooks.verdicts import optimizer_gradient
 from gradhooks.verdicts.replication import Vote
+from gradhooks.verdicts.roundoff import DIRECTIONS
 from tests import digest, models, variants
 from tests.corpora import judging, mutants
 from tests.corpora.controls import chaos
@@ -324,7 +325,7 @@ def test_replicates_are_taken_until_no_variable_disagrees(monkeypatch):
     asked.clear()
     monkeypatch.setattr(optimizer_gradient, "find_beyond_rounding", roundoff(0))
     gradhooks.check_gradients(*models.mlp())
-    assert asked == ["roundoff"] * 3 + [0, 1]  # one replicate, which contradicts both
+    assert asked == ["roundoff"] * DIRECTIONS + [0, 1]  # one replicate, which contradicts both
     asked.clear()
     monkeypatch.setattr(optimizer_gradient, "vote", elsewhere(Vote.REPEATED))
     gradhooks.check_gradients(*models.mlp())

@@ -18,6 +18,9 @@ from tools import tally
 
 SMALL = [case for case in controls.CASES if not case.large and not case.name.startswith("twin_of_")]
 
+# What TensorFlow says where its kernel for the gradient of a grouped convolution in float16 is the
+# one that cannot do it: which kernel is taken depends on the processor.
+MISSING_KERNEL = "filter_size does not have enough elements"
 
 # These failed once, each for a reason of its own, and run every time: noise drawn at another dtype,
 # a loss that does not see the logits behind a cast, layers without operations in half precision,
@@ -61,6 +64,8 @@ def test_a_control_fails_in_no_variant(variant, case):
         # A gradient may stay unrecorded where Keras itself cannot train the model so, or where
         # there is none to record.
         assert any("could not be recorded" in note for note in report.notes), report
+        if any(MISSING_KERNEL in note for note in report.notes):
+            pytest.skip("this processor has no kernel for grouped convolutions in float16")
         assert case.name == "two_optimizers" or variants.own_failure(*examined) is not None, report
 
 

@@ -33,7 +33,10 @@ ARROWS = {
         "validation",
     },
     "function": {"_types", "checking", "numerics", "reports", "validation"},
-    "testing": {"_types", "check", "checking", "model", "reports", "validation"},
+    "testing": {
+        "_types", "arguments", "check", "checking", "function", "model", "reports", "validation",
+    },
+    "pytest_plugin": {"testing"},
     "cli": {"reports", "sinks", "verdicts"},
     "__init__": {"callback", "check", "function", "reports", "testing"},
     "__main__": {"cli"},
@@ -58,6 +61,7 @@ LATE = {
     "reports.plot": "matplotlib is optional",
     "sinks.console": "a pipe does not wait for rich",
     "backends": "only the backend in use is loaded",
+    "pytest_plugin": "pytest starts without a framework",
 }
 FILES = sorted(ROOT.rglob("*.py"))
 
