@@ -329,7 +329,7 @@ def test_replicates_are_taken_until_no_variable_disagrees(monkeypatch):
     asked.clear()
     monkeypatch.setattr(optimizer_gradient, "vote", elsewhere(Vote.REPEATED))
     gradhooks.check_gradients(*models.mlp())
-    assert asked == ["roundoff"] * 3 + [0, 1] * 2
+    assert asked == ["roundoff"] * DIRECTIONS + [0, 1] * 2
 
 
 def test_rounding_that_a_network_multiplies_is_reported_and_keeps_no_check_from_passing():
