@@ -94,19 +94,19 @@ def messages(text):
     found = re.findall(r"^[^\n]*gradient check failed.*?^Reproduce [^\n]*$", text, re.S | re.M)
     short = [re.sub(r"[\w/.-]*/examples/", "examples/", message) for message in found]
     short = [re.sub(r"\bkeras [\d.]+", "keras", message) for message in short]
-    short = [HALF.sub(lambda line: NUMBER.sub(round_to_one, line[0]), m) for m in short]
+    short = [HALF.sub(with_one_digit, message) for message in short]
     return [NUMBER.sub(round_number, message) for message in short]
 
 
-def round_to_one(found):
-    """A number with one digit."""
-    return f"{float(found[0]):.0e}"
+def with_one_digit(line):
+    """A line with its numbers of one digit."""
+    return NUMBER.sub(lambda found: round_number(found, 1), line[0])
 
 
-def round_number(found):
-    """A number with three digits; those that depend on how it was measured are left out."""
+def round_number(found, digits_shown=3):
+    """A number with some digits; those that depend on how it was measured are left out."""
     prefix, digits = found[1] or "", found[0].removeprefix(found[1] or "")
-    return prefix if prefix else f"{float(digits):.2e}"
+    return prefix if prefix else f"{float(digits):.{digits_shown - 1}e}"
 
 
 def pasted_in(path):
