@@ -193,7 +193,7 @@ def _find_jump(
             far = middle
         else:
             near = middle
-    return at.point + (near + far) / 2 * direction
+    return way.move(at.point, (near + far) / 2)
 
 
 def _make_probes(
