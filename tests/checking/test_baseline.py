@@ -75,8 +75,14 @@ def test_kinks_are_not_taken_for_noise():
     assert at.noise[0] < 1e-12
 
 
-def nearly_level(slope):
-    """A smooth loss whose slopes cancel along the screening probe, except for `slope`."""
+def nearly_level(slope, claimed=0.0, size=10.0):
+    """A smooth loss whose slopes cancel along the screening probe, except for `slope`.
+
+    Args:
+        slope: What is left of them.
+        claimed: What a wrong gradient adds along the probe.
+        size: The loss at the point.
+    """
     rng = np.random.default_rng(7)
     point = rng.normal(size=60)
     oracle = FunctionOracle(lambda p: 0.0, np.ones_like, point)
@@ -87,12 +93,17 @@ def nearly_level(slope):
     def loss(p):
         moved = p - point
         return (
-            10.0
+            size
             + float(steep @ moved)
             + 0.1 * float(np.sum(np.sin(moved) - moved + 0.5 * moved**2))
         )
 
-    return FunctionOracle(loss, lambda p: steep + 0.1 * (np.cos(p - point) - 1 + p - point), point)
+    wrong = steep + along * claimed / (along @ along)
+
+    def gradient(p):
+        return wrong + 0.1 * (np.cos(p - point) - 1 + p - point)
+
+    return FunctionOracle(loss, gradient, point)
 
 
 @pytest.mark.parametrize("slope", [0.0, 1e-9, -1e-4, 1e-2])
@@ -101,6 +112,15 @@ def test_a_loss_whose_slopes_cancel_is_not_stationary(slope):
     at, probe, _ = estimate_baseline(nearly_level(slope))
     assert uncancelled_magnitudes(probe, at.gradients)[0] > 1.0
     assert at.noise[0] < 1e-13
+
+
+@pytest.mark.parametrize("size", [1.0, 10.0, 100.0])
+@pytest.mark.parametrize("claimed", [-0.3, 0.1, 1.0])
+@pytest.mark.parametrize("slope", [1e-9, 1e-4, -1e-3])
+def test_nor_is_one_whose_gradient_is_wrong(slope, claimed, size):
+    """It moves, only otherwise than the gradient says; with noise it could hide where that is."""
+    at, _, _ = estimate_baseline(nearly_level(slope, claimed, size))
+    assert at.noise[0] < 1e-14 * size
 
 
 def make_native_kinks(digits):
