@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradhooks.callback import GradientCheck
     from gradhooks.check import check_gradients
     from gradhooks.function import check_function
+    from gradhooks.replaying import replay
     from gradhooks.reports.errors import (
         BadInputError,
         GradientCheckWarning,
@@ -34,6 +35,7 @@ _HOMES = {
     "GradientCheck": "gradhooks.callback",
     "check_gradients": "gradhooks.check",
     "check_function": "gradhooks.function",
+    "replay": "gradhooks.replaying",
     "CheckReport": "gradhooks.reports.report",
     "Comparison": "gradhooks.reports.records",
     "DerivativeComparison": "gradhooks.reports.records",
@@ -62,6 +64,7 @@ __all__ = [
     "__version__",
     "check_function",
     "check_gradients",
+    "replay",
 ]
 
 if not TYPE_CHECKING:

@@ -33,6 +33,8 @@ class HasLogDir(Protocol):
     log_dir: Any
 
 
+# A directory on this machine.
+Directory: TypeAlias = str | os.PathLike[str]
 # Where logs go: a directory, or whatever says it when training begins.
 LogDirectory: TypeAlias = str | os.PathLike[str] | HasLogDir
 

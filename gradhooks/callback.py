@@ -10,7 +10,7 @@ import keras
 
 from gradhooks import _types, backends, validation
 from gradhooks._types import Frequency, LossFunction, MismatchKind, OnFailure, PrecisionName, Vector
-from gradhooks.check import Checker
+from gradhooks.checker import Checker
 from gradhooks.model import distribution, keras_internals, usable
 from gradhooks.numerics.layout import Layout
 from gradhooks.reports.errors import GradientMismatchError, GradientMismatchWarning
@@ -81,6 +81,9 @@ class GradientCheck(keras.callbacks.Callback):
             no limit.
         max_memory: Bytes that what a check evaluates at once may take, see
             `check_gradients`. Defaults to None: no limit.
+        save_failures: Directory that keeps what `gradhooks.replay` needs to make a
+            failing check again: weights, batch and settings, once for every place
+            and reason. Defaults to None: nothing is kept.
         sinks: Functions that are called with every `CheckReport`.
         seed: Seed of the sampling, which depends on `seed` and the step only.
             Defaults to 0.
@@ -132,6 +135,7 @@ class GradientCheck(keras.callbacks.Callback):
         expect: Mapping[str, MismatchKind] = MappingProxyType({}),
         max_overhead: float | None = None,
         max_memory: int | None = None,
+        save_failures: _types.Directory | None = None,
         sinks: Sequence[Callable[[CheckReport], object]] = (),
         seed: int = 0,
         verbose: _types.Verbosity = "auto",
@@ -143,8 +147,8 @@ class GradientCheck(keras.callbacks.Callback):
             batch_size=batch_size, freq=freq, at_start=at_start, samples=samples,
             threshold=threshold, on_failure=on_failure, log_dir=log_dir, histograms=histograms,
             loss_fn=loss_fn, training=training, precision=precision, train_step=train_step,
-            expect=expect, max_overhead=max_overhead, max_memory=max_memory, sinks=sinks,
-            seed=seed, verbose=verbose, name=name,
+            expect=expect, max_overhead=max_overhead, max_memory=max_memory,
+            save_failures=save_failures, sinks=sinks, seed=seed, verbose=verbose, name=name,
         )  # fmt: skip
         self._schedule = Schedule(options.freq)
         self._budget = Budget(options.max_overhead, options.samples)

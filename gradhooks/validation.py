@@ -45,6 +45,7 @@ class Options:
         train_step: Whether to compare the gradient that the optimizer receives.
         expect: Declared mismatches, `{path pattern: "blocked" | "mismatch" | "untrained"}`.
         max_memory: Bytes that evaluations may take; None for no limit.
+        save_failures: Directory for failing checks; None keeps none.
         seed: Seed of the sampling.
 
     Raises:
@@ -69,6 +70,7 @@ samples='8'. Expected an int of at least 1. Try samples=32.
     train_step: bool = True
     expect: Mapping[str, MismatchKind] = dataclasses.field(default_factory=dict)
     max_memory: int | None = None
+    save_failures: Any = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ samples='8'. Expected an int of at least 1. Try samples=32.
             train_step=check_bool("train_step", self.train_step),
             expect=_check_expect(self.expect),
             max_memory=_check_max_memory(self.max_memory),
+            save_failures=_check_path("save_failures", self.save_failures, "failures"),
             seed=_check_int("seed", self.seed, 0, "Try seed=0."),
         )
 
@@ -296,6 +299,19 @@ def _check_directory(name: str, value: Any) -> Any:
         expected = "None, a str, a path or a keras.callbacks.TensorBoard"
         raise bad_input(f"`{name}` must be a path.", name, value, expected, f"Try {name}='logs'.")
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _check_path(name: str, value: Any, example: str) -> str | None:
+    """Returns None, or a path as a string."""
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise bad_input(
+            f"`{name}` must be a path.",
+            name,
+            value,
+            "None, a str or a path",
+            f"Try {name}='{example}'.",
+        )
+    return None if value is None else os.fspath(value)
 
 
 def _check_file_name(name: str, value: Any) -> str:

@@ -7,7 +7,7 @@ import pytest
 from keras.callbacks import CSVLogger, EarlyStopping, LambdaCallback, ModelCheckpoint
 
 import gradhooks
-from gradhooks.check import Checker
+from gradhooks.checker import Checker
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.report import CheckReport
 from tests import models

@@ -83,6 +83,7 @@ def test_public_names():
             "__version__",
             "check_function",
             "check_gradients",
+            "replay",
         ]
     )
     assert all(hasattr(gradhooks, name) for name in gradhooks.__all__)

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradhooks import check as checks
 from gradhooks import validation
+from gradhooks.checker import Checker
 from tools.peers import networks
 
 # How many checks run beside training, and how often all is repeated.
@@ -29,7 +29,7 @@ REPEATS = 5
 def make_checker(model, x, y):
     """Returns a `Checker` whose functions have been compiled."""
     options = validation.Options(batch_size=len(x), train_step=False)
-    checker = checks.Checker(options, (x, y, None, None), "background")
+    checker = Checker(options, (x, y, None, None), "background")
     checker.take_batch()
     for step in range(3):
         checker.check(model, step)

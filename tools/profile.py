@@ -17,8 +17,8 @@ from unittest import mock
 
 import keras
 
-from gradhooks import check as checks
 from gradhooks import validation
+from gradhooks.checker import Checker
 from gradhooks.checking import (
     baseline,
     blocked,
@@ -35,7 +35,7 @@ from tools.peers import networks
 
 # Stages by name: who does it.
 STAGES = {
-    "trace": (checks.Checker, "_trace_if_changed"),
+    "trace": (Checker, "_trace_if_changed"),
     "gradient": (ModelOracle, "gradients"),
     "noise": (baseline, "estimate_baseline"),
     "noise, known": (known_noise, "confirm"),
@@ -152,7 +152,7 @@ def profile(name, count):
     keras.utils.set_random_seed(0)
     model, x, y = networks.EVERY[name]()
     options = validation.Options(batch_size=len(x))
-    checker = checks.Checker(options, (x, y, None, None), "profile")
+    checker = Checker(options, (x, y, None, None), "profile")
     checker.take_batch()
 
     def seconds(function):

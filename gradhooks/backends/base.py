@@ -215,6 +215,13 @@ class Backend(Protocol):
     def is_ragged(self, value: Any) -> bool:
         """Whether a value is a ragged tensor, or the specification of one."""
 
+    def make_ragged(self, parts: Sequence[Any]) -> Any:
+        """Returns the ragged tensor of such parts.
+
+        Raises:
+            ValueError: If they make none.
+        """
+
     def is_constant(self, value: Any) -> bool:
         """Whether a value is a tensor that holds numbers."""
 

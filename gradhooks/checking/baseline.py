@@ -37,8 +37,9 @@ from gradhooks.numerics.probe import Probe
 
 # A rough stencil is compared with one of this many times its spacing, see `noise.is_staircase`.
 _WIDER = 16
-# Where a term first moves, it is sampled this many times closer as well. Derived: the roughness that
-# curvature leaves in a cubic falls by 4^4 there, that of a staircase not at all; eight lies between.
+# Where a term first moves, it is sampled this many times closer as well. Derived: there the
+# roughness that curvature leaves in a cubic is 4^4 times smaller, that of a staircase the same;
+# eight lies between.
 _CLOSER = 4
 _SMOOTHER = 8
 

@@ -198,12 +198,25 @@ def state_of(model):
     for variable in [*model.variables, *model.metrics_variables]:
         if id(variable) not in trainable:
             state[id(variable)] = variable
-    # Not by `keras.random`, which would create it, and so draw from Python's generator. Newer
-    # versions of Keras have a constant for the name.
-    seeds = _get_global_attribute("global_seed_generator")
+    seeds = global_seeds()
     if seeds is not None:
         state[id(seeds.state)] = seeds.state
     return list(state.values())
+
+
+def global_seeds():
+    """Returns the generator of what draws without one of its own; None before something has."""
+    # Not by `keras.random`, which would create it, and so draw from Python's generator. Newer
+    # versions of Keras have a constant for the name.
+    return _get_global_attribute("global_seed_generator")
+
+
+def make_global_seeds():
+    """Returns the same, made as `keras.random` makes it if nothing has drawn yet."""
+    make = require(
+        private_module("random.seed_generator"), "global_seed_generator", "seed what draws"
+    )
+    return make()
 
 
 def _get_global_attribute(name):

@@ -53,8 +53,8 @@ def loads(cls: type[_Record], text: str | bytes) -> _Record:
         cls: The record's dataclass. Its annotations are the schema: `bool`,
             `int`, `float`, `str`, enumerations, dataclasses, `X | None`,
             `dict[str, X]`, `tuple[X, ...]`, `tuple[X, X]`, a `Literal` of
-            strings, and unions of dataclasses that a `Literal` field of one
-            name tells apart.
+            strings, `object` for any JSON value, and unions of dataclasses that a
+            `Literal` field of one name tells apart.
         text: str or bytes.
 
     Raises:
@@ -139,6 +139,8 @@ def _readers(cls: Any) -> dict[str, _Reader]:
 
 def _reader(kind: Any) -> _Reader:
     """The inverse of `_plain` for the annotation of a field."""
+    if kind is object:
+        return _as_it_is
     origin, kinds = typing.get_origin(kind), typing.get_args(kind)
     if type(None) in kinds:
         return functools.partial(_optional, _reader(kinds[0]))
@@ -196,6 +198,11 @@ def _one_of(tag: str, record_of: dict[str, Any], name: str, value: Any) -> Any:
 def _literal(values: tuple[str, ...], name: str, value: Any) -> str:
     if not isinstance(value, str) or value not in values:
         raise _mismatch(name, f"one of the strings {', '.join(values)}", value)
+    return value
+
+
+def _as_it_is(name: str, value: Any) -> Any:
+    """A value of any form, which is checked by whoever knows that."""
     return value
 
 

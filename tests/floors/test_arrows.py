@@ -25,11 +25,18 @@ ARROWS = {
     "tensorboard_plugin": {"_types", "reports"},
     "arguments": {"_types", "reports"},
     "validation": {"_types", "arguments", "reports", "verdicts"},
-    "check": {
-        "_types", "backends", "checking", "model", "reports", "sinks", "validation", "verdicts",
+    "failures": {
+        "_types", "arguments", "backends", "checking", "model", "reports", "validation",
+    },
+    "checker": {
+        "_types", "checking", "failures", "model", "reports", "validation", "verdicts",
+    },
+    "check": {"_types", "backends", "checker", "reports", "sinks", "validation"},
+    "replaying": {
+        "_types", "arguments", "backends", "checker", "failures", "model", "reports", "validation",
     },
     "callback": {
-        "_types", "backends", "check", "model", "numerics", "reports", "schedule", "sinks",
+        "_types", "backends", "checker", "model", "numerics", "reports", "schedule", "sinks",
         "validation",
     },
     "function": {"_types", "checking", "numerics", "reports", "validation"},
@@ -38,7 +45,7 @@ ARROWS = {
     },
     "pytest_plugin": {"testing"},
     "cli": {"reports", "sinks", "verdicts"},
-    "__init__": {"callback", "check", "function", "reports", "testing"},
+    "__init__": {"callback", "check", "function", "replaying", "reports", "testing"},
     "__main__": {"cli"},
 }  # fmt: skip
 PURE_ROOMS = ("numerics", "reports", "verdicts")

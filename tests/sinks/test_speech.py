@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gradhooks
-from gradhooks.check import Checker
+from gradhooks.checker import Checker
 from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.report import CheckReport

@@ -10,7 +10,7 @@ import pytest
 
 import gradhooks
 from gradhooks import CheckReport, Reason, Verdict
-from gradhooks.check import Checker
+from gradhooks.checker import Checker
 from gradhooks.sinks import warning
 
 X, Y = np.zeros((4, 2)), np.zeros((4, 1))

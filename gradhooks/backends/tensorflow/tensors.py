@@ -46,6 +46,19 @@ def reassemble(like, parts):
     return tf.RaggedTensor.from_nested_row_splits(values, splits, validate=False)
 
 
+def make_ragged(parts):
+    """Returns the ragged tensor of values and row splits.
+
+    Raises:
+        ValueError: If they make none.
+    """
+    values, *splits = parts
+    try:
+        return tf.RaggedTensor.from_nested_row_splits(values, splits)
+    except (TypeError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(f"no ragged tensor: {error}") from error
+
+
 def snapshot(variables):
     """Returns the present values of Keras variables, each at its own dtype."""
     return [read(v.value) for v in variables]

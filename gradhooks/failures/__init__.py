@@ -1,0 +1,1 @@
+"""Failing checks on disk: what it takes to make one again, elsewhere, with the same numbers."""

@@ -1,0 +1,130 @@
+"""Every value that a model's gradient may depend on, as arrays: read, and written back."""
+
+import keras
+
+from gradhooks import backends
+from gradhooks.model import keras_internals
+from gradhooks.reports.errors import bad_input
+
+# The groups of values.
+VARIABLES, OPTIMIZER, SEED = "variables", "optimizer", "seed"
+_ADVICE = (
+    "Try the code that built and compiled the model for the check, with the same layers trainable."
+)
+
+
+def read_state(model):
+    """Returns the values of a model's variables, of its optimizer's, and of Keras' global seed.
+
+    Args:
+        model: A built `keras.Model`, or a layer.
+
+    Returns:
+        dict of lists of pairs (path, array) by group.
+    """
+    groups = {}
+    for group, variables in _variables_of(model).items():
+        values = backends.current().snapshot(variables)
+        arrays = [keras.ops.convert_to_numpy(value) for value in values]
+        paths = [variable.path for variable in variables]
+        groups[group] = list(zip(paths, arrays, strict=True))
+    return groups
+
+
+def write_state(model, groups):
+    """Writes values to a model of the same kind.
+
+    Args:
+        model: A built `keras.Model`, or a layer.
+        groups: As `read_state` returns them.
+
+    Raises:
+        BadInputError: If the model has other variables; nothing is written then.
+    """
+    variables = _variables_of(model)
+    optimizer = getattr(model, "optimizer", None)
+    wanted = len(groups.get(OPTIMIZER, ()))
+    if optimizer is not None and not optimizer.built and wanted > len(variables[OPTIMIZER]):
+        optimizer.build(model.trainable_variables)
+        variables = _variables_of(model)
+    if groups.get(SEED) and not variables[SEED]:
+        keras_internals.make_global_seeds()
+        variables = _variables_of(model)
+    pairs = []
+    for group in (VARIABLES, OPTIMIZER, SEED):
+        given = groups.get(group, ())
+        if group == OPTIMIZER:
+            # One that is built has more. No check applies them.
+            variables[group] = _take_alike(variables[group], given)
+        if group != SEED or given:
+            _check_alike(variables[group], given, group)
+            pairs += zip(variables[group], given, strict=True)
+    for variable, (_, array) in pairs:
+        variable.assign(array)
+
+
+def trained_numbers(model):
+    """Returns which of a model's variables are trained, by number: a tuple."""
+    trained = {id(variable) for variable in keras_internals.trained_weights(model)}
+    own = enumerate(_variables_of(model)[VARIABLES])
+    return tuple(number for number, variable in own if id(variable) in trained)
+
+
+def check_trained(model, numbers):
+    """Raises a `BadInputError` if other variables of a model are trained than those given."""
+    found = trained_numbers(model)
+    if found != tuple(numbers):
+        raise bad_input(
+            "What is trained must be what was trained in the check.",
+            "model",
+            f"{len(found)} variables that are trained",
+            f"the {len(numbers)} of the check",
+            _ADVICE,
+        )
+
+
+def _variables_of(model):
+    """Returns the Keras variables whose values decide the gradient, by group."""
+    optimizer = getattr(model, "optimizer", None)
+    seeds = keras_internals.global_seeds()
+    return {
+        VARIABLES: list(model.variables),
+        OPTIMIZER: list(optimizer.variables) if optimizer is not None else [],
+        SEED: [] if seeds is None else [seeds.state],
+    }
+
+
+def _take_alike(variables, given):
+    """Returns the variables that given arrays fit, in their order; others may lie between."""
+    left, found = list(variables), []
+    for _, array in given:
+        shape_and_dtype = array.shape, str(array.dtype)
+        while left:
+            variable = left.pop(0)
+            if (tuple(variable.shape), str(variable.dtype)) == shape_and_dtype:
+                found.append(variable)
+                break
+    return found
+
+
+def _check_alike(variables, given, group):
+    """Raises a `BadInputError` unless variables have the shapes and dtypes of given arrays."""
+    of = "its optimizer's variables" if group == OPTIMIZER else "its variables"
+    if len(variables) != len(given):
+        raise bad_input(
+            "The values of a check fit a model of the same kind.",
+            "model",
+            f"{len(variables)} values for {of}",
+            f"the {len(given)} of the check",
+            _ADVICE,
+        )
+    for variable, (path, array) in zip(variables, given, strict=True):
+        own, other = (tuple(variable.shape), str(variable.dtype)), (array.shape, str(array.dtype))
+        if own != other:
+            raise bad_input(
+                "The values of a check fit a model of the same kind.",
+                "model",
+                f"{variable.path} of shape {own[0]} and dtype {own[1]}",
+                f"the shape {other[0]} and dtype {other[1]} of {path} in the check",
+                _ADVICE,
+            )
