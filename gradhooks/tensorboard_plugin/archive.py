@@ -101,6 +101,12 @@ class Archive:
         page, text = self._stored(context, experiment, identity, step)
         return {**page, "step": step, **layers.describe_layers(text)}
 
+    def report(self, context: Any, experiment: str, identity: str, step: int) -> tuple[str, str]:
+        """Returns the name of the check, and the JSON of the report of a step as it is stored."""
+        series = self._find(context, experiment, identity)
+        _, text = self._stored(context, experiment, identity, step)
+        return series.name, text
+
     def _stored(
         self, context: Any, experiment: str, identity: str, step: int
     ) -> tuple[dict[str, str], str]:

@@ -31,6 +31,7 @@ STATIC_FILES = {
     "matrix.js": _JAVASCRIPT,
     "painter.js": _JAVASCRIPT,
     "runs.js": _JAVASCRIPT,
+    "table.js": _JAVASCRIPT,
     "style.css": "text/css",
 }
 # Every character of a label may become twelve in a URL; the rest is room for the other parameters.
@@ -58,6 +59,7 @@ class GradhooksPlugin(base_plugin.TBPlugin):
         routes["/overview"] = _application(self._overview)
         routes["/check"] = _application(self._check)
         routes["/layers"] = _application(self._layers)
+        routes["/report"] = _application(self._report)
         return routes
 
     def is_active(self):
@@ -90,6 +92,14 @@ class GradhooksPlugin(base_plugin.TBPlugin):
         asked = _parameters(request, {"id": _ID, "step": _STEP})
         found = self._archive.layers(*_who(request), asked["id"], int(asked["step"]))
         return _json(request, found)
+
+    def _report(self, request):
+        asked = _parameters(request, {"id": _ID, "step": _STEP})
+        name, text = self._archive.report(*_who(request), asked["id"], int(asked["step"]))
+        # A name may hold anything, and ends up in a header and on somebody's disk.
+        file_name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-step-{int(asked['step'])}.json"
+        headers = [("Content-Disposition", f'attachment; filename="{file_name}"')]
+        return _respond(request, text, "application/json", 200, headers)
 
 
 def _application(answer):

@@ -2,7 +2,7 @@
 
 import json
 
-from gradhooks.reports.records import EVERYTHING
+from gradhooks.reports.records import EVERYTHING, TERMS
 from gradhooks.tensorboard_plugin.cells import CODES
 from gradhooks.tensorboard_plugin.layers import NOT_MEASURED
 from gradhooks.tensorboard_plugin.overview import SHOWN_TERMS
@@ -42,6 +42,7 @@ def build_module() -> str:
         terms.append({"name": name, "meaning": _MEANINGS[name], "nothing": _NOTHING[name]})
     words = {
         "terms": terms,
+        "measured": TERMS,
         "codes": [{"name": name, "told": _NAMES[name]} for name in CODES],
         "everything": EVERYTHING,
         "notMeasured": NOT_MEASURED,

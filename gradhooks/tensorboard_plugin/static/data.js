@@ -3,20 +3,27 @@
 import { WORDS } from "./words.js";
 
 export const TERMS = WORDS.terms; // [{name, meaning, nothing}]
+export const MEASURED = WORDS.measured; // names of the terms whose derivatives are measured
 // A cell holds an index into these.
 export const VERDICTS = WORDS.codes.map(({ name }) => name);
 export const VERDICT_NAMES = Object.fromEntries(WORDS.codes.map(({ name, told }) => [name, told]));
 export const FAIL = VERDICTS.indexOf("fail");
 export const INCONCLUSIVE = VERDICTS.indexOf("inconclusive");
+export const [UNSAMPLED, VACUOUS] = VERDICTS.keys();
 export const ALL = WORDS.everything;
 export const NOT_MEASURED = WORDS.notMeasured;
 
+/** Returns the address of a route. */
+export function address(route, query = {}) {
+  // Relative to this module, so that a path prefix or a notebook's proxy stays in the address.
+  const found = new URL(route, import.meta.url);
+  for (const [name, value] of Object.entries(query)) found.searchParams.set(name, value);
+  return found;
+}
+
 /** Returns the JSON that a route answers; throws an Error with the server's words otherwise. */
 export async function fetched(route, query = {}) {
-  // Relative to this module, so that a path prefix or a notebook's proxy stays in the address.
-  const address = new URL(route, import.meta.url);
-  for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value);
-  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  const response = await fetch(address(route, query), { headers: { Accept: "application/json" } });
   const text = await response.text();
   performance.mark(`gradhooks:received:${route}`);
   const answer = parsed(text);
@@ -67,6 +74,55 @@ function sharedPrefix(paths) {
     for (let i = 0; i < shared; i += 1) if (path[i] !== paths[0][i]) shared = i;
   }
   return Math.max(0, shared);
+}
+
+/**
+ * Returns a function of a path: whether it is what somebody asks for.
+ *
+ * `*` and `?` behind a letter or at the front make a pattern like those of `expect`, which may begin and end at any
+ * part of the path; anything else is a regular expression, as in TensorBoard's own filters, or else plain text.
+ */
+export function matcher(typed) {
+  const sought = typed.trim();
+  if (!sought) return () => true;
+  const isPattern = /(^|[^.)\]}\\])[*?]/.test(sought) && !/[\\^$()|+]/.test(sought);
+  const escaped = sought.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const source = isPattern ? `(^|/)${escaped.replaceAll("\\*", ".*").replaceAll("\\?", ".")}(/|$)` : sought;
+  const expression = compiled(source) ?? compiled(escaped);
+  return (path) => expression.test(path);
+}
+
+function compiled(source) {
+  try {
+    return new RegExp(source, "i");
+  } catch {
+    return null; // half typed
+  }
+}
+
+/**
+ * Returns what the checks of the latest fit have found out about a variable in a term: {code, level, checks, column}.
+ *
+ * The worst verdict with the largest difference that led to it, in how many checks it was compared, and in which last.
+ */
+export function soFar(run, term, row) {
+  const { codes, levels } = run.terms[term];
+  const found = { code: UNSAMPLED, level: run.scale.unknown, checks: 0, column: -1 };
+  for (let column = run.fits.first; column < run.checks.length; column += 1) {
+    const at = row * run.checks.length + column;
+    if (codes[at] === UNSAMPLED) continue;
+    found.checks += 1;
+    found.column = column;
+    const isWorse = codes[at] > found.code || found.level === run.scale.unknown;
+    if (isWorse || (codes[at] === found.code && levels[at] !== run.scale.unknown && levels[at] > found.level)) found.level = levels[at];
+    found.code = Math.max(found.code, codes[at]);
+  }
+  return found;
+}
+
+/** Whether no check has measured anything of a variable yet; what the optimizer received is not measured. */
+export function isNeverCompared(run, row) {
+  return MEASURED.every((term) => soFar(run, term, row).code <= VACUOUS);
 }
 
 /** Returns the checks of a run's latest fit; those of earlier ones that it goes on from are told apart. */

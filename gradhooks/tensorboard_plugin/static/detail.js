@@ -1,6 +1,6 @@
 // The panel that a cell opens: one variable in one check.
 
-import { ALL, difference, exact, fetched, number, plain, rough } from "./data.js";
+import { ALL, address, difference, exact, fetched, number, plain, rough } from "./data.js";
 import { logChart, scatter, strip } from "./charts.js";
 import { copyable, fill, h } from "./dom.js";
 
@@ -64,7 +64,8 @@ export class Detail {
       found.advice.length > 0 && advice(found.advice),
       ...tables,
       this.charts(found, run, step, variable, term),
-      h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, "with the same weights and batch; ", found.circumstances)),
+      h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, "with the same weights and batch; ", found.circumstances),
+        h("p", { class: "small" }, h("a", { href: address("./report", { id: run.id, step }), download: "" }, "The whole report as JSON"))),
       found.notes.length > 0 && h("section", {}, h("h3", {}, "Notes"), h("ul", {}, found.notes.map((note) => h("li", {}, note)))));
     this.body.scrollTop = 0;
   }
@@ -114,7 +115,9 @@ function isFailed({ verdict }) {
 }
 
 function advice(reasons) {
-  const items = reasons.map(({ reason, explanation }) => h("li", {}, h("strong", {}, reason.replaceAll("_", " ")), h("span", {}, explanation)));
+  const items = reasons.map(({ reason, explanation }) => h("li", {}, h("strong", {}, reason.replaceAll("_", " ")), h("span", {}, explanation),
+    // Words of the reports have a page; other advice is all that there is.
+    /^[a-z_]+$/.test(reason) && h("span", {}, " (", h("code", {}, `gradhooks explain ${reason}`), ")")));
   return h("section", {}, h("h3", {}, "What it means and what to do"), h("ul", { class: "advice" }, items));
 }
 

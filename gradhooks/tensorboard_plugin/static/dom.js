@@ -34,7 +34,7 @@ export function copyable(line) {
     button.textContent = isCopied ? "Copied" : "Select and copy";
     setTimeout(() => (button.textContent = "Copy"), 1600);
   });
-  return h("div", { class: "code" }, h("code", {}, line), button);
+  return h("div", { class: "code" }, h("code", { tabindex: "0" }, line), button);
 }
 
 async function copied(line) {

@@ -1,6 +1,6 @@
 // The page: what is chosen, which runs there are, and keeping both up to date.
 
-import { TERMS, failures, fetched, latestFit, unpacked } from "./data.js";
+import { TERMS, failures, fetched, latestFit, matcher, unpacked } from "./data.js";
 import { Answers } from "./answers.js";
 import { theme, watchTheme } from "./colours.js";
 import { Detail } from "./detail.js";
@@ -8,15 +8,17 @@ import { fill, h } from "./dom.js";
 import { Failures } from "./failures.js";
 import { legend } from "./legend.js";
 import { RunCard } from "./runs.js";
+import { RunTable, failingFirst } from "./table.js";
 
 const POLL = 5000; // milliseconds; TensorBoard itself looks for new data as often
 const EXAMPLE = 'check = gradhooks.GradientCheck(x, y, log_dir="logs")\nmodel.fit(x, y, epochs=5, callbacks=[check])';
 
 class Page {
   constructor() {
-    this.settings = { term: TERMS[0].name, query: "", problems: false, compact: false };
+    this.settings = { term: TERMS[0].name, query: "", problems: false, never: false, compact: false };
     this.series = new Map(); // id -> {id, run, revision, card, overview, error}
     this.hidden = new Set();
+    this.isSought = matcher("");
     this.opener = null;
     this.build();
   }
@@ -26,15 +28,17 @@ class Page {
     this.answers = new Answers(open);
     this.failures = new Failures(open);
     this.detail = new Detail(open, () => this.opener?.focus());
+    this.table = new RunTable((id) => this.series.get(id).card.element.scrollIntoView({ behavior: "smooth" }));
     this.cards = h("div", { class: "runs" });
     this.key = h("div", {});
     this.summary = h("button", { type: "button", class: "summary", onclick: () => this.failures.element.scrollIntoView({ behavior: "smooth" }) });
     this.status = h("span", { class: "status muted", role: "status" });
-    this.sidebar = h("fieldset", { class: "filter" });
+    this.chosenRuns = h("fieldset", {});
+    this.sidebar = h("nav", { class: "filter", "aria-label": "Runs" }, this.chosenRuns);
     this.list = h("div", { class: "list" });
     this.toolbar = h("div", { class: "toolbar" }, this.termSwitch(), this.variableFilter(),
-      this.checkbox("problems", "only problems", "Only variables with a FAIL or INCONCLUSIVE cell"), this.checkbox("compact", "fit all", "The whole matrix at once, without letters where they do not fit"));
-    this.main = h("main", {}, this.answers.element, this.toolbar, this.key, this.cards, this.failures.element);
+      this.checkbox("problems", "only problems", "Only variables with a FAIL or INCONCLUSIVE cell"), this.checkbox("never", "never compared", "Only variables of which no check has measured anything yet"), this.checkbox("compact", "fit all", "The whole matrix at once, without letters where they do not fit"));
+    this.main = h("main", {}, this.answers.element, this.table.element, this.toolbar, this.key, this.cards, this.failures.element);
     this.empty = emptyState();
     const reload = h("button", { type: "button", id: "reload", onclick: () => this.refresh(true) }, "Reload");
     const header = h("header", { class: "top" }, h("h1", {}, "Gradient Check"), this.summary, h("span", { class: "space" }), this.status, reload);
@@ -55,7 +59,8 @@ class Page {
 
   variableFilter() {
     const typed = (event) => this.set({ query: event.target.value });
-    return h("input", { type: "search", class: "query", placeholder: "filter variables", "aria-label": "Filter variables", oninput: typed });
+    const title = "A pattern as in expect, such as encoder_*_norm, or a regular expression, such as kernel$|bias$";
+    return h("input", { type: "search", class: "query", placeholder: "filter variables: * or regex", "aria-label": "Filter variables", title, oninput: typed });
   }
 
   checkbox(name, text, title) {
@@ -65,11 +70,11 @@ class Page {
 
   buildSidebar() {
     const typed = (event) => {
-      this.sought = event.target.value.toLowerCase();
+      this.isSought = matcher(event.target.value);
       this.listRuns();
       this.draw();
     };
-    this.sidebar.append(h("legend", {}, "Runs"), h("input", { type: "search", placeholder: "filter runs", "aria-label": "Filter runs", oninput: typed }), this.list);
+    this.chosenRuns.append(h("legend", {}, "Runs"), h("input", { type: "search", placeholder: "filter runs: * or regex", "aria-label": "Filter runs", oninput: typed }), this.list);
   }
 
   /** Changes what is chosen and draws what follows from it. */
@@ -140,9 +145,13 @@ class Page {
     }
   }
 
+  /** The runs that the filter leaves, those with failed checks first. */
+  sought() {
+    return failingFirst([...this.series.values()].filter(({ run }) => this.isSought(run)));
+  }
+
   shown() {
-    const sought = this.sought ?? "";
-    return [...this.series.values()].filter(({ id, run }) => !this.hidden.has(id) && run.toLowerCase().includes(sought));
+    return this.sought().filter(({ id }) => !this.hidden.has(id));
   }
 
   draw() {
@@ -156,6 +165,7 @@ class Page {
     for (const entry of shown) this.drawRun(entry);
     const runs = shown.filter(({ overview }) => overview).map(({ overview }) => overview);
     this.answers.show(runs);
+    this.table.show(runs, this.settings.term);
     this.failures.show(runs);
     this.summarize(runs);
     document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
@@ -175,16 +185,15 @@ class Page {
   }
 
   listRuns() {
-    const sought = this.sought ?? "";
-    const matching = [...this.series.values()].filter(({ run }) => run.toLowerCase().includes(sought));
-    fill(this.list, matching.map(({ id, run, overview }) => {
+    const tail = sharedTail([...this.series.values()].map(({ run }) => run));
+    fill(this.list, this.sought().map(({ id, run, overview }) => {
       const toggled = (event) => {
         this.hidden[event.target.checked ? "delete" : "add"](id);
         this.draw();
       };
       const isBad = overview && failures(overview) > 0;
       const box = h("input", { type: "checkbox", checked: !this.hidden.has(id), onchange: toggled });
-      return h("label", { class: "check", title: run }, box, h("span", { class: "name" }, run), isBad && h("span", { class: "badge fail", title: "has failed checks" }, "FAIL"),
+      return h("label", { class: "check", title: run }, box, h("span", { class: "name" }, run.slice(0, run.length - tail.length)), isBad && h("span", { class: "badge fail", title: "has failed checks" }, "FAIL"),
         overview?.fits.is_repaired && h("span", { class: "badge pass", title: "an earlier fit failed, the latest passes" }, "repaired"));
     }));
   }
@@ -201,6 +210,13 @@ class Page {
     if (document.visibilityState === "visible" && document.documentElement.clientWidth > 0) await this.refresh();
     setTimeout(() => this.poll(), POLL);
   }
+}
+
+/** Returns what all names of runs end in, such as "/gradcheck"; what tells them apart stands in front of it. */
+function sharedTail(names) {
+  const [first = ""] = names;
+  const tail = first.slice(first.lastIndexOf("/"));
+  return names.length > 1 && tail.startsWith("/") && names.every((name) => name.endsWith(tail) && name !== tail) ? tail : "";
 }
 
 function emptyState() {

@@ -14,7 +14,7 @@ export class Layers {
 
   /** Shows what a check measured at the layers, as the server tells it. */
   show({ rows, left_out: leftOut }) {
-    const heads = h("tr", {}, h("th", {}), COLUMNS.map((name) => h("th", { scope: "col" }, name)));
+    const heads = h("tr", {}, h("th", { scope: "col" }, h("span", { class: "unseen" }, "way of the gradient")), COLUMNS.map((name) => h("th", { scope: "col" }, name)));
     fill(this.frame, h("table", {}, h("thead", {}, heads), h("tbody", {}, rows.map(layer))),
       leftOut > 0 && h("p", { class: "muted small" }, `and ${leftOut} more`));
     this.centre();

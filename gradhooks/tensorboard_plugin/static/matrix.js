@@ -1,12 +1,16 @@
 // The matrix as a part of the page: scrolling, pointer and keys around what the painter draws.
 
-import { ALL, FAIL, INCONCLUSIVE, TERMS, VERDICTS, VERDICT_NAMES, difference, rough } from "./data.js";
+import { ALL, FAIL, INCONCLUSIVE, TERMS, VERDICTS, VERDICT_NAMES, difference, isNeverCompared, matcher, rough, soFar } from "./data.js";
 import { palette } from "./colours.js";
 import { h } from "./dom.js";
 import { paint } from "./painter.js";
 
 const HEADER = 26;
 const TALLEST = 520;
+// Where everything is to be seen at once: a row of a pixel for seven hundred variables.
+const TALLEST_COMPACT = 720;
+// The column beside the names: what all checks together have found out.
+const SO_FAR = 44;
 let numbered = 0;
 
 export class Matrix {
@@ -30,7 +34,7 @@ export class Matrix {
     this.element = h("div", { class: "matrix-frame" }, this.view, this.tip, this.live, this.nothing, h("p", { class: "unseen", id: help }, told));
   }
 
-  /** Shows a run in a term; settings: {term, query, problems, compact}. */
+  /** Shows a run in a term; settings: {term, query, problems, never, compact}. */
   show(run, settings) {
     const isNew = !this.run;
     const wasAtEnd = isNew || this.view.scrollLeft + this.view.clientWidth >= this.view.scrollWidth - 2;
@@ -38,10 +42,11 @@ export class Matrix {
     this.settings = settings;
     this.palette = palette();
     this.rows = chosenRows(run, settings);
+    this.soFar = this.rows.map((row) => soFar(run, settings.term, row));
     this.keepCursor();
     this.view.setAttribute("aria-label", `Gradients of ${run.run}, ${settings.term}: ${this.rows.length} variables by ${run.checks.length} checks`);
     const isCompared = run.terms[settings.term].codes.some((code) => code > 0);
-    this.nothing.textContent = isCompared ? "No variable matches the filters." : TERMS.find(({ name }) => name === settings.term).nothing;
+    this.nothing.textContent = isCompared ? emptyFilter(settings) : TERMS.find(({ name }) => name === settings.term).nothing;
     this.nothing.hidden = isCompared && this.rows.length > 0;
     this.view.hidden = !this.nothing.hidden;
     if (this.view.hidden) return;
@@ -60,16 +65,17 @@ export class Matrix {
   layOut() {
     const width = this.element.clientWidth;
     const columns = Math.max(1, this.run.checks.length);
-    this.gutter = Math.round(Math.min(240, Math.max(120, width * 0.3)));
+    this.gutter = Math.round(Math.min(240, Math.max(120, width * 0.3))) + SO_FAR;
     const share = (width - this.gutter - 14) / columns;
+    const tallest = this.settings.compact ? TALLEST_COMPACT : TALLEST;
     this.cell = this.settings.compact
-      ? { width: Math.max(2, Math.min(24, share)), height: Math.max(3, Math.min(12, (TALLEST - HEADER) / Math.max(1, this.rows.length))) }
+      ? { width: Math.max(2, Math.min(24, share)), height: Math.max(1, Math.min(12, (tallest - HEADER) / Math.max(1, this.rows.length))) }
       : { width: Math.max(14, Math.min(72, Math.floor(share))), height: 20 };
     const height = HEADER + this.rows.length * this.cell.height;
     this.spacer.style.width = `${this.gutter + columns * this.cell.width}px`;
     this.spacer.style.height = `${height}px`;
     const hasScrollbar = this.gutter + columns * this.cell.width > width;
-    this.view.style.height = `${Math.min(height, TALLEST) + (hasScrollbar ? 14 : 2)}px`;
+    this.view.style.height = `${Math.min(height, tallest) + (hasScrollbar ? 14 : 2)}px`;
     const [w, t] = [this.view.clientWidth, this.view.clientHeight];
     const density = window.devicePixelRatio || 1;
     this.canvas.width = Math.round(w * density);
@@ -86,8 +92,8 @@ export class Matrix {
     const context = this.canvas.getContext("2d");
     context.setTransform(density, 0, 0, density, 0, 0);
     paint(context, {
-      width: this.view.clientWidth, height: this.view.clientHeight, gutter: this.gutter, header: HEADER, cell: this.cell,
-      scroll: { x: this.view.scrollLeft, y: this.view.scrollTop }, run: this.run, term: this.settings.term, rows: this.rows,
+      width: this.view.clientWidth, height: this.view.clientHeight, gutter: this.gutter, names: this.gutter - SO_FAR, header: HEADER, cell: this.cell,
+      scroll: { x: this.view.scrollLeft, y: this.view.scrollTop }, run: this.run, term: this.settings.term, rows: this.rows, soFar: this.soFar,
       cursor: this.cursor, palette: this.palette,
     });
   }
@@ -125,14 +131,16 @@ export class Matrix {
     if (!this.cursor && this.view.matches(":focus-visible")) this.moveTo(0, this.run.checks.length - 1);
   }
 
-  /** The cell under the pointer, or null. */
+  /** The cell under the pointer, or null; of the column "so far" the latest check that compared the variable. */
   under(event) {
     const box = this.view.getBoundingClientRect();
     const [left, top] = [event.clientX - box.left - this.gutter, event.clientY - box.top - HEADER];
-    if (left < 0 || top < 0) return null;
-    const column = Math.floor((left + this.view.scrollLeft) / this.cell.width);
+    if (left < -SO_FAR || top < 0) return null;
     const row = Math.floor((top + this.view.scrollTop) / this.cell.height);
-    return row < this.rows.length && column < this.run.checks.length ? { row, column } : null;
+    if (row >= this.rows.length) return null;
+    const column = left < 0 ? this.soFar[row].column : Math.floor((left + this.view.scrollLeft) / this.cell.width);
+    if (left < 0) return { row, column: column < 0 ? this.run.checks.length - 1 : column, isSoFar: true };
+    return column < this.run.checks.length ? { row, column } : null;
   }
 
   click(event) {
@@ -157,7 +165,7 @@ export class Matrix {
     const [first, ...rest] = this.described(at);
     this.tip.replaceChildren(h("strong", {}, first), h("span", {}, rest.join(" · ")));
     this.tip.hidden = false;
-    const x = this.gutter + (at.column + 1) * this.cell.width - this.view.scrollLeft + 8;
+    const x = at.isSoFar ? this.gutter + 8 : this.gutter + (at.column + 1) * this.cell.width - this.view.scrollLeft + 8;
     const y = HEADER + at.row * this.cell.height - this.view.scrollTop;
     const room = this.element.clientWidth - this.tip.offsetWidth;
     const beside = x > room ? x - this.cell.width - this.tip.offsetWidth - 16 : x;
@@ -165,23 +173,41 @@ export class Matrix {
     this.tip.style.top = `${beside < 0 ? y + this.cell.height + 6 : y}px`;
   }
 
-  described({ row, column }) {
+  described({ row, column, isSoFar }) {
     const { run, settings } = this;
     const at = this.rows[row] * run.checks.length + column;
     const { codes, levels } = run.terms[settings.term];
     const verdict = VERDICTS[codes[at]];
     const value = difference(levels[at], run.scale);
     const name = run.variables[this.rows[row]] === ALL ? "all variables together" : run.variables[this.rows[row]];
+    if (isSoFar) return [name, ...this.describedSoFar(row)];
     const told = [name, `step ${run.checks[column].step}`, VERDICT_NAMES[verdict]];
+    return Number.isNaN(value) ? told : [...told, `relative difference about ${rough(value, 0)}`];
+  }
+
+  describedSoFar(row) {
+    const { code, level, checks } = this.soFar[row];
+    const total = this.run.checks.length - this.run.fits.first;
+    if (!checks) return [`so far compared in none of ${total} checks`];
+    const value = difference(level, this.run.scale);
+    const told = [`so far compared in ${checks} of ${total} checks`, `at worst ${VERDICT_NAMES[VERDICTS[code]]}`];
     return Number.isNaN(value) ? told : [...told, `relative difference about ${rough(value, 0)}`];
   }
 }
 
 /** Returns the rows that the filters leave, in model order. */
-function chosenRows(run, { term, query, problems }) {
-  const sought = query.trim().toLowerCase();
-  const all = [...run.variables.keys()].filter((row) => !sought || run.variables[row].toLowerCase().includes(sought));
-  return problems ? all.filter((row) => hasProblem(run.terms[term].codes, row, run.checks.length)) : all;
+function chosenRows(run, { term, query, problems, never }) {
+  const isSought = matcher(query);
+  return [...run.variables.keys()].filter((row) => isSought(run.variables[row])
+    && (!problems || hasProblem(run.terms[term].codes, row, run.checks.length))
+    && (!never || isNeverCompared(run, row)));
+}
+
+function emptyFilter({ query, problems, never }) {
+  if (query.trim()) return "No variable matches the filters.";
+  if (problems && never) return "No variable that was never compared has a problem.";
+  if (never) return "Every variable of the reports has been compared.";
+  return problems ? "Nothing has failed here, and nothing is undecided." : "No variable matches the filters.";
 }
 
 function hasProblem(codes, row, columns) {

@@ -1,16 +1,18 @@
 // The matrix as pixels. Knows no events and no elements but the canvas.
 
-import { FAIL, INCONCLUSIVE, VERDICTS, difference } from "./data.js";
+import { FAIL, INCONCLUSIVE, UNSAMPLED, VACUOUS, VERDICTS, difference } from "./data.js";
 import { shadeOf } from "./colours.js";
 
-const [UNSAMPLED, VACUOUS, , DECLARED] = VERDICTS.keys();
+const DECLARED = VERDICTS.indexOf("declared");
 // Below this size, in pixels, a sign inside a cell cannot be read and a coarser one stands for it.
 const READABLE = 9;
+// Pixels from one name to the next where rows are lower than letters, as between the ticks of an axis.
+const BETWEEN_NAMES = 13;
 
 /**
  * Draws the part of the matrix that is in view.
  *
- * view: {width, height, gutter, header, cell: {width, height}, scroll: {x, y}, run, term, rows, cursor, palette}
+ * view: {width, height, gutter, names, header, cell: {width, height}, scroll: {x, y}, run, term, rows, soFar, cursor, palette}
  */
 export function paint(context, view) {
   const { palette, width, height } = view;
@@ -23,6 +25,7 @@ export function paint(context, view) {
   cells(context, view, seen);
   if (view.cursor) outline(context, view);
   gutter(context, view, seen);
+  soFarColumn(context, view, seen);
   header(context, view, seen);
 }
 
@@ -40,25 +43,47 @@ function cells(context, view, seen) {
   const { run, term, rows, cell, scroll, palette } = view;
   const { codes, levels } = run.terms[term];
   const isReadable = Math.min(cell.width, cell.height) >= READABLE;
+  const shades = shadesOf(run);
   if (!isReadable) context.drawImage(miniature(view), view.gutter - scroll.x, view.header - scroll.y, run.checks.length * cell.width, rows.length * cell.height);
-  const shades = Array.from({ length: 256 }, (_, level) => shadeOf(difference(level, run.scale)));
   const gap = isReadable ? 1 : 0;
-  const sign = isReadable ? glyph : block;
   for (let i = seen.top; i < seen.bottom; i += 1) {
     const y = view.header + i * cell.height - scroll.y;
     for (let column = seen.left; column < seen.right; column += 1) {
       const x = view.gutter + column * cell.width - scroll.x;
       const at = rows[i] * run.checks.length + column;
-      const [code, level] = [codes[at], levels[at]];
-      // What could not be decided is no difference: its colour would say that something is wrong.
-      const isKnown = level !== run.scale.unknown && code !== INCONCLUSIVE;
-      if (isReadable && code !== UNSAMPLED && code !== VACUOUS) {
-        context.fillStyle = isKnown ? palette.colours[shades[level]] : palette.unknown;
-        context.fillRect(x, y, cell.width - gap, cell.height - gap);
-      }
-      sign(context, code, x, y, cell.width - gap, cell.height - gap, isKnown ? palette.inks[shades[level]] : palette.ink, palette);
+      drawCell(context, view, { code: codes[at], level: levels[at] }, { x, y, width: cell.width - gap, height: cell.height - gap }, shades, isReadable, isReadable);
     }
   }
+}
+
+/** Draws one cell; a coloured one gets its ground here, where a miniature has not given it one. */
+function drawCell(context, { run, palette }, { code, level }, { x, y, width, height }, shades, isReadable, isColoured) {
+  // What could not be decided is no difference: its colour would say that something is wrong.
+  const isKnown = level !== run.scale.unknown && code !== INCONCLUSIVE;
+  if (isColoured && code !== UNSAMPLED && code !== VACUOUS) {
+    context.fillStyle = isKnown ? palette.colours[shades[level]] : palette.unknown;
+    context.fillRect(x, y, width, height);
+  }
+  const sign = isReadable ? glyph : block;
+  sign(context, code, x, y, width, height, isKnown ? palette.inks[shades[level]] : palette.ink, palette);
+}
+
+function shadesOf(run) {
+  return Array.from({ length: 256 }, (_, level) => shadeOf(difference(level, run.scale)));
+}
+
+/** What all checks together have found out about each variable, beside its name. */
+function soFarColumn(context, view, seen) {
+  const { cell, scroll, palette } = view;
+  const shades = shadesOf(view.run);
+  const isReadable = cell.height >= READABLE;
+  const width = view.gutter - view.names - 12;
+  for (let i = seen.top; i < seen.bottom; i += 1) {
+    const y = view.header + i * cell.height - scroll.y;
+    drawCell(context, view, view.soFar[i], { x: view.names, y, width, height: cell.height - (isReadable ? 1 : 0) }, shades, isReadable, true);
+  }
+  context.fillStyle = palette.line;
+  context.fillRect(view.gutter - 7, view.header, 1, view.height);
 }
 
 /** The whole matrix with a pixel per cell, which the browser enlarges faster than any number of rectangles is drawn. */
@@ -140,22 +165,18 @@ function gutter(context, view, seen) {
   const { run, rows, cell, scroll, palette } = view;
   context.fillStyle = palette.surface;
   context.fillRect(0, 0, view.gutter, view.height);
+  let last = -Infinity;
   for (let i = seen.top; i < seen.bottom; i += 1) {
     const y = view.header + i * cell.height - scroll.y;
     const { layer, name } = run.labels[rows[i]];
     const isFirst = i === seen.top || run.labels[rows[i - 1]].layer !== layer;
     if (isFirst && i > 0 && cell.height >= READABLE) rule(context, y - 0.5, view);
     if (cell.height >= 11) label(context, view, y + cell.height / 2, isFirst ? layer : "", name);
-    else if (isFirst && hasRoom(view, seen, i)) label(context, view, y + 5, layer, "");
+    else if (isFirst && layer && y - last >= BETWEEN_NAMES) {
+      label(context, view, y + 7, layer, "");
+      last = y;
+    }
   }
-}
-
-/** Whether a label fits at the first row of a layer where rows are lower than letters. */
-function hasRoom({ rows, run, cell }, seen, i) {
-  const { layer } = run.labels[rows[i]];
-  let last = i;
-  while (last + 1 < rows.length && run.labels[rows[last + 1]].layer === layer) last += 1;
-  return (last - i + 1) * cell.height >= 11;
 }
 
 function rule(context, y, { palette, width }) {
@@ -163,7 +184,7 @@ function rule(context, y, { palette, width }) {
   context.fillRect(0, y - 0.5, width, 1);
 }
 
-function label(context, { gutter: width, palette }, y, layer, name) {
+function label(context, { names: width, palette }, y, layer, name) {
   const own = Math.min(context.measureText(name).width, width * 0.5);
   context.textAlign = "right";
   context.fillStyle = palette.ink;
@@ -191,7 +212,8 @@ function header(context, view, seen) {
   context.fillRect(0, 0, view.width, view.header);
   context.fillStyle = palette.muted;
   context.textAlign = "left";
-  context.fillText("step", view.gutter - 10 - context.measureText("step").width, view.header / 2);
+  context.fillText("so far", view.names - 4, view.header / 2 - 1);
+  context.fillText("step", view.names - 16 - context.measureText("step").width, view.header / 2 - 1);
   context.textAlign = "center";
   const widest = Math.max(...run.checks.map((check) => String(check.step).length)) * 7 + 14;
   const every = Math.max(1, Math.ceil(widest / cell.width));

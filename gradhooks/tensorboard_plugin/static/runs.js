@@ -28,7 +28,7 @@ export class RunCard {
     if (!this.run) this.body.hidden = true;
   }
 
-  /** Shows a run; settings: {term, query, problems, compact}. */
+  /** Shows a run; settings: {term, query, problems, never, compact}. */
   show(run, settings) {
     [this.run, this.settings] = [run, settings];
     this.problem.hidden = true;
