@@ -187,7 +187,7 @@ def dense(*more):
 CASES = {
     "a layer": Case(dense),
     "a later check": Case(dense, {"at_start": False, "freq": 3}),
-    "appears in a run": Case(lambda: chain(layers.Dense(6), Turning())),
+    "appears in a run": Case(lambda: chain(layers.Dense(6), Turning()), {"freq": "epoch"}),
     "blocked": Case(lambda: chain(layers.Dense(3), Blocking())),
     "raising": Case(lambda: chain(layers.Dense(3), Raising())),
     "the train step": Case(halving),
@@ -230,10 +230,13 @@ def run(name, directory):
     keras.utils.set_random_seed(3)
     case = CASES[name]
     model = case.build()
-    options = {"batch_size": 16, "save_failures": directory, "on_failure": "ignore", **case.options}
+    options = {"batch_size": 16, "samples": 8, "on_failure": "ignore", **case.options}
+    options["save_failures"] = directory
+    if options.get("at_start", True):
+        options.setdefault("freq", 1000)  # one check is enough
     check = gradhooks.GradientCheck(case.x, case.y, **options)
     if name == "raising":  # so does training
-        options.pop("on_failure")
+        del options["on_failure"], options["freq"]
         return [gradhooks.check_gradients(model, case.x, case.y, **options)]
     model.fit(case.x, case.y, batch_size=16, epochs=2, verbose=0, callbacks=[check, Turn()])
     return [report for report in check.reports if report.kept_in]

@@ -1,35 +1,31 @@
 """The order of one check: baseline, measurements, the last wrong variable, optimizer, report."""
 
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from gradhooks._types import Vector
 from gradhooks.checking import (
-    baseline,
     blocked,
     derivatives,
     digits,
-    known_noise,
+    jitter,
     localize,
     optimizer,
     pinpoint,
     probes,
     random_operations,
+    start,
     untraced,
 )
-from gradhooks.checking.context import CheckContext, Confirmed
+from gradhooks.checking.context import Confirmed
 from gradhooks.checking.measurement import Measurement
 from gradhooks.checking.oracle import Oracle
-from gradhooks.checking.settings import THRESHOLDS, Settings
-from gradhooks.numerics import determinism, sampling
+from gradhooks.checking.settings import Settings
 from gradhooks.numerics.layout import Layout
-from gradhooks.numerics.probe import uncancelled_magnitudes
 from gradhooks.reports.circumstances import Coverage
 from gradhooks.reports.culprit import Culprit
 from gradhooks.reports.reasons import Reason, Verdict
@@ -38,14 +34,6 @@ from gradhooks.reports.report import CheckReport
 from gradhooks.reports.stages import Stage, StageObserver, tell_nobody
 from gradhooks.reports.text import list_names
 from gradhooks.verdicts import declared, diagnosis, judge, pinpointing, proof
-
-# Jitter of a gradient above this fraction of the threshold is evaluated more often: entries a
-# thousand times smaller than their variable may fail by it. A free choice that changes the cost.
-_VISIBLE = 1e-3
-# How often. With two evaluations alone, four of their standard deviations do not cover every sixth
-# error of a variable whose entries jitter together; with six, every hundredth (Student's t with one
-# and five degrees of freedom).
-_MORE_GRADIENTS = 4
 
 # Receives the layout and the gradient that the optimizer received, shape (P,).
 GradientObserver = Callable[[Layout, Vector], None]
@@ -96,15 +84,14 @@ class _Check:
         self._trail: Sequence[str] = ()
         self._notes: list[str] = []
         self._replaced = 0
-        # A gradient may change between evaluations although the loss does not. Later checks of a
-        # run need not test that again.
         self._is_first = oracle.gradient_evaluations == 0
-        self._context, self._windows = self._estimate_baseline()
-        self._baseline = self._context.baseline
+        started = start.begin(oracle, settings, tell)
+        self._context, self._windows = started.context, started.windows
+        self._precision, self._moved = started.precision, started.moved
         dtype = "float64"
         if self._precision.level != "float64":
             dtype = oracle.training_dtype
-        self._zero_levels = proof.zero_levels(self._baseline.gradients, dtype)
+        self._zero_levels = proof.zero_levels(self._context.baseline.gradients, dtype)
 
     def run(self) -> CheckReport:
         """Measures, compares, and reports."""
@@ -126,7 +113,7 @@ class _Check:
             self._context, comparisons, directions, found
         )
         self._notes += [*self._oracle.notes, *found.notes, *notes]
-        gradients = self._baseline.gradients
+        gradients = self._context.baseline.gradients
         diagnoses = diagnosis.diagnose(
             self._layout, comparisons, gradients, self._oracle.batch_size
         )
@@ -163,110 +150,18 @@ class _Check:
         is_meant = found is not None and f"{found.path}/".startswith(excused)
         return None if is_meant else found
 
-    def _estimate_baseline(self) -> tuple[CheckContext, Mapping[float, Any]]:
-        """Evaluates loss and gradient at the point, and estimates the noise of the loss there."""
-        oracle, settings, layout = self._oracle, self._settings, self._layout
-        point = oracle.point()
-        precision = oracle.precision
-        spacing = baseline.NATIVE if precision.level == "model" else baseline.PROMOTED
-        under_patterns = frozenset(declared.variables_under(layout, settings.expect))
-        left_out = under_patterns | declared.excused_variables(layout, settings.excuses)
-        scales = sampling.variable_scales(layout, point)
-        self._tell(Stage.GRADIENT)
-        gradients = oracle.gradients(point).terms
-        self._tell(Stage.NOISE)
-        rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
-        probe = sampling.screening_probe(layout, scales, gradients["total"], rng, left_out)
-        # By how much the loss changes if every parameter changes by its own size.
-        self._moved = uncancelled_magnitudes(probe, gradients)[0]
-        may_be_narrow = bool(
-            precision.narrow_operations or precision.native_layers or oracle.calls_python
-        )
-        has_steps = bool(precision.step_operations)
-        known, confirmed = oracle.known_noise, None
-        if known is not None:
-            expected = settings.threshold or THRESHOLDS[precision.level]
-            confirmed = known_noise.confirm(
-                known, oracle, point, gradients, probe, spacing, expected
-            )
-        evaluation_point, windows = confirmed or baseline.estimate_baseline(
-            oracle, point, gradients, probe, spacing, may_be_narrow, has_steps
-        )
-        self._precision = digits.adjust_precision(precision, evaluation_point, oracle.calls_python)
-        threshold = settings.threshold
-        if threshold is None:
-            threshold = THRESHOLDS[self._precision.level]
-        self._threshold = threshold
-        if known is not None and confirmed:
-            oracle.known_noise = known.count_check()
-        elif self._precision.level == "float64" and not (may_be_narrow or has_steps):
-            oracle.known_noise = known_noise.remember(evaluation_point, known)
-        context = CheckContext(
-            oracle, settings, evaluation_point, probe, scales, spacing, threshold,
-            under_patterns, left_out,
-        )  # fmt: skip
-        return context, windows
-
     def _find_obstacle(self) -> Reason | None:
         """Returns why nothing can be said about the gradient; None if there is no such reason."""
-        if not np.isfinite(self._baseline.base).all():
+        if not np.isfinite(self._context.baseline.base).all():
             return Reason.NON_FINITE_LOSS
-        if self._has_loss_jitter() or self._has_gradient_jitter():
-            self._notes += random_operations.describe_randomness(self._oracle, self._threshold)
-            return Reason.NOT_DETERMINISTIC
-        return None
-
-    def _has_loss_jitter(self) -> bool:
-        """Whether the loss at the point changes by more than the threshold. Notes by how much."""
-        at = self._baseline
-        fraction = determinism.relative_loss_jitter(at.jitter, at.base[0], self._moved)
-        if not fraction > self._threshold:
-            return False
-        self._notes.append(
-            "the loss changes between two evaluations at the same point: "
-            f"by {at.jitter:.2g}, {fraction:.2g} of its size"
-        )
-        return True
-
-    def _has_gradient_jitter(self) -> bool:
-        """Whether a second evaluation gives another gradient, by more than the threshold.
-
-        Smaller differences become its noise. Notes by how much each variable
-        differs.
-        """
-        oracle, at = self._oracle, self._baseline
-        if not (self._is_first or at.is_jittering or oracle.gradient_noise is not None):
-            return False
-        again = oracle.gradients(at.point).terms
-        visible = determinism.gradient_jitter(
-            self._layout, at.gradients, again, _VISIBLE * self._threshold
-        )
-        jitter = {v: share for v, share in visible.items() if share > self._threshold}
-        more = _MORE_GRADIENTS if visible and not jitter else 0
-        self._estimate_gradient_noise(again, more)
-        for variable, fraction in sorted(jitter.items(), key=lambda pair: -pair[1]):
-            self._notes.append(
-                "the gradient changes between two evaluations at the same point: "
-                f"{self._layout.paths[variable]} by {fraction:.2g} of its size"
-            )
-        return bool(jitter)
-
-    def _estimate_gradient_noise(self, again: Mapping[str, Vector], more: int) -> None:
-        """Keeps the noise of the gradient, for this check and in the oracle.
-
-        Args:
-            again: The gradient of every term, evaluated a second time.
-            more: How many times more it is evaluated.
-        """
-        oracle, at = self._oracle, self._baseline
-        further = (oracle.gradients(at.point).terms for _ in range(more))
-        noise = determinism.gradient_noise(
-            self._layout, at.gradients, itertools.chain([again], further)
-        )
-        if noise.any():
-            oracle.gradient_noise = noise
-            self._baseline = dataclasses.replace(at, gradient_noise=noise)
-            self._context = dataclasses.replace(self._context, baseline=self._baseline)
+        sentences = jitter.describe_loss_jitter(self._context, self._moved)
+        if not sentences:
+            self._context, sentences = jitter.find_gradient_jitter(self._context, self._is_first)
+        if not sentences:
+            return None
+        self._notes += sentences
+        self._notes += random_operations.describe_randomness(self._oracle, self._context.threshold)
+        return Reason.NOT_DETERMINISTIC
 
     def _compare_measured(self) -> tuple[list[DerivativeComparison], list[Measurement]]:
         """Returns the comparisons with measured derivatives, and the measured directions."""
@@ -292,7 +187,7 @@ class _Check:
         return comparisons, directions
 
     def _note_open_questions(self, comparisons: Sequence[Comparison], verdict: Verdict) -> None:
-        self._notes += digits.describe_digits(self._precision, self._baseline, verdict)
+        self._notes += digits.describe_digits(self._precision, self._context.baseline, verdict)
         if verdict is Verdict.FAIL:
             return
         paths = proof.paths_without_proof(comparisons)
@@ -318,7 +213,7 @@ class _Check:
         settings, layout = self._settings, self._layout
         positions = settings.seen | proof.positions_with_proof(comparisons)
         variables = {layout.variable_of(p) for p in positions}
-        losses = map(float, self._baseline.base)
+        at = self._context.baseline
         return CheckReport(
             step=settings.step,
             verdict=verdict,
@@ -326,13 +221,13 @@ class _Check:
             relative_difference=dict(differences),
             comparisons=tuple(comparisons),
             diagnoses=tuple(diagnoses),
-            loss=dict(zip(self._oracle.term_names, losses, strict=True)),
-            threshold=self._threshold,
-            precision=dataclasses.replace(self._precision, noise=float(self._baseline.noise[0])),
+            loss=dict(zip(self._oracle.term_names, map(float, at.base), strict=True)),
+            threshold=self._context.threshold,
+            precision=dataclasses.replace(self._precision, noise=float(at.noise[0])),
             coverage=Coverage(len(variables), len(layout), len(positions), layout.size),
             seed=settings.seed,
             samples=settings.samples,
-            jitter=self._baseline.jitter,
+            jitter=self._context.baseline.jitter,
             replaced=self._replaced,
             trail=tuple(self._trail),
             notes=tuple(self._notes),
