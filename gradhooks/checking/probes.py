@@ -8,6 +8,7 @@ from gradhooks._types import PerTerm
 from gradhooks.checking import measure, pooling, resolve
 from gradhooks.checking.context import CheckContext
 from gradhooks.checking.measurement import Measurement
+from gradhooks.checking.pools import split_sample
 from gradhooks.numerics import sampling
 from gradhooks.numerics.coordinates import draw_coordinates, draw_replacement
 from gradhooks.numerics.layout import Layout
@@ -38,7 +39,7 @@ def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
     ).tolist()
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.REPLACEMENT)
     taken = set(positions)
-    alone, pools = pooling.split_sample(context, positions)
+    alone, pools = split_sample(context, positions)
     found = pooling.measure_pools(context, pools)
     first = _first_of_each(layout, [*alone, *found.wrong]) - {*alone}
     kept, count = _measure_singly(context, sorted([*alone, *found.open, *first]), taken, rng)
@@ -49,7 +50,7 @@ def measure_coordinates(context: CheckContext) -> tuple[list[Measurement], int]:
     for position in found.wrong:
         if position not in first and layout.variable_of(position) not in wrong:
             others.append(position)
-    alone, pools = pooling.split_sample(context, others, alone=0)
+    alone, pools = split_sample(context, others, alone=0)
     found = pooling.measure_pools(context, pools)
     rest, more = _measure_singly(context, sorted([*alone, *found.open, *found.wrong]), taken, rng)
     return [*kept, *found.measured, *rest], count + more

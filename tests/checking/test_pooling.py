@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradhooks.checking import pooling, run
+from gradhooks.checking import pools, run
 from gradhooks.checking.function_oracle import FunctionOracle
 from gradhooks.checking.settings import Settings
 from gradhooks.numerics.probe import Probe
@@ -63,10 +63,10 @@ def alone(report):
 def test_a_healthy_gradient_takes_half_an_evaluation_a_parameter(seed):
     single, report = Case(seed).check(is_pooling=False), Case(seed).check()
     assert report.verdict is single.verdict is Verdict.PASS
-    assert len(pooled(report)) == SIZE - pooling.ALONE
+    assert len(pooled(report)) == SIZE - pools.ALONE
     assert report.coverage == single.coverage
     # The same stencils; then 2 for each parameter, or for each of four and of two pools.
-    assert single.evaluations - report.evaluations == 2 * (SIZE - pooling.ALONE) - 2 * 2
+    assert single.evaluations - report.evaluations == 2 * (SIZE - pools.ALONE) - 2 * 2
     assert report.relative_difference["total"] < report.threshold / 10
 
 
@@ -133,19 +133,19 @@ def test_a_pool_with_a_kink_is_taken_apart():
     assert by_position[3].verdict is Verdict.INCONCLUSIVE
     others = [c for position, c in by_position.items() if position != 3]
     assert all(c.verdict is Verdict.PASS for c in others)
-    assert len(pooled(report)) >= (SIZE - pooling.ALONE) / 2
+    assert len(pooled(report)) >= (SIZE - pools.ALONE) / 2
 
 
 def test_others_are_measured_alone_in_every_check():
     seen = [frozenset(alone(Case(0).check(step=step))) for step in range(20)]
-    assert all(len(positions) == pooling.ALONE for positions in seen)
+    assert all(len(positions) == pools.ALONE for positions in seen)
     assert len(set(seen)) == len(seen)
     assert len(frozenset.union(*seen)) > SIZE / 2
 
 
 def test_a_few_parameters_are_measured_alone():
     oracle = Case(0).oracle(is_pooling=True)
-    report = run.check(oracle, Settings(samples=pooling.ALONE + 1))
+    report = run.check(oracle, Settings(samples=pools.ALONE + 1))
     assert not pooled(report)
 
 
@@ -212,7 +212,7 @@ def test_what_is_declared_is_measured_alone():
 
 def test_the_report_says_what_was_pooled():
     text = " ".join(str(Case(0).check()).split())
-    assert f"{SIZE - pooling.ALONE} of them in pools" in text
+    assert f"{SIZE - pools.ALONE} of them in pools" in text
     assert "agrees, 1 of 14" in text
     assert "if it alone made all of the difference" in text
     assert "pools" not in str(Case(0).check(is_pooling=False))
