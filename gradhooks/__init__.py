@@ -1,4 +1,4 @@
-"""Training hooks for Keras 3 that prove, while a model trains, that its gradients are right.
+"""Training hooks for Keras 3 that check, while a model trains, that its gradients are right.
 
 Public names are loaded on first use: TensorBoard imports this package when it
 starts, and must not have to wait for a framework.
@@ -81,4 +81,4 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, "testing"])

@@ -36,7 +36,7 @@ class GradientCheck(keras.callbacks.Callback):
     callback.
 
     The logs of every epoch get `gradcheck_relative_difference` and
-    `gradcheck_failures`, for callbacks that come behind it in the list: put it
+    `gradcheck_failures`, for callbacks that come after it in the list: put it
     first. `EarlyStopping(monitor="gradcheck_failures", mode="min")` reads them.
 
     Args:

@@ -40,9 +40,9 @@ def check_gradients(
     with backpropagation by `||a - n|| / (||a|| + ||n||)`. The model, its
     optimizer, its metrics and all random generators stay as they are.
 
-    A pass proves that backpropagation of the sampled parameters, and along one
+    A pass says that backpropagation of the sampled parameters, and along one
     random direction over all parameters, agrees with the loss as it is computed.
-    It does not prove that this is the loss you intended.
+    It does not say that this is the loss you intended.
 
     Args:
         model: A built and compiled `keras.Model`. With a `loss_fn` it need not

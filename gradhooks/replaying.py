@@ -1,6 +1,7 @@
 """replay(): makes a check again that has failed elsewhere."""
 
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -22,8 +23,9 @@ def replay(
     The model takes over the values that its variables and its optimizer had in the
     check, and keeps them afterwards, so that the bug can be looked at with the weights
     that show it; the batch is in `batch.npz`. (What an optimizer has made since, such as
-    moments, stays.) With the same versions on the same kind of device the numbers are
-    the same, bit for bit.
+    moments, stays.) With the same code and versions, on the same kind of device, the
+    numbers are the same, bit for bit; what code keeps beside Keras variables, such as an
+    attribute that changes while it trains, is its own. A note tells if the loss is another.
 
     Nothing in the directory is run: weights and batch are plain arrays, and the model is
     the one that you pass. Where Keras could save the model, `model.keras` holds it, for
@@ -75,8 +77,22 @@ def replay(
     checker.resume(failure)
     report = checker.check(model, request.step, request.check_index, request.samples)
     return dataclasses.replace(
-        report, arguments=failure.report.arguments, kept_in=os.fspath(directory)
+        report,
+        arguments=failure.report.arguments,
+        kept_in=os.fspath(directory),
+        notes=(*report.notes, *_compare_losses(report, failure.report)),
     )
+
+
+def _compare_losses(report: CheckReport, former: CheckReport) -> list[str]:
+    """Returns a note if the loss is not that of the former check."""
+    if dict(report.loss) == dict(former.loss):
+        return []
+    told: list[str] = []
+    for each in (report, former):
+        versions = ", ".join(f"{name} {number}" for name, number in each.origin.versions.items())
+        told.append(f"{each.loss.get('total', math.nan):.17g} ({versions})")
+    return [f"the loss is {told[0]}; in the check that was kept it was {told[1]}"]
 
 
 def _make_options(request: Request, loss_fn: LossFunction | None) -> validation.Options:

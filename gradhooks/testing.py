@@ -236,6 +236,6 @@ def _require_pass(report: CheckReport) -> CheckReport:
         raise AssertionError(assertion_message(report))
     meaning = "\n".join(advice(report))
     raise AssertionError(
-        "nothing could be decided about the gradients, so nothing is proved.\n"
+        "nothing could be decided about the gradients, so the test does not pass.\n"
         f"{meaning}\n\n{report}"
     )

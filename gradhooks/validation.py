@@ -209,7 +209,7 @@ def _check_word(name: str, value: Any, choices: tuple[str, ...], advice: str) ->
     """Returns the value if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise bad_input(
-            f"`{name}` must be one of a few words.", name, value, f"one of {choices}", advice
+            f"`{name}` must be one of these words.", name, value, f"one of {choices}", advice
         )
     return value
 
@@ -302,16 +302,14 @@ def _check_directory(name: str, value: Any) -> Any:
 
 
 def _check_path(name: str, value: Any, example: str) -> str | None:
-    """Returns None, or a path as a string."""
-    if value is not None and not isinstance(value, (str, os.PathLike)):
-        raise bad_input(
-            f"`{name}` must be a path.",
-            name,
-            value,
-            "None, a str or a path",
-            f"Try {name}='{example}'.",
-        )
-    return None if value is None else os.fspath(value)
+    """Returns None, or the path of a directory, which need not be there, as a string."""
+    if value is None:
+        return None
+    is_path = isinstance(value, (str, os.PathLike)) and os.fspath(value) != ""
+    if not is_path or os.path.isfile(value):
+        expected, advice = "None, or the path of a directory", f"Try {name}='{example}'."
+        raise bad_input(f"`{name}` must be a directory.", name, value, expected, advice)
+    return os.fspath(value)
 
 
 def _check_file_name(name: str, value: Any) -> str:

@@ -156,6 +156,12 @@ def bfloat16():
     return chain(layers.Dense(6, dtype=policy), Doubled(dtype=policy), dtype=policy)
 
 
+def scaled():
+    model = float16()
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), "mse")
+    return model
+
+
 def halving():
     inputs = keras.Input((4,))
     model = Halving(inputs, layers.Dense(2)(layers.Dense(3, activation="tanh")(inputs)))
@@ -211,6 +217,7 @@ CASES = {
     ),
     "mixed_float16": Case(float16),
     "bfloat16": Case(bfloat16),
+    "a loss scale": Case(scaled),
     "native": Case(dense, {"precision": "model", "at_start": False}),
     "declared": Case(lambda: chain(layers.Dense(3)), {"expect": {"net/dense*": "mismatch"}}),
     "bounded": Case(dense, {"max_memory": 1 << 28, "samples": 9, "seed": 5, "batch_size": 7}),

@@ -111,7 +111,8 @@ def test_defaults_are_those_of_the_options():
     assert defaults_of(gradhooks.check_gradients) == options | data | own
     assert defaults_of(gradhooks.GradientCheck) == of_callback | data
     # A layer has no training step and is small, and tests sample more.
-    del options["train_step"], options["max_memory"], data["class_weight"]
+    del options["train_step"], options["max_memory"], options["save_failures"]
+    del data["class_weight"]
     own = {"samples": 64, "call": None, "inputs": True}
     assert defaults_of(assert_gradients) == options | data | own
 

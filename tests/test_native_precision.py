@@ -128,7 +128,7 @@ def checked(seed, where, factor):
 
 # Seeds of the networks below; the sweep has the other eight.
 SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(2, 10))]
-# Missed once, where the corners at nudged points swallowed the gap; runs every time.
+# Missed once, where the corners at perturbed points swallowed the gap; runs every time.
 ONCE_MISSED = {("hidden/bias", 7)}
 
 

@@ -87,7 +87,7 @@ def test_public_names():
         ]
     )
     assert all(hasattr(gradhooks, name) for name in gradhooks.__all__)
-    assert set(dir(gradhooks)) == set(gradhooks.__all__)
+    assert set(dir(gradhooks)) == {*gradhooks.__all__, "testing"}
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         gradhooks.nothing_of_the_kind  # noqa: B018
 

@@ -122,9 +122,11 @@ def test_a_passing_check_is_not_kept(tmp_path):
 
 def test_a_disk_that_refuses_is_a_note(tmp_path):
     blocked = tmp_path / "file"
-    blocked.write_text("no directory")
     model = failing_models.CASES["a layer"].build()
-    check = gradhooks.GradientCheck(X, Y, on_failure="ignore", save_failures=blocked)
+    check = gradhooks.GradientCheck(
+        X, Y, samples=4, freq=1000, on_failure="ignore", save_failures=blocked
+    )
+    blocked.write_text("no directory")
     with pytest.warns(GradientCheckWarning, match="could not be kept"):
         model.fit(X, Y, verbose=0, callbacks=[check])
     assert any("could not be kept" in note for note in check.reports[0].notes)
@@ -169,9 +171,9 @@ def test_keeping_a_check_does_not_touch_the_training(layer, tmp_path):
     assert has_model is (layer is failing_models.Doubled)
 
 
-@pytest.mark.parametrize("value", [3, b"bytes", object()])
+@pytest.mark.parametrize("value", [3, b"bytes", object(), "", __file__])
 def test_the_directory_is_a_path(value):
-    with pytest.raises(BadInputError, match="`save_failures` must be a path"):
+    with pytest.raises(BadInputError, match="`save_failures` must be a directory"):
         gradhooks.GradientCheck(X, Y, save_failures=value)
 
 
@@ -202,6 +204,35 @@ def promise_too_much(path):
     with zipfile.ZipFile(path, "w") as archive:
         content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"12345678"
         archive.writestr("batch|0||.npy", content)
+
+
+def make_archive(content, *, name="batch|0||.npy", flag=0):
+    """Returns a function that writes an archive of one member."""
+
+    def write(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, content)
+        if flag:
+            damaged = bytearray(path.read_bytes())
+            damaged[6] |= flag
+            damaged[damaged.rindex(b"PK\x01\x02") + 8] |= flag
+            path.write_bytes(bytes(damaged))
+
+    return write
+
+
+def npy(header, content=b""):
+    """The bytes of a file of NumPy with a header of one's own."""
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
+
+
+ONE = "{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }"
+
+
+def save_alone(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
 
 
 def cut(path):
@@ -261,6 +292,29 @@ DAMAGES = {
     "other names": (STATE, lambda path: np.savez(path, variables=np.zeros(3))),
     "seen as text": (STATE, lambda path: write_arrays(path, {"seen": [("", np.array(["a"]))]})),
     "an unknown dtype": (STATE, lambda path: np.savez(path, **{"seen|0|Trap|": np.zeros(3)})),
+    "a kind that is no dtype": (
+        STATE,
+        make_archive(npy(ONE.replace("<f8", "<u8"), bytes(8)), name="variables|0|finfo|.npy"),
+    ),
+    "no member of NumPy": (BATCH, make_archive(b"hello world")),
+    "an encrypted member": (BATCH, make_archive(npy(ONE, bytes(8)), flag=1)),
+    "a shape beyond numbers": (BATCH, make_archive(npy(ONE.replace("(1,)", f"({2**70},)")))),
+    "half a header": (BATCH, make_archive(npy("{'descr': ('<f8',"))),
+    "a dtype of nothing": (BATCH, make_archive(npy(ONE.replace("'<f8'", "()")))),
+    "texts of no length": (
+        BATCH,
+        make_archive(
+            npy(ONE.replace("<f8", "|S0").replace("1,", "9999999,")), name="batch|0|bytes|.npy"
+        ),
+    ),
+    "an array alone": (BATCH, save_alone),
+    "seen at infinity": (
+        STATE,
+        lambda path: write_arrays(path, {"seen": [("", np.array([np.inf]))]}),
+    ),
+    "a negative step": (DESCRIPTION, change(request__step=-1)),
+    "a negative number": (DESCRIPTION, change(request__check_index=-2)),
+    "noise of other terms": (DESCRIPTION, change(memory__gradient_noise=[[0.0]] * 5)),
     "no variables": (STATE, lambda path: write_arrays(path, {})),
 }
 
@@ -293,6 +347,39 @@ def test_a_model_that_was_trained_since_will_do(kept):
     model.fit(X, Y, verbose=0)
     again = gradhooks.replay(kept.kept_in, model)
     assert failing_models.numbers(again) == failing_models.numbers(kept)
+
+
+def adapted():
+    """A model whose optimizer has adapted its loss scale."""
+    model = failing_models.CASES["a loss scale"].build()
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_a_loss_scale_that_was_adapted_is_refused(tmp_path):
+    (report,) = failing_models.run("a loss scale", tmp_path)
+    model = adapted()
+    before = digest(model)
+    with pytest.raises(BadInputError, match="loss scale"):
+        gradhooks.replay(report.kept_in, model)
+    assert digest(model) == before
+
+
+def test_another_loss_is_told(kept):
+    model = failing_models.CASES["a layer"].build()
+    model.compile("adam", "mae")
+    again = gradhooks.replay(kept.kept_in, model)
+    assert any("in the check that was kept it was" in note for note in again.notes)
+
+
+def test_a_name_leads_nowhere_else(tmp_path):
+    model = failing_models.CASES["a layer"].build()
+    report = gradhooks.check_gradients(
+        model, X, Y, samples=4, save_failures=tmp_path / "kept", name="../../fold/1"
+    )
+    assert os.listdir(tmp_path) == ["kept"]
+    assert os.listdir(tmp_path / "kept") == [os.path.basename(report.kept_in)]
+    assert report.kept_in == str(tmp_path / "kept" / ".._.._fold_1-step-0")
 
 
 OTHERS = {
@@ -330,6 +417,7 @@ def test_a_missing_loss_function_is_named(tmp_path):
 ARRAYS = {
     "float32": np.array([[1.5, -0.0], [np.nan, np.inf]], "float32"),
     "float16": np.array([1e-7, 65504.0], "float16"),
+    "float8_e5m2": np.array([0.5, -2.0], ml_dtypes.float8_e5m2),
     "bfloat16": np.array([1e-30, -2.5], ml_dtypes.bfloat16),
     "float8": np.array([0.5, -2.0], ml_dtypes.float8_e4m3fn),
     "complex": np.array([1 + 2j]),

@@ -1,7 +1,7 @@
 """Confirms every failure before it is reported.
 
 A failure that is clear, by a gap far above the error bars of quotients at two steps,
-is measured once more at a nudged point. If the same error occurs there it stands,
+is measured once more at a perturbed point. If the same error occurs there it stands,
 and so do the others of its kind in its variable: one is measured of each.
 
 What is not clear, or not repeated, is examined in three stages. Each may withdraw
@@ -11,7 +11,7 @@ the failure, and only what fails all of them stands:
 2. Backpropagation is evaluated at a few points within the step. If it varies there
    by as much as the gap, no step shows the derivative at one point, and the
    comparison is inconclusive (noise).
-3. It is measured again at nudged points, and `replication.confirm` decides: in
+3. It is measured again at perturbed points, and `replication.confirm` decides: in
    float64 by one replicate, at native precision by five. What is not confirmed
    is put down to a kink if one was seen; to an operation that is wrong at exactly
    this point if the gradient right beside it agrees; else to noise.

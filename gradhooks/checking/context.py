@@ -21,11 +21,11 @@ class Confirmed:
 
     Attributes:
         kinds: The `Kind`s of which a clear failure stands; others of these do, too.
-        nudged: The latest nudged point, by its number.
+        perturbed: The latest perturbed point, by its number.
     """
 
     kinds: set[Kind] = dataclasses.field(default_factory=set[Kind])
-    nudged: dict[int, EvaluationPoint] = dataclasses.field(
+    perturbed: dict[int, EvaluationPoint] = dataclasses.field(
         default_factory=dict[int, EvaluationPoint]
     )
 
@@ -34,7 +34,7 @@ class Confirmed:
 class CheckContext:
     """The point that is checked, and how probes are measured there.
 
-    Failures are replicated at a nudged point of the same batch, not on another
+    Failures are replicated at a perturbed point of the same batch, not on another
     slice of the batch. A kink on which parameters sit (a fresh bias, a zero
     layer, two ReLUs that cancel) is the same on every slice and gone after a
     nudge: a slice would repeat the false failure. And an error that only some

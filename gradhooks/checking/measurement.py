@@ -119,13 +119,13 @@ class Measurement:
         return Comparand(self.analytic[term], self.estimates[term], self.magnitude[term])
 
     def vote(self, replicate: "Measurement", threshold: float) -> Vote:
-        """Returns what the same measurement at a nudged point says of this failure.
+        """Returns what the same measurement at a perturbed point says of this failure.
 
         One term that fails by the same error repeats it; every term that failed
         must be contradicted.
 
         Args:
-            replicate: The `Measurement` at the nudged point.
+            replicate: The `Measurement` at the perturbed point.
             threshold: Relative difference that the verdict allows.
         """
         votes: list[Vote] = []

@@ -22,7 +22,9 @@ class StoredNoise:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """What an oracle remembers of the checks before one: they decide how that one measures.
+    """What an oracle remembers of the checks before one, and measures by.
+
+    Not whether the code gives the same gradient in every trace: that is found anew.
 
     Args:
         is_first: Whether there were none.

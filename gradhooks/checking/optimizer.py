@@ -169,10 +169,10 @@ def _find_noisy(context: CheckContext, recorded: OptimizerGradient) -> set[int]:
         beyond = optimizer_gradient.find_beyond_rounding(recorded, nearby, beyond, dtype)
 
     def vote(numbers: Sequence[int], replicate: int) -> list[Vote]:
-        nudged = _record_replicate(context, replicate)
+        perturbed = _record_replicate(context, replicate)
         votes: list[Vote] = []
         for k in numbers:
-            votes.append(optimizer_gradient.vote(recorded, nudged, beyond[k], dtype))
+            votes.append(optimizer_gradient.vote(recorded, perturbed, beyond[k], dtype))
         return votes
 
     # Every difference beyond rounding is in doubt, for no error bar covers it.
@@ -182,7 +182,7 @@ def _find_noisy(context: CheckContext, recorded: OptimizerGradient) -> set[int]:
 
 
 def _record_replicate(context: CheckContext, number: int) -> OptimizerGradient:
-    """Records the step at a nudged point, where rounding is another."""
+    """Records the step at a perturbed point, where rounding is another."""
     oracle = context.oracle
     size = max(_NUDGE, _NUDGE_ROUNDOFFS * roundoff.rounding(oracle.training_dtype))
     point = _nudge(context, sampling.Stream.TRAINED_REPLICATE, number, size)

@@ -1,4 +1,4 @@
-"""Replicates: failures measured again at nudged points of the same batch.
+"""Replicates: failures measured again at perturbed points of the same batch.
 
 `confirm` measures there as at the point itself. Of a clear failure `confirm_clear` takes
 a single quotient at a larger step: quotients at the point have told of truncation and of
@@ -44,7 +44,7 @@ def confirm(
     failures: Sequence[Measurement],
     meets: Sequence[bool],
 ) -> list[bool]:
-    """Returns which failures stand after they were measured again at nudged points.
+    """Returns which failures stand after they were measured again at perturbed points.
 
     Args:
         failures: The `Measurement`s that failed.
@@ -67,7 +67,7 @@ def confirm(
 
 
 def confirm_clear(context: CheckContext, failures: Sequence[Measurement]) -> list[bool]:
-    """Returns which clear failures are repeated at nudged points by single quotients.
+    """Returns which clear failures are repeated at perturbed points by single quotients.
 
     A replicate must have the same error, and a numeric derivative of the same size, or
     the same part of the gradient: where steps are too long for a loss, quotients at
@@ -154,7 +154,7 @@ def _measure_farther(
     failures: Sequence[Measurement],
     number: int,
 ) -> list[Measurement]:
-    """Measures the probes of failures at a nudged point, by one quotient at a larger step."""
+    """Measures the probes of failures at a perturbed point, by one quotient at a larger step."""
     at = _nudge_lightly(context, number)
     sizes: list[float] = []
     for failure in failures:
@@ -172,8 +172,8 @@ def _measure_farther(
 
 
 def _nudge_lightly(context: CheckContext, number: int) -> EvaluationPoint:
-    """Returns a nudged point with the noise of the baseline, which is far below clear failures."""
-    known = context.confirmed.nudged
+    """Returns a perturbed point with the noise of the baseline, far below clear failures."""
+    known = context.confirmed.perturbed
     if number not in known:
         point = _nudge(context, number, _NUDGE_CLEAR)
         gradients = context.oracle.gradients(point).terms
@@ -198,7 +198,7 @@ def _measure_replicate(
     failures: Sequence[Measurement],
     number: int,
 ) -> list[Measurement]:
-    """Measures the probes of failures at a nudged point, another one for each number."""
+    """Measures the probes of failures at a perturbed point, another one for each number."""
     at = _nudge_point(context, number)
     replicates = step_control.first_estimates(
         context.oracle,
@@ -217,11 +217,11 @@ def _measure_replicate(
 
 
 def _nudge_point(context: CheckContext, number: int) -> EvaluationPoint:
-    """Returns the baseline at a nudged point."""
+    """Returns the baseline at a perturbed point."""
     assert context.screening is not None
     point = _nudge(context, number, _NUDGE)
     gradients = context.oracle.gradients(point)
-    nudged, _ = estimate_baseline(
+    perturbed, _ = estimate_baseline(
         context.oracle,
         point,
         gradients.terms,
@@ -230,5 +230,5 @@ def _nudge_point(context: CheckContext, number: int) -> EvaluationPoint:
         has_steps=bool(context.oracle.precision.step_operations),
     )
     # A nudge does not change how many digits the loss has: the larger of both estimates holds.
-    noise = np.maximum(nudged.noise, context.baseline.noise)
-    return dataclasses.replace(nudged, noise=noise)
+    noise = np.maximum(perturbed.noise, context.baseline.noise)
+    return dataclasses.replace(perturbed, noise=noise)

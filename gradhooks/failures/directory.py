@@ -5,6 +5,7 @@ every variable. `model.keras` is there where Keras could save the model; nothing
 """
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -23,6 +24,8 @@ DESCRIPTION, BATCH, STATE, MODEL = "failure.json", "batch.npz", "state.npz", "mo
 # Bytes of the longest description that is read. A free choice: that of a thousand failed
 # comparisons takes a hundredth of it.
 _LONGEST = 1 << 26
+# Characters of a check's name in that of a directory: a free choice below the limits of all disks.
+_LONGEST_NAME = 100
 _ADVICE = "Try a directory that `save_failures=` of a check has written, as it was."
 
 
@@ -38,21 +41,23 @@ def write_failure(
 
     Returns:
         The new directory, `<directory>/<name>-step-<step>`, with a number behind it if there is
-        one of that name.
+        one of that name. Until it is complete it has a name that begins with
+        `.gradhooks-unfinished-`, which a killed process leaves behind.
 
     Raises:
-        OSError: If the files cannot be written; none is left behind.
+        OSError: If the files cannot be written; none of them is left behind.
         ValueError: For a batch or a variable that only pickle could store; likewise.
     """
     os.makedirs(directory, exist_ok=True)
-    unfinished = os.path.join(directory, f".{uuid.uuid4().hex}")
+    unfinished = os.path.join(directory, f".gradhooks-unfinished-{uuid.uuid4().hex}")
     os.mkdir(unfinished)
     try:
         _write_files(unfinished, failure)
         if save_model is not None:
             _try_to_save(save_model, os.path.join(unfinished, MODEL))
-        request = failure.request
-        return _rename(unfinished, os.path.join(directory, f"{request.name}-step-{request.step}"))
+        # A name may hold anything.
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", failure.request.name)[:_LONGEST_NAME]
+        return _rename(unfinished, os.path.join(directory, f"{name}-step-{failure.request.step}"))
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -75,7 +80,8 @@ def read_failure(directory: Any) -> Failure:
             raise ValueError("a batch is (x, y, sample_weight)")
         state = read_arrays(os.path.join(place, STATE))
         seen = [int(position) for _, array in state.pop("seen", []) for position in array.flat]
-    except (OSError, ValueError, RecursionError) as error:
+        _check_numbers(description)
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise is_damaged(place, error) from error
     return Failure(
         description.report,
@@ -150,10 +156,30 @@ def _read_description(path: str) -> Description:
     if os.path.getsize(path) > _LONGEST:
         raise ValueError(f"{DESCRIPTION} is longer than that of any check")
     with open(path, "rb") as file:
-        description = serialization.loads(Description, file.read(_LONGEST))
+        text = file.read(_LONGEST)
+    try:
+        description = serialization.loads(Description, text)
+    except ValueError as error:
+        raise ValueError(f"{DESCRIPTION}: {error.__cause__ or error}") from error
     if description.format != FORMAT:
         raise ValueError(
             f"{DESCRIPTION} has the format {description.format}, and this version of gradhooks "
             f"reads {FORMAT}"
         )
     return description
+
+
+def _check_numbers(description: Description) -> None:
+    """Raises a `ValueError` for numbers that fit no check."""
+    request, memory = description.request, description.memory
+    terms = len(description.report.loss)
+    rows: list[tuple[float, ...]] = []
+    if memory.known_noise is not None:
+        rows += [memory.known_noise.level, memory.known_noise.base]
+    noise = memory.gradient_noise or ()
+    if any(len(row) != terms for row in rows) or (noise and len(noise) != terms):
+        raise ValueError(f"noise is remembered of other than the {terms} terms of the loss")
+    if len({len(row) for row in noise}) > 1:
+        raise ValueError("noise is remembered of other variables in each term")
+    if request.step < 0 or (request.check_index or 0) < 0:
+        raise ValueError(f"the check was at step {request.step}, number {request.check_index}")

@@ -15,6 +15,10 @@ from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.report import CheckReport
 from gradhooks.validation import Options
 
+# Failures that one fit keeps at most. A free choice: one bug has few places, and each failure takes
+# the room of the weights.
+_MOST = 8
+
 
 class FailureKeeper:
     """Writes failing checks to a directory.
@@ -62,6 +66,9 @@ class FailureKeeper:
         known = (report.reason.name, *place)
         if known in self._kept or not distribution.is_chief(model):
             return report
+        if len(self._kept) == _MOST:
+            sentence = f"not kept: {_MOST} failures of this fit have been"
+            return dataclasses.replace(report, notes=(*report.notes, sentence))
         self._kept.add(known)
         request = _describe_request(settings, options)
         try:

@@ -1,4 +1,4 @@
-"""Every value that a model's gradient may depend on, as arrays: read, and written back."""
+"""The values of Keras variables that a gradient may depend on, as arrays: read and written back."""
 
 import keras
 
@@ -7,7 +7,7 @@ from gradhooks.model import keras_internals
 from gradhooks.reports.errors import bad_input
 
 # The groups of values.
-VARIABLES, OPTIMIZER, SEED = "variables", "optimizer", "seed"
+VARIABLES, METRICS, OPTIMIZER, SEED = "variables", "metrics", "optimizer", "seed"
 _ADVICE = (
     "Try the code that built and compiled the model for the check, with the same layers trainable."
 )
@@ -42,6 +42,8 @@ def write_state(model, groups):
         BadInputError: If the model has other variables; nothing is written then.
     """
     variables = _variables_of(model)
+    # Before anything is made.
+    _check_alike(variables[VARIABLES], groups.get(VARIABLES, ()), VARIABLES)
     optimizer = getattr(model, "optimizer", None)
     wanted = len(groups.get(OPTIMIZER, ()))
     if optimizer is not None and not optimizer.built and wanted > len(variables[OPTIMIZER]):
@@ -51,9 +53,14 @@ def write_state(model, groups):
         keras_internals.make_global_seeds()
         variables = _variables_of(model)
     pairs = []
+    # Metrics have variables once they have seen a batch; a loss can only read those it has itself.
+    given = groups.get(METRICS, ())
+    known = _take_alike(variables[METRICS], given)
+    pairs += zip(known, given, strict=True) if len(known) == len(given) else ()
     for group in (VARIABLES, OPTIMIZER, SEED):
         given = groups.get(group, ())
         if group == OPTIMIZER:
+            _check_loss_scale(optimizer, given)
             # One that is built has more. No check applies them.
             variables[group] = _take_alike(variables[group], given)
         if group != SEED or given:
@@ -72,13 +79,15 @@ def trained_numbers(model):
 
 def check_trained(model, numbers):
     """Raises a `BadInputError` if other variables of a model are trained than those given."""
-    found = trained_numbers(model)
-    if found != tuple(numbers):
+    variables = _variables_of(model)[VARIABLES]
+    for number in sorted(set(numbers) ^ set(trained_numbers(model))):
+        path = variables[number].path if number < len(variables) else f"number {number}"
+        is_trained = number not in numbers
         raise bad_input(
             "What is trained must be what was trained in the check.",
             "model",
-            f"{len(found)} variables that are trained",
-            f"the {len(numbers)} of the check",
+            f"{path} {'trained' if is_trained else 'frozen'}",
+            f"it {'frozen' if is_trained else 'trained'}",
             _ADVICE,
         )
 
@@ -89,6 +98,7 @@ def _variables_of(model):
     seeds = keras_internals.global_seeds()
     return {
         VARIABLES: list(model.variables),
+        METRICS: list(model.metrics_variables) if hasattr(model, "metrics_variables") else [],
         OPTIMIZER: list(optimizer.variables) if optimizer is not None else [],
         SEED: [] if seeds is None else [seeds.state],
     }
@@ -97,14 +107,28 @@ def _variables_of(model):
 def _take_alike(variables, given):
     """Returns the variables that given arrays fit, in their order; others may lie between."""
     left, found = list(variables), []
-    for _, array in given:
-        shape_and_dtype = array.shape, str(array.dtype)
+    for path, array in given:
+        wanted = path.rpartition("/")[2], array.shape, str(array.dtype)
         while left:
             variable = left.pop(0)
-            if (tuple(variable.shape), str(variable.dtype)) == shape_and_dtype:
+            own = variable.path.rpartition("/")[2], tuple(variable.shape), str(variable.dtype)
+            if own == wanted:
                 found.append(variable)
                 break
     return found
+
+
+def _check_loss_scale(optimizer, given):
+    """Raises a `BadInputError` if an optimizer has a loss scale that it had not in the check."""
+    has_scale = any(path.endswith("dynamic_scale") for path, _ in given)
+    if getattr(optimizer, "built", False) and hasattr(optimizer, "dynamic_scale") and not has_scale:
+        raise bad_input(
+            "The loss scale must be that of the check.",
+            "model",
+            "an optimizer whose loss scale has been adapted",
+            "one that has applied no gradient yet",
+            _ADVICE,
+        )
 
 
 def _check_alike(variables, given, group):

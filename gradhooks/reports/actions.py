@@ -121,7 +121,9 @@ def reproduction(report: Report) -> str:
     """Returns the line of Python that measures the same numbers again."""
     if report.kept_in:
         own = dict(report.arguments).get("loss_fn", "")
-        loss = f", loss_fn={printable(own)}" if own else ""
+        # The directory may come from anywhere, and the line is there to be run.
+        name = own if all(part.isidentifier() for part in own.split(".")) else "loss_fn"
+        loss = f", loss_fn={name}" if own else ""
         return f"gradhooks.replay({printable(repr(report.kept_in))}, model{loss})"
     settings: dict[str, float] = {"samples": report.samples, "seed": report.seed}
     if report.checked == "model":

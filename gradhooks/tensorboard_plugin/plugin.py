@@ -97,7 +97,7 @@ class GradhooksPlugin(base_plugin.TBPlugin):
         asked = _parameters(request, {"id": _ID, "step": _STEP})
         name, text = self._archive.report(*_who(request), asked["id"], int(asked["step"]))
         # A name may hold anything, and ends up in a header and on somebody's disk.
-        file_name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-step-{int(asked['step'])}.json"
+        file_name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)[:100]}-step-{int(asked['step'])}.json"
         headers = [("Content-Disposition", f'attachment; filename="{file_name}"')]
         return _respond(request, text, "application/json", 200, headers)
 

@@ -26,7 +26,7 @@ def compare(
 
     Args:
         recorded: The `OptimizerGradient`.
-        noisy: Numbers of the variables whose error is not the same at nudged
+        noisy: Numbers of the variables whose error is not the same at perturbed
             points.
         dtype: Name of the dtype that training computes in.
     """

@@ -138,15 +138,15 @@ def vote(
     variable: int,
     dtype: str,
 ) -> Vote:
-    """Returns what the recorded gradient of a variable at a nudged point says of its error.
+    """Returns what the recorded gradient of a variable at a perturbed point says of its error.
 
     Args:
         recorded: The `OptimizerGradient` at the point.
-        replicate: The `OptimizerGradient` at the nudged point.
+        replicate: The `OptimizerGradient` at the perturbed point.
         variable: Number of the variable.
         dtype: Name of the dtype that training computes in.
     """
-    # The gradient may not be finite at the nudged point.
+    # The gradient may not be finite at the perturbed point.
     with np.errstate(invalid="ignore", over="ignore"):
         # Which entries underflow depends on the gradient at each of the points.
         if underflows(recorded, variable, dtype) and underflows(replicate, variable, dtype):

@@ -1,6 +1,6 @@
 """Whether a failure is confirmed at other points: replicates of a measurement, and their votes.
 
-A kink on which parameters sit is gone at a nudged point, and rounding is another
+A kink on which parameters sit is gone at a perturbed point, and rounding is another
 there; a wrong gradient stays wrong, by the same error. One function, `confirm`,
 decides for single parameters, for directions and for the whole gradients of
 variables.
@@ -225,11 +225,11 @@ class Comparand:
 
 
 def vote(first: Comparand, second: Comparand, threshold: float) -> Vote:
-    """Returns what the same derivative at a nudged point says of a failure.
+    """Returns what the same derivative at a perturbed point says of a failure.
 
     Args:
         first: The derivative that failed.
-        second: The same at a nudged point.
+        second: The same at a perturbed point.
         threshold: Relative difference that the verdict allows.
     """
     if not math.isfinite(second.gap) or not math.isfinite(second.size) or second.is_vacuous:

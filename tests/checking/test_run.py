@@ -534,7 +534,7 @@ def test_two_kinks_that_cancel_at_exactly_zero_do_not_fail():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("number", range(4))
 def test_a_replicate_with_a_wide_error_bar_withdraws_no_failure(number, seed):
-    """At the nudged point the loss has few digits, so the error bar is wider than the gap."""
+    """At the perturbed point the loss has few digits, so the error bar is wider than the gap."""
     network = Network(seed)
 
     def loss(p):

@@ -40,17 +40,17 @@ def repeated(here, there, variables, dtype):
     return [v for v in variables if optimizer_gradient.vote(here, there, v, dtype) is Vote.REPEATED]
 
 
-def judged(now, nudged=(), dtype="float16"):
+def judged(now, perturbed=(), dtype="float16"):
     """The comparisons, with every disagreeing variable measured again at some points."""
     disagreeing = optimizer_gradient.find_disagreeing(now, dtype)
     noisy = set()
-    for other in nudged:
+    for other in perturbed:
         noisy |= {*disagreeing} - {*repeated(now, other, disagreeing, dtype)}
     return optimizer_comparison.compare(now, noisy, dtype)
 
 
 AGREES = (Verdict.PASS, Reason.AGREES)
-# (what, trained, trained at nudged points, dtype, judgement of the lower variable)
+# (what, trained, trained at perturbed points, dtype, judgement of the lower variable)
 TABLE = [
     ("the same", ANALYTIC, (), "float32", AGREES),
     ("single rounding", noisy(1e-6, 1), (), "float32", AGREES),
@@ -59,10 +59,16 @@ TABLE = [
     ("halved", ANALYTIC / 2, (ANALYTIC / 2,), "float32", "untrained"),
     ("halved, in bfloat16", ANALYTIC / 2, (ANALYTIC / 2,), "bfloat16", "untrained"),
     ("one in a thousand too large", 1.001 * ANALYTIC, (1.001 * ANALYTIC,), "float32", "untrained"),
-    ("another error at the nudged point", 1.5 * ANALYTIC, (0.5 * ANALYTIC,), "float32", "rounding"),
+    (
+        "another error at the perturbed point",
+        1.5 * ANALYTIC,
+        (0.5 * ANALYTIC,),
+        "float32",
+        "rounding",
+    ),
     ("an error that grows eightfold", 1.1 * ANALYTIC, (1.8 * ANALYTIC,), "float32", "rounding"),
-    ("no error at the nudged point", 1.5 * ANALYTIC, (ANALYTIC,), "float32", "rounding"),
-    ("NaN at the nudged point", 1.5 * ANALYTIC, (math.nan * ANALYTIC,), "float32", "rounding"),
+    ("no error at the perturbed point", 1.5 * ANALYTIC, (ANALYTIC,), "float32", "rounding"),
+    ("NaN at the perturbed point", 1.5 * ANALYTIC, (math.nan * ANALYTIC,), "float32", "rounding"),
     ("NaN", changed(math.nan * ANALYTIC[:40]), (), "float32", "non_finite_gradient"),
     ("overflow", changed(math.inf * ANALYTIC[:40]), (), "float16", "non_finite_gradient"),
     (
@@ -76,12 +82,12 @@ TABLE = [
 
 
 @pytest.mark.parametrize(
-    ("what", "trained", "nudged", "dtype", "expected"), TABLE, ids=[row[0] for row in TABLE]
+    ("what", "trained", "perturbed", "dtype", "expected"), TABLE, ids=[row[0] for row in TABLE]
 )
-def test_verdicts(what, trained, nudged, dtype, expected):
+def test_verdicts(what, trained, perturbed, dtype, expected):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = judged(received(trained), [received(n) for n in nudged], dtype)
+        found = judged(received(trained), [received(n) for n in perturbed], dtype)
     verdict, reason = found[0].verdict, found[0].reason
     assert (verdict, reason) == expected if isinstance(expected, tuple) else str(reason) == expected
     assert (verdict is Verdict.FAIL) == (reason in (Reason.UNTRAINED, Reason.NON_FINITE_GRADIENT))
@@ -96,7 +102,7 @@ def test_a_step_that_loss_scaling_leaves_out_does_not_fail():
 
 
 TURNED = np.random.default_rng(7).normal(size=80)
-# (what, at the point, gradient at the nudged point, trained there, whether it is one error)
+# (what, at the point, gradient at the perturbed point, trained there, whether it is one error)
 TURNS = [
     ("a factor", 1.5 * ANALYTIC, TURNED, 1.5 * TURNED, True),
     ("another factor of the same kind", 1.5 * ANALYTIC, TURNED, 2.5 * TURNED, True),

@@ -1,7 +1,7 @@
 // The answer on top: what is wrong, in which line, since when; what holds no longer is folded away.
 
 import { fetched } from "./data.js";
-import { fill, h } from "./dom.js";
+import { fill, h, marked } from "./dom.js";
 import { Layers } from "./layers.js";
 
 export class Answers {
@@ -75,7 +75,7 @@ class Card {
     fill(this.text,
       h("h2", {}, answer.title),
       h("p", { class: "standing" }, h("strong", {}, standing), h("span", { class: "muted name" }, run.run)),
-      h("p", { class: "sentence" }, answer.sentence),
+      h("p", { class: "sentence" }, marked(answer.sentence)),
       answer.source && h("p", { class: "source" }, h("code", {}, answer.source)));
     fill(this.numbers, answer.variable && open);
     if (this.request !== this.named()) list(this.evidence, answer.evidence);
@@ -111,5 +111,5 @@ class Card {
 
 function list(element, lines) {
   element.hidden = lines.length === 0;
-  fill(element, lines.map((line) => h("li", {}, line)));
+  fill(element, lines.map((line) => h("li", {}, marked(line))));
 }

@@ -80,16 +80,26 @@ function sharedPrefix(paths) {
  * Returns a function of a path: whether it is what somebody asks for.
  *
  * `*` and `?` behind a letter or at the front make a pattern like those of `expect`, which may begin and end at any
- * part of the path; anything else is a regular expression, as in TensorBoard's own filters, or else plain text.
+ * part of the path; anything else is a regular expression, as in TensorBoard's own filters. Plain text is found always.
  */
 export function matcher(typed) {
   const sought = typed.trim();
   if (!sought) return () => true;
   const isPattern = /(^|[^.)\]}\\])[*?]/.test(sought) && !/[\\^$()|+]/.test(sought);
-  const escaped = sought.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const source = isPattern ? `(^|/)${escaped.replaceAll("\\*", ".*").replaceAll("\\?", ".")}(/|$)` : sought;
-  const expression = compiled(source) ?? compiled(escaped);
-  return (path) => expression.test(path);
+  const expression = compiled(isPattern ? translated(sought) : sought);
+  const plain = sought.toLowerCase();
+  return (path) => path.toLowerCase().includes(plain) || Boolean(expression?.test(path));
+}
+
+/** Returns the regular expression of a pattern; brackets choose a character, as in `fnmatch`. */
+function translated(pattern) {
+  const parts = pattern.split(/(\*+|\?|\[!?[^\]]+\])/).map((part) => {
+    if (part.startsWith("*")) return ".*";
+    if (part === "?") return ".";
+    if (part.length > 2 && part.startsWith("[") && part.endsWith("]")) return part.replace("[!", "[^");
+    return part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  });
+  return `(^|/)${parts.join("")}(/|$)`;
 }
 
 function compiled(source) {
@@ -111,16 +121,16 @@ export function soFar(run, term, row) {
   for (let column = run.fits.first; column < run.checks.length; column += 1) {
     const at = row * run.checks.length + column;
     if (codes[at] === UNSAMPLED) continue;
-    found.checks += 1;
+    if (codes[at] > VACUOUS) found.checks += 1;
     found.column = column;
-    const isWorse = codes[at] > found.code || found.level === run.scale.unknown;
-    if (isWorse || (codes[at] === found.code && levels[at] !== run.scale.unknown && levels[at] > found.level)) found.level = levels[at];
+    const isLarger = levels[at] !== run.scale.unknown && (found.level === run.scale.unknown || levels[at] > found.level);
+    if (codes[at] > found.code || (codes[at] === found.code && isLarger)) found.level = levels[at];
     found.code = Math.max(found.code, codes[at]);
   }
   return found;
 }
 
-/** Whether no check has measured anything of a variable yet; what the optimizer received is not measured. */
+/** Whether no check of the latest fit has measured anything of a variable; what the optimizer received is not measured. */
 export function isNeverCompared(run, row) {
   return MEASURED.every((term) => soFar(run, term, row).code <= VACUOUS);
 }

@@ -2,7 +2,7 @@
 
 import { ALL, address, difference, exact, fetched, number, plain, rough } from "./data.js";
 import { logChart, scatter, strip } from "./charts.js";
-import { copyable, fill, h } from "./dom.js";
+import { copyable, fill, h, marked } from "./dom.js";
 
 export class Detail {
   /** opened(run, step, variable) is called for another cell; closed() when the panel goes away. */
@@ -64,7 +64,7 @@ export class Detail {
       found.advice.length > 0 && advice(found.advice),
       ...tables,
       this.charts(found, run, step, variable, term),
-      h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, "with the same weights and batch; ", found.circumstances),
+      h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, found.reproduction.startsWith("gradhooks.replay(") ? "with what was kept there; " : "with the same weights and batch; ", found.circumstances),
         h("p", { class: "small" }, h("a", { href: address("./report", { id: run.id, step }), download: "" }, "The whole report as JSON"))),
       found.notes.length > 0 && h("section", {}, h("h3", {}, "Notes"), h("ul", {}, found.notes.map((note) => h("li", {}, note)))));
     this.body.scrollTop = 0;
@@ -72,9 +72,9 @@ export class Detail {
 
   findings({ diagnosis, answer, verdict, reason }) {
     const head = h("p", { class: "verdict" }, h("span", { class: `badge ${verdict.toLowerCase()}` }, verdict), h("span", { class: "muted" }, `the whole check: ${reason}`));
-    const own = diagnosis && h("p", { class: "notice diagnosis" }, diagnosis.is_place && h("span", { class: "badge here" }, "here"), diagnosis.sentence);
+    const own = diagnosis && h("p", { class: "notice diagnosis" }, diagnosis.is_place && h("span", { class: "badge here" }, "here"), marked(diagnosis.sentence));
     const isElsewhere = answer && answer.variable && answer.variable !== this.request.variable;
-    const place = answer && h("p", { class: "notice diagnosis" }, h("strong", {}, answer.title), `: ${answer.sentence} `, isElsewhere && this.link(answer.variable));
+    const place = answer && h("p", { class: "notice diagnosis" }, h("strong", {}, answer.title), ": ", marked(answer.sentence), " ", isElsewhere && this.link(answer.variable));
     return [head, place, own];
   }
 

@@ -26,6 +26,11 @@ export function fill(element, ...children) {
   element.replaceChildren(...children.flat().filter(Boolean));
 }
 
+/** Returns text in which what stands between backticks is set as code. */
+export function marked(text) {
+  return text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
+}
+
 /** Returns a line of Python with a button that copies it. */
 export function copyable(line) {
   const button = h("button", { type: "button", class: "quiet", "aria-label": "Copy the line of Python" }, "Copy");

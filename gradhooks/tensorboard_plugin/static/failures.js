@@ -1,7 +1,7 @@
 // The list of failed checks, newest first, each with the line that shows the failure again.
 
 import { clock } from "./data.js";
-import { copyable, fill, h } from "./dom.js";
+import { copyable, fill, h, marked } from "./dom.js";
 
 const SHOWN = 12;
 const KINDS = { fail: "FAIL", error: "not carried out", unreadable: "unreadable" };
@@ -48,7 +48,7 @@ export class Failures {
 
   finding(run, failure, { variable, place, sentence, is_place: isPlace }) {
     const open = h("button", { type: "button", class: "link", onclick: () => this.opened(run, failure.step, variable) }, place);
-    return h("li", {}, open, isPlace && h("span", { class: "badge here" }, "here"), h("span", {}, sentence));
+    return h("li", {}, open, isPlace && h("span", { class: "badge here" }, "here"), h("span", {}, marked(sentence)));
   }
 }
 

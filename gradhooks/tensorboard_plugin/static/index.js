@@ -37,7 +37,7 @@ class Page {
     this.sidebar = h("nav", { class: "filter", "aria-label": "Runs" }, this.chosenRuns);
     this.list = h("div", { class: "list" });
     this.toolbar = h("div", { class: "toolbar" }, this.termSwitch(), this.variableFilter(),
-      this.checkbox("problems", "only problems", "Only variables with a FAIL or INCONCLUSIVE cell"), this.checkbox("never", "never compared", "Only variables of which no check has measured anything yet"), this.checkbox("compact", "fit all", "The whole matrix at once, without letters where they do not fit"));
+      this.checkbox("problems", "only problems", "Only variables with a FAIL or INCONCLUSIVE cell"), this.checkbox("never", "never compared", "Only variables of which no check of the latest fit has measured anything, of those checks that TensorBoard keeps"), this.checkbox("compact", "fit all", "The whole matrix at once, without letters where they do not fit"));
     this.main = h("main", {}, this.answers.element, this.table.element, this.toolbar, this.key, this.cards, this.failures.element);
     this.empty = emptyState();
     const reload = h("button", { type: "button", id: "reload", onclick: () => this.refresh(true) }, "Reload");
@@ -160,7 +160,7 @@ class Page {
     this.layout.hidden = this.isEmpty;
     const shown = this.shown();
     const cards = shown.map(({ card }) => card.element);
-    if (cards.length !== this.cards.children.length || cards.some((card, i) => card !== this.cards.children[i])) fill(this.cards, cards);
+    if (cards.length !== this.cards.children.length || cards.some((card, i) => card !== this.cards.children[i])) this.order(shown);
     this.cards.classList.toggle("single", cards.length === 1);
     for (const entry of shown) this.drawRun(entry);
     const runs = shown.filter(({ overview }) => overview).map(({ overview }) => overview);
@@ -169,6 +169,15 @@ class Page {
     this.failures.show(runs);
     this.summarize(runs);
     document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
+  }
+
+  /** Puts cards in their order; where they are scrolled to, and the focus, stay. */
+  order(shown) {
+    const { activeElement } = document;
+    const places = shown.map(({ card }) => card.place());
+    fill(this.cards, shown.map(({ card }) => card.element));
+    shown.forEach(({ card }, i) => card.goTo(places[i]));
+    if (this.cards.contains(activeElement)) activeElement.focus({ preventScroll: true });
   }
 
   drawRun({ run, card, overview, error }) {

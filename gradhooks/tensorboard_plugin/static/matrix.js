@@ -46,7 +46,7 @@ export class Matrix {
     this.keepCursor();
     this.view.setAttribute("aria-label", `Gradients of ${run.run}, ${settings.term}: ${this.rows.length} variables by ${run.checks.length} checks`);
     const isCompared = run.terms[settings.term].codes.some((code) => code > 0);
-    this.nothing.textContent = isCompared ? emptyFilter(settings) : TERMS.find(({ name }) => name === settings.term).nothing;
+    this.nothing.textContent = isCompared ? emptyFilter(run, settings) : TERMS.find(({ name }) => name === settings.term).nothing;
     this.nothing.hidden = isCompared && this.rows.length > 0;
     this.view.hidden = !this.nothing.hidden;
     if (this.view.hidden) return;
@@ -203,10 +203,12 @@ function chosenRows(run, { term, query, problems, never }) {
     && (!never || isNeverCompared(run, row)));
 }
 
-function emptyFilter({ query, problems, never }) {
+function emptyFilter({ facts }, { query, problems, never }) {
   if (query.trim()) return "No variable matches the filters.";
   if (problems && never) return "No variable that was never compared has a problem.";
-  if (never) return "Every variable of the reports has been compared.";
+  const rest = (facts.variables_total ?? 0) - (facts.variables ?? 0);
+  if (never && rest > 0) return `Every variable that these reports name has been compared; ${rest} of ${facts.variables_total} are in none of them.`;
+  if (never) return "Every variable has been compared.";
   return problems ? "Nothing has failed here, and nothing is undecided." : "No variable matches the filters.";
 }
 

@@ -1,6 +1,6 @@
 // One run on the page: how it stands, its relative difference over the steps, and the matrix.
 
-import { ALL, FAIL, VERDICTS, failures, latestFit, number, rough } from "./data.js";
+import { ALL, FAIL, TERMS, VERDICTS, failures, latestFit, number, rough } from "./data.js";
 import { logChart } from "./charts.js";
 import { fill, h } from "./dom.js";
 import { Matrix } from "./matrix.js";
@@ -67,6 +67,16 @@ export class RunCard {
     this.problem.textContent = `${counted(unreadable.length, "report")} of ${checks.length} cannot be read: ${unreadable[unreadable.length - 1].reason}.`;
   }
 
+  /** Where the matrix is scrolled to. */
+  place() {
+    const { scrollLeft, scrollTop } = this.matrix.view;
+    return { scrollLeft, scrollTop };
+  }
+
+  goTo(place) {
+    Object.assign(this.matrix.view, place);
+  }
+
   draw() {
     const { run, settings } = this;
     this.width = this.element.clientWidth;
@@ -76,7 +86,7 @@ export class RunCard {
     const last = points[points.length - 1];
     const title = `Relative difference, ${settings.term}, over ${points.length} checks${last ? `; latest ${rough(last.value)} at step ${last.step}` : ""}`;
     const limits = run.thresholds[settings.term] ?? [];
-    fill(this.chart, logChart(points, limits, { width, height: 150 }, title), h("figcaption", {}, `relative difference of the check, ${settings.term}, by step`));
+    fill(this.chart, logChart(points, limits, { width, height: 150 }, title), h("figcaption", {}, `relative difference of the check, ${settings.term}, by step: ${TERMS.find(({ name }) => name === settings.term).meaning}`));
     this.matrix.show(run, settings);
   }
 

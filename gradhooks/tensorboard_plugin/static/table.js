@@ -18,7 +18,11 @@ export class RunTable {
   /** Shows the runs that have been read, one a row; a single one has its card alone. */
   show(runs, term) {
     this.element.hidden = runs.length < 2;
-    fill(this.body, runs.map((run) => this.row(run, term)));
+    const rows = runs.map((run) => this.row(run, term));
+    // Rows that say the same are left alone, with the focus that they may have.
+    const told = rows.map((row) => row.outerHTML).join("");
+    if (told !== this.told) fill(this.body, rows);
+    this.told = told;
   }
 
   row(run, term) {
@@ -42,7 +46,7 @@ export class RunTable {
 /** The largest relative difference of the latest fit in a term. */
 function largest(run, term) {
   const first = latestFit(run)[0]?.step ?? 0;
-  const own = (run.headline[term] ?? []).filter(([step]) => step >= first).map(([, value]) => Number(value));
+  const own = (run.headline[term] ?? []).filter(([step]) => step >= first).map(([, value]) => Number(value)).filter(Number.isFinite);
   return own.length ? rough(Math.max(...own)) : "–";
 }
 
