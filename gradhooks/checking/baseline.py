@@ -15,7 +15,7 @@ like any other, and more evaluations there show how large it is.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -37,11 +37,6 @@ from gradhooks.numerics.probe import Probe
 
 # A rough stencil is compared with one of this many times its spacing, see `noise.is_staircase`.
 _WIDER = 16
-# Where a term first moves, it is sampled this many times closer as well. Derived: there the
-# roughness that curvature leaves in a cubic is 4^4 times smaller, that of a staircase the same;
-# eight lies between.
-_CLOSER = 4
-_SMOOTHER = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +109,7 @@ def estimate_baseline(
     kind = classify(is_stationary, nearby.is_rough, follows)
     has_dense_kinks = kind is LossKind.DENSE_KINKS
     if kind is LossKind.STATIONARY:
-        level = _raise_to_jumps(
+        level = lost_digits.raise_to_jumps(
             line,
             spacing.wide,
             base,
@@ -257,52 +252,3 @@ def _raise_to_lost_digits(
         )
     raised = np.maximum(level, np.maximum(roughness, roughness_wider))
     return np.where(is_lost, raised, level), is_lost
-
-
-def _raise_to_jumps(
-    line: Line,
-    spacings: Sequence[float],
-    base: PerTerm,
-    level: PerTerm,
-    is_stationary: Bools,
-    may_lose_digits: bool,
-) -> PerTerm:
-    """Returns the noise level of a stationary loss, from the distance at which it first moves.
-
-    If its jumps there are of the size that float32 leaves, it has few digits; if
-    they are larger it has real steps, which are no noise.
-    """
-    level = level.copy()
-    is_stationary = is_stationary.copy()
-    for spacing in spacings:
-        stencil = line.sample(spacing)[spacing]
-        is_still = line.is_stationary(stencil, spacing, level)
-        jumps = estimate_roughness(stencil, 3)
-        begins = is_stationary & ~is_still
-        if begins.any():
-            begins &= ~_is_curved(line, spacing, jumps)
-        for t in np.flatnonzero(begins):
-            if may_lose_digits or noise.is_float32(jumps[t], base[t]):
-                level[t] = max(level[t], jumps[t])
-        is_stationary &= is_still
-        if not is_stationary.any():
-            break
-    return level
-
-
-def _is_curved(line: Line, spacing: float, jumps: PerTerm) -> Bools:
-    """Whether what looks like jumps is the curvature of a smooth term: bool, shape (T,).
-
-    A loss may stand almost still along one direction because its slopes cancel there, while a
-    wrong gradient says that they do not. Closer to the point it still moves, by more than a jump,
-    and is smoother; a staircase that moves by more than a jump has crossed one.
-
-    Args:
-        line: The loss along the screening direction.
-        spacing: Where the term first moves.
-        jumps: float64, shape (T,). Its roughness there.
-    """
-    closer = spacing / _CLOSER
-    stencil = line.sample(closer)[closer]
-    is_smoother = estimate_roughness(stencil, 3) < jumps / _SMOOTHER
-    return is_smoother & (np.ptp(stencil, axis=0) > jumps)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradhooks._types import Bools, Floats, PerTerm, Vector
 from gradhooks.checking.oracle import Oracle
-from gradhooks.checking.stencil import ROUGH, estimate_roughness
+from gradhooks.checking.stencil import ROUGH, Line, estimate_roughness
 from gradhooks.numerics import differences, noise
 from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
@@ -27,6 +27,11 @@ _VARIABLES_IF_KNOWN = 4
 # A slope agrees with its gradient if they differ by less than this fraction. A free choice: a value
 # that is rounded away takes the whole slope with it, or a large part.
 _MISMATCH = 0.02
+# Where a term first moves, it is sampled this many times closer as well. Derived: there the
+# roughness that curvature leaves in a cubic is 4^4 times smaller, that of a staircase the same;
+# eight lies between.
+_CLOSER = 4
+_SMOOTHER = 8
 
 
 def lose_digits(
@@ -205,3 +210,60 @@ class _CoordinateLine:
         error = differences.DEVIATIONS * self._level / abs(offsets[-1])
         allowed = _MISMATCH * np.abs(self._expected) + error
         return np.abs(slopes - self._expected) <= allowed
+
+
+def raise_to_jumps(
+    line: Line,
+    spacings: Sequence[float],
+    base: PerTerm,
+    level: PerTerm,
+    is_stationary: Bools,
+    may_lose_digits: bool,
+) -> PerTerm:
+    """Returns the noise level of a stationary loss, from the distance at which it first moves.
+
+    If its jumps there are of the size that float32 leaves, it has few digits; if
+    they are larger it has real steps, which are no noise.
+
+    Args:
+        line: The loss along the screening direction.
+        spacings: Where it is sampled, ascending.
+        base: float64, shape (T,). The loss terms at the point.
+        level: float64, shape (T,). Noise level nearby.
+        is_stationary: bool, shape (T,). Which terms stand still nearby.
+        may_lose_digits: Whether the loss contains a core of low precision, or code that may.
+    """
+    level = level.copy()
+    is_stationary = is_stationary.copy()
+    for spacing in spacings:
+        stencil = line.sample(spacing)[spacing]
+        is_still = line.is_stationary(stencil, spacing, level)
+        jumps = estimate_roughness(stencil, 3)
+        begins = is_stationary & ~is_still
+        if begins.any():
+            begins &= ~_is_curved(line, spacing, jumps)
+        for t in np.flatnonzero(begins):
+            if may_lose_digits or noise.is_float32(jumps[t], base[t]):
+                level[t] = max(level[t], jumps[t])
+        is_stationary &= is_still
+        if not is_stationary.any():
+            break
+    return level
+
+
+def _is_curved(line: Line, spacing: float, jumps: PerTerm) -> Bools:
+    """Whether what looks like jumps is the curvature of a smooth term: bool, shape (T,).
+
+    A loss may stand almost still along one direction because its slopes cancel there, while a
+    wrong gradient says that they do not. Closer to the point it still moves, by more than a jump,
+    and is smoother; a staircase that moves by more than a jump has crossed one.
+
+    Args:
+        line: The loss along the screening direction.
+        spacing: Where the term first moves.
+        jumps: float64, shape (T,). Its roughness there.
+    """
+    closer = spacing / _CLOSER
+    stencil = line.sample(closer)[closer]
+    is_smoother = estimate_roughness(stencil, 3) < jumps / _SMOOTHER
+    return is_smoother & (np.ptp(stencil, axis=0) > jumps)

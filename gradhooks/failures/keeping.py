@@ -82,13 +82,13 @@ class FailureKeeper:
                     state.trained_numbers(model),
                     settings.seen,
                 )
-                place = write_failure(self._directory, failure, getattr(model, "save", None))
+                kept_in = write_failure(self._directory, failure, getattr(model, "save", None))
         # Whatever the model's code or the disk does: training goes on.
         except Exception as error:
             sentence = f"the failing check could not be kept: {type(error).__name__}: {error}"
             warn(f"{report.name}: {sentence}")
             return dataclasses.replace(report, notes=(*report.notes, sentence))
-        return dataclasses.replace(report, kept_in=place)
+        return dataclasses.replace(report, kept_in=kept_in)
 
 
 def _describe_request(settings: Settings, options: Options) -> Request:
