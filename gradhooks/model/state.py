@@ -55,8 +55,9 @@ def write_state(model, groups):
     pairs = []
     # Metrics have variables once they have seen a batch; a loss can only read those it has itself.
     given = groups.get(METRICS, ())
-    known = _take_alike(variables[METRICS], given)
-    pairs += zip(known, given, strict=True) if len(known) == len(given) else ()
+    known = list(zip(_take_alike(variables[METRICS], given), given, strict=False))
+    if len(known) == len(given) and all(_is_alike(own, array) for own, (_, array) in known):
+        pairs += known
     for group in (VARIABLES, OPTIMIZER, SEED):
         given = groups.get(group, ())
         if group == OPTIMIZER:
@@ -105,17 +106,27 @@ def _variables_of(model):
 
 
 def _take_alike(variables, given):
-    """Returns the variables that given arrays fit, in their order; others may lie between."""
+    """Returns the variables that given arrays fit, in their order; others may lie between.
+
+    As many as there are arrays are taken as they are: what an optimizer keeps of each weight has
+    the name of a layer, which Keras may have numbered otherwise.
+    """
+    if len(variables) == len(given):
+        return list(variables)
     left, found = list(variables), []
     for path, array in given:
-        wanted = path.rpartition("/")[2], array.shape, str(array.dtype)
+        name = path.rpartition("/")[2]
         while left:
             variable = left.pop(0)
-            own = variable.path.rpartition("/")[2], tuple(variable.shape), str(variable.dtype)
-            if own == wanted:
+            if variable.path.rpartition("/")[2] == name and _is_alike(variable, array):
                 found.append(variable)
                 break
     return found
+
+
+def _is_alike(variable, array):
+    """Whether a variable has the shape and dtype of an array."""
+    return (tuple(variable.shape), str(variable.dtype)) == (array.shape, str(array.dtype))
 
 
 def _check_loss_scale(optimizer, given):
@@ -143,12 +154,11 @@ def _check_alike(variables, given, group):
             _ADVICE,
         )
     for variable, (path, array) in zip(variables, given, strict=True):
-        own, other = (tuple(variable.shape), str(variable.dtype)), (array.shape, str(array.dtype))
-        if own != other:
+        if not _is_alike(variable, array):
             raise bad_input(
                 "The values of a check fit a model of the same kind.",
                 "model",
-                f"{variable.path} of shape {own[0]} and dtype {own[1]}",
-                f"the shape {other[0]} and dtype {other[1]} of {path} in the check",
+                f"{variable.path} of shape {tuple(variable.shape)} and dtype {variable.dtype}",
+                f"the shape {array.shape} and dtype {array.dtype} of {path} in the check",
                 _ADVICE,
             )
