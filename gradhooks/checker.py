@@ -9,8 +9,8 @@ from gradhooks import validation
 from gradhooks.checking import exceptions, memory, run
 from gradhooks.checking.origin import begin_origin
 from gradhooks.checking.settings import Settings
-from gradhooks.failures.keeping import FailureKeeper
 from gradhooks.failures.record import Failure
+from gradhooks.failures.saving import FailureSaver
 from gradhooks.model import batch, layer_patterns, objective, oracle, unmatched, usable
 from gradhooks.model.batch import Batch
 from gradhooks.model.origin import add_model
@@ -56,7 +56,7 @@ class Checker:
         self._batch: Batch | None = None
         self._excuses: tuple[Excuse, ...] = ()
         self._memory = memory.Memory()
-        self._keeper = FailureKeeper(options.save_failures)
+        self._saver = FailureSaver(options.save_failures)
         self.oracle: oracle.ModelOracle | None = None
         self.seen: frozenset[int] = frozenset()
         self.unmatched: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class Checker:
 
         The id comes from the operating system: it advances no random generator.
         """
-        self._keeper.begin_fit()
+        self._saver.begin_fit()
         self.seen = frozenset()
         self.fit = uuid.uuid4().hex
 
@@ -144,7 +144,7 @@ class Checker:
         try:
             traced = self._trace_if_changed(model)
             settings = dataclasses.replace(settings, seen=self.seen, excuses=self._excuses)
-            remembered = memory.recall(traced)
+            remembered = memory.capture(traced)
             report = run.check(traced, settings, watch, tell)
             report = dataclasses.replace(report, notes=(*report.notes, *self.unmatched))
             for complaint in traced.complaints:
@@ -160,7 +160,7 @@ class Checker:
         report = dataclasses.replace(
             report, origin=add_model(origin, model, self.fit), arguments=self._arguments
         )
-        report = self._keeper.keep(
+        report = self._saver.save(
             report, model, self.batch, settings, self._options, remembered, self._warn
         )
         self.seen |= proof.positions_with_proof(report.comparisons)
@@ -197,7 +197,7 @@ class Checker:
             watch=watched.note_calls,
             max_memory=options.max_memory,
         )
-        memory.remind(self.oracle, self._memory)
+        memory.restore(self.oracle, self._memory)
         self._memory = memory.Memory()  # that of the first oracle alone
         self._excuses = watched.list_excuses(self.oracle)
         if former is not None and former.layout != self.oracle.layout:

@@ -18,7 +18,7 @@ from gradhooks.reports.report import CheckReport
 def replay(
     directory: _types.Directory, model: Any, *, loss_fn: LossFunction | None = None
 ) -> CheckReport:
-    """Makes a failing check again that `save_failures=` has kept.
+    """Makes a failing check again that `save_failures=` has saved.
 
     The model takes over the values that its variables and its optimizer had in the
     check, and keeps them afterwards, so that the bug can be looked at with the weights
@@ -32,7 +32,7 @@ def replay(
     `keras.saving.load_model`.
 
     Args:
-        directory: The directory of one failure, as the report names it in `kept_in`.
+        directory: The directory of one failure, as the report names it in `saved_in`.
         model: A `keras.Model` built and compiled by the code that did so for the check.
         loss_fn: The loss function of the check, if it had one. Defaults to None: the
             compiled loss.
@@ -49,8 +49,8 @@ def replay(
 
     ```python
     report = gradhooks.check_gradients(model, x_train, y_train, save_failures="failures")
-    if report.kept_in:  # the check has failed; later, or elsewhere:
-        print(gradhooks.replay(report.kept_in, model))
+    if report.saved_in:  # the check has failed; later, or elsewhere:
+        print(gradhooks.replay(report.saved_in, model))
     ```
     """
     backends.current()
@@ -79,7 +79,7 @@ def replay(
     return dataclasses.replace(
         report,
         arguments=failure.report.arguments,
-        kept_in=os.fspath(directory),
+        saved_in=os.fspath(directory),
         notes=(*report.notes, *_compare_losses(report, failure.report)),
     )
 
@@ -92,7 +92,7 @@ def _compare_losses(report: CheckReport, former: CheckReport) -> list[str]:
     for each in (report, former):
         versions = ", ".join(f"{name} {number}" for name, number in each.origin.versions.items())
         told.append(f"{each.loss.get('total', math.nan):.17g} ({versions})")
-    return [f"the loss is {told[0]}; in the check that was kept it was {told[1]}"]
+    return [f"the loss is {told[0]}; in the check that was saved it was {told[1]}"]
 
 
 def _make_options(request: Request, loss_fn: LossFunction | None) -> validation.Options:

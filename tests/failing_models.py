@@ -1,6 +1,6 @@
 """Models whose gradients are wrong, one for every kind of thing that decides a check's numbers.
 
-`python -m tests.failing_models DIRECTORY` makes the checks again that were kept there, and
+`python -m tests.failing_models DIRECTORY` makes the checks again that were saved there, and
 prints what must be the same: a process of its own, as on another machine.
 """
 
@@ -246,7 +246,7 @@ def run(name, directory):
         del options["on_failure"], options["freq"]
         return [gradhooks.check_gradients(model, case.x, case.y, **options)]
     model.fit(case.x, case.y, batch_size=16, epochs=2, verbose=0, callbacks=[check, Turn()])
-    return [report for report in check.reports if report.kept_in]
+    return [report for report in check.reports if report.saved_in]
 
 
 def repeat(name, place):
@@ -261,7 +261,7 @@ def numbers(report):
     """What a replay must repeat: all but when, how fast and in which run it was made."""
     # Keras numbers the layers of a process.
     fields = json.loads(re.sub(r"(?<=[a-z])_\d+\b", "", report.to_json()))
-    for name in ("origin", "seconds", "overhead", "postponed", "kept_in"):
+    for name in ("origin", "seconds", "overhead", "postponed", "saved_in"):
         del fields[name]
     return fields
 

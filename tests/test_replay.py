@@ -32,7 +32,7 @@ def test_a_replay_gives_the_same_numbers(name, tmp_path):
     kept = failing_models.run(name, tmp_path)
     assert kept
     for report in kept:
-        again = failing_models.repeat(name, report.kept_in)
+        again = failing_models.repeat(name, report.saved_in)
         assert failing_models.numbers(again) == failing_models.numbers(report)
 
 
@@ -42,7 +42,7 @@ def test_so_does_another_process(tmp_path):
     found = {}
     for name in names:
         for report in failing_models.run(name, tmp_path / name):
-            found[report.kept_in] = failing_models.numbers(report)
+            found[report.saved_in] = failing_models.numbers(report)
     command = [sys.executable, "-m", "tests.failing_models", str(tmp_path)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     assert json.loads(printed) == found
@@ -60,8 +60,8 @@ def copy(report, tmp_path):
     """A copy of a kept failure, to be damaged."""
     place = tmp_path / "copy"
     place.mkdir()
-    for name in os.listdir(report.kept_in):
-        (place / name).write_bytes((pathlib.Path(report.kept_in) / name).read_bytes())
+    for name in os.listdir(report.saved_in):
+        (place / name).write_bytes((pathlib.Path(report.saved_in) / name).read_bytes())
     return place
 
 
@@ -71,22 +71,22 @@ def test_the_message_says_how(kept):
     names = {"gradhooks": gradhooks, "model": failing_models.CASES["a layer"].build()}
     again = eval(reproduction(kept), names)
     assert failing_models.numbers(again) == failing_models.numbers(kept)
-    assert again.kept_in == kept.kept_in
+    assert again.saved_in == kept.saved_in
 
 
 def test_the_model_keeps_the_weights_of_the_check(kept):
     model = failing_models.CASES["a layer"].build()
-    gradhooks.replay(kept.kept_in, model)
-    stored = read_arrays(os.path.join(kept.kept_in, STATE))["variables"]
+    gradhooks.replay(kept.saved_in, model)
+    stored = read_arrays(os.path.join(kept.saved_in, STATE))["variables"]
     for variable, (_, array) in zip(model.variables, stored, strict=True):
         np.testing.assert_array_equal(variable.numpy(), array)
 
 
 def test_keras_reads_the_model(kept):
     custom = {"Doubled": failing_models.Doubled}
-    path = os.path.join(kept.kept_in, "model.keras")
+    path = os.path.join(kept.saved_in, "model.keras")
     model = keras.saving.load_model(path, custom_objects=custom)
-    again = gradhooks.replay(kept.kept_in, model)
+    again = gradhooks.replay(kept.saved_in, model)
     # Keras leaves the model's name out of the paths.
     assert [c.gap for c in again.comparisons] == [c.gap for c in kept.comparisons]
 
@@ -98,7 +98,7 @@ def test_a_bug_is_kept_once_in_a_fit(tmp_path):
     )
     for _ in range(2):
         model.fit(X[:32], Y[:32], batch_size=16, verbose=0, callbacks=[check])
-        assert sum(bool(report.kept_in) for report in check.reports) == 1
+        assert sum(bool(report.saved_in) for report in check.reports) == 1
     names = sorted(entry.name for entry in tmp_path.iterdir())
     assert names == ["gradcheck-step-0", "gradcheck-step-2"]
 
@@ -127,10 +127,10 @@ def test_a_disk_that_refuses_is_a_note(tmp_path):
         X, Y, samples=4, freq=1000, on_failure="ignore", save_failures=blocked
     )
     blocked.write_text("no directory")
-    with pytest.warns(GradientCheckWarning, match="could not be kept"):
+    with pytest.warns(GradientCheckWarning, match="could not be saved"):
         model.fit(X, Y, verbose=0, callbacks=[check])
-    assert any("could not be kept" in note for note in check.reports[0].notes)
-    assert not check.reports[0].kept_in
+    assert any("could not be saved" in note for note in check.reports[0].notes)
+    assert not check.reports[0].saved_in
 
 
 def test_a_batch_that_needs_pickle_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_batch_that_needs_pickle_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("gradhooks.failures.arrays._to_plain", refuse)
     model = failing_models.CASES["a layer"].build()
     report = gradhooks.check_gradients(model, X, Y, samples=4, save_failures=tmp_path)
-    assert not report.kept_in
+    assert not report.saved_in
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,8 +166,8 @@ def test_keeping_a_check_does_not_touch_the_training(layer, tmp_path):
         X, Y, samples=4, on_failure="ignore", save_failures=tmp_path, freq=2
     )
     assert train(check) == train()
-    assert check.reports[0].kept_in
-    has_model = os.path.exists(os.path.join(check.reports[0].kept_in, "model.keras"))
+    assert check.reports[0].saved_in
+    has_model = os.path.exists(os.path.join(check.reports[0].saved_in, "model.keras"))
     assert has_model is (layer is failing_models.Doubled)
 
 
@@ -345,7 +345,7 @@ def uncompiled():
 def test_a_model_that_was_trained_since_will_do(kept):
     model = failing_models.CASES["a layer"].build()
     model.fit(X, Y, verbose=0)
-    again = gradhooks.replay(kept.kept_in, model)
+    again = gradhooks.replay(kept.saved_in, model)
     assert failing_models.numbers(again) == failing_models.numbers(kept)
 
 
@@ -361,15 +361,15 @@ def test_a_loss_scale_that_was_adapted_is_refused(tmp_path):
     model = adapted()
     before = digest(model)
     with pytest.raises(BadInputError, match="loss scale"):
-        gradhooks.replay(report.kept_in, model)
+        gradhooks.replay(report.saved_in, model)
     assert digest(model) == before
 
 
 def test_another_loss_is_told(kept):
     model = failing_models.CASES["a layer"].build()
     model.compile("adam", "mae")
-    again = gradhooks.replay(kept.kept_in, model)
-    assert any("in the check that was kept it was" in note for note in again.notes)
+    again = gradhooks.replay(kept.saved_in, model)
+    assert any("in the check that was saved it was" in note for note in again.notes)
 
 
 def test_a_name_leads_nowhere_else(tmp_path):
@@ -378,8 +378,8 @@ def test_a_name_leads_nowhere_else(tmp_path):
         model, X, Y, samples=4, save_failures=tmp_path / "kept", name="../../fold/1"
     )
     assert os.listdir(tmp_path) == ["kept"]
-    assert os.listdir(tmp_path / "kept") == [os.path.basename(report.kept_in)]
-    assert report.kept_in == str(tmp_path / "kept" / ".._.._fold_1-step-0")
+    assert os.listdir(tmp_path / "kept") == [os.path.basename(report.saved_in)]
+    assert report.saved_in == str(tmp_path / "kept" / ".._.._fold_1-step-0")
 
 
 OTHERS = {
@@ -400,7 +400,7 @@ def test_a_model_that_does_not_fit_is_refused(other, kept):
     model = build()
     before = digest(model) if getattr(model, "compiled", False) else None
     with pytest.raises(BadInputError, match=r"(?s)Received: .+Expected .+ Try "):
-        gradhooks.replay(kept.kept_in, model, **options)
+        gradhooks.replay(kept.saved_in, model, **options)
     if before is not None:
         assert digest(model) == before
 
@@ -409,7 +409,7 @@ def test_a_missing_loss_function_is_named(tmp_path):
     (report,) = failing_models.run("a loss_fn", tmp_path)
     assert ", loss_fn=cubed)" in reproduction(report)
     with pytest.raises(BadInputError, match="Expected cubed"):
-        gradhooks.replay(report.kept_in, failing_models.CASES["a loss_fn"].build())
+        gradhooks.replay(report.saved_in, failing_models.CASES["a loss_fn"].build())
 
 
 # The arrays.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from gradhooks._types import Vector
 from gradhooks.checking.context import CheckContext
 from gradhooks.numerics import determinism
+from gradhooks.numerics.probe import uncancelled_magnitudes
 
 # Jitter of a gradient above this fraction of the threshold is evaluated more often: entries a
 # thousand times smaller than their variable may fail by it. A free choice that changes the cost.
@@ -17,14 +18,13 @@ _VISIBLE = 1e-3
 _MORE_GRADIENTS = 4
 
 
-def describe_loss_jitter(context: CheckContext, moved: float) -> list[str]:
-    """Returns by how much the loss changes, if that is more than the threshold; else nothing.
-
-    Args:
-        context: The `CheckContext`.
-        moved: By how much the loss changes if every parameter changes by its own size.
-    """
+def describe_loss_jitter(context: CheckContext) -> list[str]:
+    """Returns by how much the loss changes, if that is more than the threshold; else nothing."""
     at = context.baseline
+    if not at.is_jittering or context.screening is None:
+        return []
+    # By how much the loss changes if every parameter changes by its own size.
+    moved = uncancelled_magnitudes(context.screening, at.gradients)[0]
     fraction = determinism.relative_loss_jitter(at.jitter, at.base[0], moved)
     if not fraction > context.threshold:
         return []

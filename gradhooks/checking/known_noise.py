@@ -39,15 +39,15 @@ class KnownNoise:
     """What was measured.
 
     Args:
-        level: float64, shape (T,). Noise level of each term.
-        base: float64, shape (T,). The loss terms there.
+        level: Noise level of each term.
+        base: The loss terms there.
         has_dense_kinks: Whether the loss had kinks everywhere.
         kink_precision: As of `EvaluationPoint`, once a check has found it.
         checks: How many checks have used it.
     """
 
-    level: PerTerm
-    base: PerTerm
+    level: tuple[float, ...]
+    base: tuple[float, ...]
     has_dense_kinks: bool
     kink_precision: float = math.inf
     checks: int = 1
@@ -70,7 +70,8 @@ def remember(at: EvaluationPoint, former: KnownNoise | None = None) -> KnownNois
     kink_precision = math.inf
     if former is not None and former.checks < _CHECKS and at.has_dense_kinks:
         kink_precision = former.kink_precision
-    return KnownNoise(at.noise, at.base, at.has_dense_kinks, kink_precision)
+    level, base = (tuple(map(float, values)) for values in (at.noise, at.base))
+    return KnownNoise(level, base, at.has_dense_kinks, kink_precision)
 
 
 def confirm(
@@ -109,7 +110,7 @@ def confirm(
         point,
         gradients,
         base,
-        known.level,
+        np.asarray(known.level),
         has_dense_kinks=known.has_dense_kinks,
         kink_precision=known.kink_precision,
     )
@@ -138,8 +139,8 @@ def _is_alike(known: KnownNoise, base: PerTerm, around: Floats) -> bool:
     """
     if not (np.isfinite(base).all() and np.isfinite(around).all()):
         return False
-    before, now = abs(float(known.base[0])), abs(float(base[0]))
+    before, now = abs(known.base[0]), abs(float(base[0]))
     if not before / _LARGEST_CHANGE <= now <= _LARGEST_CHANGE * before:
         return False
     differences = np.abs(around[0] - 2 * base + around[1])
-    return bool((differences <= DEVIATIONS * _SECOND_DIFFERENCE * known.level).all())
+    return bool((differences <= DEVIATIONS * _SECOND_DIFFERENCE * np.asarray(known.level)).all())

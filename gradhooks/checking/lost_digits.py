@@ -27,11 +27,8 @@ _VARIABLES_IF_KNOWN = 4
 # A slope agrees with its gradient if they differ by less than this fraction. A free choice: a value
 # that is rounded away takes the whole slope with it, or a large part.
 _MISMATCH = 0.02
-# Where a term first moves, it is sampled this many times closer as well. Derived: there the
-# roughness that curvature leaves in a cubic is 4^4 times smaller, that of a staircase the same;
-# eight lies between.
+# Where a term first moves, it is sampled this many times closer too, see `noise.is_curvature`.
 _CLOSER = 4
-_SMOOTHER = 8
 
 
 def lose_digits(
@@ -255,8 +252,7 @@ def _is_curved(line: Line, spacing: float, jumps: PerTerm) -> Bools:
     """Whether what looks like jumps is the curvature of a smooth term: bool, shape (T,).
 
     A loss may stand almost still along one direction because its slopes cancel there, while a
-    wrong gradient says that they do not. Closer to the point it still moves, by more than a jump,
-    and is smoother; a staircase that moves by more than a jump has crossed one.
+    wrong gradient says that they do not.
 
     Args:
         line: The loss along the screening direction.
@@ -265,5 +261,5 @@ def _is_curved(line: Line, spacing: float, jumps: PerTerm) -> Bools:
     """
     closer = spacing / _CLOSER
     stencil = line.sample(closer)[closer]
-    is_smoother = estimate_roughness(stencil, 3) < jumps / _SMOOTHER
-    return is_smoother & (np.ptp(stencil, axis=0) > jumps)
+    values = zip(jumps, estimate_roughness(stencil, 3), np.ptp(stencil, axis=0), strict=True)
+    return np.array([noise.is_curvature(*of_term) for of_term in values])

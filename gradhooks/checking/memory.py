@@ -1,23 +1,11 @@
 """What an oracle remembers of earlier checks, as a record that can be stored."""
 
 import dataclasses
-import math
 
 import numpy as np
 
 from gradhooks.checking.known_noise import KnownNoise
 from gradhooks.checking.oracle import Oracle
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredNoise:
-    """A `KnownNoise` in Python numbers; its fields mean the same."""
-
-    level: tuple[float, ...]
-    base: tuple[float, ...]
-    has_dense_kinks: bool
-    kink_precision: float = math.inf
-    checks: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,39 +22,22 @@ class Memory:
     """
 
     is_first: bool = True
-    known_noise: StoredNoise | None = None
+    known_noise: KnownNoise | None = None
     gradient_noise: tuple[tuple[float, ...], ...] | None = None
 
 
-def recall(oracle: Oracle) -> Memory:
+def capture(oracle: Oracle) -> Memory:
     """Returns what an oracle remembers before its next check."""
-    known, noise = oracle.known_noise, oracle.gradient_noise
-    stored = rows = None
-    if known is not None:
-        stored = StoredNoise(
-            tuple(map(float, known.level)),
-            tuple(map(float, known.base)),
-            bool(known.has_dense_kinks),
-            float(known.kink_precision),
-            int(known.checks),
-        )
-    if noise is not None:
-        rows = tuple(tuple(map(float, row)) for row in noise)
-    return Memory(oracle.gradient_evaluations == 0, stored, rows)
+    rows = None
+    if oracle.gradient_noise is not None:
+        rows = tuple(tuple(map(float, row)) for row in oracle.gradient_noise)
+    return Memory(oracle.gradient_evaluations == 0, oracle.known_noise, rows)
 
 
-def remind(oracle: Oracle, memory: Memory) -> None:
+def restore(oracle: Oracle, memory: Memory) -> None:
     """Makes an oracle that has not been asked yet remember what another one did."""
-    stored, rows = memory.known_noise, memory.gradient_noise
     if not memory.is_first:
-        oracle.gradient_evaluations += 1
-    if stored is not None:
-        oracle.known_noise = KnownNoise(
-            np.asarray(stored.level),
-            np.asarray(stored.base),
-            stored.has_dense_kinks,
-            stored.kink_precision,
-            stored.checks,
-        )
-    if rows is not None:
-        oracle.gradient_noise = np.asarray(rows)
+        oracle.gradient_evaluations += 1  # by which a check knows that it is not the first
+    oracle.known_noise = memory.known_noise
+    if memory.gradient_noise is not None:
+        oracle.gradient_noise = np.asarray(memory.gradient_noise)

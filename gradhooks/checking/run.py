@@ -87,7 +87,7 @@ class _Check:
         self._is_first = oracle.gradient_evaluations == 0
         started = start.begin(oracle, settings, tell)
         self._context, self._windows = started.context, started.windows
-        self._precision, self._moved = started.precision, started.moved
+        self._precision = started.precision
         dtype = "float64"
         if self._precision.level != "float64":
             dtype = oracle.training_dtype
@@ -154,7 +154,7 @@ class _Check:
         """Returns why nothing can be said about the gradient; None if there is no such reason."""
         if not np.isfinite(self._context.baseline.base).all():
             return Reason.NON_FINITE_LOSS
-        sentences = jitter.describe_loss_jitter(self._context, self._moved)
+        sentences = jitter.describe_loss_jitter(self._context)
         if not sentences:
             self._context, sentences = jitter.find_gradient_jitter(self._context, self._is_first)
         if not sentences:

@@ -10,7 +10,7 @@ from gradhooks.checking.evaluation_point import EvaluationPoint
 from gradhooks.checking.oracle import Oracle
 from gradhooks.checking.settings import THRESHOLDS, Settings
 from gradhooks.numerics import sampling
-from gradhooks.numerics.probe import Probe, uncancelled_magnitudes
+from gradhooks.numerics.probe import Probe
 from gradhooks.reports.circumstances import Precision
 from gradhooks.reports.stages import Stage, StageObserver
 from gradhooks.verdicts import declared
@@ -27,13 +27,11 @@ class Start:
         windows: The losses around the point by the spacing of their stencil, float64,
             shape (POINTS, T).
         precision: The `Precision` of the numbers, as the noise of the loss shows it.
-        moved: By how much the loss changes if every parameter changes by its own size.
     """
 
     context: CheckContext
     windows: _Windows
     precision: Precision
-    moved: float
 
 
 def begin(oracle: Oracle, settings: Settings, tell: StageObserver) -> Start:
@@ -54,13 +52,12 @@ def begin(oracle: Oracle, settings: Settings, tell: StageObserver) -> Start:
     rng = sampling.generator(settings.seed, settings.step, sampling.Stream.SCREENING)
     probe = sampling.screening_probe(layout, scales, gradients["total"], rng, left_out)
     spacing = baseline.NATIVE if precision.level == "model" else baseline.PROMOTED
-    at, windows = _find_noise(oracle, point, gradients, probe, spacing, settings)
-    precision = digits.adjust_precision(precision, at, oracle.calls_python)
+    at, windows, precision = _find_noise(oracle, point, gradients, probe, spacing, settings)
     context = CheckContext(
         oracle, settings, at, probe, scales, spacing, _choose_threshold(settings, precision),
         under_patterns, left_out,
     )  # fmt: skip
-    return Start(context, windows, precision, uncancelled_magnitudes(probe, gradients)[0])
+    return Start(context, windows, precision)
 
 
 def _find_noise(
@@ -70,8 +67,12 @@ def _find_noise(
     probe: Probe,
     spacing: baseline.StencilSpacing,
     settings: Settings,
-) -> tuple[EvaluationPoint, _Windows]:
-    """Confirms the noise that an earlier check has found, or else measures it."""
+) -> tuple[EvaluationPoint, _Windows, Precision]:
+    """Confirms the noise that an earlier check has found, or else measures it.
+
+    Returns:
+        The point with its noise, the losses around it, and the precision that these show.
+    """
     precision, known = oracle.precision, oracle.known_noise
     may_be_narrow = bool(
         precision.narrow_operations or precision.native_layers or oracle.calls_python
@@ -82,14 +83,14 @@ def _find_noise(
         confirmed = known_noise.confirm(known, oracle, point, gradients, probe, spacing, threshold)
         if confirmed is not None:
             oracle.known_noise = known.count_check()
-            return confirmed
+            return *confirmed, digits.adjust_precision(precision, confirmed[0], oracle.calls_python)
     at, windows = baseline.estimate_baseline(
         oracle, point, gradients, probe, spacing, may_be_narrow, has_steps
     )
     seen = digits.adjust_precision(precision, at, oracle.calls_python)
     if seen.level == "float64" and not (may_be_narrow or has_steps):
         oracle.known_noise = known_noise.remember(at, known)
-    return at, windows
+    return at, windows, seen
 
 
 def _choose_threshold(settings: Settings, precision: Precision) -> float:

@@ -35,7 +35,7 @@ def write_failure(
     """Writes a failing check into a new directory below another one.
 
     Args:
-        directory: Where failures are kept; it is made if need be.
+        directory: Where failures are saved; it is made if need be.
         failure: The `Failure`.
         save_model: Called with the path for the model; it may raise.
 

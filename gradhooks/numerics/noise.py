@@ -26,6 +26,8 @@ OFFSETS = (-4.0, -3.24, -1.79, -0.87, 0.0, 1.13, 2.21, 2.76, 4.0)
 FLOAT32 = float(np.finfo(np.float32).eps)
 # How much roughness may grow at 16 times the spacing and still be lost digits, see `is_staircase`.
 _MOST_GROWTH = 8.0
+# How much smaller the roughness of a smooth loss is at a quarter of the spacing: `is_curvature`.
+_SMOOTHER = 8.0
 # Roughness of a loss that is rounded to float32, in units of its machine epsilon, at most. A single
 # rounding leaves 0.29 (a uniform error); the margin, for sums of several, is a free choice.
 _MOST_EPSILONS = 4.0
@@ -113,6 +115,26 @@ def is_staircase(working: float, wide: float) -> bool:
         wide: Roughness at 16 times that spacing.
     """
     return working > 0 and wide < _MOST_GROWTH * working
+
+
+def is_curvature(rough: float, closer: float, moved: float) -> bool:
+    """Whether roughness comes from the curvature of a smooth loss, not from lost digits.
+
+    At a quarter of the spacing curvature leaves 4^4 times less of it in a cubic, and the
+    loss still moves. The steps of a staircase are as high there, and one that moves by
+    more than a step has crossed one. Eight lies between.
+
+    Args:
+        rough: Roughness where the loss first moves.
+        closer: Roughness at a quarter of that spacing.
+        moved: By how much the loss moves there.
+
+    Example:
+
+    >>> is_curvature(1e-8, 4e-11, 1e-6), is_curvature(1e-8, 9e-9, 3e-8)
+    (True, False)
+    """
+    return bool(closer < rough / _SMOOTHER and moved > rough)
 
 
 def is_float32(rough: float, value: float) -> bool:

@@ -119,12 +119,12 @@ def declaration(failures: Sequence[Comparison], culprit: Culprit | None = None) 
 
 def reproduction(report: Report) -> str:
     """Returns the line of Python that measures the same numbers again."""
-    if report.kept_in:
+    if report.saved_in:
         own = dict(report.arguments).get("loss_fn", "")
         # The directory may come from anywhere, and the line is there to be run.
         name = own if all(part.isidentifier() for part in own.split(".")) else "loss_fn"
         loss = f", loss_fn={name}" if own else ""
-        return f"gradhooks.replay({printable(repr(report.kept_in))}, model{loss})"
+        return f"gradhooks.replay({printable(repr(report.saved_in))}, model{loss})"
     settings: dict[str, float] = {"samples": report.samples, "seed": report.seed}
     if report.checked == "model":
         settings["step"] = report.step
@@ -146,8 +146,8 @@ def reproduction(report: Report) -> str:
 
 def reproduction_line(report: Report) -> str:
     """Returns the line that says how to measure the same numbers again."""
-    if report.kept_in:
-        return f"Reproduce with the weights and the batch kept there: {reproduction(report)}"
+    if report.saved_in:
+        return f"Reproduce with the weights and the batch saved there: {reproduction(report)}"
     same = {"model": "weights and batch", "layer": "weights and inputs", "function": "parameters"}
     return f"Reproduce with the same {same[report.checked]}: {reproduction(report)}"
 

@@ -246,7 +246,7 @@ class Report:
     arguments: tuple[tuple[str, str], ...] = ()
     culprit: Culprit | None = None
     origin: Origin = dataclasses.field(default_factory=Origin)
-    kept_in: str = ""
+    saved_in: str = ""
 
     @property
     def failures(self) -> tuple[Comparison, ...]:

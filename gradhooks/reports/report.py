@@ -57,7 +57,7 @@ class CheckReport(Report):
             (name, Python text).
         origin: When it was checked, in which `fit()`, and with which versions: an
             `Origin`.
-        kept_in: Directory from which `gradhooks.replay` makes the check again; empty
+        saved_in: Directory from which `gradhooks.replay` makes the check again; empty
             where nothing was kept.
 
     Example:

@@ -64,7 +64,7 @@ export class Detail {
       found.advice.length > 0 && advice(found.advice),
       ...tables,
       this.charts(found, run, step, variable, term),
-      h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, found.reproduction.startsWith("gradhooks.replay(") ? "with what was kept there; " : "with the same weights and batch; ", found.circumstances),
+      h("section", {}, h("h3", {}, "Reproduce"), copyable(found.reproduction), h("p", { class: "muted small" }, found.reproduction.startsWith("gradhooks.replay(") ? "with what was saved there; " : "with the same weights and batch; ", found.circumstances),
         h("p", { class: "small" }, h("a", { href: address("./report", { id: run.id, step }), download: "" }, "The whole report as JSON"))),
       found.notes.length > 0 && h("section", {}, h("h3", {}, "Notes"), h("ul", {}, found.notes.map((note) => h("li", {}, note)))));
     this.body.scrollTop = 0;

@@ -22,10 +22,11 @@ export function paint(context, view) {
   context.textBaseline = "middle";
   context.imageSmoothingEnabled = false;
   const seen = inView(view);
-  cells(context, view, seen);
+  const shades = Array.from({ length: 256 }, (_, level) => shadeOf(difference(level, view.run.scale)));
+  cells(context, view, seen, shades);
   if (view.cursor) outline(context, view);
   gutter(context, view, seen);
-  soFarColumn(context, view, seen);
+  soFarColumn(context, view, seen, shades);
   header(context, view, seen);
 }
 
@@ -39,11 +40,10 @@ function inView({ width, height, gutter: left, header: top, cell, scroll, run, r
   };
 }
 
-function cells(context, view, seen) {
+function cells(context, view, seen, shades) {
   const { run, term, rows, cell, scroll, palette } = view;
   const { codes, levels } = run.terms[term];
   const isReadable = Math.min(cell.width, cell.height) >= READABLE;
-  const shades = shadesOf(run);
   if (!isReadable) context.drawImage(miniature(view), view.gutter - scroll.x, view.header - scroll.y, run.checks.length * cell.width, rows.length * cell.height);
   const gap = isReadable ? 1 : 0;
   for (let i = seen.top; i < seen.bottom; i += 1) {
@@ -68,14 +68,9 @@ function drawCell(context, { run, palette }, { code, level }, { x, y, width, hei
   sign(context, code, x, y, width, height, isKnown ? palette.inks[shades[level]] : palette.ink, palette);
 }
 
-function shadesOf(run) {
-  return Array.from({ length: 256 }, (_, level) => shadeOf(difference(level, run.scale)));
-}
-
 /** What all checks together have found out about each variable, beside its name. */
-function soFarColumn(context, view, seen) {
+function soFarColumn(context, view, seen, shades) {
   const { cell, scroll, palette } = view;
-  const shades = shadesOf(view.run);
   const isReadable = cell.height >= READABLE;
   const width = view.gutter - view.names - 12;
   for (let i = seen.top; i < seen.bottom; i += 1) {

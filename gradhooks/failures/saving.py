@@ -1,4 +1,4 @@
-"""Keeps failing checks of a run: one for every place and reason."""
+"""Saves failing checks of a run: one for every place and reason."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,30 +15,30 @@ from gradhooks.reports.reasons import Verdict
 from gradhooks.reports.report import CheckReport
 from gradhooks.validation import Options
 
-# Failures that one fit keeps at most. A free choice: one bug has few places, and each failure takes
+# Failures that one fit saves at most. A free choice: one bug has few places, and each failure takes
 # the room of the weights.
 _MOST = 8
 
 
-class FailureKeeper:
+class FailureSaver:
     """Writes failing checks to a directory.
 
     A bug fails in every check of a run; what it takes to make one of them again is
-    kept once for every reason and place.
+    saved once for every reason and place.
 
     Args:
-        directory: Where to; None keeps nothing.
+        directory: Where to; None saves nothing.
     """
 
     def __init__(self, directory: str | None) -> None:
         self._directory = directory
-        self._kept: set[tuple[str, ...]] = set()
+        self._saved: set[tuple[str, ...]] = set()
 
     def begin_fit(self) -> None:
-        """Begins a new fit: everything is kept again."""
-        self._kept = set()
+        """Begins a new fit: everything is saved again."""
+        self._saved = set()
 
-    def keep(
+    def save(
         self,
         report: CheckReport,
         model: Any,
@@ -48,7 +48,7 @@ class FailureKeeper:
         memory: Memory,
         warn: Callable[[str], object],
     ) -> CheckReport:
-        """Keeps a check if it has failed; returns its report, which then says where.
+        """Saves a check if it has failed; returns its report, which then says where.
 
         Args:
             report: The report.
@@ -57,19 +57,19 @@ class FailureKeeper:
             settings: What the check was asked to do.
             options: What the user has asked for.
             memory: What the oracle remembered before the check.
-            warn: Called with a sentence if nothing can be kept.
+            warn: Called with a sentence if nothing can be saved.
         """
         if self._directory is None or report.verdict is not Verdict.FAIL:
             return report
         culprit = report.culprit
         place = (culprit.kind, culprit.path) if culprit is not None else ()
         known = (report.reason.name, *place)
-        if known in self._kept or not distribution.is_chief(model):
+        if known in self._saved or not distribution.is_chief(model):
             return report
-        if len(self._kept) == _MOST:
-            sentence = f"not kept: {_MOST} failures of this fit have been"
+        if len(self._saved) == _MOST:
+            sentence = f"not saved: {_MOST} failures of this fit have been"
             return dataclasses.replace(report, notes=(*report.notes, sentence))
-        self._kept.add(known)
+        self._saved.add(known)
         request = _describe_request(settings, options)
         try:
             with untouched.Untouched(model):
@@ -82,13 +82,13 @@ class FailureKeeper:
                     state.trained_numbers(model),
                     settings.seen,
                 )
-                kept_in = write_failure(self._directory, failure, getattr(model, "save", None))
+                saved_in = write_failure(self._directory, failure, getattr(model, "save", None))
         # Whatever the model's code or the disk does: training goes on.
         except Exception as error:
-            sentence = f"the failing check could not be kept: {type(error).__name__}: {error}"
+            sentence = f"the failing check could not be saved: {type(error).__name__}: {error}"
             warn(f"{report.name}: {sentence}")
             return dataclasses.replace(report, notes=(*report.notes, sentence))
-        return dataclasses.replace(report, kept_in=kept_in)
+        return dataclasses.replace(report, saved_in=saved_in)
 
 
 def _describe_request(settings: Settings, options: Options) -> Request:
