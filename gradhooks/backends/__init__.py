@@ -4,7 +4,7 @@ import importlib
 
 from gradhooks.reports.errors import BadInputError
 
-SUPPORTED = ("tensorflow",)
+SUPPORTED = ("tensorflow", "jax")
 
 
 def current():

@@ -6,6 +6,7 @@ missing and what needs it, and little else in gradhooks has to be searched.
 """
 
 import collections
+import contextlib
 import importlib
 
 import keras
@@ -243,6 +244,30 @@ def is_xla(model):
     """Returns whether training compiles with XLA."""
     is_compiled = getattr(model, "compiled", False)
     return bool(is_compiled and getattr(model, "jit_compile", False))
+
+
+@contextlib.contextmanager
+def keep_float64():
+    """While open, operations on float64 give float64, also where Keras has them give float32."""
+    module, name = private_module("backend.common.dtypes"), "BIT64_TO_BIT32_DTYPE"
+    demoted = require(module, name, "compute in float64")
+    if demoted["float64"] == "float64":
+        yield
+        return
+    setattr(module, name, _DemotedDtypes(demoted))
+    try:
+        yield
+    finally:
+        setattr(module, name, demoted)
+
+
+class _DemotedDtypes(dict):
+    """The dtypes that Keras replaces by narrower ones: in the checking thread no floats."""
+
+    def get(self, dtype, default=None):
+        """Returns the dtype that takes the place of another one."""
+        is_kept = dtype in ("float64", "complex128") and threads.is_checking()
+        return dtype if is_kept else super().get(dtype, default)
 
 
 def training_dtype(model):

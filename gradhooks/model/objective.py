@@ -66,6 +66,7 @@ def evaluate(
     finish,
     stand_in,
     draws,
+    around_forward=contextlib.nullcontext,
     around_loss=contextlib.nullcontext,
     taps=None,
 ):
@@ -82,8 +83,8 @@ def evaluate(
         stand_in: Function (tensor, variable) -> what stands for the variable
             when the tensor is its value.
         draws: The `draws.Draws` of the trace.
-        around_loss: Function that makes a context for the computation of the
-            loss from the outputs, apart from the forward pass.
+        around_forward: Function that makes a context for the forward pass.
+        around_loss: Likewise, for the computation of the loss from the outputs.
         taps: None, or the `taps.Taps` that are told of every variable that is read
             and of every term that a layer adds to the loss.
 
@@ -96,7 +97,8 @@ def evaluate(
         switch = PenaltySwitch(objective.model, patch) if objective.has_penalty else None
         with _make_scope(switch, mapping, stand_in, taps) as scope:
             start = _state_of(scope)
-            outputs = objective.forward(batch[0])
+            with around_forward():
+                outputs = objective.forward(batch[0])
             after_forward, position = _state_of(scope), draws.position()
             with around_loss():
                 total = objective.loss(batch, outputs)

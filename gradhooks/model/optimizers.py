@@ -1,7 +1,5 @@
 """Optimizers in a recorded step: they note what they receive, and their loss scale is known."""
 
-import keras
-
 from gradhooks.model import keras_internals
 
 _base_optimizer = keras_internals.private_module("optimizers.base_optimizer")
@@ -31,13 +29,15 @@ def unscale(patch, optimizer):
     patch(optimizer, "initial_scale", 1.0)
 
 
-def note_gradients(patch, optimizer, notes):
+def note_gradients(patch, optimizer, notes, model, backend):
     """Makes an optimizer note the gradients that it receives, unscaled, and apply nothing.
 
     Args:
         patch: A `threads.Patcher`.
         optimizer: A `keras.optimizers.Optimizer`.
         notes: List to which (optimizer, pairs of gradient and variable) is appended.
+        model: The model whose weights an optimizer trains that was not built yet.
+        backend: The backend module.
     """
 
     def scale():
@@ -49,7 +49,9 @@ def note_gradients(patch, optimizer, notes):
         factor = scale()
         pairs = []
         for gradient, variable in zip(gradients, variables, strict=True):
-            pairs.append((_divide(gradient, factor), variable))
+            is_scaled = gradient is not None and factor is not None
+            scaled = backend.divide_gradient(gradient, factor) if is_scaled else gradient
+            pairs.append((scaled, variable))
         notes.append((optimizer, pairs))
 
     def apply(grads, trainable_variables=None):
@@ -59,7 +61,13 @@ def note_gradients(patch, optimizer, notes):
         gradients, variables = zip(*grads_and_vars, strict=True)
         note(gradients, variables)
 
+    def stateless_apply(optimizer_variables, grads, trainable_variables):
+        variables = optimizer._trainable_variables if optimizer.built else model.trainable_variables
+        note(list(grads), variables)
+        return trainable_variables, optimizer_variables
+
     patch(optimizer, "apply", apply)
+    patch(optimizer, "stateless_apply", stateless_apply)
     patch(optimizer, "apply_gradients", apply_gradients)
     patch(optimizer, "build", lambda variables: None)  # makes no slots
 
@@ -79,14 +87,3 @@ def note_new_optimizers(patch, note):
         note(self)
 
     patch(kind, "__init__", begin_and_note)
-
-
-def _divide(gradient, factor):
-    """Returns a gradient divided by the loss scale; None as it is."""
-    if gradient is None or factor is None:
-        return gradient
-    if hasattr(gradient, "values"):
-        # Rows of an embedding, which stay sparse.
-        values = gradient.values / keras.ops.cast(factor, gradient.values.dtype)
-        return type(gradient)(values, gradient.indices, gradient.dense_shape)
-    return gradient / keras.ops.cast(factor, gradient.dtype)

@@ -125,7 +125,7 @@ class ModelOracle:
                     failing_layer.note_where_the_loss_may_be(error, model)
                 raise
             known = [*self.variables, *self._tracer.state]
-            read = compilation.gradients.own_variables()
+            read = compilation.gradients.own_variables([p.value for p in belongings.places])
             self._numbers = python_numbers.PythonNumbers(belongings.places)
             self._untracked = untracked.find_untracked(model, known, read, belongings.places)
         gradients = compilation.gradients
@@ -189,8 +189,7 @@ class ModelOracle:
 
     def are_outermost(self, tensors):
         """Returns whether tensors belong to the trace itself, and not to a loop in it."""
-        graph = self._compilation.gradients.graph
-        return bool(tensors) and all(tensor.graph is graph for tensor in tensors)
+        return bool(tensors) and self._compilation.gradients.are_outermost(tensors)
 
     @property
     def bypassed(self):

@@ -14,7 +14,6 @@ import keras
 from gradhooks.isolation import threads
 from gradhooks.model import compiled_loss, keras_internals, promoted_draws
 from gradhooks.model.dtypes import HALF, NARROW, WIDE, WIDE_COMPLEX, sum_wide
-from gradhooks.model.promoted_operations import patch_signbit, split_grouped_convolutions
 from gradhooks.model.widening import cast_around, hide_logits, keep_wide
 
 
@@ -54,6 +53,7 @@ def promote(model, container, state, backend, extent, note_narrow):
     floatx = keras.config.floatx()
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads.take_turn())
+        stack.enter_context(_open_float64(backend))
         switch = stack.enter_context(keep_wide(backend, extent, note_narrow))
         # The seed generators' dtypes must be known before the layers' policies are replaced.
         stack.enter_context(promoted_draws.patch_draws(model, floatx, switch, backend))
@@ -65,18 +65,30 @@ def promote(model, container, state, backend, extent, note_narrow):
         stack.enter_context(_promote_losses(parts, container, floatx, switch, backend))
         stack.enter_context(_promote_constants(parts, backend))
         stack.enter_context(_sum_added_losses_wide(model))
-        stack.enter_context(patch_signbit())
-        stack.enter_context(split_grouped_convolutions())
+        stack.enter_context(_repair(backend, is_promoted=True))
         # Last, around everything that the layers' `call` has become.
         stack.enter_context(_cast_around_native_layers(parts, floatx, switch, backend))
         yield
 
 
 @contextlib.contextmanager
-def suspend_promotion():
-    """While open, tracing a model leaves every precision as it is."""
-    with split_grouped_convolutions():
+def suspend_promotion(backend):
+    """While open, tracing a model leaves every precision as it is; float64 exists beside it.
+
+    The model's code itself belongs into `backend.native_precision()`.
+    """
+    with _open_float64(backend), _repair(backend, is_promoted=False):
         yield
+
+
+@contextlib.contextmanager
+def _open_float64(backend):
+    with backend.open_float64(), keras_internals.keep_float64():
+        yield
+
+
+def _repair(backend, is_promoted):
+    return backend.repair_operations(keras_internals.backend_module, is_promoted)
 
 
 class _Parts:

@@ -46,14 +46,15 @@ class StandIns:
             # Metrics have no part in the gradient, and would build themselves at their first call.
             patch(model, "_compile_metrics", None)
             for variable in self._replicated_variables():
-                shadow = self._backend.copy_storage(variable._value, variable.trainable)
-                shadows.append((variable._value, shadow))
+                storage = self._backend.storage_of(variable)
+                shadow = self._backend.copy_storage(storage, variable.trainable)
+                shadows.append((storage, shadow))
                 patch(variable, "_value", shadow)
 
             def prepare_optimizer(optimizer):
                 if is_unscaled:
                     optimizers.unscale(patch, optimizer)
-                optimizers.note_gradients(patch, optimizer, notes)
+                optimizers.note_gradients(patch, optimizer, notes, model, self._backend)
 
             for optimizer in self._optimizers(belongings):
                 prepare_optimizer(optimizer)
@@ -73,7 +74,7 @@ class StandIns:
         """Returns the variables of which every replica holds a copy."""
         replicated = []
         for variable in [*self._variables, *keras_internals.state_of(self._model)]:
-            storage = variable._value
+            storage = self._backend.storage_of(variable)
             if storage is not None and not self._backend.is_variable(storage):
                 replicated.append(variable)
         return replicated
@@ -83,7 +84,7 @@ class StandIns:
         candidates = list(belongings.objects)
         own = [*self._variables, *keras_internals.state_of(self._model)]
         own += self._model.optimizer.variables
-        candidates += [variable._value for variable in own]
+        candidates += [self._backend.storage_of(variable) for variable in own]
         candidates += [self._backend.generator_state(value) for value in candidates]
         variables = {}
         for candidate in candidates:
@@ -113,7 +114,8 @@ class StandIns:
         if point is not None:
             for number, variable in enumerate(self._variables):
                 pairs.append((variable, self._value_at(point, number, variable)))
-        return [(v._value, value) for v, value in pairs if v._value is not None]
+        stored = [(self._backend.storage_of(v), value) for v, value in pairs]
+        return [(storage, value) for storage, value in stored if storage is not None]
 
     def _value_at(self, point, number, variable):
         """Returns a variable's part of a point in double precision; writing it casts it."""

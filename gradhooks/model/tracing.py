@@ -101,7 +101,7 @@ class Tracer:
             GradientFailsError: If the loss can be traced and its gradient cannot.
         """
         self.take_fresh_loss()
-        precision = promote() if promote else promotion.suspend_promotion()
+        precision = promote() if promote else promotion.suspend_promotion(self._backend)
         with precision, self.draws.fix(self._backend):
             differentiate = self._differentiator(promote)
             return self._backend.GradientProgram(
@@ -183,11 +183,13 @@ class Tracer:
 
             with watch():
                 return self._terms(
-                    values, state, batch, promote, finish_terms, contextlib.nullcontext
+                    values, state, batch, promote, finish_terms, self._native_context(promote)
                 )
 
         values = [self._backend.to_pairs(value) for value in self._backend.snapshot(self.variables)]
-        precision = contextlib.nullcontext() if promote else promotion.suspend_promotion()
+        precision = contextlib.nullcontext()
+        if not promote:
+            precision = promotion.suspend_promotion(self._backend)
         options = {} if promote else self._options_of_training()
         with precision, self.draws.fix(self._backend):
             if promote:
@@ -222,7 +224,7 @@ class Tracer:
     def _differentiator(self, promote):
         """Returns a function (values, state, batch) -> (loss terms, their gradients)."""
         is_widening_losses = not promote and self.has_wide_loss
-        around_loss = self._widen_losses if is_widening_losses else contextlib.nullcontext
+        around_loss = self._widen_losses if is_widening_losses else self._native_context(promote)
 
         def differentiate(values, state, batch):
             def finish(terms, reset):
@@ -286,6 +288,7 @@ class Tracer:
                 finish,
                 self._note_updates(),
                 self.draws,
+                self._native_context(promote),
                 around_loss,
                 taps,
             )
@@ -302,6 +305,10 @@ class Tracer:
 
         with self._taps.open():
             return evaluate(finish_after_taps, self._taps)
+
+    def _native_context(self, promote):
+        """Returns a function that makes the context in which the model's own code is traced."""
+        return contextlib.nullcontext if promote else self._backend.native_precision
 
     def _note_updates(self):
         """Returns a function like `_make_stand_in` that notes which variables are written to."""

@@ -99,7 +99,7 @@ class TrainStep:
         with self._untouched() as belongings:
             variables = self._standins.framework_variables(belongings)
         weights = [*self._variables, *self._model.optimizer.variables]
-        left_out = {id(variable._value) for variable in weights}
+        left_out = {id(self._backend.storage_of(variable)) for variable in weights}
         pairs = []
         for variable in variables:
             if id(variable) not in left_out:
@@ -122,9 +122,12 @@ class TrainStep:
         is_xla = bool(self._model.jit_compile)
 
         def compile_step(step, functions, shadows):
-            return self._backend.CompiledStep(step, self._batch, is_xla, functions, shadows)
+            return self._backend.CompiledStep(
+                step, self._batch, variables, is_xla, functions, shadows
+            )
 
         with self._untouched() as belongings:
+            variables = self._standins.framework_variables(belongings)
             compiled = self._with_functions(belongings, compile_step, is_unscaled)
         self.traces += 1
         return compiled
@@ -199,7 +202,7 @@ class TrainStep:
                 if id(metric) not in means:
                     patch(metric, "result", _note_results(metric.result, other_results))
             with self._backend.replica_context(self._strategy):
-                logs = self._model.train_step(batch)
+                logs = self._backend.run_train_step(self._model, batch)
         loss = logs.get("loss") if isinstance(logs, dict) else None
         if loss is None or any(loss is result for result in other_results):
             return []
@@ -208,7 +211,7 @@ class TrainStep:
         return self._backend.select_scalars([loss])
 
     def _make_recording(self, gradients, loss, handover, is_unscaled):
-        self.handed = frozenset(id(getattr(v, "_value", v)) for v in handover.variables)
+        self.handed = frozenset(id(self._backend.storage_of(v)) for v in handover.variables)
         handover.check()
         is_wide = any(gradient.dtype == "float64" for gradient in gradients)
         flat = self._backend.flatten(gradients, "float64" if is_wide else "float32")

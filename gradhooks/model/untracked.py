@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from gradhooks import backends
 from gradhooks.model import compiled_loss, keras_internals
 
 # How many variables are named: a free choice, so that it stays one sentence.
@@ -44,11 +45,12 @@ def find_untracked(model, known, read, places):
     """
     optimizer = getattr(model, "optimizer", None)
     slots = optimizer.variables if optimizer is not None else ()
-    known_ids = {id(variable._value) for variable in [*known, *slots]}
+    storage_of = backends.current().storage_of
+    known_ids = {id(storage_of(variable)) for variable in [*known, *slots]}
     own_layers = {id(layer) for layer in keras_internals.layers_of(model)}
     place_of = {}
     for place in places:  # a Keras variable comes before the framework's inside of it
-        place_of.setdefault(id(getattr(place.value, "_value", place.value)), place)
+        place_of.setdefault(id(storage_of(place.value)), place)
     found = []
     for variable, name, size in read:
         place = place_of.get(id(variable))

@@ -9,21 +9,23 @@ from gradhooks.model.dtypes import NARROW, WIDE
 
 
 class Switch:
-    """Says whether what is traced now is promoted.
+    """Says whether what is traced now is promoted; it is at first.
 
     Args:
-        is_on: Whether it is at first.
+        backend: The backend module.
     """
 
-    def __init__(self, is_on):
-        self.is_on = is_on
+    def __init__(self, backend):
+        self.is_on = True
+        self._backend = backend
 
     @contextlib.contextmanager
     def off(self):
         """While open, what is traced stays at its own precision."""
         before, self.is_on = self.is_on, False
         try:
-            yield
+            with self._backend.native_precision():
+                yield
         finally:
             self.is_on = before
 
@@ -37,7 +39,7 @@ def keep_wide(backend, extent, note_narrow):
         extent: A `promotion.Extent`.
         note_narrow: See `promotion.promote`.
     """
-    switch = Switch(True)
+    switch = Switch(backend)
 
     def is_left_out(source, target):
         is_narrowing = source == WIDE and target in NARROW

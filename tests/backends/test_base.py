@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from gradhooks import backends
-from gradhooks.backends import base, tensorflow
+from gradhooks.backends import base, programs, tensorflow
 
 MEMBERS = sorted(name for name in vars(base.Backend) if not name.startswith("_"))
 
@@ -35,11 +35,11 @@ def test_the_current_backend_is_the_package():
 @pytest.mark.parametrize(
     ("protocol", "kind"),
     [
-        (base.Program, tensorflow.GradientProgram),
-        (base.Losses, tensorflow.LossProgram),
-        (base.Recorder, tensorflow.CompiledStep),
-        (base.EagerRecorder, tensorflow.EagerStep),
-        (base.Tape, tensorflow.Tape),
+        (programs.Program, tensorflow.GradientProgram),
+        (programs.Losses, tensorflow.LossProgram),
+        (programs.Recorder, tensorflow.CompiledStep),
+        (programs.EagerRecorder, tensorflow.EagerStep),
+        (programs.Tape, tensorflow.Tape),
     ],
 )
 def test_the_classes_have_the_methods_of_their_protocols(protocol, kind):

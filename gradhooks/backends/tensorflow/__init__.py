@@ -23,16 +23,21 @@ from gradhooks.backends.tensorflow.pairs import from_pairs, to_pairs
 from gradhooks.backends.tensorflow.parameters import fill_missing_gradients, flatten
 from gradhooks.backends.tensorflow.parts import GraphPart
 from gradhooks.backends.tensorflow.passages import find_passages
+from gradhooks.backends.tensorflow.precision import native_precision, open_float64
 from gradhooks.backends.tensorflow.randomness import fix_draws
 from gradhooks.backends.tensorflow.recording import (
     CompiledStep,
     EagerStep,
     copy_storage,
+    divide_gradient,
     generator_state,
     is_variable,
+    run_train_step,
     select_scalars,
+    storage_of,
     sum_gradients,
 )
+from gradhooks.backends.tensorflow.repairs import repair_operations
 from gradhooks.backends.tensorflow.replicas import count_devices, replica_context
 from gradhooks.backends.tensorflow.sources import intercept_sources
 from gradhooks.backends.tensorflow.stand_ins import make_stand_in
@@ -95,6 +100,9 @@ __all__ = [  # noqa: RUF022
     "cast",
     "intercept_casts",
     "intercept_sources",
+    "native_precision",
+    "open_float64",
+    "repair_operations",
     "widen_mixed_operands",
     # Random numbers, and functions of the user's.
     "copy_functions",
@@ -112,12 +120,15 @@ __all__ = [  # noqa: RUF022
     "CompiledStep",
     "EagerStep",
     "copy_storage",
+    "divide_gradient",
     "find_written_handles",
     "generator_state",
     "handle_id",
     "handle_ids",
     "is_variable",
+    "run_train_step",
     "select_scalars",
+    "storage_of",
     "sum_gradients",
     # Data, devices and memory.
     "copy_dataset",

@@ -104,13 +104,21 @@ class GradientProgram:
         """Returns the ids of the tensors that the graph takes from outside beside its arguments."""
         return {id(external) for external, _ in self.graph.captures}
 
-    def own_variables(self):
+    def are_outermost(self, tensors):
+        """Returns whether tensors belong to the trace itself, and not to a loop in it."""
+        return all(tensor.graph is self.graph for tensor in tensors)
+
+    def own_variables(self, candidates):
         """Returns the trainable variables that the graph reads itself, not as its arguments.
+
+        Args:
+            candidates: Not used: a graph knows its variables.
 
         Returns:
             List of (variable, name, number of entries), of floats and complex
             numbers only.
         """
+        del candidates
         captured = self.captured_ids()
         own = []
         for variable in self.graph.variables:

@@ -1,26 +1,9 @@
 """Which variables a loss depends on through some tensors of its graph, and which around them."""
 
-import dataclasses
-
 import numpy as np
 
+from gradhooks.backends.common.passages import Passage
 from gradhooks.backends.tensorflow.nodes import functions_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Passage:
-    """How a loss depends on variables through a part of its graph.
-
-    Args:
-        through: bool, shape (V,). Whether it depends on the variable through the part.
-        around: bool, shape (V,). Whether it depends on it on another way, too; None if
-            that was not asked for.
-        is_open: Whether it depends on the part at all.
-    """
-
-    through: np.ndarray
-    around: np.ndarray | None
-    is_open: bool
 
 
 def find_passages(graph, forward, entries, exits, is_around_wanted):

@@ -32,6 +32,7 @@ class CompiledStep:
     Args:
         function: Function `batch -> (nested tensors, *anything else)`.
         batch: Nested tensors.
+        variables: Not used: a trace shows which variables the step captures.
         is_xla: Whether to compile with XLA.
         functions: Context in which functions of the user's keep no trace, see
             `functions`.
@@ -49,10 +50,12 @@ class CompiledStep:
         self,
         function,
         batch,
+        variables,
         is_xla,
         functions,
         shadows=(),
     ):
+        del variables
         self._others = None
 
         @tf.function(autograph=False, jit_compile=is_xla)
@@ -144,6 +147,28 @@ class EagerStep:
             stack.enter_context(refuse_advances())
             stack.enter_context(restore_writes({id(copy.handle) for _, copy in self._copies}))
             return function(batch)
+
+
+def run_train_step(model, batch):
+    """Returns what a model's `train_step` returns for a batch: its logs."""
+    return model.train_step(batch)
+
+
+def storage_of(variable):
+    """Returns the `tf.Variable` that holds the value of a Keras variable; anything else as it is.
+
+    None for a Keras variable that was not initialized yet.
+    """
+    return getattr(variable, "_value", variable)
+
+
+def divide_gradient(gradient, factor):
+    """Returns a gradient, dense or sparse, divided by a number."""
+    if isinstance(gradient, tf.IndexedSlices):
+        # Rows of an embedding, which stay sparse.
+        values = gradient.values / tf.cast(factor, gradient.values.dtype)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return gradient / tf.cast(factor, gradient.dtype)
 
 
 def is_variable(value):

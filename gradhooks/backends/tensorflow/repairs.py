@@ -6,13 +6,25 @@ import keras
 from keras import ops
 
 from gradhooks.isolation import threads
-from gradhooks.model import keras_internals
-from gradhooks.model.dtypes import WIDE
 
 
 @contextlib.contextmanager
-def split_grouped_convolutions():
-    """While open, convolutions in groups are computed one group after the other.
+def repair_operations(module, is_promoted):
+    """While open, operations that TensorFlow cannot compute in float64 take another form.
+
+    Args:
+        module: Function from a name, such as `"nn"`, to the module of Keras' operations.
+        is_promoted: Whether casts are left out of what is traced.
+    """
+    with threads.open_patcher() as patch:
+        patch(module("nn"), "conv", _split_grouped_convolutions(module("nn")))
+        if is_promoted:
+            patch(module("numpy"), "signbit", _find_sign)
+        yield
+
+
+def _split_grouped_convolutions(module):
+    """Returns a convolution that computes one group after the other.
 
     TensorFlow cannot differentiate them all at once in float64. With one
     channel a group they are the depthwise convolution, which it can
@@ -20,8 +32,7 @@ def split_grouped_convolutions():
     cannot compute groups at any precision, unless it first rewrites the graph
     to fuse them.
     """
-    module = keras_internals.backend_module("nn")
-    convolve = keras_internals.require(module, "conv", "check convolutions in groups")
+    convolve = module.conv
 
     def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
         is_first = (data_format or keras.config.image_data_format()) == "channels_first"
@@ -30,7 +41,8 @@ def split_grouped_convolutions():
         strides = _as_tuple(strides)
         options = strides, padding, data_format, _as_tuple(dilation_rate)
         is_volume = len(inputs.shape) == 5
-        if groups == 1 or (keras_internals.dtype_of(kernel) != WIDE and not is_volume):
+        is_wide = keras.backend.standardize_dtype(kernel.dtype) == "float64"
+        if groups == 1 or not (is_wide or is_volume):
             return convolve(inputs, kernel, *options)
         has_one_stride = isinstance(strides, int) or len(set(strides)) == 1
         if kernel.shape[-2] == 1 and not is_volume and has_one_stride:
@@ -43,28 +55,19 @@ def split_grouped_convolutions():
             outputs.append(convolve(part, kernel_part, *options))
         return ops.concatenate(outputs, axis)
 
-    with threads.open_patcher() as patch:
-        patch(module, "conv", conv)
-        yield
+    return conv
 
 
 def _as_tuple(sizes):
     return sizes if isinstance(sizes, int) else tuple(sizes)
 
 
-@contextlib.contextmanager
-def patch_signbit():
-    """While open, the sign bit is found by comparisons.
+def _find_sign(x):
+    """Finds the sign bit by comparisons.
 
     Keras takes it from the bits of a float32, which a cast that was left out
     does not give.
     """
-    with threads.open_patcher() as patch:
-        patch(keras_internals.backend_module("numpy"), "signbit", _signbit)
-        yield
-
-
-def _signbit(x):
     x = ops.convert_to_tensor(x)
     is_negative_zero = ops.logical_and(ops.equal(x, 0), ops.less(1 / x, 0))
     return ops.logical_or(ops.less(x, 0), is_negative_zero)
