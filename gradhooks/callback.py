@@ -113,6 +113,9 @@ class GradientCheck(keras.callbacks.Callback):
     ```
     """
 
+    # Keras may call `on_train_batch_end` on other threads, and go on dispatching meanwhile.
+    async_safe = True
+
     def __init__(
         self,
         x: Any,
@@ -229,7 +232,7 @@ class GradientCheck(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Notes that the batch was trained on."""
-        self._schedule.end_batch()
+        self._schedule.end_batch(batch)
         self._speaker.end_batch()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -30,25 +30,28 @@ class Schedule:
         """Starts counting at a number of batches, and of epochs, that have been trained already."""
         self.step = self._epoch_start = self._considered = trained
         self._epochs = epochs
-        self._has_ended = True
+        # Of the epoch: the batch that began last, and the one that ended last.
+        self._begun = self._ended = -1
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes that an epoch begins, counted from 0."""
         self._epochs = epoch
+        self._begun = self._ended = -1
 
     def begin_batch(self, batch: int) -> bool:
         """Notes that a batch of the epoch begins; returns whether a check is due."""
         self.step = self._epoch_start + batch
-        self._has_ended = False
+        self._begun = batch
         return self._is_due()
 
-    def end_batch(self) -> None:
-        """Notes that the batch was trained on.
+    def end_batch(self, batch: int) -> None:
+        """Notes that a batch was trained on; of an execution of many, it is the last one.
 
         Where the length of the data is unknown, Keras begins one batch more
-        than there are; that batch never ends.
+        than there are; that batch never ends. Other threads may call this, late and
+        in any order, before the epoch ends.
         """
-        self._has_ended = True
+        self._ended = max(self._ended, batch)
 
     def end_epoch(self, per_execution: int, batches: int | None) -> bool:
         """Notes that the epoch is over; returns whether a check is due.
@@ -59,12 +62,13 @@ class Schedule:
         """
         self._epochs += 1
         end = self.step
-        if self._has_ended:
+        if self._ended >= self._begun:
             end += per_execution
         if batches is not None:
             # The last execution may have been a short one.
             end = min(end, self._epoch_start + batches)
         self.step = self._epoch_start = end
+        self._begun = self._ended = -1
         return self._is_due() or self._freq == "epoch"
 
     def _is_due(self) -> bool:

@@ -6,6 +6,7 @@ import os
 import hypothesis
 import pytest
 
+from tests import frameworks
 from tools import durations
 
 # How long an example takes says how busy the machine is.
@@ -20,6 +21,12 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 # Tiers that tests are put into by hand, with a marker; see pyproject.toml.
 TIERS = ("slow_cases", "system", "sweep", "versions", "benchmarks", "holdout")
+
+
+def pytest_ignore_collect(collection_path):
+    """Leaves out files that import another framework than that of Keras' backend."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if is_test and not frameworks.is_for(collection_path, frameworks.BACKEND) else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,7 +15,7 @@ def due_steps(schedule, epochs, batches, per_execution=1):
         for batch in range(0, batches, per_execution):
             if schedule.begin_batch(batch):
                 found.append(schedule.step)
-            schedule.end_batch()
+            schedule.end_batch(batch + per_execution - 1)
         if schedule.end_epoch(per_execution, batches):
             found.append(schedule.step)
     return found
@@ -40,7 +40,7 @@ def test_a_batch_that_never_ends_is_not_counted():
         for batch in range(3):
             schedule.begin_batch(batch)
             if batch < 2:
-                schedule.end_batch()
+                schedule.end_batch(batch)
         schedule.end_epoch(1, None)
     assert schedule.step == 4
 

@@ -323,6 +323,9 @@ class Backend(Protocol):
     def EagerStep(self, variables: Sequence[Storage]) -> EagerRecorder:
         """Makes a runner for a train step that cannot be compiled."""
 
+    def runs_eagerly(self, model: Any) -> bool:
+        """Whether training runs the model's code in each step."""
+
     def run_train_step(
         self,
         model: Any,

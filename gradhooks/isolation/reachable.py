@@ -102,7 +102,9 @@ def find_numbers(places):
         places: `Place`s of objects.
 
     Returns:
-        dict of the places of the numbers, as text, to pairs (`Place` of the holder, number).
+        dict to pairs (`Place` of the number, `Place` of its holder). The keys tell the numbers
+        of one holder from those of another, as their places in words may not: the keys of a
+        dict are all at one place.
     """
     numbers = {}
     for place in places:
@@ -114,7 +116,7 @@ def find_numbers(places):
             is_state = link == "attribute" and (key.startswith("_") or isinstance(child, bool))
             if is_state and objects.is_library(objects.module_of(type(owner))):
                 continue
-            numbers[str(Place(owner, link, key, place, child))] = place, child
+            numbers[id(place.value), link, key] = Place(owner, link, key, place, child), place
     return numbers
 
 

@@ -73,7 +73,7 @@ class Compilation:
     @property
     def is_eager(self):
         """Whether training runs the model's code eagerly."""
-        return bool(getattr(self._objective.model, "run_eagerly", False))
+        return self.backend.runs_eagerly(self._objective.model)
 
     def compile(self, precision, belongings, run_once, record):
         """Compiles at the highest precision possible.

@@ -23,8 +23,8 @@ class PythonNumbers:
     def __init__(self, places):
         found = reachable.find_numbers(places)
         # Of all that was found only what holds numbers, each holder once.
-        self._holders = list({id(holder): holder for holder, _ in found.values()}.values())
-        self._traced = {name: number for name, (_, number) in found.items()}
+        self._holders = list({id(holder): holder for _, holder in found.values()}.values())
+        self._traced = {key: place.value for key, (place, _) in found.items()}
         self._latest, self._loss = self._traced, None
         self._count, self._is_other = 0, False
 
@@ -43,7 +43,7 @@ class PythonNumbers:
             None, or the loss and a list of what has changed, in words.
         """
         found = reachable.find_numbers(self._holders)
-        present = {name: number for name, (_, number) in found.items()}
+        present = {key: place.value for key, (place, _) in found.items()}
         if not _differing(present, self._traced):
             return None
         if _differing(present, self._latest):
@@ -57,19 +57,19 @@ class PythonNumbers:
         if self._loss is None:
             return None
         words = []
-        for name in _differing(present, self._traced)[:_MOST_NAMED]:
-            label = _label(found[name][0], name)
-            words.append(f"{label} was {self._traced[name]:.6g} and is {present[name]:.6g}")
+        for key in _differing(present, self._traced)[:_MOST_NAMED]:
+            label = _label(*found[key])
+            words.append(f"{label} was {self._traced[key]:.6g} and is {present[key]:.6g}")
         return self._loss, words
 
 
-def _label(holder, name):
+def _label(place, holder):
     """Returns how to name a number for people: of a layer by the layer's path."""
     if not isinstance(holder.value, keras.layers.Layer):
-        return name
-    return path_of(holder.value) + name.removeprefix(str(holder))
+        return str(place)
+    return path_of(holder.value) + str(place).removeprefix(str(holder))
 
 
 def _differing(one, other):
-    """Returns the names under which two dicts have different numbers."""
-    return [name for name in one if name in other and one[name] != other[name]]
+    """Returns the keys under which two dicts have different numbers."""
+    return [key for key in one if key in other and one[key] != other[key]]

@@ -201,7 +201,8 @@ class Tracer:
     def _options_of_training(self):
         """Returns how a graph of the model's runs in training, as options of `evaluate`."""
         model = self._objective.model
-        is_graph = bool(getattr(model, "compiled", False)) and not model.run_eagerly
+        is_compiled = bool(getattr(model, "compiled", False))
+        is_graph = is_compiled and not self._backend.runs_eagerly(model)
         return {"is_optimized": is_graph, "is_xla": is_graph and bool(model.jit_compile)}
 
     def _present_tensors(self):

@@ -77,7 +77,8 @@ class TrainStep:
                 stand in for it, or hands nothing to the optimizer.
         """
         self.runs += 1
-        run = self._run_eagerly if self._model.run_eagerly else self._run_compiled
+        is_eager = self._backend.runs_eagerly(self._model)
+        run = self._run_eagerly if is_eager else self._run_compiled
         try:
             (gradients, loss), handover = run(point, is_unscaled)
         except RecordingError:

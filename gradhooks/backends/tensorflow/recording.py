@@ -149,6 +149,11 @@ class EagerStep:
             return function(batch)
 
 
+def runs_eagerly(model):
+    """Whether training runs the model's code in each step, and not a graph of it."""
+    return bool(getattr(model, "run_eagerly", False))
+
+
 def run_train_step(model, batch):
     """Returns what a model's `train_step` returns for a batch: its logs."""
     return model.train_step(batch)
