@@ -5,8 +5,17 @@ import random
 
 import keras
 import numpy as np
-import tensorflow as tf
-from tensorflow.python.eager import context
+
+
+def seed_generators():
+    """Gives every generator outside models a state that is always the same."""
+    random.seed(5)
+    np.random.seed(6)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(7)
+        tf.random.get_global_generator().reset_from_seed(8)
 
 
 def digest(model):
@@ -23,10 +32,7 @@ def digest(model):
         "metrics": [v.numpy() for v in model.metrics_variables],
         "python": random.getstate(),
         "numpy": np.random.get_state(),
-        "tensorflow": tf.random.get_global_generator().state.numpy(),
-        "tensorflow operations": getattr(
-            getattr(context.context(), "_rng", None), "getstate", lambda: 0
-        )(),
+        **_FRAMEWORKS[keras.backend.backend()](),
         "global seeds": seeds,
         "names": sorted(global_state.get_global_attribute("object_name_uids", {}).items()),
         "floatx": keras.config.floatx(),
@@ -37,6 +43,26 @@ def digest(model):
         name: hashlib.sha256(repr(_plain(part)).encode()).hexdigest()[:16]
         for name, part in parts.items()
     }
+
+
+def _state_of_tensorflow():
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    operations = getattr(context.context(), "_rng", None)
+    return {
+        "tensorflow": tf.random.get_global_generator().state.numpy(),
+        "tensorflow operations": getattr(operations, "getstate", lambda: 0)(),
+    }
+
+
+def _state_of_jax():
+    import jax
+
+    return {"jax": [jax.config.jax_enable_x64, sorted(jax.config.values.items())]}
+
+
+_FRAMEWORKS = {"tensorflow": _state_of_tensorflow, "jax": _state_of_jax}
 
 
 def _attributes(layer):

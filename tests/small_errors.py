@@ -11,8 +11,7 @@ import functools
 from collections.abc import Callable
 
 import keras
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 import gradhooks
 from gradhooks import Reason, Verdict
@@ -35,7 +34,7 @@ class Excess(layers.Layer):
         self._excess = excess
         # float32 holds 1e-6, but not 1 + 1e-6.
         self._planted = planted.function(
-            lambda x, excess: tf.identity(x),
+            lambda x, excess: ops.copy(x),
             lambda upstream, x, excess: upstream * (1 + excess),
         )
 
@@ -44,7 +43,7 @@ class Excess(layers.Layer):
         self.excess = self.add_weight((), initializer, trainable=False, name="excess")
 
     def call(self, x):
-        return self._planted(x, tf.cast(tf.convert_to_tensor(self.excess), x.dtype))
+        return self._planted(x, ops.cast(ops.convert_to_tensor(self.excess), x.dtype))
 
 
 def mean_squares():

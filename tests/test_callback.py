@@ -7,14 +7,15 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import layers
+from keras import ops
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 import gradhooks
 from gradhooks import Verdict
 from gradhooks.sinks.jsonl import read_reports
-from tests import models
+from tests import models, needs
+from tests.dice import Moody
 from tests.test_check import TooLarge
 
 pytestmark = pytest.mark.lowest
@@ -97,9 +98,10 @@ def scalars(directory, tag):
     (events,) = pathlib.Path(directory, "gradcheck").glob("events.*")
     accumulator = EventAccumulator(str(events.parent)).Reload()
     points = accumulator.Tensors(tag)
-    return [(p.step, float(tf.make_ndarray(p.tensor_proto))) for p in points]
+    return [(p.step, float(tensor_util.make_ndarray(p.tensor_proto))) for p in points]
 
 
+@needs.tensorflow("Keras' own TensorBoard callback")
 def test_tensorboard_beside_keras_own_callback(tmp_path):
     model, x, y = models.mlp()
     check = gradhooks.GradientCheck(x, y, samples=4, freq=1, log_dir=tmp_path)
@@ -245,17 +247,6 @@ def test_an_unwritable_log_dir_causes_one_warning(tmp_path):
     assert [r.verdict for r in check.reports] == [Verdict.PASS] * 3
 
 
-# Compiled before any check, it stays as random as it is.
-DICE = tf.function(lambda: tf.random.uniform([])).get_concrete_function()
-
-
-class Moody(layers.Layer):
-    """Each trace gives another loss, by state that Keras does not know of."""
-
-    def call(self, x):
-        return x * tf.cast(DICE(), x.dtype)
-
-
 def test_a_layer_that_cannot_be_evaluated_twice_is_inconclusive():
     model, x, y = models.mlp(middle=[Moody()])
     check = gradhooks.GradientCheck(x, y, samples=4, on_failure="raise")
@@ -323,16 +314,22 @@ class Items(keras.utils.PyDataset):
         return self.x[16 * k : 16 * k + 16], self.y[16 * k : 16 * k + 16]
 
 
+def dataset_of(x, y):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+
+
 SOURCES = {
     "arrays": lambda x, y: (x, y),
-    "tensors": lambda x, y: (tf.constant(x), tf.constant(y)),
-    "tf.data": lambda x, y: (tf.data.Dataset.from_tensor_slices((x, y)).batch(16),),
+    "tensors": lambda x, y: (ops.convert_to_tensor(x), ops.convert_to_tensor(y)),
+    "tf.data": lambda x, y: (dataset_of(x, y),),
     "PyDataset": lambda x, y: (Items(x, y),),
     "generator": lambda x, y: (batches_of(x, y),),
 }
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", needs.cases_of_tensorflow(SOURCES, "tf.data", what="tf.data"))
 def test_every_source_gives_the_same_batch(source):
     from gradhooks.model import batch
 

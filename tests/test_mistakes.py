@@ -4,14 +4,13 @@ import functools
 
 import keras
 import pytest
-import tensorflow as tf
 from keras import layers
 
 import gradhooks
 from gradhooks import validation
 from gradhooks.model import unmatched
 from gradhooks.testing import assert_gradients
-from tests import models
+from tests import frameworks, models
 from tests.test_bad_input import assert_four_parts
 
 X, Y = models.data((10,), (1,), 0)
@@ -134,10 +133,13 @@ RIGHT_LOSSES = {
     "any arguments": lambda *given: five(*given),
     "a default more": lambda m, x, y, w=None, training=True, more=1: five(m, x, y, w, training),
     "a part of a function": functools.partial(lambda more, *given: five(*given), 1),
-    "a function of TensorFlow": tf.function(five),
     "a method": type("Owner", (), {"loss": lambda self, *given: five(*given)})().loss,
     "without a signature": max,
 }
+if frameworks.BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    RIGHT_LOSSES["a function of TensorFlow"] = tf.function(five)
 
 
 @pytest.mark.parametrize("case", RIGHT_LOSSES)

@@ -3,22 +3,22 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
 
 import gradhooks
 from gradhooks import Verdict
 from gradhooks.reports.actions import reproduction
 from gradhooks.testing import assert_gradients
+from tests import needs
 
 X = np.random.default_rng(0).normal(size=(48, 4)).astype("float32")
 Y = np.ones((48, 2), "float32")
 W = np.linspace(0.5, 2.0, 48)
 
 
-@tf.custom_gradient
+@ops.custom_gradient
 def tanh(x):
-    return tf.tanh(x), lambda upstream: upstream * (1 - tf.tanh(x) ** 2) * 1.5
+    return ops.tanh(x), lambda upstream: upstream * (1 - ops.tanh(x) ** 2) * 1.5
 
 
 class Planted(layers.Layer):
@@ -84,7 +84,10 @@ def test_the_line_of_a_callback_does():
     assert numbers_of(repeat(report, model=model)) == numbers_of(report)
 
 
+@needs.tensorflow("tf.data")
 def test_a_data_set_has_its_targets_itself():
+    import tensorflow as tf
+
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
     model = build()
     report = gradhooks.check_gradients(model, data)

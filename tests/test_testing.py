@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 import gradhooks
@@ -11,6 +10,7 @@ from gradhooks.model import batch, objective, oracle
 from gradhooks.testing import FunctionOracle, Oracle, assert_gradients
 from tests import digest, models
 from tests.corpora.controls import core_layers
+from tests.dice import Moody
 from tests.test_check import TooLarge, WrongDense
 from tests.test_package import loaded_by
 
@@ -83,15 +83,6 @@ def test_inputs_can_be_left_out():
     assert "inputs" not in {c.path for c in report.comparisons}
     with pytest.raises(ValueError, match="trainable weights"):
         assert_gradients(TooLarge(), rows(5, 4), inputs=False)
-
-
-# Compiled before any check, so that a check cannot make it deterministic.
-DICE = tf.function(lambda: tf.random.uniform([])).get_concrete_function()
-
-
-class Moody(layers.Layer):
-    def call(self, x):
-        return x * tf.cast(DICE(), x.dtype)
 
 
 def test_an_inconclusive_check_fails_the_test():

@@ -35,6 +35,8 @@ BLOCK = re.compile(
 NUMBER = re.compile(r"[-+]?\b\d+(?:\.\d+)*(?:e[-+]?\d+)?|\bNaN\b|\binf\b")
 # When a report was made, whose hour no boundary of a word sets apart from the T before it.
 MOMENT = re.compile(r"\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+# The backend of Keras and its device, once their numbers are gone.
+BACKEND = re.compile(r"\b(?:[CcGg][Pp][Uu]:#|tensorflow #|jax #|torch #)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +143,12 @@ def as_read(printed, folder):
 def without_numbers(text):
     """Returns the words of a text: each number is a #, and line breaks do not count.
 
-    What agrees is sorted by differences that are rounding, so that these rows do not count.
+    What agrees is sorted by differences that are rounding, so that these rows do not count. The
+    backend and its device may be others.
     """
     lines = [line for line in text.splitlines() if not line.startswith("ok ")]
     words = NUMBER.sub("#", MOMENT.sub("#", "\n".join(lines)))
-    return re.sub(r"\s+", " ", words).strip()
+    return BACKEND.sub("#", re.sub(r"\s+", " ", words).strip())
 
 
 def differs(block, printed):

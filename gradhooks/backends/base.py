@@ -390,6 +390,9 @@ class Backend(Protocol):
     def count_devices(self, strategy: Any) -> int:
         """Counts the devices of this process that hold a replica of the model."""
 
+    def is_chief(self) -> bool:
+        """Whether this process is the first of those that train together without a strategy."""
+
     def replica_context(self, strategy: Any) -> Context:
         """Returns a context in which code runs as one of several replicas that are alike."""
 

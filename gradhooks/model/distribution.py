@@ -5,6 +5,8 @@ from seed and step alone, and its batch is the same everywhere, so all processes
 come to the same verdict, and all warn, stop or raise together.
 """
 
+from gradhooks import backends
+
 
 def strategy_of(model):
     """Returns the `tf.distribute` strategy that a model trains under; None without one."""
@@ -26,7 +28,7 @@ def is_chief(model):
     strategy = strategy_of(model)
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None:
-        return True
+        return backends.current().is_chief()
     cluster = resolver.cluster_spec()
     return is_primary(resolver.task_type, resolver.task_id, cluster.as_dict() if cluster else {})
 

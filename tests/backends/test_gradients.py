@@ -1,5 +1,7 @@
 """The trace of a gradient holds nothing that only a second derivative would need."""
 
+import tensorflow  # noqa: F401, the graphs are those of TensorFlow
+
 from gradhooks.model import batch as batches
 from gradhooks.model import objective, oracle
 from tests import models

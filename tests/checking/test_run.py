@@ -5,9 +5,9 @@ import math
 import warnings
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from gradhooks.numerics.layout import Layout
 from gradhooks.numerics.probe import Probe
 from gradhooks.reports.reasons import Reason, Verdict
 from gradhooks.reports.records import EVERYTHING
+from tests import dice
 from tests.corpora import corpus
 from tests.corpora.mutants import planted
 from tests.fakes import FunctionOracle
@@ -474,7 +475,7 @@ def test_a_layer_whose_gradient_is_drawn_anew_each_time_is_named():
     rng = corpus.seeded(0)
 
     def shaky(upstream):
-        return upstream * (1 + 0.1 * tf.cast(tf.random.normal(tf.shape(upstream)), upstream.dtype))
+        return upstream * (1 + 0.1 * keras.ops.cast(dice.draw_like(upstream), upstream.dtype))
 
     model = corpus.sequential(
         (6,),

@@ -4,7 +4,6 @@ function.
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import gradhooks
 from tests import digest
@@ -12,15 +11,8 @@ from tests.runs.training import PASS, check_of, plotted, small, stored
 from tests.test_bit_identity import seeded
 
 
-def loop(model, x, y, callbacks, epochs=2, batch_size=32):
-    """Trains as a tutorial does it: a tape, an optimizer, and Keras' list of callbacks."""
-    steps = len(x) // batch_size
-    history = keras.callbacks.History()
-    hooks = keras.callbacks.CallbackList(
-        [*callbacks, history], model=model, epochs=epochs, steps=steps, verbose=0
-    )
-    loss_fn = keras.losses.MeanSquaredError()
-    model.optimizer.build(model.trainable_variables)
+def train_on_tensorflow(model, loss_fn):
+    import tensorflow as tf
 
     @tf.function
     def train(x, y):
@@ -29,6 +21,49 @@ def loop(model, x, y, callbacks, epochs=2, batch_size=32):
         model.optimizer.apply(tape.gradient(loss, model.trainable_variables))
         return loss
 
+    return train
+
+
+def train_on_jax(model, loss_fn):
+    import jax
+
+    def loss_of(trainable, others, x, y):
+        outputs, others, losses = model.stateless_call(
+            trainable, others, x, training=True, return_losses=True
+        )
+        return loss_fn(y, outputs) + sum(losses), others
+
+    @jax.jit
+    def step(trainable, others, optimizer, x, y):
+        differentiate = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, others), gradients = differentiate(trainable, others, x, y)
+        trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+        return loss, (trainable, others, optimizer)
+
+    groups = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+
+    def train(x, y):
+        loss, values = step(*([v.value for v in group] for group in groups), x, y)
+        for group, new in zip(groups, values, strict=True):
+            for variable, value in zip(group, new, strict=True):
+                variable.assign(value)
+        return loss
+
+    return train
+
+
+TRAIN = {"tensorflow": train_on_tensorflow, "jax": train_on_jax}
+
+
+def loop(model, x, y, callbacks, epochs=2, batch_size=32):
+    """Trains as a tutorial does it: a gradient, an optimizer, and Keras' list of callbacks."""
+    steps = len(x) // batch_size
+    history = keras.callbacks.History()
+    hooks = keras.callbacks.CallbackList(
+        [*callbacks, history], model=model, epochs=epochs, steps=steps, verbose=0
+    )
+    model.optimizer.build(model.trainable_variables)
+    train = TRAIN[keras.backend.backend()](model, keras.losses.MeanSquaredError())
     hooks.on_train_begin()
     for epoch in range(epochs):
         hooks.on_epoch_begin(epoch)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from gradhooks.model import distribution
+from tests import needs
 from tests.runs.training import stored
 
 pytestmark = pytest.mark.system
@@ -66,6 +67,7 @@ def environ(**more):
     return {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", **more}
 
 
+@needs.tensorflow("MirroredStrategy")
 def test_two_devices_come_to_the_verdict_of_one(tmp_path):
     one, two = mirrored(ONE_DEVICE, tmp_path / "one"), mirrored(TWO_DEVICES, tmp_path / "two")
     for results in (one, two):
@@ -124,6 +126,7 @@ print(json.dumps({"devices": [two[0], one[0]], "reports": [two[1], one[1]]}))
 """
 
 
+@needs.tensorflow("MirroredStrategy")
 def test_two_devices_share_the_evaluations():
     done = subprocess.run(
         [sys.executable, "-c", SHARED_OUT],
@@ -176,6 +179,7 @@ def start_workers(command):
     ]
 
 
+@needs.tensorflow("MultiWorkerMirroredStrategy")
 def test_keras_alone_cannot_fit_across_processes():
     """Without the callback.
 
@@ -189,6 +193,7 @@ def test_keras_alone_cannot_fit_across_processes():
         assert "trained" not in text.splitlines()
 
 
+@needs.tensorflow("MultiWorkerMirroredStrategy")
 def test_two_processes_agree_and_one_writes(tmp_path):
     """The example, whose loop is written by hand."""
     command = [

@@ -3,18 +3,18 @@
 The training goes on, untouched, and one warning says what it was.
 """
 
+import importlib
 import resource
 import shutil
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 import gradhooks
 from gradhooks import Reason
-from tests import models
+from tests import models, needs
 from tests.runs import training
 from tests.runs.training import (
     INCONCLUSIVE,
@@ -190,10 +190,21 @@ def test_a_layer_that_changes_its_behaviour(layer, mode):
     assert len(checked.complaints) <= 1
 
 
+def out_of_memory(message="OOM when allocating tensor"):
+    """Returns the error by which the framework says that memory ran out."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.errors.ResourceExhaustedError(None, None, message)
+    import jax
+
+    return jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
+
+
 def test_memory_runs_out_in_a_check(monkeypatch):
     message = "OOM when allocating tensor with shape[64,1000000]"
     plain = training.run(small)
-    with failing_evaluations(monkeypatch, 1, tf.errors.ResourceExhaustedError(None, None, message)):
+    with failing_evaluations(monkeypatch, 1, out_of_memory(message)):
         checked = training.run(small, check_of)
     assert checked.left == plain.left
     assert checked.verdicts == {INCONCLUSIVE}
@@ -202,6 +213,7 @@ def test_memory_runs_out_in_a_check(monkeypatch):
     assert "use a smaller batch_size for the check" in checked.complaints[0]
 
 
+@needs.tensorflow("the evaluation of several points at a time")
 def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
     from gradhooks.backends.tensorflow import losses
 
@@ -210,7 +222,7 @@ def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
     def alone(self, point, state, batch, probes, pairs):
         asked.append(len(pairs))
         if len(pairs) > 1:
-            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+            raise out_of_memory()
         return evaluated(self, point, state, batch, probes, pairs)
 
     whole = training.run(small, check_of)
@@ -226,13 +238,15 @@ def test_memory_suffices_for_one_evaluation_at_a_time(monkeypatch):
 
 
 def test_memory_runs_out_while_a_check_is_compiled(monkeypatch):
-    from gradhooks.backends.tensorflow import gradients
+    backend = keras.backend.backend()
+    gradients = importlib.import_module(f"gradhooks.backends.{backend}.gradients")
+    name = {"tensorflow": "__call__", "jax": "evaluate"}[backend]
 
     def exhausted(*args):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        raise out_of_memory()
 
     plain = training.run(small)
-    monkeypatch.setattr(gradients.GradientProgram, "__call__", exhausted)
+    monkeypatch.setattr(gradients.GradientProgram, name, exhausted)
     checked = training.run(small, check_of)
     assert checked.left == plain.left
     assert checked.verdicts == {INCONCLUSIVE}

@@ -10,13 +10,16 @@ import gradhooks
 from gradhooks import cli
 from gradhooks.sinks.jsonl import FILE_NAME, read_reports
 from gradhooks.sinks.stored import find_runs
-from tests import models
+from tests import models, needs
+
+needs_keras_tensorboard = needs.tensorflow("Keras' own TensorBoard callback")
 
 
 def names_of_runs(directory):
     return [run.name for run in find_runs(directory)[0]]
 
 
+@needs_keras_tensorboard
 def test_reports_go_beside_the_logs_of_a_tensorboard_callback(tmp_path):
     model, x, y = models.mlp()
     board = keras.callbacks.TensorBoard(tmp_path / "first")
@@ -27,6 +30,7 @@ def test_reports_go_beside_the_logs_of_a_tensorboard_callback(tmp_path):
     assert names_of_runs(tmp_path) == ["first/gradcheck", "second/gradcheck"]
 
 
+@needs_keras_tensorboard
 def test_copies_made_together_stay_together(tmp_path):
     model, x, y = models.mlp()
     board = keras.callbacks.TensorBoard(tmp_path / "original")
@@ -62,6 +66,7 @@ def search(directory, callbacks):
     tuner.search(x, y, epochs=1, verbose=0, callbacks=callbacks)
 
 
+@needs_keras_tensorboard
 @pytest.mark.system
 def test_each_execution_of_a_search_has_a_directory_of_its_own(tmp_path):
     _, x, y = models.mlp()

@@ -6,15 +6,14 @@ With a check before every batch every bit stays, and no right gradient fails.
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
 
 import gradhooks
-from tests import models
+from tests import models, needs
 from tests.models import VAE, compiled, data
 from tests.runs import training
 from tests.runs.training import PASS, check_of, small
-from tests.test_bit_identity import unbuilt
+from tests.test_bit_identity import FIRST_CHECK_OF_UNBUILT, unbuilt
 
 pytestmark = pytest.mark.system
 
@@ -79,10 +78,14 @@ class Mean(layers.Layer):
     """The mean over the time steps that each row has."""
 
     def call(self, x):
+        import tensorflow as tf
+
         return tf.reduce_mean(x, axis=1)
 
 
 def ragged():
+    import tensorflow as tf
+
     keras.utils.set_random_seed(0)
     x, y = tokens()
     stack = [
@@ -114,6 +117,8 @@ def sparse_gradients():
 
 
 def strings():
+    import tensorflow as tf
+
     keras.utils.set_random_seed(0)
     lookup = layers.StringLookup(vocabulary=list(WORDS))
     x = layers.Input((3,), dtype="string")
@@ -128,6 +133,8 @@ def strings():
 
 
 def sentences():
+    import tensorflow as tf
+
     keras.utils.set_random_seed(0)
     vectorize = layers.TextVectorization(output_sequence_length=4, vocabulary=list(WORDS))
     rng = np.random.default_rng(0)
@@ -237,18 +244,27 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Ragged tensors and strings, which no other framework has, and tables to look numbers up in.
+OF_TENSORFLOW = ("ragged", "strings", "sentences", "integers")
+
+
+@pytest.mark.parametrize(
+    "kind", needs.cases_of_tensorflow(KINDS, *OF_TENSORFLOW, what="ragged tensors, strings, tables")
+)
 def test_kind(kind):
     checked = training.with_and_without(KINDS[kind])
     assert checked.error is None
-    first = 1 if kind == "subclassed, unbuilt" else 0
+    first = FIRST_CHECK_OF_UNBUILT if kind == "subclassed, unbuilt" else 0
     assert [r.step for r in checked.reports] == list(range(first, 5))
     assert checked.verdicts == {PASS}, checked.reports[-1]
     assert not checked.complaints
 
 
+@needs.tensorflow("ragged tensors")
 @pytest.mark.parametrize("is_dataset", [False, True], ids=["tensor", "dataset"])
 def test_ragged_rows_are_not_filled_up(is_dataset):
+    import tensorflow as tf
+
     model, x, y = ragged()
     data = (tf.data.Dataset.from_tensor_slices((x, y)).batch(32),) if is_dataset else (x, y)
     report = gradhooks.check_gradients(model, *data, samples=4)
@@ -299,7 +315,9 @@ def test_weighted(weights):
     assert checked.reports[0].loss["total"] != plain.reports[0].loss["total"]
 
 
-@pytest.mark.parametrize("kind", ["nested", "strings"])
+@pytest.mark.parametrize(
+    "kind", needs.cases_of_tensorflow(("nested", "strings"), "strings", what="strings")
+)
 def test_loaded_from_a_file(tmp_path, kind):
     path = tmp_path / "model.keras"
 

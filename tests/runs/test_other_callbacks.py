@@ -7,9 +7,9 @@ import copy
 
 import keras
 import pytest
-import tensorflow as tf
 
 import gradhooks
+from tests import needs
 from tests.runs import training
 from tests.runs.training import PASS, At, check_of, plotted, small, stored
 
@@ -73,12 +73,15 @@ def test_training_in_another_thread():
 
 
 def of_unknown_length():
+    import tensorflow as tf
+
     model, x, y = small()
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32).filter(lambda x, y: True)
     assert data.cardinality() == tf.data.UNKNOWN_CARDINALITY
     return model, data, None
 
 
+@needs.tensorflow("tf.data")
 def test_an_epoch_of_unknown_length(tmp_path):
     checked = training.with_and_without(
         of_unknown_length, lambda x, y: check_of(x, y, log_dir=tmp_path), batch_size=None, epochs=3

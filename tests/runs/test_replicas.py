@@ -11,7 +11,9 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.system
+from tests import needs
+
+pytestmark = [pytest.mark.system, needs.tensorflow("MirroredStrategy")]
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -9,10 +9,10 @@ import sys
 import time
 
 import numpy as np
-import tensorflow
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from gradhooks.reports.circumstances import Coverage
@@ -212,10 +212,8 @@ def write_tensors(directory, *stored, name="gradcheck", scalars=None):
     metadata = summary_pb2.SummaryMetadata(
         plugin_data=plugin, data_class=summary_pb2.DATA_CLASS_TENSOR
     )
-    # TensorBoard's own writer computes checksums in Python, 150 MB of them in a minute.
-    with tensorflow.io.TFRecordWriter(
-        str(run / f"events.out.tfevents.{time.time_ns()}.test")
-    ) as writer:
+    path = run / f"events.out.tfevents.{time.time_ns()}.test"
+    with contextlib.closing(record_writer(path)) as writer:
         writer.write(
             event_pb2.Event(file_version="brain.Event:2", wall_time=time.time()).SerializeToString()
         )
@@ -231,6 +229,18 @@ def write_tensors(directory, *stored, name="gradcheck", scalars=None):
                 ).SerializeToString()
             )
     return directory
+
+
+def record_writer(path):
+    """Returns a writer of records: that of TensorFlow, where it is there.
+
+    TensorBoard's own computes checksums in Python, 150 MB of them in a minute.
+    """
+    try:
+        import tensorflow
+    except ImportError:
+        return RecordWriter(path.open("wb"))
+    return tensorflow.io.TFRecordWriter(str(path))
 
 
 def large(directory, checks=200, variables=500):

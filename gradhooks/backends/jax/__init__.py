@@ -15,6 +15,7 @@ from gradhooks.backends.jax.containment import (
     count_devices,
     fix_draws,
     inline_functions,
+    is_chief,
     replica_context,
 )
 from gradhooks.backends.jax.execution import evaluate
@@ -140,6 +141,7 @@ __all__ = [  # noqa: RUF022
     # Data, devices and memory.
     "copy_dataset",
     "count_devices",
+    "is_chief",
     "is_out_of_memory",
     "replica_context",
     "trim_memory",

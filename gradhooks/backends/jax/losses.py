@@ -54,7 +54,7 @@ class LossProgram:
     Attributes:
         needs: The `memory.Needs`.
         bounds: The bounds of the groups of variables, see `partition`.
-        is_heavy: True: evaluations run one at a time.
+        is_heavy: Whether `max_memory` is less than what two evaluations at once would take.
         is_light: Whether directions are evaluated without a loop.
     """
 
@@ -70,7 +70,7 @@ class LossProgram:
         tracing_cost=_TRACING_COST,
         light_up_to=_LIGHT_UP_TO,
     ):
-        del state, batch, strategy, max_memory
+        del state, batch, strategy
         self._gradients, self._shapes = gradients, gradients.shapes
         self._forward = gradients.forward
         self._counts = [math.prod(shape) for shape in self._shapes]
@@ -81,7 +81,7 @@ class LossProgram:
         self.needs = Needs(sum(sizes), largest, gradients.forward.bytes, gradients.terms)
         one_group = (0, len(self._shapes))
         self.bounds = partition(self._forward, tracing_cost) if is_sharing else one_group
-        self.is_heavy = True
+        self.is_heavy = max_memory is not None and self.needs.usual > max_memory
         self.is_light = len(self.bounds) == 2 and self._starts[-1] <= light_up_to
         self._group_starts = self._starts[list(self.bounds)]
         self._compiled = {}

@@ -38,6 +38,11 @@ def native_precision():
         yield
 
 
+def is_wider_than_training():
+    """Whether 64 bits exist now, and do not in training."""
+    return bool(jax.config.jax_enable_x64) and not getattr(_local, "is_wide", True)
+
+
 @contextlib.contextmanager
 def open_training():
     """While open, code is traced as in training, and no cache remembers its traces."""

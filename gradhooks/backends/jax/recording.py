@@ -10,6 +10,7 @@ import numpy as np
 from gradhooks.backends.jax.equations import all_equations, calls_python
 from gradhooks.backends.jax.gradients import compile_fast
 from gradhooks.backends.jax.precision import open_training
+from gradhooks.backends.jax.tensors import to_host
 from gradhooks.isolation import threads
 
 
@@ -38,7 +39,8 @@ class CompiledStep:
             return tensors
 
         with functions, open_training():
-            traced = jax.jit(step).trace(_values_of(self._variables, ()), batch)
+            arguments = _values_of(self._variables, ()), _as_in_training(batch)
+            traced = jax.jit(step).trace(*arguments)
             self._compiled = compile_fast(traced.lower())
         equations = all_equations(traced.jaxpr.jaxpr)
         self.calls_python = any(calls_python(equation) for equation, _ in equations)
@@ -50,7 +52,8 @@ class CompiledStep:
             batch: Nested arrays.
             moved: Pairs (variable, array): values to take in place of the present ones.
         """
-        return self._compiled(_values_of(self._variables, moved), batch), *self._others
+        values = _values_of(self._variables, moved)
+        return self._compiled(values, _as_in_training(batch)), *self._others
 
 
 class EagerStep:
@@ -67,7 +70,12 @@ class EagerStep:
         """Returns `function(batch)`; for the other arguments see `CompiledStep`."""
         values = _values_of(self._variables, moved)
         with _seeing(self._variables, values), functions, open_training():
-            return function(batch)
+            return function(_as_in_training(batch))
+
+
+def _as_in_training(batch):
+    """Returns nested arrays at the dtypes that training makes of them: 32 bits without x64."""
+    return jax.tree.map(lambda array: jnp.asarray(np.array(array)), batch)
 
 
 def _values_of(variables, moved):
@@ -76,7 +84,7 @@ def _values_of(variables, moved):
     values = []
     for variable in variables:
         value = others.get(id(variable), variable._value)
-        values.append(jnp.asarray(np.array(value), variable._value.dtype))
+        values.append(jnp.asarray(to_host(value), variable._value.dtype))
     return values
 
 

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from gradhooks.backends.jax.precision import wide
 
@@ -61,7 +62,17 @@ def snapshot(variables):
     model's own buffers away, and where a model is spread over devices they belong to
     all of these, to which the parameters of a check do not.
     """
-    return [to_tensor(np.array(variable.value)) for variable in variables]
+    return [to_tensor(to_host(variable.value)) for variable in variables]
+
+
+def to_host(array):
+    """Returns a copy of an array, of one that is divided among processes as well.
+
+    All processes must ask for the latter together.
+    """
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.array(array)
+    return np.array(multihost_utils.process_allgather(array, tiled=True))
 
 
 def flatten(tensors, dtype="float64"):

@@ -39,7 +39,7 @@ from gradhooks.backends.tensorflow.recording import (
     sum_gradients,
 )
 from gradhooks.backends.tensorflow.repairs import repair_operations
-from gradhooks.backends.tensorflow.replicas import count_devices, replica_context
+from gradhooks.backends.tensorflow.replicas import count_devices, is_chief, replica_context
 from gradhooks.backends.tensorflow.sources import intercept_sources
 from gradhooks.backends.tensorflow.stand_ins import make_stand_in
 from gradhooks.backends.tensorflow.step_operations import find_step_operations
@@ -135,6 +135,7 @@ __all__ = [  # noqa: RUF022
     # Data, devices and memory.
     "copy_dataset",
     "count_devices",
+    "is_chief",
     "is_out_of_memory",
     "replica_context",
     "trim_memory",

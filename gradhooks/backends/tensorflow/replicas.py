@@ -46,6 +46,11 @@ class _Replica(tf.distribute.ReplicaContext):
         return tf.nest.map_structure(gather, value)
 
 
+def is_chief():
+    """True: which process writes is what the strategy of a model says."""
+    return True
+
+
 def replica_context(strategy):
     """Returns a context in which code runs as one replica of a strategy, all of which are alike.
 
