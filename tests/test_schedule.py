@@ -45,6 +45,18 @@ def test_a_batch_that_never_ends_is_not_counted():
     assert schedule.step == 4
 
 
+@pytest.mark.parametrize("ends", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_batches_may_end_late_and_in_any_order(ends):
+    """On JAX other threads call the end of a batch, all of them before the epoch ends."""
+    schedule = Schedule(1)
+    for batch in range(3):
+        schedule.begin_batch(batch)
+    for batch in ends:
+        schedule.end_batch(batch)
+    schedule.end_epoch(1, None)
+    assert schedule.step == 3
+
+
 def test_a_resumed_run_goes_on_counting():
     schedule = Schedule(4)
     schedule.begin(10)

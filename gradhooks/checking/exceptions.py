@@ -31,7 +31,7 @@ def report_exception(error: Exception, settings: Settings) -> CheckReport:
         "expect": settings.expect,
     }
     if not isinstance(error, GradientFailsError):
-        lines = [f"{type(error).__name__}: {error}", *_notes_of(error)]
+        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
         return CheckReport(
             settings.step,
             Verdict.INCONCLUSIVE,
@@ -53,12 +53,6 @@ def report_exception(error: Exception, settings: Settings) -> CheckReport:
         culprit=_find_place(error),
         **common,
     )
-
-
-def _notes_of(error: Exception) -> list[str]:
-    """What was noted on an exception, but for what JAX says of its tracebacks."""
-    notes = getattr(error, "__notes__", ())
-    return [note for note in notes if "JAX_TRACEBACK_FILTERING" not in note]
 
 
 def _find_place(error: GradientFailsError) -> Culprit | None:

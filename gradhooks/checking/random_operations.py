@@ -12,9 +12,9 @@ _DESCRIPTIONS = {
         "keras.random.SeedGenerator that the layer keeps"
     ),
     "python": (
-        "runs Python code (tf.numpy_function or tf.py_function), which may give other numbers each "
-        "time; draw with keras.random and a keras.random.SeedGenerator instead, or pass the "
-        "numbers as an input"
+        "runs Python code (tf.numpy_function, tf.py_function or jax.pure_callback), which may give "
+        "other numbers each time; draw with keras.random and a keras.random.SeedGenerator instead, "
+        "or pass the numbers as an input"
     ),
 }
 

@@ -1,6 +1,7 @@
 """A part of a model by itself: what leads from the tensors at a tap to those behind a call."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,15 @@ class Part:
     is_wide: bool
 
 
+def _count_entries(tensor: Any) -> int | None:
+    """Returns how many entries a tensor of a trace has; None if that is not known."""
+    try:
+        sides = tuple(tensor.shape)
+    except ValueError:
+        return None  # not even the number of axes is known
+    return None if None in sides else math.prod(sides)
+
+
 def make_part(oracle: Any, entries: Sequence[Any], exits: Sequence[Any], taps: Any) -> Part | None:
     """Returns the `Part` between tensors of a trace with taps; None where it cannot be taken out.
 
@@ -44,7 +54,7 @@ def make_part(oracle: Any, entries: Sequence[Any], exits: Sequence[Any], taps: A
     """
     if taps.loss is None or not entries or not oracle.are_outermost([*entries, *exits]):
         return None
-    sizes = [tensor.shape.num_elements() for tensor in entries]
+    sizes = [_count_entries(tensor) for tensor in entries]
     if None in sizes or sum(sizes) > _MOST_ENTRIES:
         return None
     # What has no gradient has no part in the loss.

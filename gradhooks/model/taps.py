@@ -72,9 +72,10 @@ class Taps:
             if not isinstance(layer, keras.layers.InputLayer):
                 self._layers.append(layer)
         count = _PER_LAYER * len(self._layers) + _MORE
-        self.variables = [
-            keras.Variable(0.0, dtype="float64", name=f"{_PATH}_{k}") for k in range(count)
-        ]
+        with backend.open_float64():
+            self.variables = [
+                keras.Variable(0.0, dtype="float64", name=f"{_PATH}_{k}") for k in range(count)
+            ]
         self.places = []
         self._calls, self._stack = {}, []
         self._weights = {id(weight) for weight in keras_internals.trained_weights(model)}

@@ -7,6 +7,7 @@ fail. Neither knows how gradients are checked.
 
 import contextlib
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 
 import keras
@@ -57,11 +58,25 @@ def seeded(seed):
     return np.random.default_rng(seed)
 
 
+def only_on(backend, module, *names):
+    """Returns the cases of these names of a module that one backend alone can import.
+
+    With any other backend there are none.
+    """
+    if keras.backend.backend() != backend:
+        return []
+    cases = {case.name: case for case in importlib.import_module(module).CASES}
+    return [cases[name] for name in names]
+
+
 def compiled(model, loss="mse", *, optimizer=None, **options):
-    """Compiles `model` with plain gradient descent and without XLA, and returns it."""
-    model.compile(
-        optimizer=optimizer or keras.optimizers.SGD(0.01), loss=loss, jit_compile=False, **options
-    )
+    """Compiles `model` with plain gradient descent, and returns it.
+
+    Without XLA on TensorFlow; as `fit` does by default on JAX, where nothing else is compiled.
+    """
+    is_xla = keras.backend.backend() == "jax" and not options.get("run_eagerly")
+    optimizer = optimizer or keras.optimizers.SGD(0.01)
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=is_xla, **options)
     return model
 
 

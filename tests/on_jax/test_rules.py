@@ -41,6 +41,9 @@ def honest(x):
 honest.defvjp(lambda x: (jnp.tanh(x),) * 2, lambda y, slope: (slope * (1 - y * y),))
 
 
+KEY = jax.random.PRNGKey(3)
+
+
 def scanned(function):
     """Applies a function twice in a loop of JAX's."""
     return lambda x: jax.lax.scan(lambda carry, _: (function(carry), None), x, None, 2)[0]
@@ -70,9 +73,10 @@ RIGHT = {
     ),
     "a reduction at a dtype": lambda x: x - jnp.mean(x, -1, keepdims=True, dtype="float32"),
     "a constant of NumPy's": lambda x: x * np.float64(1.5),
-    "a key of its own": lambda x: (
-        x * jax.random.bernoulli(jax.random.PRNGKey(3), 0.5, x.shape).astype(x.dtype)
-    ),
+    "a key of its own": lambda x: x * jax.random.bernoulli(KEY, 0.5, x.shape).astype(x.dtype),
+    "uniform numbers without a dtype": lambda x: x * jax.random.uniform(KEY, x.shape),
+    "normal numbers at the dtype of x": lambda x: x + jax.random.normal(KEY, x.shape, x.dtype),
+    "exponential numbers": lambda x: x * (1 + jax.random.exponential(KEY, x.shape)),
     "debugging": lambda x: (jax.debug.callback(lambda v: None, x), jnp.tanh(x))[1],
     "pure_callback": lambda x: (
         x

@@ -62,6 +62,17 @@ class Swapped(Stepping):
         return [-gradient for gradient in gradients]
 
 
+class OfTheGuide(Stepping):
+    """Computes the loss outside of the scope of the variables, as a guide of Keras' does.
+
+    The penalties of weights are then those of the variables themselves, and constants.
+    """
+
+    def loss_of(self, trainable, state, x, y):
+        outputs, state = self.stateless_call(trainable, state, x, training=True)
+        return self.compute_loss(x, y, outputs), state
+
+
 def make(kind, **options):
     rng = np.random.default_rng(0)
     keras.utils.set_random_seed(0)
@@ -91,6 +102,7 @@ def test_a_right_step_passes(mode, is_fitted):
     ("kind", "words"),
     [
         (WithoutLosses, "drops the regularization"),
+        (OfTheGuide, "drops the regularization"),
         (Halved, "0.5 times"),
         (Dropped, ""),
         (Swapped, ""),

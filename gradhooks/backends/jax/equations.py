@@ -1,8 +1,12 @@
 """Equations of a jaxpr: which depend on what, and their evaluation with other values."""
 
-import jax
+import re
+
 from jax._src import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
+
+# What JAX makes of a name in a derivative: `transpose(jvp(dense))`.
+_TRANSFORMED = re.compile(r"\b\w+\(([^()]*)\)")
 
 
 def is_variable(atom):
@@ -71,20 +75,25 @@ def select_needed(equations, wanted, given=frozenset()):
 
 
 def select_moving(equations, moved):
-    """Divides equations into those that some variables leave alone and those that they move.
+    """Selects the equations that some variables move, or that may differ each time.
 
     Returns:
-        Two lists, and the set of all variables that move.
+        The equations in order, and the set of all variables that move.
     """
-    moving = set(moved)
-    still, others = [], []
+    selected, moving = [], set(moved)
     for equation in equations:
-        if any(is_variable(atom) and atom in moving for atom in equation.invars):
-            others.append(equation)
+        is_moved = any(is_variable(atom) and atom in moving for atom in equation.invars)
+        if is_moved or not is_repeatable(equation):
+            selected.append(equation)
             moving.update(equation.outvars)
-        else:
-            still.append(equation)
-    return still, others, moving
+    return selected, moving
+
+
+def is_repeatable(equation):
+    """Whether an equation gives the same result each time."""
+    if calls_python(equation) or equation.primitive.name == "rng_uniform":
+        return False
+    return all(is_repeatable(e) for jaxpr in inner_jaxprs(equation) for e in jaxpr.eqns)
 
 
 def calls_python(equation):
@@ -97,16 +106,18 @@ def drop_debugging(equations):
     return [e for e in equations if e.primitive.name not in ("debug_callback", "debug_print")]
 
 
+def place_of(equation):
+    """Returns the path of the layers in which an equation was made, of a derivative as well."""
+    place = str(equation.source_info.name_stack)
+    while (plain := _TRANSFORMED.sub(r"\1", place)) != place:
+        place = plain
+    return place
+
+
 def all_equations(jaxpr, above=""):
     """Yields pairs (equation, name of its place), those of inner jaxprs as well."""
     for equation in jaxpr.eqns:
-        stack = str(equation.source_info.name_stack)
-        place = "/".join(part for part in (above, stack) if part)
+        place = "/".join(part for part in (above, place_of(equation)) if part)
         yield equation, place
         for inner in inner_jaxprs(equation):
             yield from all_equations(inner, place)
-
-
-def trace(function, *arguments):
-    """Returns the closed jaxpr of a function of nested arrays."""
-    return jax.make_jaxpr(function)(*arguments)

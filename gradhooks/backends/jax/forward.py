@@ -4,7 +4,12 @@ import math
 
 import numpy as np
 
-from gradhooks.backends.jax.equations import inner_jaxprs, is_variable, select_needed
+from gradhooks.backends.jax.equations import (
+    inner_jaxprs,
+    is_repeatable,
+    is_variable,
+    select_needed,
+)
 
 # The work of a loop or branch whose length is not known, in multiplications. A free choice: more
 # than any operation beside it.
@@ -28,8 +33,11 @@ class ForwardEquations:
         self.outputs, self.roots = list(outputs), list(roots)
         self.equations = select_needed(equations, self.outputs)
         self._bits = {root: 1 << number for number, root in enumerate(self.roots)}
+        every = (1 << len(self.roots)) - 1
         for equation in self.equations:
-            own = self.bits_of(equation.invars)
+            # What may give another result each time is computed in every evaluation, so that a
+            # loss that cannot be repeated is detected.
+            own = self.bits_of(equation.invars) if is_repeatable(equation) else every
             self._bits.update(dict.fromkeys(equation.outvars, own))
         self._dependence = self._unpack([self.bits_of(e.outvars) for e in self.equations])
         self._work = np.array([_work_of(equation) for equation in self.equations])

@@ -3,7 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 
-from gradhooks.backends.jax.equations import all_equations, calls_python, inner_jaxprs, is_variable
+from gradhooks.backends.jax.equations import (
+    all_equations,
+    calls_python,
+    inner_jaxprs,
+    is_variable,
+    place_of,
+)
 
 _NARROW = ("float16", "bfloat16", "float32", "complex64")
 _WIDE = ("float64", "complex128")
@@ -35,7 +41,7 @@ def find_narrow_operations(graph, forward):
     """Returns the names of operations that take double precision and return less."""
     found = {}
     for equation in forward.moving_equations():
-        place = str(equation.source_info.name_stack)
+        place = place_of(equation)
         _note_narrow(equation, place, found)
         for inner in inner_jaxprs(equation):
             for each, inner_place in all_equations(inner, place):
@@ -65,7 +71,7 @@ def find_step_operations(graph, forward):
         if not is_wanted or not any(a in moving for a in equation.invars if is_variable(a)):
             continue
         if _moves_in_steps(equation, moving):
-            place = str(equation.source_info.name_stack)
+            place = place_of(equation)
             found["/".join(part for part in (place, equation.primitive.name) if part)] = None
         wanted.update(atom for atom in _value_operands(equation) if is_variable(atom))
     return tuple(found)

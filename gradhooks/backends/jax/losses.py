@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradhooks.backends.common.flat import Cache, split
+from gradhooks.backends.common.flat import split
 from gradhooks.backends.common.memory import Needs
+from gradhooks.backends.common.moves import direction_of, list_moves, moves_few
 from gradhooks.backends.common.partition import TracingCost, partition
 from gradhooks.backends.jax.equations import evaluate, is_variable, select_moving, select_needed
 from gradhooks.backends.jax.precision import wide
@@ -20,9 +21,9 @@ _ROOM = 128
 # Parameters of one row; fewer are filled up with none, so that single parameters and pools share
 # one loop. As many as a check samples by default; more take a loop of their own.
 _WIDTH = 32
-# What several loops cost to compile, measured at 0.1 s for each variable on two cores (CNN: 2.0 s
-# for one loop, 4.4 s for four). At 3e9 multiplications a second, within 1000 evaluations, this is
-# 0.1 s / 1000 * 3e9.
+# What several loops cost to compile. A free choice that changes cost only: 0.1 s for each variable,
+# as a trial once found that no command repeats. At 3e9 multiplications a second, within 1000
+# evaluations, this is 0.1 s / 1000 * 3e9.
 _TRACING_COST = TracingCost(fixed=3e5, per_variable=3e5)
 # Up to this many parameters, a direction is evaluated by the loop for single parameters at moved
 # points. A free choice that changes cost only: each point copies 8 MB, where another loop takes
@@ -75,7 +76,6 @@ class LossProgram:
         self._forward = gradients.forward
         self._counts = [math.prod(shape) for shape in self._shapes]
         self._starts = np.cumsum([0, *self._counts])
-        self._directions = Cache()
         sizes = [8 * count for count in self._counts]
         largest = max(sizes, default=0)
         self.needs = Needs(sum(sizes), largest, gradients.forward.bytes, gradients.terms)
@@ -101,26 +101,18 @@ class LossProgram:
         """
         with wide():
             arguments = self._gradients.bind_inputs(self._gradients.split(point), state, batch)
-            if all(map(self._moves_few, probes)):
+            if all(moves_few(probe, self._group_starts) for probe in probes):
                 return self._evaluate_few_parameters(point, arguments, probes, pairs)
             if self.is_light:
                 return self._evaluate_moved_points(point, (state, batch), probes, pairs)
             return self._evaluate_along_lines(arguments, probes, pairs)
-
-    def _moves_few(self, probe):
-        """Whether a probe moves single parameters of one group."""
-        if probe.positions is None:
-            return len(probe.weights) == 1
-        ends = [probe.start, probe.stop - 1]
-        first, last = np.searchsorted(self._group_starts, ends, side="right")
-        return first == last
 
     def _evaluate_few_parameters(self, point, arguments, probes, pairs):
         """Evaluates with one parameter moved in each row, or a few of one group."""
         unmoved = self._gradients.cache.get(
             point, "unmoved", lambda: self._evaluate_unmoved(arguments)
         )
-        indices, offsets = _list_moves(probes, pairs)
+        indices, offsets = list_moves(probes, pairs, _WIDTH)
         return self._evaluate_rows(arguments, unmoved, indices, offsets)
 
     def _evaluate_moved_points(self, point, inputs, probes, pairs):
@@ -219,7 +211,9 @@ class LossProgram:
         found = np.empty((len(pairs), 3))
         for number, probe in enumerate(probes):
             chosen = np.flatnonzero(numbers == number)
-            direction = [jnp.asarray(d) for d in split(self._direction_of(probe), self._shapes)]
+            direction = [
+                jnp.asarray(d) for d in split(direction_of(probe, self._starts[-1]), self._shapes)
+            ]
             for first in range(0, len(chosen), _ROOM):
                 rows = chosen[first : first + _ROOM]
                 padded = np.pad(offsets[rows], (0, _ROOM - len(rows)))
@@ -252,12 +246,6 @@ class LossProgram:
         self._compiled["line"] = traced.compile()
         return self._compiled["line"]
 
-    def _direction_of(self, probe):
-        """Returns the weights of a probe for all parameters, shape (P,)."""
-        direction = np.zeros(self._starts[-1])
-        direction[probe.entries] = probe.weights
-        return direction
-
 
 class _Group:
     """A group of neighbouring variables whose parameters share a loop.
@@ -275,26 +263,8 @@ class _Group:
     def __init__(self, forward, first, last):
         self.first, self.last = first, last
         roots = forward.roots[first:last]
-        _, self.equations, moving = select_moving(forward.equations, roots)
+        self.equations, moving = select_moving(forward.equations, roots)
         computed = {v for e in forward.equations for v in e.outvars}
         wanted = [atom for equation in self.equations for atom in equation.invars]
         taken = [a for a in [*wanted, *forward.outputs] if is_variable(a) and a not in moving]
         self.taken = [variable for variable in dict.fromkeys(taken) if variable in computed]
-
-
-def _list_moves(probes, pairs):
-    """Returns which parameters move in each pair, int64, and how far, float64.
-
-    Both of shape (K, M), where M is a power of two and at least `_WIDTH`, so that few
-    loops are compiled. Where a probe moves fewer than M, the others are -1, which is no parameter.
-    """
-    most = max(_WIDTH, *(len(probe.weights) for probe in probes))
-    width = 1 << (most - 1).bit_length()
-    indices = np.full((len(pairs), width), -1, np.int64)
-    offsets = np.zeros((len(pairs), width))
-    for row, (number, offset) in enumerate(pairs):
-        probe = probes[number]
-        count = len(probe.weights)
-        indices[row, :count] = probe.start if probe.positions is None else probe.positions
-        offsets[row, :count] = offset * probe.weights
-    return indices, offsets

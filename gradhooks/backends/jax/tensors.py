@@ -1,7 +1,5 @@
 """Arrays: to the device and back."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,11 +111,6 @@ def specify(nested):
 def specify_float64(shapes):
     """Returns specifications of float64 arrays."""
     return [jax.ShapeDtypeStruct(shape, np.float64) for shape in shapes]
-
-
-def count_entries(shape):
-    """Returns how many numbers an array of a shape holds."""
-    return math.prod(shape)
 
 
 def is_out_of_memory(error):

@@ -16,7 +16,7 @@ import numpy as np
 from jax._src import core
 from jax.extend.core import Literal
 
-from gradhooks.backends.jax.equations import bind
+from gradhooks.backends.jax.equations import bind, is_variable
 
 _local = threading.local()
 
@@ -110,11 +110,7 @@ def _find_moving(trace, moved):
 def _variable_of(operand):
     """Returns the variable behind an operand: the trace holds arrays, not yet variables."""
     atom = getattr(operand, "val", operand)
-    return None if isinstance(operand, Literal) or isinstance(atom, Literal) else _hashable(atom)
-
-
-def _hashable(atom):
-    return None if isinstance(atom, np.ndarray) else atom
+    return atom if is_variable(atom) else None
 
 
 def _read(known, operand):

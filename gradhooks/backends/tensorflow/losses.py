@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from gradhooks.backends.common.flat import Cache, split
 from gradhooks.backends.common.memory import Needs
+from gradhooks.backends.common.moves import direction_of, list_moves, moves_few
 from gradhooks.backends.common.partition import DEFAULT_TRACING_COST, partition
 from gradhooks.backends.tensorflow.line_loop import LineLoop
 from gradhooks.backends.tensorflow.parameter_loop import ParameterLoop
@@ -147,8 +148,8 @@ class LossProgram:
     ):
         """Evaluates the loss terms at once, with the memory that this takes; see `__call__`."""
         inputs = state, batch
-        if all(map(self._moves_few, probes)):
-            return self._evaluate_few_parameters(point, inputs, _moves(probes, pairs))
+        if all(moves_few(probe, self._few.group_starts) for probe in probes):
+            return self._evaluate_few_parameters(point, inputs, list_moves(probes, pairs))
         if self.is_light:
             return self._evaluate_moved_points(
                 point,
@@ -162,15 +163,6 @@ class LossProgram:
             probes,
             pairs,
         )
-
-    def _moves_few(self, probe):
-        """Whether a probe moves single parameters of one group."""
-        if probe.positions is None:
-            return len(probe.weights) == 1
-        first, last = np.searchsorted(
-            self._few.group_starts, [probe.start, probe.stop - 1], side="right"
-        )
-        return first == last
 
     def _evaluate_few_parameters(self, point, inputs, moves):
         """Evaluates with one parameter moved in each row, or a few of one group.
@@ -218,7 +210,9 @@ class LossProgram:
         for number, probe in enumerate(probes):
             rows = np.flatnonzero(numbers == number)
             # A direction is as long as the model, and the same one comes again after other probes.
-            direction = split_cached(self._directions, self._direction_of(probe), self._shapes)
+            direction = split_cached(
+                self._directions, direction_of(probe, self._size), self._shapes
+            )
             common = self._gradients.split(point), *inputs, direction
             result[rows] = evaluate_rows(
                 self._line,
@@ -228,14 +222,6 @@ class LossProgram:
             )
         return result
 
-    def _direction_of(self, probe):
-        """The weights of a probe for all parameters, shape (P,)."""
-        if len(probe.weights) == self._size:
-            return probe.weights
-        direction = np.zeros(self._size)
-        direction[probe.entries] = probe.weights
-        return direction
-
     def _evaluate_unmoved(self, point, inputs):
         """Evaluates what moving single parameters leaves alone, once for each point."""
 
@@ -243,19 +229,3 @@ class LossProgram:
             return self._few.evaluate_unmoved(self._gradients.split(point), *inputs)
 
         return self._gradients.cache.get(point, "unmoved", evaluate)
-
-
-def _moves(probes, pairs):
-    """Which parameters move in each pair, int64, and how far, float64; each of shape (K, M).
-
-    Where a probe moves fewer than M, the others are -1, which is no parameter.
-    """
-    most = max(len(probe.weights) for probe in probes)
-    indices = np.full((len(pairs), most), -1)
-    offsets = np.zeros((len(pairs), most))
-    for row, (number, offset) in enumerate(pairs):
-        probe = probes[number]
-        count = len(probe.weights)
-        indices[row, :count] = probe.start if probe.positions is None else probe.positions
-        offsets[row, :count] = offset * probe.weights
-    return indices, offsets

@@ -25,6 +25,11 @@ def around(seed, shape, *middle, batch=8, **options):
     return model, features(rng, batch, *shape), features(rng, batch, 2)
 
 
+def between(make, shape=(6,)):
+    """The layer that `make()` returns between two dense ones."""
+    return lambda seed: around(seed, shape, dense(6), make, dense(6))
+
+
 def layer_case(name, shape, *middle, batch=8, note="", options=None):
     """A case around one layer, or a few."""
     return Case(

@@ -4,11 +4,11 @@ Declared with `expect`.
 """
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.controls.building import around, classified, dense, layer_case
 from tests.corpora.corpus import Case, compiled, features, integers, seeded
+from tests.corpora.mutants import planted
 
 
 def expecting(**patterns):
@@ -32,11 +32,7 @@ class Reversal(layers.Layer):
     """Hands values on and turns gradients around."""
 
     def call(self, x):
-        @tf.custom_gradient
-        def turned(value):
-            return tf.identity(value), lambda upstream: -upstream
-
-        return turned(x)
+        return planted.with_gradient(ops.copy, lambda upstream, _: -upstream)(x)
 
 
 def detached_features(seed):

@@ -4,12 +4,13 @@ With loops, strings, counters, a step of its own.
 """
 
 import keras
-import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
-from tests.corpora.controls.building import around, dense
-from tests.corpora.corpus import Case, compiled, features, integers, seeded, sequential
+from tests.corpora.controls.building import around, between, dense
+from tests.corpora.controls.train_steps import own_steps
+from tests.corpora.corpus import Case, compiled, features, integers, only_on, seeded, sequential
+
+TENSORFLOW_ONLY = "tests.corpora.controls.tensorflow_only"
 
 
 def with_options(**options):
@@ -115,51 +116,12 @@ class _RunningCentre(layers.Layer):
         return x - mean
 
 
-class OutsideWithGradient(layers.Layer):
-    """Leaves the graph for Python and comes back with the right gradient."""
-
-    def call(self, x):
-        return tf.ensure_shape(tf.py_function(tf.tanh, [x], x.dtype), x.shape)
-
-
-class _OwnStep(keras.Model):
-    """A train_step written out, as the guides show it."""
-
-    def __init__(self):
-        super().__init__(name="own_step")
-        self.below = layers.Dense(8, activation="tanh", kernel_regularizer="l2", name="below")
-        self.head = layers.Dense(2, name="head")
-
-    def call(self, x, training=False):
-        return self.head(self.below(x))
-
-    def train_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            y_pred = self(x, training=True)
-            loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
-        variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
-        return {"loss": loss}
-
-
 def own_step(seed):
     rng = seeded(seed)
     x = features(rng, 16, 6)
-    model = compiled(_OwnStep())
+    model = compiled(own_steps.OwnStep())
     model(x)
     return model, x, features(rng, 16, 2)
-
-
-def words(seed):
-    """Strings go in, which Keras takes as a tensor only; a lookup turns them into numbers."""
-    rng = seeded(seed)
-    vocabulary = np.array(["red", "green", "blue", "grey"])
-    x = keras.Input((4,), dtype="string", name="x")
-    table = layers.Embedding(6, 4, name="table")
-    h = table(layers.StringLookup(vocabulary=vocabulary)(x))
-    model = compiled(keras.Model(x, layers.Dense(2, name="head")(layers.Flatten()(h))))
-    return model, tf.constant(vocabulary[integers(rng, 4, 8, 4)]), features(rng, 8, 2)
 
 
 def whole_numbers(seed):
@@ -178,11 +140,6 @@ def whole_numbers(seed):
         integers(rng, 256, 8, 6, 6, 1).astype("uint8"),
         integers(rng, 3, 8).astype("int64"),
     )
-
-
-def between(make, shape=(6,)):
-    """The layer that `make()` returns between two dense ones."""
-    return lambda seed: around(seed, shape, dense(6), make, dense(6))
 
 
 CASES = [
@@ -211,8 +168,9 @@ CASES = [
         between(lambda: _RunningCentre(name="centre")),
         note="an update inside the loss",
     ),
-    Case("through_python_with_gradient", between(lambda: OutsideWithGradient(name="outside"))),
+    *only_on("tensorflow", TENSORFLOW_ONLY, "through_python_with_gradient"),
+    *only_on("jax", "tests.corpora.controls.jax_only", "through_python_with_gradient"),
     Case("own_train_step", own_step),
-    Case("string_inputs", words),
+    *only_on("tensorflow", TENSORFLOW_ONLY, "string_inputs"),
     Case("integer_inputs", whole_numbers),
 ]

@@ -2,11 +2,11 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.controls.building import around, dense
 from tests.corpora.corpus import Case, compiled, features, integers, seeded, sequential
+from tests.corpora.mutants import planted
 
 
 def _real(rng):
@@ -125,12 +125,8 @@ def _constant(y_true, y_pred):
 
 def _right_custom_gradient(y_true, y_pred):
     """Softplus with its own gradient, which is right."""
-
-    @tf.custom_gradient
-    def softplus(x):
-        return tf.math.softplus(x), lambda upstream: upstream * tf.sigmoid(x)
-
-    return tf.reduce_mean(softplus(-tf.cast(y_true, y_pred.dtype) * y_pred), axis=-1)
+    softplus = planted.with_gradient(ops.softplus, lambda upstream, x: upstream * ops.sigmoid(x))
+    return ops.mean(softplus(-ops.cast(y_true, y_pred.dtype) * y_pred), axis=-1)
 
 
 class _OnlyAdded(layers.Layer):

@@ -1,19 +1,22 @@
 """Every dtype policy, and models that hide a lower precision than their policy says."""
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
-from tests.corpora.controls.building import around, classified, dense
+from tests.corpora.controls.building import around, between, classified, dense
 from tests.corpora.corpus import (
     Case,
     compiled,
     dtype_policy,
     features,
     integers,
+    only_on,
     seeded,
     sequential,
 )
+
+TENSORFLOW_ONLY = "tests.corpora.controls.tensorflow_only"
+JAX_ONLY = "tests.corpora.controls.jax_only"
 
 
 def mlp_at(policy):
@@ -78,17 +81,6 @@ class _NarrowNorm(layers.Layer):
         return ops.cast(narrow, x.dtype) * self.scale
 
 
-class _NarrowProduct(layers.Layer):
-    """Multiplies in float32 with TensorFlow's own cast."""
-
-    def build(self, shape):
-        self.kernel = self.add_weight(shape=(shape[-1], 6), name="kernel")
-
-    def call(self, x):
-        kernel = tf.cast(tf.convert_to_tensor(self.kernel), tf.float32)
-        return tf.cast(tf.tanh(tf.matmul(tf.cast(x, tf.float32), kernel)), x.dtype)
-
-
 def nested(seed):
     """A functional model used as a layer casts what it gets to its own input's dtype."""
     rng = seeded(seed)
@@ -137,13 +129,6 @@ class _Untracked(layers.Layer):
         return self.box.content(ops.matmul(x, self.kernel))
 
 
-class _Spectrum(layers.Layer):
-    """Mixes positions with a Fourier transform in complex64."""
-
-    def call(self, x):
-        return tf.cast(tf.math.real(tf.signal.fft2d(tf.cast(x, tf.complex64))), x.dtype)
-
-
 class _ZerosWithoutDtype(layers.Layer):
     """Starts a sum at zeros that were made without a dtype."""
 
@@ -157,20 +142,6 @@ class _ZerosWithoutDtype(layers.Layer):
         return ops.cast(total, x.dtype)
 
 
-class _FixedConstant(layers.Layer):
-    """Adds a float32 constant, which refuses to meet a float64 tensor."""
-
-    def call(self, x):
-        return tf.tanh(x) + tf.linspace(0.0, 1.0, x.shape[-1])
-
-
-class _LocalResponse(layers.Layer):
-    """Local response normalization, an operation without a float64 kernel."""
-
-    def call(self, x):
-        return tf.nn.local_response_normalization(x, depth_radius=1)
-
-
 def pooled_volume(seed):
     """Pooling in three dimensions has no float64 kernel on every device."""
     return around(
@@ -181,18 +152,6 @@ def pooled_volume(seed):
         lambda: layers.Conv3D(3, 2, padding="same", name="upper"),
         lambda: layers.AveragePooling3D(2),
     )
-
-
-def between(make, shape=(6,)):
-    """The layer that `make()` returns between two dense ones."""
-    return lambda seed: around(seed, shape, dense(6), make, dense(6))
-
-
-def responses(seed):
-    def convolution():
-        return layers.Conv2D(4, 3, activation="relu", name="convolution")
-
-    return around(seed, (6, 6, 2), convolution, _LocalResponse)
 
 
 def float_inputs(seed):
@@ -218,22 +177,24 @@ CASES = [
     Case("bfloat16_mlp", mlp_at("bfloat16")),
     Case("a_policy_per_layer", by_layer),
     Case("hidden_cast_in_a_norm", between(_NarrowNorm), note="ops.cast to float32"),
-    Case("hidden_tensorflow_cast", between(_NarrowProduct), note="tf.cast to float32"),
+    *only_on("tensorflow", TENSORFLOW_ONLY, "hidden_tensorflow_cast"),
+    *only_on("jax", JAX_ONLY, "hidden_jax_cast"),
     Case("hidden_cast_of_a_nested_model", nested, note="the inner Input's dtype"),
     Case("nested_sequential_twice", nested_twice),
     Case("untracked_layer", between(_Untracked), note="its policy cannot be found"),
-    Case(
-        "complex64_mixing",
-        between(_Spectrum, (4, 6)),
-        note="a float32 core behind a Fourier transform",
-    ),
+    *only_on("tensorflow", TENSORFLOW_ONLY, "complex64_mixing"),
+    *only_on("jax", JAX_ONLY, "complex64_mixing"),
     Case(
         "zeros_without_dtype",
         lambda s: around(s, (4, 6), _ZerosWithoutDtype),
         note="made at floatx",
     ),
-    Case("fixed_float32_constant", between(_FixedConstant), note="cannot be traced at float64"),
-    Case("local_response_normalization", responses, note="no float64 kernel"),
+    *only_on(
+        "tensorflow",
+        TENSORFLOW_ONLY,
+        "fixed_float32_constant",
+        "local_response_normalization",
+    ),
     Case("pooling_in_three_dimensions", pooled_volume, note="no float64 kernel on CPU"),
     Case("float64_inputs", float_inputs),
 ]

@@ -1,90 +1,18 @@
 """Train steps written by hand, and optimizers that keep or scale gradients: all of them right."""
 
+import importlib
+
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers, ops
+from keras import layers
 
 from tests.corpora.controls import twins
 from tests.corpora.corpus import Case, compiled, dtype_policy, features, seeded, sequential
 from tests.corpora.mutants import train_steps
 from tests.corpora.mutants.train_steps import Accumulating, Custom, regression
 
-
-class WithApply(Custom):
-    """The newer way to hand gradients on."""
-
-    def hand_on(self, gradients):
-        self.optimizer.apply(gradients, self.trainable_variables)
-
-
-class WithComputeLoss(Custom):
-    """Leaves the loss and its penalties to Keras."""
-
-    def train_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            y_pred = self(x, training=True)
-            loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
-        self.hand_on(tape.gradient(loss, self.trainable_variables))
-        return {"loss": loss}
-
-
-class WithScaledLoss(WithComputeLoss):
-    """Scales the loss as the optimizer asks, which divides it out again."""
-
-    def train_step(self, data):
-        x, y = data
-        with tf.GradientTape() as tape:
-            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
-            scaled = self.optimizer.scale_loss(loss)
-        self.hand_on(tape.gradient(scaled, self.trainable_variables))
-        return {"loss": loss}
-
-
-class WithMetric(Custom):
-    """Keeps a metric of its own."""
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.own_loss = keras.metrics.Mean(name="own_loss")
-
-    @property
-    def metrics(self):
-        return [self.own_loss]
-
-    def train_step(self, data):
-        logs = super().train_step(data)
-        self.own_loss.update_state(logs["loss"])
-        return {**logs, "own_loss": self.own_loss.result()}
-
-
-class WithState(Custom):
-    """Counts its steps in a variable, and assigns to a weight after the gradient is taken."""
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, name="steps")
-
-    def hand_on(self, gradients):
-        super().hand_on(gradients)
-        self.steps.assign_add(1.0)
-        self.trainable_variables[0].assign_add(0.01 * ops.ones_like(self.trainable_variables[0]))
-
-
-class TwoOptimizers(Custom):
-    """One optimizer for the first layer, one for the rest.
-
-    There is no single gradient to compare.
-    """
-
-    def compile(self, optimizer, other=None, **options):
-        super().compile(optimizer, **options)
-        self.others = {"rest": other or keras.optimizers.SGD(0.02)}
-
-    def hand_on(self, gradients):
-        self.optimizer.apply(gradients[:2], self.trainable_variables[:2])
-        self.others["rest"].apply(gradients[2:], self.trainable_variables[2:])
+own_steps = importlib.import_module(f"tests.corpora.controls.steps_on_{keras.backend.backend()}")
+TwoOptimizers = own_steps.TwoOptimizers
 
 
 def with_step(kind):
@@ -131,7 +59,15 @@ def embedded(seed):
     )
 
 
-STEPS = (Custom, WithApply, WithComputeLoss, WithScaledLoss, WithMetric, WithState, Accumulating)
+STEPS = (
+    Custom,
+    own_steps.WithApply,
+    own_steps.WithComputeLoss,
+    own_steps.WithScaledLoss,
+    own_steps.WithMetric,
+    own_steps.WithState,
+    Accumulating,
+)
 OPTIMIZERS = {
     "accumulation": lambda: keras.optimizers.SGD(0.01, gradient_accumulation_steps=3),
     "loss_scale_factor": lambda: keras.optimizers.SGD(0.01, loss_scale_factor=512.0),
@@ -147,8 +83,8 @@ OWN = [
     *(Case(f"step_{kind.__name__}", with_step(kind), note=kind.__doc__) for kind in STEPS),
     *(Case(f"optimizer_{name}", with_optimizer(make)) for name, make in OPTIMIZERS.items()),
     Case("two_optimizers", with_step(TwoOptimizers), note=TwoOptimizers.__doc__),
-    Case("scaled_step_in_float16", half_precision("mixed_float16", WithScaledLoss)),
-    Case("plain_step_in_bfloat16", half_precision("mixed_bfloat16", WithComputeLoss)),
+    Case("scaled_step_in_float16", half_precision("mixed_float16", own_steps.WithScaledLoss)),
+    Case("plain_step_in_bfloat16", half_precision("mixed_bfloat16", own_steps.WithComputeLoss)),
     Case("stateful_gru", stateful, note=stateful.__doc__),
     Case("scaled_embedding", embedded, note=embedded.__doc__),
 ]

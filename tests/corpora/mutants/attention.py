@@ -3,8 +3,7 @@ kernels.
 """
 
 import keras
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from tests.corpora.corpus import Case, compiled, features, integers, seeded
 from tests.corpora.mutants import planted
@@ -23,7 +22,7 @@ class Attention(layers.Layer):
         on_queries=planted.honest,
         on_keys=planted.honest,
         on_scores=planted.honest,
-        softmax=tf.nn.softmax,
+        softmax=ops.softmax,
         on_weights=planted.honest,
         on_kernels=None,
         rotate=None,
@@ -51,24 +50,24 @@ class Attention(layers.Layer):
 
         (batch, time, width) -> (batch, heads, time, width / heads).
         """
-        projected = tf.matmul(x, kernel)
+        projected = ops.matmul(x, kernel)
         _, steps, width = x.shape
-        return tf.transpose(
-            tf.reshape(projected, [-1, steps, self.heads, width // self.heads]), [0, 2, 1, 3]
-        )
+        heads = ops.reshape(projected, [-1, steps, self.heads, width // self.heads])
+        return ops.transpose(heads, [0, 2, 1, 3])
 
     def call(self, x):
-        query, key = tf.convert_to_tensor(self.query), tf.convert_to_tensor(self.key)
+        query, key = planted.tensor(self.query), planted.tensor(self.key)
         if self.on_kernels is not None:
             query, key = self.on_kernels(query, key)
         queries, keys = self.on_queries(self.split(x, query)), self.on_keys(self.split(x, key))
         if self.rotate is not None:
             queries, keys = self.rotate(queries), self.rotate(keys)
-        values = self.split(x, tf.convert_to_tensor(self.value))
-        scores = self.on_scores(tf.matmul(queries, keys, transpose_b=True) * keys.shape[-1] ** -0.5)
-        mixed = tf.matmul(self.on_weights(self.softmax(scores)), values)
-        mixed = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [-1, *x.shape[1:]])
-        return tf.matmul(mixed, tf.convert_to_tensor(self.output_kernel))
+        values = self.split(x, planted.tensor(self.value))
+        scores = ops.matmul(queries, ops.transpose(keys, [0, 1, 3, 2]))
+        scores = self.on_scores(scores * keys.shape[-1] ** -0.5)
+        mixed = ops.matmul(self.on_weights(self.softmax(scores)), values)
+        mixed = ops.reshape(ops.transpose(mixed, [0, 2, 1, 3]), [-1, *x.shape[1:]])
+        return ops.matmul(mixed, planted.tensor(self.output_kernel))
 
 
 def transformer(seed, **places):
@@ -87,26 +86,26 @@ def transformer(seed, **places):
 
 def softmax_without_the_sum():
     def rule(g, scores):
-        p = tf.nn.softmax(scores)
+        p = ops.softmax(scores)
         return p * (1 - p) * g
 
-    return planted.function(tf.nn.softmax, rule)
+    return planted.function(ops.softmax, rule)
 
 
 def _causal(scores):
     steps = scores.shape[-1]
-    allowed = tf.linalg.band_part(tf.ones((steps, steps), scores.dtype), -1, 0)
-    return tf.where(allowed > 0, scores, tf.cast(-1e9, scores.dtype))
+    allowed = ops.tril(ops.ones((steps, steps), scores.dtype))
+    return ops.where(allowed > 0, scores, ops.cast(-1e9, scores.dtype))
 
 
 def mask_forgotten():
     """A causal softmax whose backward pass recomputes the weights without the mask."""
 
     def rule(g, scores):
-        p = tf.nn.softmax(scores)
-        return p * (g - tf.reduce_sum(g * p, axis=-1, keepdims=True))
+        p = ops.softmax(scores)
+        return p * (g - ops.sum(g * p, axis=-1, keepdims=True))
 
-    return planted.function(lambda scores: tf.nn.softmax(_causal(scores)), rule)
+    return planted.function(lambda scores: ops.softmax(_causal(scores)), rule)
 
 
 def _rotated(x, sign):
@@ -115,11 +114,11 @@ def _rotated(x, sign):
     Pairs of channels turned by an angle that grows with the position.
     """
     steps, width = x.shape[-2], x.shape[-1] // 2
-    rates = 10.0 ** (-tf.range(width, dtype=x.dtype) / width)
-    angles = tf.range(steps, dtype=x.dtype)[:, None] * rates[None, :]
-    sine, cosine = sign * tf.sin(angles), tf.cos(angles)
+    rates = 10.0 ** (-ops.arange(width, dtype=x.dtype) / width)
+    angles = ops.arange(steps, dtype=x.dtype)[:, None] * rates[None, :]
+    sine, cosine = sign * ops.sin(angles), ops.cos(angles)
     a, b = x[..., :width], x[..., width:]
-    return tf.concat([a * cosine - b * sine, a * sine + b * cosine], -1)
+    return ops.concatenate([a * cosine - b * sine, a * sine + b * cosine], -1)
 
 
 def rotated_the_wrong_way():
@@ -129,13 +128,16 @@ def rotated_the_wrong_way():
 
 def _swapped(seed):
     """Queries and keys learn each other's gradient: two arguments in the wrong order."""
-    back = planted.function(lambda q, k: tf.stack([q, k]), lambda g, q, k: (g[1], g[0]))
-    return transformer(seed, on_kernels=lambda q, k: tf.unstack(back(q, k)))
+    back = planted.function(lambda q, k: ops.stack([q, k]), lambda g, q, k: (g[1], g[0]))
+    return transformer(seed, on_kernels=lambda q, k: ops.unstack(back(q, k)))
 
 
 def one_head():
-    factors = [1.0, 1.5]
-    return planted.identity(lambda g: g * tf.reshape(tf.constant(factors, g.dtype), [1, 2, 1, 1]))
+    def rule(g):
+        factors = ops.convert_to_tensor([1.0, 1.5], g.dtype)
+        return g * factors[:, None, None]
+
+    return planted.identity(rule)
 
 
 class OtherMask(layers.Layer):
@@ -149,8 +151,8 @@ class OtherMask(layers.Layer):
         )
 
     def mask(self, x, seed):
-        kept = tf.random.stateless_uniform(tf.shape(x), [seed, 7]) >= self.rate
-        return tf.cast(kept, x.dtype) / (1 - self.rate)
+        kept = keras.random.uniform(ops.shape(x), seed=seed) >= self.rate
+        return ops.cast(kept, x.dtype) / (1 - self.rate)
 
     def call(self, x):
         return self.drop(x)

@@ -6,8 +6,7 @@ not hide behind that.
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from tests.corpora.corpus import Case, features, seeded, sequential
 from tests.corpora.mutants import planted
@@ -22,7 +21,7 @@ def crowded(seed, factors):
     """
     rng = seeded(seed)
     wrong = planted.function(
-        tf.identity, lambda upstream, x: upstream * tf.cast(factors, upstream.dtype)
+        ops.copy, lambda upstream, x: upstream * ops.cast(factors, upstream.dtype)
     )
     behind = {1: [planted.Through(wrong, name="planted")]}
     blocks = [

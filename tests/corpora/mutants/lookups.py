@@ -3,7 +3,6 @@
 Duplicates overwritten, rows confused or dropped.
 """
 
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.corpus import Case, features, integers, seeded, sequential
@@ -12,17 +11,16 @@ from tests.corpora.mutants import planted
 
 def _scatter(values, rows, count):
     """Sums `values` (any shape + (D,)) into `count` rows."""
-    flat = tf.reshape(values, [-1, values.shape[-1]])
-    return tf.math.unsorted_segment_sum(flat, tf.reshape(rows, [-1]), count)
+    flat = ops.reshape(values, [-1, values.shape[-1]])
+    return ops.segment_sum(flat, ops.reshape(rows, [-1]), num_segments=count)
 
 
 def _first_use(rows, dtype):
     """One where a row number occurs for the first time, else zero; shape of `rows` + (1,)."""
-    flat = tf.reshape(rows, [-1])
-    first = tf.argmax(tf.cast(flat[:, None] == flat[None, :], "int32"), axis=1, output_type="int32")
-    return tf.reshape(
-        tf.cast(first == tf.range(tf.size(flat)), dtype), tf.concat([tf.shape(rows), [1]], 0)
-    )
+    flat = ops.reshape(rows, [-1])
+    first = ops.argmax(ops.cast(flat[:, None] == flat[None, :], "int32"), axis=1)
+    is_first = ops.cast(first, "int32") == ops.arange(ops.shape(flat)[0], dtype="int32")
+    return ops.reshape(ops.cast(is_first, dtype), ops.shape(rows))[..., None]
 
 
 def overwritten(g, table, rows):
@@ -32,8 +30,8 @@ def overwritten(g, table, rows):
 
 def averaged(g, table, rows):
     """The uses of a row are averaged."""
-    uses = _scatter(tf.ones_like(g), rows, table.shape[0])
-    return _scatter(g, rows, table.shape[0]) / tf.maximum(uses, tf.ones_like(uses))
+    uses = _scatter(ops.ones_like(g), rows, table.shape[0])
+    return _scatter(g, rows, table.shape[0]) / ops.maximum(uses, ops.ones_like(uses))
 
 
 def next_row(g, table, rows):
@@ -45,7 +43,7 @@ def without_row_zero(g, table, rows):
     """Row 0 is taken for padding backward, but not forward."""
     return (
         _scatter(g, rows, table.shape[0])
-        * (1 - tf.one_hot(0, table.shape[0], dtype=g.dtype))[:, None]
+        * (1 - ops.one_hot(0, table.shape[0], dtype=g.dtype))[:, None]
     )
 
 
@@ -55,7 +53,7 @@ class Table(layers.Layer):
     def __init__(self, rows, width, rule, **options):
         super().__init__(**options)
         self.rows, self.width = rows, width
-        self.lookup = planted.function(tf.gather, rule)
+        self.lookup = planted.function(lambda t, rows: ops.take(t, rows, axis=0), rule)
 
     def build(self, shape):
         self.table = self.add_weight(
@@ -93,20 +91,22 @@ class Messages(layers.Layer):
         edges = ring + [(0, i) for i in range(2, nodes - 1)]
         self.nodes = nodes
         self.senders, self.receivers = [e[0] for e in edges], [e[1] for e in edges]
-        self.gather = planted.function(lambda x, rows: tf.gather(x, rows, axis=1), self.overwritten)
+        self.gather = planted.function(lambda x, rows: ops.take(x, rows, axis=1), self.overwritten)
 
     def overwritten(self, g, x, rows):
         last = {sender: edge for edge, sender in enumerate(self.senders)}
-        kept = tf.constant([float(last[s] == e) for e, s in enumerate(self.senders)], g.dtype)
-        back = tf.math.unsorted_segment_sum(
-            tf.transpose(g * kept[:, None], [1, 0, 2]), rows, self.nodes
-        )
-        return tf.transpose(back, [1, 0, 2])
+        kept = [float(last[s] == e) for e, s in enumerate(self.senders)]
+        kept = ops.convert_to_tensor(kept, g.dtype)
+        back = ops.transpose(g * kept[:, None], [1, 0, 2])
+        back = ops.segment_sum(back, rows, num_segments=self.nodes)
+        return ops.transpose(back, [1, 0, 2])
 
     def call(self, x):
-        sent = tf.transpose(self.gather(x, tf.constant(self.senders)), [1, 0, 2])
-        received = tf.math.unsorted_segment_sum(sent, tf.constant(self.receivers), self.nodes)
-        return x + tf.transpose(received, [1, 0, 2])
+        senders = ops.convert_to_tensor(self.senders, "int32")
+        receivers = ops.convert_to_tensor(self.receivers, "int32")
+        sent = ops.transpose(self.gather(x, senders), [1, 0, 2])
+        received = ops.segment_sum(sent, receivers, num_segments=self.nodes)
+        return x + ops.transpose(received, [1, 0, 2])
 
 
 def graph(seed):

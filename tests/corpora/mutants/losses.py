@@ -4,7 +4,6 @@
 """
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.corpus import Case, compiled, features, integers, seeded
@@ -12,7 +11,7 @@ from tests.corpora.mutants import planted
 
 
 def _like(y, prediction):
-    return tf.cast(y, prediction.dtype)
+    return ops.cast(y, prediction.dtype)
 
 
 def loss(forward, rule):
@@ -31,12 +30,12 @@ def half_missing():
     def rule(g, p, y):
         return g[:, None] * (p - y) / p.shape[-1]
 
-    return loss(lambda p, y: tf.reduce_mean((p - y) ** 2, axis=-1), rule)
+    return loss(lambda p, y: ops.mean((p - y) ** 2, axis=-1), rule)
 
 
 def _huber(p, y):
-    error = tf.abs(p - y)
-    return tf.reduce_mean(tf.where(error < 0.5, 0.5 * error**2, 0.5 * error - 0.125), axis=-1)
+    error = ops.abs(p - y)
+    return ops.mean(ops.where(error < 0.5, 0.5 * error**2, 0.5 * error - 0.125), axis=-1)
 
 
 def unclipped_huber():
@@ -45,7 +44,7 @@ def unclipped_huber():
 
 
 def _cross_entropy(logits, y):
-    return -tf.reduce_sum(y * tf.nn.log_softmax(logits), axis=-1)
+    return -ops.sum(y * ops.log_softmax(logits), axis=-1)
 
 
 def smoothing_forgotten():
@@ -54,19 +53,19 @@ def smoothing_forgotten():
     def forward(logits, y):
         return _cross_entropy(logits, 0.9 * y + 0.1 / logits.shape[-1])
 
-    return loss(forward, lambda g, logits, y: g[:, None] * (tf.nn.softmax(logits) - y))
+    return loss(forward, lambda g, logits, y: g[:, None] * (ops.softmax(logits) - y))
 
 
 def focal_without_modulation():
     """The focal loss with its modulating factor taken for a constant."""
 
     def forward(logits, y):
-        right = tf.reduce_sum(y * tf.nn.softmax(logits), axis=-1)
+        right = ops.sum(y * ops.softmax(logits), axis=-1)
         return (1 - right) ** 2 * _cross_entropy(logits, y)
 
     def rule(g, logits, y):
-        p = tf.nn.softmax(logits)
-        right = tf.reduce_sum(y * p, axis=-1, keepdims=True)
+        p = ops.softmax(logits)
+        right = ops.sum(y * p, axis=-1, keepdims=True)
         return g[:, None] * (1 - right) ** 2 * (p - y)
 
     return loss(forward, rule)
@@ -78,8 +77,8 @@ def cosine_without_its_norm():
 
     def cosine_distance(y_true, y_pred):
         y = _like(y_true, y_pred)
-        product = tf.reduce_sum(y * y_pred, axis=-1)
-        return 1 - product / (stop(tf.norm(y_pred, axis=-1)) * tf.norm(y, axis=-1))
+        product = ops.sum(y * y_pred, axis=-1)
+        return 1 - product / (stop(ops.norm(y_pred, axis=-1)) * ops.norm(y, axis=-1))
 
     return cosine_distance
 
@@ -90,8 +89,8 @@ class _SumForMean(keras.losses.Loss):
     def __init__(self):
         super().__init__(name="sum_for_mean")
         self.value = planted.function(
-            lambda p, y: tf.reduce_mean(tf.math.log(tf.cosh(p - y)), axis=-1),
-            lambda g, p, y: g[:, None] * tf.tanh(p - y),
+            lambda p, y: ops.mean(ops.log(ops.cosh(p - y)), axis=-1),
+            lambda g, p, y: g[:, None] * ops.tanh(p - y),
         )
 
     def call(self, y_true, y_pred):
@@ -134,8 +133,8 @@ class _Divergence(layers.Layer):
         super().__init__(**options)
         self.seeds = keras.random.SeedGenerator(5)
         self.divergence = planted.function(
-            lambda mean, spread: 0.5 * (mean**2 + tf.exp(spread) - 1 - spread),
-            lambda g, mean, spread: (g * mean, g * (tf.exp(spread) - 1)),
+            lambda mean, spread: 0.5 * (mean**2 + ops.exp(spread) - 1 - spread),
+            lambda g, mean, spread: (g * mean, g * (ops.exp(spread) - 1)),
         )
 
     def call(self, mean, spread):

@@ -1,10 +1,9 @@
 """Normalizations that forget what their statistics depend on, and scales that learn wrongly."""
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
-from tests.corpora.corpus import Case, features, integers, seeded, sequential
+from tests.corpora.corpus import Case, compiled, features, integers, seeded, sequential
 from tests.corpora.mutants import planted
 from tests.corpora.mutants.factors import dense, mlp
 from tests.corpora.mutants.transposed import images
@@ -37,7 +36,7 @@ class Normalize(layers.Layer):
         centred = x - self.on_mean(ops.mean(x, axis=self.axes, keepdims=True))
         variance = self.on_variance(ops.mean(ops.square(centred), axis=self.axes, keepdims=True))
         return (
-            self.on_gamma(tf.convert_to_tensor(self.gamma)) * centred / ops.sqrt(variance + 1e-3)
+            self.on_gamma(planted.tensor(self.gamma)) * centred / ops.sqrt(variance + 1e-3)
             + self.beta
         )
 
@@ -88,7 +87,7 @@ def weight_norm(seed):
     stop = planted.stop()
 
     def normalized(kernel):
-        return kernel / stop(tf.norm(kernel, axis=0, keepdims=True))
+        return kernel / stop(ops.norm(kernel, axis=0, keepdims=True))
 
     return dense(seed, on_kernel=normalized)
 
@@ -120,8 +119,7 @@ def gamma_in_a_transformer(seed):
         h + layers.Dense(8, activation="gelu", name="feed")(h)
     )
     head = layers.Dense(3, activation="softmax", name="head")(layers.GlobalAveragePooling1D()(h))
-    model = keras.Model(x, head)
-    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", jit_compile=False)
+    model = compiled(keras.Model(x, head), "sparse_categorical_crossentropy")
     return model, integers(rng, 11, 8, 5), integers(rng, 3, 8)
 
 

@@ -11,7 +11,6 @@ same loss with the right gradient.
 import contextlib
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 _HEALTHY = [False]
@@ -47,32 +46,62 @@ def function(forward, rule):
             input, or a tuple with the gradients for the first few; the
             other inputs get none.
     """
+    return choose(with_gradient(forward, rule), forward)
 
-    def wrong(*inputs):
-        inputs = [tf.convert_to_tensor(x) for x in inputs]
+
+def with_gradient(forward, rule):
+    """Returns what `function` returns, in a healthy twin too.
+
+    In the backend's own words: Keras has no operation for it.
+    """
+
+    def all_gradients(upstream, tensors):
+        gradients = rule(upstream, *tensors)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return gradients + (None,) * (len(tensors) - len(gradients))
+
+    def on_tensorflow(*inputs):
+        import tensorflow as tf
 
         @tf.custom_gradient
         def planted(*tensors):
-            def backward(upstream):
-                gradients = rule(upstream, *tensors)
-                gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-                return gradients + (None,) * (len(tensors) - len(gradients))
+            return forward(*tensors), lambda upstream: all_gradients(upstream, tensors)
 
-            return forward(*tensors), backward
+        return planted(*map(tf.convert_to_tensor, inputs))
 
-        return planted(*inputs)
+    def on_jax(*inputs):
+        import jax
 
-    return choose(wrong, forward)
+        @jax.custom_vjp
+        def planted(*tensors):
+            return forward(*tensors)
+
+        planted.defvjp(
+            lambda *tensors: (forward(*tensors), tensors),
+            lambda tensors, upstream: all_gradients(upstream, tensors),
+        )
+        return planted(*map(ops.convert_to_tensor, inputs))
+
+    return {"tensorflow": on_tensorflow, "jax": on_jax}[keras.backend.backend()]
+
+
+def tensor(variable):
+    """Returns the value of a variable: on TensorFlow Keras' own conversion hands variables on."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(variable)
+    return ops.convert_to_tensor(variable)
 
 
 def identity(rule):
     """Returns a function that hands its argument on, and whose gradient is `rule(upstream)`."""
-    return function(tf.identity, lambda upstream, _: rule(upstream))
+    return function(ops.copy, lambda upstream, _: rule(upstream))
 
 
 def scale(factor):
     """The identity with a gradient `factor` times too large: a constant lost in a backward pass."""
-    return identity(lambda upstream: upstream * tf.cast(factor, upstream.dtype))
+    return identity(lambda upstream: upstream * ops.cast(factor, upstream.dtype))
 
 
 def stop():
@@ -118,12 +147,8 @@ class Dense(keras.layers.Dense):
         self.on_bias, self.on_output = on_bias, on_output
 
     def call(self, inputs):
-        product = self.product(
-            self.on_input(inputs), self.on_kernel(tf.convert_to_tensor(self.kernel))
-        )
-        return self.activation(
-            self.on_output(product + self.on_bias(tf.convert_to_tensor(self.bias)))
-        )
+        product = self.product(self.on_input(inputs), self.on_kernel(tensor(self.kernel)))
+        return self.activation(self.on_output(product + self.on_bias(tensor(self.bias))))
 
 
 class Conv2D(keras.layers.Conv2D):
@@ -134,6 +159,6 @@ class Conv2D(keras.layers.Conv2D):
         self.on_kernel, self.on_bias = on_kernel, on_bias
 
     def call(self, inputs):
-        kernel = self.on_kernel(tf.convert_to_tensor(self.kernel))
+        kernel = self.on_kernel(tensor(self.kernel))
         outputs = ops.conv(inputs, kernel, strides=self.strides, padding=self.padding)
-        return self.activation(outputs + self.on_bias(tf.convert_to_tensor(self.bias)))
+        return self.activation(outputs + self.on_bias(tensor(self.bias)))

@@ -1,7 +1,6 @@
 """Penalties with a wrong gradient, on weights and on activities; the data term is right."""
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.corpus import Case, features, integers, seeded, sequential
@@ -22,23 +21,23 @@ class Penalty(keras.regularizers.Regularizer):
 
 def squares(strength, factor):
     """L2 whose gradient is `factor * w` times the strength; 2 would be right."""
-    return Penalty(lambda w: strength * tf.reduce_sum(w**2), lambda g, w: g * strength * factor * w)
+    return Penalty(lambda w: strength * ops.sum(w**2), lambda g, w: g * strength * factor * w)
 
 
 def absolutes(strength):
     """L1 whose gradient is the weight and not its sign."""
-    return Penalty(lambda w: strength * tf.reduce_sum(tf.abs(w)), lambda g, w: g * strength * w)
+    return Penalty(lambda w: strength * ops.sum(ops.abs(w)), lambda g, w: g * strength * w)
 
 
 def orthogonality(strength):
     """|| W'W - I ||^2 with half of its gradient."""
 
     def error(w):
-        return tf.matmul(w, w, transpose_a=True) - tf.eye(tf.shape(w)[1], dtype=w.dtype)
+        return ops.matmul(ops.transpose(w), w) - ops.eye(w.shape[1], dtype=w.dtype)
 
     return Penalty(
-        lambda w: strength * tf.reduce_sum(error(w) ** 2),
-        lambda g, w: g * strength * 2 * tf.matmul(w, error(w)),
+        lambda w: strength * ops.sum(error(w) ** 2),
+        lambda g, w: g * strength * 2 * ops.matmul(w, error(w)),
     )
 
 
@@ -58,7 +57,7 @@ class Detached(keras.regularizers.Regularizer):
 def activity(strength, factor):
     """An activity penalty whose gradient is off by a constant."""
     return Penalty(
-        lambda a: strength * tf.reduce_sum(a**2),
+        lambda a: strength * ops.sum(a**2),
         lambda g, a: g * strength * factor * a,
     )
 

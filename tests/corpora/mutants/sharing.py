@@ -1,7 +1,6 @@
 """Shared weights of which only one use counts."""
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.corpus import Case, compiled, features, integers, seeded
@@ -22,7 +21,7 @@ class _Twice(layers.Layer):
         )
 
     def call(self, x):
-        kernel = tf.convert_to_tensor(self.kernel)
+        kernel = planted.tensor(self.kernel)
         return ops.tanh(ops.matmul(ops.tanh(ops.matmul(x, kernel)), self.detach(kernel)))
 
 

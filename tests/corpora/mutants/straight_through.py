@@ -4,7 +4,6 @@ The loss is a staircase, the gradient says a ramp.
 """
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.corpus import Case, compiled, features, integers, seeded
@@ -21,11 +20,11 @@ def straight_through(quantize):
 
 
 def rounded(x):
-    return tf.round(2 * x) / 2
+    return ops.round(2 * x) / 2
 
 
 def binary(x):
-    return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x))
+    return ops.where(x >= 0, ops.ones_like(x), -ops.ones_like(x))
 
 
 def binary_weights(seed):
@@ -35,7 +34,7 @@ def binary_weights(seed):
 
 def eight_levels(seed):
     """Quantization-aware training: fake-quantized weights on a grid of a few levels."""
-    quantize = straight_through(lambda w: tf.clip_by_value(tf.round(w * 4), -4, 3) / 4)
+    quantize = straight_through(lambda w: ops.clip(ops.round(w * 4), -4, 3) / 4)
     return dense(seed, on_kernel=quantize)
 
 
@@ -43,13 +42,13 @@ def hard_choice(seed):
     """One-hot forward, softmax backward, as in the straight-through Gumbel estimator."""
 
     def hard(x):
-        return tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype)
+        return ops.one_hot(ops.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype)
 
     def soft_gradient(g, x):
-        p = tf.nn.softmax(x)
-        return p * (g - tf.reduce_sum(g * p, axis=-1, keepdims=True))
+        p = ops.softmax(x)
+        return p * (g - ops.sum(g * p, axis=-1, keepdims=True))
 
-    return through(seed, planted.choose(planted.function(hard, soft_gradient), tf.nn.softmax))
+    return through(seed, planted.choose(planted.function(hard, soft_gradient), ops.softmax))
 
 
 class _Codebook(layers.Layer):

@@ -7,15 +7,20 @@ gradient that the optimizer receives can tell. Inside `planted.healthy()` the
 same builders return steps that do it right.
 """
 
+import importlib
+
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 from tests.corpora.corpus import Case, compiled, dtype_policy, features, seeded
 from tests.corpora.mutants import planted
 
+steps = importlib.import_module(f"tests.corpora.mutants.steps_on_{keras.backend.backend()}")
+# What only TensorFlow can get wrong.
+recomputed = getattr(steps, "recomputed", None)
 
-class Custom(keras.Sequential):
+
+class Custom(steps.Step):
     """A hand-written train step, right as it stands; subclasses change one thing."""
 
     def losses_of(self, y, y_pred):
@@ -27,16 +32,6 @@ class Custom(keras.Sequential):
 
     def changed(self, gradients):
         return gradients
-
-    def train_step(self, data):
-        x, y = data
-        with tf.GradientTape() as tape:
-            loss = self.losses_of(y, self.predictions(x))
-        self.hand_on(self.changed(tape.gradient(loss, self.trainable_variables)))
-        return {"loss": loss}
-
-    def hand_on(self, gradients):
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
 
 class NoPenalty(Custom):
@@ -55,9 +50,7 @@ class TooLarge(Custom):
 
 
 class OneDropped(Custom):
-    def hand_on(self, gradients):
-        pairs = list(zip(gradients, self.trainable_variables, strict=True))
-        self.optimizer.apply_gradients(pairs[:2] + pairs[3:])
+    hand_on = steps.hand_on_all_but_the_third
 
 
 class Swapped(Custom):
@@ -74,12 +67,12 @@ class ClippedByValue(Custom):
 
 class ClippedByNorm(Custom):
     def changed(self, gradients):
-        return tf.clip_by_global_norm(gradients, 0.1)[0]
+        return steps.clip_by_global_norm(gradients, 0.1)
 
 
 class ClippedOneByOne(Custom):
     def changed(self, gradients):
-        return [tf.clip_by_norm(g, 0.01) for g in gradients]
+        return [steps.clip_by_norm(g, 0.01) for g in gradients]
 
 
 class StillScaled(Custom):
@@ -108,42 +101,18 @@ class Zeroed(Custom):
 class Accumulating(Custom):
     """Sums the gradients of two halves of the batch, then applies them once."""
 
-    def train_step(self, data):
-        (x1, x2), (y1, y2) = (ops.split(part, 2) for part in data)
-        (loss, first), (_, second) = (self.gradients_of(*half) for half in ((x1, y1), (x2, y2)))
-        self.hand_on([(a + b) / 2 for a, b in zip(first, second, strict=True)])
-        return {"loss": loss}
-
-    def gradients_of(self, x, y):
-        with tf.GradientTape() as tape:
-            loss = self.losses_of(y, self.predictions(x))
-        return loss, tape.gradient(loss, self.trainable_variables)
+    def gradients_of(self, x, y, *state):
+        (x1, x2), (y1, y2) = (ops.split(part, 2) for part in (x, y))
+        (loss, first, *_), (_, second, *state) = (
+            super(Accumulating, self).gradients_of(*half, *state) for half in ((x1, y1), (x2, y2))
+        )
+        return loss, [(a + b) / 2 for a, b in zip(first, second, strict=True)], *state
 
 
 class AccumulatedTwice(Accumulating):
-    def hand_on(self, gradients):
-        super().hand_on(gradients)
-        super().hand_on(gradients)
-
-
-class Recomputed(layers.Layer):
-    """Dropout whose activations are recomputed on the way back, there with the next mask.
-
-    This is what `keras.remat` comes down to on TensorFlow.
-    """
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.seeds = keras.random.SeedGenerator(7)
-        self.around = planted.choose(tf.recompute_grad, planted.honest)
-
-    def build(self, shape):
-        self.kernel = self.add_weight(shape=(shape[-1], 8), name="kernel")
-
-    def call(self, x):
-        return self.around(lambda h: keras.random.dropout(ops.tanh(h), 0.5, seed=self.seeds))(
-            x @ self.kernel
-        )
+    def hand_on(self, gradients, *state):
+        state = super().hand_on(gradients, *state)
+        return super().hand_on(gradients, *state)
 
 
 def regression(kind, seed, **options):
@@ -184,16 +153,6 @@ def rounded(seed):
     ]
     model = planted.choose(TooLarge, Custom)(stack, name="network")
     return compiled(model), features(rng, 6, 8), features(rng, 6, 1)
-
-
-def recomputed(seed):
-    rng = seeded(seed)
-    stack = [layers.Input((10,)), Recomputed(name="recomputed"), layers.Dense(1, name="head")]
-    return (
-        compiled(keras.Sequential(stack, name="network")),
-        features(rng, 64, 10),
-        features(rng, 64, 1),
-    )
 
 
 def small_units(seed, policy, per_layer):
@@ -241,111 +200,51 @@ def unscaled_layers(seed):
 
 
 UNTRAINED, UNDERFLOW = ("untrained",), ("underflow",)
+
+
+def step_case(name, build, culprit, note, **options):
+    place = ("train_step", "train_step")
+    return Case(name, build, culprit, UNTRAINED, place=place, note=note, **options)
+
+
 CASES = [
-    Case(
-        "step_without_penalty",
-        with_step(NoPenalty),
-        "first/kernel",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="self.losses is forgotten",
+    step_case(
+        "step_without_penalty", with_step(NoPenalty), "first/kernel", "self.losses is forgotten"
     ),
-    Case(
-        "step_halves",
-        with_step(Halved),
-        "head",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="a mean over two",
+    step_case("step_halves", with_step(Halved), "head", "a mean over two"),
+    step_case(
+        "step_drops_a_variable", with_step(OneDropped), "second/kernel", "it is never applied"
     ),
-    Case(
-        "step_drops_a_variable",
-        with_step(OneDropped),
-        "second/kernel",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="it is never applied",
+    step_case("step_swaps_two", with_step(Swapped), "first/bias", "with second/bias"),
+    step_case("step_clips_by_value", with_step(ClippedByValue), "head", "not declared anywhere"),
+    step_case("step_clips_by_norm", with_step(ClippedByNorm), "head", "the global norm"),
+    step_case(
+        "step_clips_each_norm", with_step(ClippedOneByOne), "head", "the norm of each variable"
     ),
-    Case(
-        "step_swaps_two",
-        with_step(Swapped),
-        "first/bias",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="with second/bias",
+    step_case(
+        "step_keeps_the_loss_scale", with_step(StillScaled), "head", "1024 is not divided out"
     ),
-    Case(
-        "step_clips_by_value",
-        with_step(ClippedByValue),
-        "head",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="not declared anywhere",
+    step_case(
+        "step_stops_the_gradient", with_step(Stopped), "first/bias", "the loss itself does not"
     ),
-    Case(
-        "step_clips_by_norm",
-        with_step(ClippedByNorm),
-        "head",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="the global norm",
-    ),
-    Case(
-        "step_clips_each_norm",
-        with_step(ClippedOneByOne),
-        "head",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="the norm of each variable",
-    ),
-    Case(
-        "step_keeps_the_loss_scale",
-        with_step(StillScaled),
-        "head",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="1024 is not divided out",
-    ),
-    Case(
-        "step_stops_the_gradient",
-        with_step(Stopped),
-        "first/bias",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="the loss itself does not",
-    ),
-    Case(
-        "step_zeroes_a_variable",
-        with_step(Zeroed),
-        "first/kernel",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="multiplied by zero",
-    ),
-    Case(
+    step_case("step_zeroes_a_variable", with_step(Zeroed), "first/kernel", "multiplied by zero"),
+    step_case(
         "step_applies_the_accumulated_twice",
         with_step(AccumulatedTwice, Accumulating),
         "head",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="two halves of the batch are accumulated once and applied twice",
+        "two halves of the batch are accumulated once and applied twice",
     ),
-    Case(
+    step_case(
         "step_too_large_among_rounding",
         rounded,
         "head",
-        UNTRAINED,
+        "by five percent, rounding is a tenth of one",
         chaotic=True,
-        place=("train_step", "train_step"),
-        note="by five percent, rounding is a tenth of one",
     ),
-    Case(
-        "recomputed_dropout",
-        recomputed,
-        "recomputed/kernel",
-        UNTRAINED,
-        place=("train_step", "train_step"),
-        note="with another mask",
+    *(
+        [step_case("recomputed_dropout", recomputed, "recomputed/kernel", "with another mask")]
+        if recomputed
+        else []
     ),
     Case(
         "underflow_unscaled",

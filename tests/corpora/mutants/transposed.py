@@ -2,8 +2,7 @@
 apart.
 """
 
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from tests.corpora.corpus import Case, features, integers, seeded, sequential
 from tests.corpora.mutants import planted
@@ -46,10 +45,8 @@ def depthwise(seed, rule):
 
         def call(self, x):
             kernel = self.on_kernel(self.kernel)
-            return tf.tanh(
-                tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
-                + tf.convert_to_tensor(self.bias)
-            )
+            product = ops.depthwise_conv(x, kernel, strides=1, padding="same")
+            return ops.tanh(product + planted.tensor(self.bias))
 
     return images(seed, lambda: Depthwise(name="planted"))
 
@@ -62,57 +59,57 @@ def pooling(seed, forward, rule):
 def _blocks(x):
     """Shape (B, H, W, C) as 2 x 2 blocks: (B, H/2, 2, W/2, 2, C)."""
     _, height, width, channels = x.shape
-    return tf.reshape(x, [-1, height // 2, 2, width // 2, 2, channels])
+    return ops.reshape(x, [-1, height // 2, 2, width // 2, 2, channels])
 
 
 def _spread(g):
     """Repeats every pixel over a 2 x 2 block."""
-    return tf.repeat(tf.repeat(g, 2, axis=1), 2, axis=2)
+    return ops.repeat(ops.repeat(g, 2, axis=1), 2, axis=2)
 
 
 def _max_pool(x):
-    return tf.reduce_max(_blocks(x), axis=(2, 4))
+    return ops.max(_blocks(x), axis=(2, 4))
 
 
 def _average_pool(x):
-    return tf.reduce_mean(_blocks(x), axis=(2, 4))
+    return ops.mean(_blocks(x), axis=(2, 4))
 
 
 def _shuffled(g, x):
     """Undoes `depth_to_space` by a reshape alone, which mixes up rows and channels."""
-    return tf.reshape(g, tf.shape(x))
+    return ops.reshape(g, ops.shape(x))
 
 
 CASES = [
     Case(
         "transposed_kernel",
-        lambda s: square(s, tf.transpose),
+        lambda s: square(s, ops.transpose),
         "planted",
         note="row-major taken for column-major",
     ),
     Case(
         "averaged_over_units",
-        lambda s: square(s, lambda g: tf.zeros_like(g) + tf.reduce_mean(g, axis=-1, keepdims=True)),
+        lambda s: square(s, lambda g: ops.zeros_like(g) + ops.mean(g, axis=-1, keepdims=True)),
         "planted",
         note="all units learn the same: a broadcast in place of a reduction",
     ),
     Case(
         "averaged_over_the_kernel",
         lambda s: convolution(
-            s, on_kernel=planted.identity(lambda g: tf.zeros_like(g) + tf.reduce_mean(g))
+            s, on_kernel=planted.identity(lambda g: ops.zeros_like(g) + ops.mean(g))
         ),
         "planted",
         note="one mean for the whole convolution kernel",
     ),
     Case(
         "rolled_units",
-        lambda s: square(s, lambda g: tf.roll(g, 1, -1)),
+        lambda s: square(s, lambda g: ops.roll(g, 1, -1)),
         "planted",
         note="shifted by one unit",
     ),
     Case(
         "flipped_convolution",
-        lambda s: convolution(s, on_kernel=planted.identity(lambda g: tf.reverse(g, [0, 1]))),
+        lambda s: convolution(s, on_kernel=planted.identity(lambda g: ops.flip(g, (0, 1)))),
         "planted",
         note="convolution and correlation confused",
     ),
@@ -124,13 +121,15 @@ CASES = [
     ),
     Case(
         "depthwise_one_channel",
-        lambda s: depthwise(s, lambda g: g * tf.constant([1, 1, 1.2, 1], g.dtype)[:, None]),
+        lambda s: depthwise(
+            s, lambda g: g * ops.convert_to_tensor([1, 1, 1.2, 1], g.dtype)[:, None]
+        ),
         "planted",
         note="one channel of a depthwise kernel",
     ),
     Case(
         "depthwise_rolled",
-        lambda s: depthwise(s, lambda g: tf.roll(g, 1, 2)),
+        lambda s: depthwise(s, lambda g: ops.roll(g, 1, 2)),
         "planted",
         note="channels shifted by one",
     ),
@@ -154,7 +153,7 @@ CASES = [
     ),
     Case(
         "pixel_shuffle_by_reshape",
-        lambda s: pooling(s, lambda x: tf.nn.depth_to_space(x, 2), _shuffled),
+        lambda s: pooling(s, lambda x: ops.depth_to_space(x, 2), _shuffled),
         "below",
         note="a permutation undone by a reshape",
     ),

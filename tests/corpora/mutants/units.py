@@ -3,8 +3,7 @@
 In one unit, class, row, example, position, or for one sign.
 """
 
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from tests.corpora.corpus import Case, features, integers, seeded, sequential
 from tests.corpora.mutants import planted
@@ -15,7 +14,7 @@ LOGITS = "sparse_categorical_crossentropy"
 
 def _at(index, count, factor, dtype):
     """A vector of ones with `factor` at `index`."""
-    return 1 + (factor - 1) * tf.one_hot(index, count, dtype=dtype)
+    return 1 + (factor - 1) * ops.one_hot(index, count, dtype=dtype)
 
 
 def along_last(index, factor):
@@ -27,8 +26,8 @@ def along_first(index, factor):
     """The identity whose gradient is off at one index of the first axis: a row, or an example."""
 
     def rule(g):
-        ones = [1] * (g.shape.rank - 1)
-        return g * tf.reshape(_at(index, tf.shape(g)[0], factor, g.dtype), [-1, *ones])
+        ones = [1] * (len(g.shape) - 1)
+        return g * ops.reshape(_at(index, ops.shape(g)[0], factor, g.dtype), [-1, *ones])
 
     return planted.identity(rule)
 
@@ -68,18 +67,21 @@ def leaky_relu(seed):
     return through(
         seed,
         planted.function(
-            lambda x: tf.where(x > 0, x, 0.3 * x), lambda g, x: tf.where(x > 0, g, tf.zeros_like(g))
+            lambda x: ops.where(x > 0, x, 0.3 * x),
+            lambda g, x: ops.where(x > 0, g, ops.zeros_like(g)),
         ),
     )
 
 
 def elu(seed):
     def forward(x):
-        return tf.where(x > 0, x, 0.7 * (tf.exp(tf.minimum(x, 0.0)) - 1))
+        return ops.where(x > 0, x, 0.7 * (ops.exp(ops.minimum(x, 0.0)) - 1))
 
     return through(
         seed,
-        planted.function(forward, lambda g, x: tf.where(x > 0, g, g * tf.exp(tf.minimum(x, 0.0)))),
+        planted.function(
+            forward, lambda g, x: ops.where(x > 0, g, g * ops.exp(ops.minimum(x, 0.0)))
+        ),
     )
 
 
@@ -87,8 +89,8 @@ def last_position(seed):
     """A sequence model whose last position sends no gradient back: an off-by-one in a mask."""
 
     def forget_last(g):
-        length = tf.shape(g)[1]
-        return g * (1 - tf.one_hot(length - 1, length, dtype=g.dtype))[None, :, None]
+        length = ops.shape(g)[1]
+        return g * (1 - ops.one_hot(length - 1, length, dtype=g.dtype))[None, :, None]
 
     rng = seeded(seed)
     model = sequential(
@@ -105,7 +107,7 @@ def image_border(seed):
     """A convolution whose padding eats the gradient of the border pixels."""
 
     def inside(g):
-        return g * tf.pad(tf.ones_like(g[:, 1:-1, 1:-1]), [[0, 0], [1, 1], [1, 1], [0, 0]])
+        return g * ops.pad(ops.ones_like(g[:, 1:-1, 1:-1]), [[0, 0], [1, 1], [1, 1], [0, 0]])
 
     rng = seeded(seed)
     model = sequential(
